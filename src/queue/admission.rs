@@ -1,19 +1,18 @@
 //! Admission to one side of the queue: its lock, and quanta when many processes want it.
 //!
 //! # Why there are quanta
-//! An owner holds the lock for some 30 ns. Two or three processes that want it at once get it
-//! by spinning. But more processes than cores cannot all spin: they take the core from the one that
-//! works, an owner loses its core while it holds the lock, and the scheduler does not make up for
-//! it: without quanta, one of eight consumers had 28 times as many messages as another within
-//! 0.25 s. So only as many processes are admitted as the lock has use for; the others are *parked*:
-//! they sleep on an event, first come first served.
+//! An owner holds the lock for some 30 ns. Two or three processes that want it at once get it by spinning.
+//! But more processes than cores cannot all spin: they take the core from the one that works, an owner is
+//! preempted while it holds the lock, and the scheduler does not even this out: without quanta, one of eight
+//! consumers had 28 times as many messages as another within 0.25 s. So only as many processes are admitted
+//! as keep the lock busy; the others are *parked*: they sleep on an event, first come first served.
 //!
 //! ```text
-//!        lock is taken, woken in vain, starved            unparked, or the side is slow
+//!        lock taken, futile wake-ups, starved             unparked, or the side is slow
 //!   admitted ───────────────────────────────▶ parked ────────────────────────▶ admitted
 //!      │                                         ▲  │
-//!      └── quantum is used up: unparks the ──────┘  └─ a slice passed: looks, sleeps on
-//!          next, works on until it is there
+//!      └── quantum is used up: unparks the ──────┘  └─ a slice passed: checks, sleeps on
+//!          next, works on until it arrives
 //! ```
 //!
 //! Concurrency restriction for throughput, with a rotation for fairness, is from D. Dice,
@@ -21,17 +20,15 @@
 //! damage: the kernel's wait queue is the list.
 //!
 //! # Beside programs that compute
-//! The next process may have to wait for a core until the scheduler's tick, some milliseconds. Until
-//! it is there, the one whose quantum is used up works on ([`OVERTIME`]): if it gave its core away, a
-//! program that computes would get it, and the lock would not be used. A process that looks
-//! for something to do may find each time it has a core that the others did it all: the one that
-//! fills the ring comes before it. So a process that saw others do a whole quantum while it looked
-//! is starved, and parks at once.
+//! The next process may have to wait for a core until the scheduler's tick, some milliseconds. Until that one
+//! arrives, the process whose quantum is used up works on ([`OVERTIME`]): if it gave up its core, a program
+//! that computes would get the core, and the lock would be idle. A process that spins for work may find each
+//! time it has a core that others have done it all. A process that saw others do a whole quantum while it
+//! spun is starved, and parks at once.
 //!
-//! 64-byte messages, two cores, beside so many programs that compute: million messages a second, and
-//! the most that one of the equal processes had divided by the least, in the worst of
-//! three windows of a second (0.4 s where nothing computes). `cargo xtask bench --only queue --busy 2`
-//! measures the like.
+//! 64-byte messages on two cores, beside 0, 2 or 4 programs that compute: million messages a second, and the
+//! largest share of one process divided by the smallest, in the worst of three windows of 1 s (0.4 s beside
+//! no program). `cargo xtask bench --only queue --busy 2` measures this.
 //!
 //! | producers x consumers | 0          | 2         | 4         |
 //! |-----------------------|------------|-----------|-----------|
@@ -41,9 +38,9 @@
 //! | 1x8                   | 34.9, 2.7  | 19.9, 2.4 | 13.0, 2.7 |
 //!
 //! # What a kill leaves
-//! A parked process that is killed is forgotten by the kernel. If an admitted one is killed, the
-//! parked ones sleep until the first of their slices ends, at most [`LAST_SLICE_NS`] later: they
-//! see that the side is slow and come in.
+//! The kernel removes a parked process that is killed from the wait queue. If an admitted one is killed, the
+//! parked ones sleep until the first of their slices ends, at most [`LAST_SLICE_NS`] later: they see that the
+//! side is slow and enter.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
@@ -54,22 +51,22 @@ use crate::sys::clock::Deadline;
 
 use super::header::{Passed, QueueHeader};
 
-/// How much one process does before another is admitted: about half a millisecond of small messages,
-/// ten times what it takes to wake a process. A message counts for 1, and for 1 more for
-/// each [`GRAIN`] bytes, so that quanta of large messages are about as long.
+/// How much one process does before another is admitted: about half a millisecond of small messages, ten
+/// times as long as a wake-up takes. A message counts 1, and 1 more for each [`GRAIN`] bytes, so that quanta
+/// of large messages are about as long.
 const QUANTUM: i64 = 8192;
 const GRAIN: u64 = 512;
 
-/// Once its quantum is used up, the process works on in parts of this length until the next is there, but
-/// not for longer than the scheduler's tick takes to give that a core: some 4 ms.
+/// Once its quantum is used up, the process works on in parts of this length until the next process arrives,
+/// but for no more than [`OVERTIME`] parts: the scheduler's tick gives the next one a core within some 4 ms.
 const PART: i64 = QUANTUM / 8;
 const OVERTIME: u32 = 48;
 
-/// How long to be parked before looking whether the admitted processes keep the side busy.
+/// How long a process is parked before it checks whether the admitted processes keep the side busy.
 const FIRST_SLICE_NS: u64 = 1_000_000;
 const LAST_SLICE_NS: u64 = 8_000_000;
 
-/// A side does at least this much (as of [`QUANTUM`]) in a microsecond, or one more process is admitted.
+/// If a side does less than this (in the unit of [`QUANTUM`]) in a microsecond, one more process is admitted.
 /// A tenth of what one process can do.
 const BUSY_PER_US: u64 = 1;
 
@@ -80,14 +77,14 @@ pub(super) struct Admission {
     /// Processes that found nothing to do on this side sleep here.
     idle: SharedRef<EventCell>,
     header: SharedRef<QueueHeader>,
-    /// What ever passed this side.
+    /// Reads what ever passed this side.
     passed: fn(&QueueHeader) -> Passed,
-    /// What is left of this handle's quantum. Below zero: what it has done since it used that up.
+    /// What is left of this handle's quantum; negative for work beyond it.
     left: AtomicI64,
-    /// The quantum is used up, the next process was woken, and this is the nth part of a quantum since; 0:
-    /// it is not used up.
+    /// 0 while the quantum lasts. Then the next process was woken, and this counts the parts of a quantum
+    /// since.
     over: AtomicU32,
-    /// What this handle learned of waits on this side.
+    /// What this handle has learned about waits on this side.
     pub(super) policy: WaitPolicy,
 }
 
@@ -162,8 +159,8 @@ impl Admission {
         self.lock.try_lock().or_else(|| self.lock.spin())
     }
 
-    /// Before an operation: parks if this handle's quantum is used up and another process is there. True
-    /// if the quantum has just come to its end.
+    /// Before an operation: parks if this handle's quantum is used up and another process has arrived. True
+    /// if the quantum has just ended.
     ///
     /// # Errors
     /// `Interrupted`.
@@ -195,7 +192,7 @@ impl Admission {
         let waits = deadline != Deadline::Now;
         let over = self.over.load(Ordering::Relaxed);
         if !waits || over == 0 {
-            // A parked process, or else one that others were faster than every time.
+            // A parked process, or else one that sleeps because others were always faster.
             let woken = self.parked.notify_one() || self.idle.notify_one();
             self.begin_quantum(u32::from(woken && waits));
             return Ok(true);
@@ -209,19 +206,19 @@ impl Admission {
         Ok(false)
     }
 
-    /// A quantum; or, once it is used up, the part of one that is done until the next process is there.
+    /// Begins a quantum; or, with `over` above 0, a part of one while the next process is coming.
     fn begin_quantum(&self, over: u32) {
         self.over.store(over, Ordering::Relaxed);
         let left = if over == 0 { QUANTUM } else { PART };
         self.left.store(left, Ordering::Relaxed);
     }
 
-    /// Spins for something to do, and parks if others did a whole quantum meanwhile. True if it is worth
-    /// trying again.
+    /// Spins until `ready`, and parks if others did a whole quantum meanwhile. True if it is worth trying
+    /// again.
     ///
     /// # Errors
     /// `Interrupted`.
-    pub(super) fn look(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<bool> {
+    pub(super) fn spin_until(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<bool> {
         let before = (self.passed)(&self.header);
         if self.policy.spin(ready) {
             return Ok(true);
@@ -276,7 +273,7 @@ impl Admission {
             .end(events.chain([&*self.parked, &*self.idle]));
     }
 
-    /// Admits all: something happened that concerns every process.
+    /// Admits all processes: something happened that concerns each of them.
     pub(super) fn unpark_all(&self) {
         self.parked.notify_all();
     }

@@ -1,5 +1,5 @@
-//! A relay that is attached to a queue: its role and its companions, and how they come and go. What a kill
-//! leaves between the steps, `relay::state` says.
+//! A relay that is attached to a queue: its role and its companions, and how they are created and removed.
+//! `relay::state` says what a kill leaves between the steps.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl Relayed for Queue {
 
 /// What a relay, its requests and its settlements have in common.
 pub(super) struct Attached {
-    // Before the role: what is leased through them is given back before the next relay can begin.
+    // Dropped before the role: leases through them are given back before the next relay can begin.
     pub(super) requests: Queue,
     pub(super) settled: Queue,
     pub(super) role: Role<Queue>,
@@ -58,7 +58,7 @@ impl Attached {
         })
     }
 
-    /// Ends the removal of the relay, of a queue that is not relayed any more: steps 6 to 9.
+    /// Completes the removal of the relay, after the queue has stopped being relayed: steps 6 to 9.
     pub(super) fn removed(self, deadline: Deadline) -> Result<Role<Queue>> {
         let queue = self.role.object();
         self.requests.drain_closed(deadline, |frame| {
@@ -78,7 +78,7 @@ impl Attached {
     }
 }
 
-/// How the companion of the requests is created.
+/// The options with which the companion for the requests is created.
 pub(crate) fn requests_options(options: &RelayOptions) -> Options {
     Options {
         max_items: options.max_requests,
@@ -88,7 +88,7 @@ pub(crate) fn requests_options(options: &RelayOptions) -> Options {
 }
 
 impl Queue {
-    /// Whether `name` is a companion queue of an object that is gone: no process has it open.
+    /// Whether `name` is a companion queue that no process has open: its object is gone.
     pub(crate) fn is_abandoned(name: &str) -> Result<bool> {
         let found = match Queue::open(name) {
             Ok(found) => found,
@@ -98,7 +98,7 @@ impl Queue {
         Ok(found.segment.is_companion() && !found.segment.has_others(Section::ALL)?)
     }
 
-    /// Closes this companion, and then does `work` with each request that is left.
+    /// Closes this companion, and then calls `work` with each request that is left.
     ///
     /// # Errors
     /// Those of `work`, and the request stays; `Timeout` while another process has leased or reserved one.
@@ -122,7 +122,7 @@ impl Queue {
             // SAFETY: leased just now, and ended only after the frame's last use.
             let done = match Frame::read(unsafe { held.bytes() }) {
                 Ok(frame) => work(frame),
-                // There is nothing that could be done with it.
+                // An invalid request is dropped.
                 Err(_) => Ok(()),
             };
             if let Err(err) = done {
@@ -133,7 +133,7 @@ impl Queue {
         }
     }
 
-    /// Sets or removes the mark that says that others' messages become requests.
+    /// Sets or clears the flag RELAYED.
     pub(super) fn mark_relayed(&self, relayed: bool) -> Result<()> {
         let guard = self.lock::<ProducersLock>(Deadline::Never)?;
         let flags = &self.ring.header.flags;
@@ -143,12 +143,12 @@ impl Queue {
         };
         crash_point!();
         drop(guard);
-        // Producers that wait for room in the queue wait for the wrong one.
-        self.wake_everybody();
+        // Producers that wait for room now need room elsewhere: in the companion, or in the queue.
+        self.wake_all_waiters();
         Ok(())
     }
 
-    /// Takes the tokens from the delivered messages: no relay is told what becomes of them.
+    /// Removes the tokens of the delivered messages, which are then not settled.
     fn forget_tokens(&self) -> Result<()> {
         let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
         for found in guard.side().everything()? {

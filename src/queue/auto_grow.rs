@@ -1,18 +1,16 @@
 //! Larger rings for streams.
 //!
-//! A small ring stays in the caches of both cores. When the producer has gone round it, the lines it
-//! is to write are still in the cache of the consumer, which read them last, and have to be fetched
-//! from there; and when the consumer is close behind, it waits for the producer's cache in turn. In a
-//! ring that is larger than both caches the lines have left them, and the cores exchange only the
-//! cursors.
+//! A small ring stays in the caches of both cores. After a lap, the lines that the producer writes next are
+//! still in the cache of the consumer, which read them last, and have to be fetched from there; a consumer
+//! that is close behind waits for the producer's cache in turn. In a ring that is larger than both caches the
+//! lines have left them, and the cores exchange only the cursors.
 //!
-//! So a queue that may grow does so not only when it is full, but also while messages stream through
-//! it. Once nothing came for a while it has its first size again.
+//! So a queue that may grow does so not only when it is full, but also while messages stream through it. Once
+//! nothing came for a while, it shrinks to its first size.
 //!
-//! Measured with one producer and one consumer on two cores of a Zen 4 with 1 MiB of their own each
-//! and 32 MiB in common (near: a cache line takes 100 ns there and back; far: 400 ns). Million
-//! messages a second, medians of 3 to 10 alternating windows (the benchmark's `--ring` has the same
-//! rings, one in each run):
+//! Measured with one producer and one consumer on two cores of a Zen 4 with a private cache of 1 MiB each and
+//! 32 MiB in common (near: a cache line takes 100 ns there and back; far: 400 ns). Million messages a second
+//! (the benchmark's `--ring` measures one such ring in each run):
 //!
 //! | ring    | 64 B, near | 64 B, far | 32 x 64 B, near | 1 KiB, near | 1 KiB, far |
 //! |---------|------------|-----------|-----------------|-------------|------------|
@@ -28,14 +26,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How far a ring grows for this.
 pub(super) const STREAM_CAPACITY: u64 = 8 << 20;
 
-/// At least this much passes in a microsecond, as quanta are measured (see `admission`): a tenth of what
-/// the slowest ring above carries between near cores. Not tuned.
-const BRISK_PER_US: u64 = 2;
+/// Messages stream if at least this much passes in a microsecond, in the unit of quanta (see `admission`): a
+/// tenth of what the slowest ring above carries between near cores. Not tuned.
+const STREAM_PER_US: u64 = 2;
 
-/// A ring does not grow for this by more than a part of what `/dev/shm` has left: others may need it.
+/// A ring grows for this by at most one part in this many of what `/dev/shm` has left: others may need it.
 pub(super) const PART: u64 = 8;
 
-/// What this handle saw of the consumers' side when its last quantum ended.
+/// What had passed the consumers' side when this handle's last quantum ended.
 #[derive(Default)]
 pub(super) struct Throughput {
     at_ns: AtomicU64,
@@ -44,11 +42,11 @@ pub(super) struct Throughput {
 
 impl Throughput {
     /// Whether messages streamed since the last time, with `taken` by now.
-    pub(super) fn is_brisk(&self, now_ns: u64, taken: u64) -> bool {
-        // Threads that share the handle may mix up their readings; the next one is right again.
+    pub(super) fn is_streaming(&self, now_ns: u64, taken: u64) -> bool {
+        // Threads that share the handle may mix up their readings; the next reading is right again.
         let took_ns = now_ns.wrapping_sub(self.at_ns.swap(now_ns, Ordering::Relaxed));
         let done = taken.wrapping_sub(self.taken.swap(taken, Ordering::Relaxed));
-        done >= (took_ns / 1000).saturating_mul(BRISK_PER_US)
+        done >= (took_ns / 1000).saturating_mul(STREAM_PER_US)
     }
 }
 
@@ -59,9 +57,9 @@ mod tests {
     #[test]
     fn a_stream_is_told_from_a_trickle() {
         let throughput = Throughput::default();
-        assert!(!throughput.is_brisk(1_000_000_000, 0));
-        assert!(throughput.is_brisk(1_001_000_000, 8192));
-        assert!(!throughput.is_brisk(1_009_000_000, 16_384));
-        assert!(throughput.is_brisk(1_013_000_000, 24_576));
+        assert!(!throughput.is_streaming(1_000_000_000, 0));
+        assert!(throughput.is_streaming(1_001_000_000, 8192));
+        assert!(!throughput.is_streaming(1_009_000_000, 16_384));
+        assert!(throughput.is_streaming(1_013_000_000, 24_576));
     }
 }

@@ -1,4 +1,4 @@
-//! How large a queue may be, and what the queue of its dead letters is called.
+//! How large a queue may be, and the name of its dead-letter queue.
 
 use crate::error::{Error, Result};
 use crate::segment::{self, Options};
@@ -8,13 +8,13 @@ use super::header;
 
 /// Bytes a queue starts with, unless told otherwise.
 pub(super) const INITIAL: u64 = 64 << 10;
-/// What part of the addresses that are left the bound of a ring is: 16 GiB of 2^47. A pipe takes more
+/// The default bound of a ring is this part of the addresses that are left: 16 GiB of 2^47. A pipe takes more
 /// than four times as much.
 const PART: u64 = 1 << 13;
-/// What the address space of every supported machine has room for.
+/// The address space of every supported machine has room for this.
 const LARGEST_CAPACITY: u64 = 1 << 45;
 
-/// What stands behind a queue's name in that of its dead letters.
+/// The suffix of a dead-letter queue's name.
 const DEAD: &str = ".dead";
 
 /// The name of the dead-letter queue of `name`.

@@ -24,7 +24,7 @@ use super::header;
 use super::mark::{Mark, MessageState, NOBODY};
 use super::record::{self, HEADER};
 
-/// What a message has that a relay delivers.
+/// What a relay adds to a message that it delivers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Delivery {
     /// Bytes of the token behind the payload; 0 for none.
@@ -34,7 +34,7 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// A message of another process.
+    /// Nothing: no relay delivered the message.
     pub(super) const NONE: Self = Self {
         token: 0,
         attempts: 0,
@@ -81,8 +81,8 @@ impl Producer<'_> {
         Ok(())
     }
 
-    /// The number of the next reservation. A process that is killed after the store leaves a number
-    /// that is not used: numbers only have to differ.
+    /// The number of the next reservation. A kill after the store leaves a number unused: numbers only have
+    /// to differ.
     pub(super) fn next_serial(&self) -> u64 {
         let serial = &self.ring.header.producer.serial;
         let next = serial.load(Ordering::Relaxed).wrapping_add(1);

@@ -1,4 +1,4 @@
-//! The queue as programs have it: a handle, how it is opened, and what can be asked of it.
+//! The handle of a queue: how it is opened, and its properties.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,22 +22,21 @@ use super::ring::Ring;
 
 /// A named queue of messages that any number of processes put into and take from.
 ///
-/// Messages are bytes of any length, first in first out. A message is there for everybody
-/// the moment [`put`](Self::put) returns. Any process may be killed at any instruction: a
-/// message that was being put is then either there or was never sent, and everything else
-/// stays. A message that was taken is lost with the process that took it.
+/// Messages are bytes of any length, first in first out. A message is visible to every process when
+/// [`put`](Self::put) returns. Any process may be killed at any instruction: a message that was being put is
+/// then either there or was never sent, and every other message stays. A message that was taken is lost with
+/// the process that took it.
 ///
-/// A handle is [`Send`] and [`Sync`]; calls from several threads are as good as from several
-/// processes. Handles survive `fork`: the child's copy is a participant of its own. An
-/// open handle keeps no file descriptor, unless it was asked [for one](Self::fd).
-/// Dropping the last handle of all processes removes the queue with what is in it, unless it
-/// was created [persistent](Options::persistent).
+/// A handle is [`Send`] and [`Sync`]; threads may share it or open one each. Handles survive `fork`: the
+/// child's copy is a participant of its own. An open handle keeps no file descriptor, unless the program
+/// asked [for one](Self::fd). Dropping the last handle of all processes removes the queue with what is in it,
+/// unless it was created [persistent](Options::persistent).
 ///
 /// The ring starts small and doubles in place when it is full and no consumer makes room, up to
-/// `max_capacity`; from there on producers wait. It also doubles, up to 8 MiB, while messages
-/// stream through it: the two ends then do not take memory from each other's caches. Once a
-/// consumer has waited a while for an empty queue, the ring has its first size again, and the
-/// system has the memory. Give both capacities the same value for a queue that never grows.
+/// `max_capacity`; from there on producers wait. It also doubles, up to 8 MiB, while messages stream through
+/// it: the two ends then do not take memory from each other's caches. Once a consumer has waited a while for
+/// an empty queue, the ring shrinks to its first size, and its memory goes back to the system. Give both
+/// capacities the same value for a queue that never grows.
 ///
 /// ```
 /// use shoal::{Queue, Timeout};
@@ -50,8 +49,8 @@ use super::ring::Ring;
 /// # Ok::<(), shoal::Error>(())
 /// ```
 ///
-/// A queue can have a [relay](crate::QueueRelay): then what is put goes to that, and the queue has what it
-/// delivers. A put that finds no room there ends with `RelayBehind` instead of `Timeout`.
+/// A queue can have a [relay](crate::QueueRelay): then what is put goes to the relay, and the queue holds
+/// what the relay delivers. A put that finds no room there ends with `RelayBehind` instead of `Timeout`.
 ///
 /// # Limits
 /// Where many processes want the same end, each has it for about half a millisecond; no order of
@@ -59,24 +58,24 @@ use super::ring::Ring;
 /// the others until it goes on.
 pub struct Queue {
     pub(super) ring: Ring,
-    // What either end writes has cache lines of its own: threads may put and take through one
-    // handle. A round trip between two such threads takes 290 ns, and 350 ns without that.
+    // What each end writes has cache lines of its own, since threads may put and take through one handle. A
+    // round trip between two such threads takes 290 ns, and 350 ns without that.
     pub(super) producers: CachePadded<Admission>,
     pub(super) consumers: CachePadded<Admission>,
     pub(super) backoff: CachePadded<Backoff>,
     pub(super) throughput: Throughput,
     /// The lock of the message store.
     pub(super) store_lock: RobustMutex,
-    /// What this process has leased through this handle.
+    /// How many messages this process has leased through this handle.
     pub(super) lease_count: Arc<CachePadded<LeaseCount>>,
     pub(super) descriptor: Descriptor,
     // Dropped after the ring and the locks, which point into it.
     pub(super) segment: Arc<Segment>,
-    /// Where in it the queue is.
+    /// The queue's offset in the segment.
     pub(super) at: u64,
     /// Which of the segment's queues it is, counted from 0.
     pub(super) way: u32,
-    /// Its relay's companions, as far as this handle has needed them.
+    /// Its relay's companions, opened when this handle first needs them.
     pub(super) requests: Cached<Queue>,
     pub(super) settled: Cached<Queue>,
     // Dropped last: a process that finds a queue finds its dead letters.
@@ -92,18 +91,18 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// Changes with every incompatible change of the ring or its records.
+/// A number that changes with every incompatible change of the ring or its records.
 pub(super) const LAYOUT: u64 = 0x5155_4555_4500_0008;
 
-/// How many leases a process has through a handle: a forked child none of its parent's. Changed
-/// under the consumers' lock.
+/// How many messages a process has leased through a handle; a forked child starts at 0. Changed under the
+/// consumers' lock.
 #[derive(Default)]
 pub(super) struct LeaseCount(AtomicU64);
 
 impl LeaseCount {
     const COUNT: u64 = u32::MAX as u64;
 
-    /// The process, in the upper half. A child's slot is another one than its parent's, and may be of the same
+    /// The process, in the upper half. A child has another slot than its parent, but perhaps with the same
     /// generation.
     #[inline]
     fn process(me: Owner) -> u64 {
@@ -134,7 +133,8 @@ shared_object!(
     |it| &it.segment,
     /// What was leased or reserved stays so until the handle is dropped.
     ///
-    /// For a thread that is to end and waits, where closing the queue for all processes is too much.
+    /// For a thread that must end while it waits, where closing the queue for all processes would be too
+    /// much.
     ///
     /// ```
     /// use shoal::{Error, Queue, Timeout};
@@ -152,15 +152,14 @@ shared_object!(
 impl Queue {
     /// Opens or creates a queue as `options` say. Without a name it is always created.
     ///
-    /// Capacities are rounded up to a power of two of at least 4096 bytes. The defaults are
-    /// 64 KiB to start with, and 16 GiB to grow to, of address space: less where the process has little of
-    /// that, its files are limited (`ulimit -v` and `-f`) or it has thousands of objects. Where memory
-    /// ends before, a put says so at once. They count for the ring, in which a
-    /// message takes its length and 16 to 31 bytes more; messages that are written or read in
-    /// place have as much again beside it. `max_items` bounds the messages as well, whatever
-    /// their size: a put waits while there are as many. `max_attempts` bounds how often each is
-    /// delivered, and makes a second queue for what was [delivered in
-    /// vain](Self::dead_letters).
+    /// Capacities are rounded up to a power of two of at least 4096 bytes. The defaults are 64 KiB to start
+    /// with, and 16 GiB to grow to, of address space: less where the process has little of that, its files
+    /// are limited (`ulimit -v` and `-f`) or it has thousands of objects. If memory runs out earlier, a put
+    /// fails at once. The capacities are those of the ring, in which a message takes its length and 16 to 31
+    /// bytes more; messages that are written or read in place have as much again beside the ring. `max_items`
+    /// also bounds the number of messages, whatever their size: a put waits while there are that many.
+    /// `max_attempts` bounds how often each is delivered, and makes a second queue for the [dead
+    /// letters](Self::dead_letters).
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
@@ -169,7 +168,7 @@ impl Queue {
         Self::open_or_create(name, options, None)
     }
 
-    /// The same; what is created is this companion of the queue or map with this id.
+    /// The same. A queue that is created becomes the `companion` of the queue or map with this id.
     pub(crate) fn open_or_create(
         name: Option<&str>,
         options: &Options,
@@ -263,8 +262,8 @@ impl Queue {
         })
     }
 
-    /// Another handle on the same slot among the participants, for a thread of the library's own. It
-    /// lives as long as this handle at most. What is leased through either counts for both.
+    /// Another handle on the same slot among the participants, for a thread of the library's own. It is
+    /// dropped before this handle. What is leased through either counts for both.
     pub(super) fn twin(&self) -> Result<Self> {
         let mut twin = Self::attach(Arc::clone(&self.segment), self.at, self.way)?;
         twin.lease_count = Arc::clone(&self.lease_count);
@@ -279,13 +278,13 @@ impl Queue {
         header::RING + Ring::size(max)
     }
 
-    /// How many of them have to be committed for a ring of `capacity`.
+    /// Bytes of them to commit for a ring of `capacity`.
     pub(crate) fn initial_size(capacity: u64) -> u64 {
         header::RING + capacity
     }
 
-    /// How many messages are in the queue, those included that were given back. Those that
-    /// are leased are not. Exact whenever nobody is putting or taking.
+    /// How many messages are in the queue, with those that were given back and without those that are leased.
+    /// Exact while no process puts or takes.
     pub fn len(&self) -> usize {
         self.ring
             .header
@@ -304,11 +303,11 @@ impl Queue {
         self.ring.header.counts().1
     }
 
-    /// How many messages were ever put, and their payload bytes; then how many were taken out of the
-    /// ring, and theirs. A message that is delivered again counts once.
+    /// How many messages were ever put, and their payload bytes; then how many were taken out of the ring,
+    /// and their payload bytes. A message that is delivered again counts once.
     pub fn totals(&self) -> QueueTotals {
         let header = self.ring.header;
-        // What was taken first: what was put can only have grown since.
+        // `taken` is read first: `put` only grows, so the difference is never negative.
         let (taken, taken_bytes) = header.taken();
         let (put, put_bytes) = header.put();
         QueueTotals {

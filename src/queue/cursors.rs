@@ -1,10 +1,9 @@
 //! The two ends of the ring: putting records in, taking them out, and publishing that.
 //!
-//! They are given out by the side whose lock is held (see `locked`).
+//! Only the guard of a side's lock gives out that side's end (see `locked`).
 //!
-//! They are inlined by force into the few calls that use them, so that they live in registers:
-//! a put and a get in one process take 49 ns together, and 59 otherwise; a round trip between two
-//! processes takes 310 ns, and 375 otherwise.
+//! `inline(always)` keeps the ends in registers. A put and a get in one process take 49 ns together, and 59
+//! ns without it; a round trip between two processes takes 310 ns, and 375 ns without it.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -19,11 +18,11 @@ use super::mark::MessageState;
 use super::record::{self, HEADER, RecordState};
 use super::ring::{LINE, Ring, corrupt};
 
-/// A batch publishes whenever it has done this many bytes: both sides then work at the same
-/// time on the parts of a large one, and the parts stay within a core's cache.
-const DUE: u64 = 64 << 10;
+/// A batch publishes after every this many bytes: both sides then work at the same time on the parts of a
+/// large batch, and a part stays within a core's cache.
+const PART: u64 = 64 << 10;
 
-/// How far ahead of a record being written a producer asks for cache lines.
+/// How far ahead of the record being written a producer prefetches.
 const AHEAD: u64 = 1024;
 
 /// One side's cursor and what it has done since it last published. Passed by value only: if its address
@@ -36,7 +35,7 @@ pub(super) struct RingCursor {
     pub(super) pos: u64,
     /// The other side's cursor as last seen.
     seen: u64,
-    /// Messages and bytes that have passed, not yet published.
+    /// Messages and bytes that have passed and are not yet published.
     messages: u64,
     bytes: u64,
 }
@@ -53,14 +52,14 @@ impl RingCursor {
         }
     }
 
-    /// How many messages ever passed, of those that are published.
+    /// How many messages ever passed, as published.
     #[inline]
     fn before(&self, counts: &[Count; 2]) -> u64 {
         let count = &counts[(self.word & 1) as usize];
         count.messages.load(Ordering::Relaxed)
     }
 
-    /// Moves on. A cursor that was overwritten may wrap.
+    /// Moves the cursor on. One that was overwritten with invalid bytes may wrap.
     #[inline]
     pub(super) fn skip(&mut self, bytes: u64) {
         self.pos = self.pos.wrapping_add(bytes);
@@ -72,10 +71,10 @@ impl RingCursor {
         self.bytes = self.bytes.wrapping_add(bytes);
     }
 
-    /// Whether enough is done that the other side should not wait for the rest of the batch.
+    /// Whether the unpublished part of a batch is large enough to publish.
     #[inline]
-    fn is_due(&self) -> bool {
-        self.pos.wrapping_sub(self.word & CURSOR) >= DUE
+    fn is_part_done(&self) -> bool {
+        self.pos.wrapping_sub(self.word & CURSOR) >= PART
     }
 
     /// Publishes cursor and counts with one store.
@@ -85,7 +84,7 @@ impl RingCursor {
         let (old, new) = (&counts[(which ^ 1) as usize], &counts[which as usize]);
         let messages = old.messages.load(Ordering::Relaxed);
         let bytes = old.bytes.load(Ordering::Relaxed);
-        // SYNC: pairs with the second look in `read_counts`: a process that reads what is stored
+        // SYNC: pairs with the second load of the cursor in `read_counts`: a process that reads what is stored
         // below also sees that the cursor has left the word these counts belonged to.
         fence(Ordering::Release);
         new.messages
@@ -125,8 +124,8 @@ impl<'a> Producer<'a> {
         })
     }
 
-    /// Writes a message behind what is there, to be seen once it is published. False if there is
-    /// no room for it now.
+    /// Writes a message behind the others; it is visible once it is published. False if there is no room for
+    /// it now.
     #[inline(always)]
     pub(crate) fn push(&mut self, payload: &[u8]) -> Result<bool> {
         let need = record::size(payload.len() as u64).unwrap_or(u64::MAX);
@@ -150,7 +149,7 @@ impl<'a> Producer<'a> {
         Ok(true)
     }
 
-    /// Whether the bound on messages lets one more in.
+    /// Whether the bound on messages admits one more.
     #[inline(always)]
     pub(super) fn takes_one_more(&self) -> bool {
         self.ring.max_items() == u64::MAX || is_below_bound(self.ring, self.messages())
@@ -164,16 +163,16 @@ impl<'a> Producer<'a> {
         if need <= self.capacity - offset && self.has_seen_room(need.saturating_add(aside)) {
             return Ok(Some(offset));
         }
-        let (cursor, offset) = self.place_anew(need, aside)?;
+        let (cursor, offset) = self.place_slow(need, aside)?;
         self.cursor = cursor;
         Ok(offset)
     }
 
-    /// The same after a look at the consumers' cursor. Puts padding before the end of the ring
-    /// if the record does not fit there.
+    /// The same with the consumers' cursor read again. Puts padding before the end of the ring if the record
+    /// does not fit there.
     #[cold]
     #[inline(never)]
-    fn place_anew(mut self, need: u64, aside: u64) -> Result<(RingCursor, Option<u64>)> {
+    fn place_slow(mut self, need: u64, aside: u64) -> Result<(RingCursor, Option<u64>)> {
         let offset = self.cursor.pos & (self.capacity - 1);
         let to_end = self.capacity - offset;
         if need <= to_end {
@@ -190,11 +189,10 @@ impl<'a> Producer<'a> {
         Ok((self.cursor, has_room.then_some(0)))
     }
 
-    /// Asks for the cache lines of a later record. The consumers' cores have them from the last time
-    /// round, and unlocking waits for them: where cores are far from each other, that is most of the
-    /// time of a small put. It gives 2.1 times the messages of 64 B where a cache line takes 400 ns
-    /// there and back, and no difference where it takes 100; distances from 512 to 4096 bytes are
-    /// alike.
+    /// Prefetches the cache lines of a later record. The consumers' cores have them from the previous lap,
+    /// and unlocking waits until the stores to them are done: between distant cores that is most of the time
+    /// of a small put. The throughput of 64 B messages is 2.1 times as high where a cache line takes 400 ns
+    /// there and back, and the same where it takes 100 ns, at any distance from 512 to 4096 bytes.
     #[inline(always)]
     fn fetch_ahead(&self, offset: u64) {
         let offset = (offset + AHEAD) & (self.capacity - 1);
@@ -241,10 +239,10 @@ impl<'a> Producer<'a> {
         before.wrapping_add(self.cursor.messages)
     }
 
-    /// Publishes the part of a batch that is done, if it is large, and says if it was.
+    /// Publishes the part of a batch that is done, if it is large enough. True if it was.
     #[inline(always)]
     pub(crate) fn publish_part(&mut self) -> bool {
-        let due = self.cursor.is_due();
+        let due = self.cursor.is_part_done();
         if due {
             self.publish();
         }
@@ -271,7 +269,7 @@ pub(crate) struct Consumer<'a> {
 pub(crate) struct Message {
     at: NonNull<u8>,
     len: usize,
-    /// Bytes of its record; 0 if the ring has none of it, because it was given back.
+    /// Bytes of its record in the ring; 0 for a message that was given back, which has none.
     size: u64,
     /// Its place in the message store, 0 if it is in the ring.
     block: u32,
@@ -291,7 +289,7 @@ impl Message {
 
     /// Whether it was delivered before and given back.
     #[inline]
-    pub(crate) fn is_again(&self) -> bool {
+    pub(crate) fn is_redelivered(&self) -> bool {
         self.size == 0
     }
 
@@ -327,7 +325,7 @@ impl<'a> Consumer<'a> {
         })
     }
 
-    /// The next message, if there is one: what was given back first, since it is older.
+    /// The next message, if there is one. Messages that were given back come first: they are older.
     #[inline(always)]
     pub(crate) fn peek(&mut self) -> Result<Option<Message>> {
         let first = self.ring.header.first.load(Ordering::Relaxed);
@@ -365,7 +363,7 @@ impl<'a> Consumer<'a> {
             let available = ahead.min(self.capacity - offset);
             match record::size_within(len, available) {
                 Some(size) if RecordState::of(word) == Some(RecordState::Ready) => {
-                    // SAFETY: `size <= capacity - offset`.
+                    // SAFETY: inside the ring, since HEADER <= `size` <= `capacity - offset`.
                     let at = unsafe { self.ring.bytes.add((offset + HEADER) as usize) };
                     return Ok(Some(Message {
                         at,
@@ -385,19 +383,19 @@ impl<'a> Consumer<'a> {
         }
     }
 
-    /// Moves over the message, which was copied out of the ring and may be overwritten from
-    /// now on.
+    /// Moves over the message, which was copied out of the ring. It may be overwritten once this is
+    /// published.
     #[inline(always)]
     pub(crate) fn advance(&mut self, message: Message) {
         self.cursor.skip(message.size);
         self.cursor.count(message.len as u64);
     }
 
-    /// The same at once, and for any message: one in the message store is freed by the caller then, or is
-    /// leased.
+    /// Moves over any message, and publishes that. A message in the message store is then freed by the
+    /// caller, or leased.
     #[inline(always)]
     pub(crate) fn advance_now(&mut self, message: Message) -> Result<()> {
-        if message.is_again() {
+        if message.is_redelivered() {
             return advance_store(self.ring, message.block);
         }
         self.advance(message);
@@ -416,9 +414,9 @@ impl<'a> Consumer<'a> {
         self.cursor.pos
     }
 
-    /// Moves to the record at the cursor `at`, to look at it: what lies before it is not taken. False,
-    /// and it does not move, if that record was taken.
-    pub(super) fn look_from(&mut self, at: u64) -> bool {
+    /// Moves to the record at the cursor `at` for a look: what lies before it is not taken. False, without a
+    /// move, if that record was taken.
+    pub(super) fn seek(&mut self, at: u64) -> bool {
         // SYNC: observe(tail): the records up to it are whole.
         let tail = self.ring.header.tail.load(Ordering::Acquire) & CURSOR;
         let ahead = at.wrapping_sub(self.cursor.pos);
@@ -436,17 +434,17 @@ impl<'a> Consumer<'a> {
         before.wrapping_add(self.cursor.messages).wrapping_add(1)
     }
 
-    /// Frees the part of a batch that was moved over, if it is large, and says if it was.
+    /// Frees the part of a batch that was moved over, if it is large enough. True if it was.
     #[inline(always)]
     pub(crate) fn publish_part(&mut self) -> bool {
-        let due = self.cursor.is_due();
+        let due = self.cursor.is_part_done();
         if due {
             self.publish();
         }
         due
     }
 
-    /// Frees everything that was moved over, and says whether that was anything.
+    /// Frees everything that was moved over. False if that is nothing.
     #[inline(always)]
     pub(crate) fn publish(&mut self) -> bool {
         let moved = self.cursor.pos != self.cursor.word & CURSOR;
@@ -464,7 +462,7 @@ impl<'a> Consumer<'a> {
     }
 }
 
-/// Whether the bound on messages lets in one more than the `put` that were put.
+/// Whether the bound admits one more message after `put` that were put.
 #[inline(never)]
 fn is_below_bound(ring: &Ring, put: u64) -> bool {
     let (items, side) = (ring.max_items(), &ring.header.producer);
@@ -477,11 +475,11 @@ fn is_below_bound(ring: &Ring, put: u64) -> bool {
     put.wrapping_sub(taken) < items
 }
 
-/// The message at `block`.
+/// The message at `block`, whose record in the ring has `size` bytes; 0 for a message that was given back.
 #[cold]
 pub(super) fn in_store(ring: &Ring, block: u32, size: u64) -> Result<Message> {
     let state = ring.store.found(block)?.mark.state;
-    // A lease is marked before the ring lets go of its message.
+    // A lease is marked before the head moves over the record: a kill in between leaves LEASED here.
     let expected = match size {
         0 => state == MessageState::Waiting,
         _ => matches!(state, MessageState::Sent | MessageState::Leased),

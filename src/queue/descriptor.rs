@@ -1,6 +1,6 @@
 //! What a handle has for event loops: a signal, the descriptor that shows it, and the thread's watch.
 //!
-//! Which signal it is and when it is set, `readiness` says.
+//! `readiness` explains which signal it is and when it is set.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Result;
 use crate::sync::Watch;
-use crate::sys::poll::{Face, Signal};
+use crate::sys::poll::{ReadableFd, Signal};
 
 /// What a descriptor shows: the queue's FIFO, which all processes share, or an eventfd of this process.
 pub(super) struct ReadySignal {
@@ -20,7 +20,7 @@ pub(super) struct ReadySignal {
 }
 
 impl ReadySignal {
-    /// `fifo`, if there is one.
+    /// A signal by `fifo`, or by a new eventfd if there is none.
     pub(super) fn new(fifo: Option<Signal>) -> Result<Self> {
         Ok(Self {
             is_shared: fifo.is_some(),
@@ -29,13 +29,13 @@ impl ReadySignal {
         })
     }
 
-    /// Whether other processes have it, too.
+    /// Whether other processes have it too.
     pub(super) fn is_shared(&self) -> bool {
         self.is_shared
     }
 
-    /// Whether it is set, whatever was remembered: any process that has the FIFO open may have written
-    /// to it or read from it.
+    /// Whether it is set. Asks the kernel about a FIFO: any process that has it open may have written to it
+    /// or read from it.
     pub(super) fn is_set(&self) -> bool {
         match self.is_shared {
             true => self.signal.is_set(),
@@ -68,20 +68,20 @@ impl ReadySignal {
 /// The descriptor of a handle, if it was asked for one.
 pub(super) struct Descriptor {
     made: AtomicPtr<Made>,
-    /// The FIFO, if this handle had to clear it and has no descriptor. Used and changed under the
+    /// The FIFO as opened by a handle that had to clear it and has no descriptor. Used and changed under the
     /// consumers' lock.
     fifo: AtomicPtr<Signal>,
 }
 
 /// The descriptor that one process made.
 pub(super) struct Made {
-    // Dropped before what it watches over, which it keeps. `None` once another one has replaced this.
+    // Dropped first: it watches the fields below. `None` once a newer descriptor has replaced this one.
     watch: Mutex<Option<Box<Watch>>>,
     /// The process that made it.
     process: u32,
-    face: Face,
+    readable: ReadableFd,
     signal: Arc<ReadySignal>,
-    /// What this process inherited, or had before the program closed it. Kept, since another thread may be
+    /// The descriptor before this one: inherited, or closed by the program. Kept, since another thread may be
     /// using it.
     before: *mut Made,
 }
@@ -91,14 +91,14 @@ impl Made {
         Ok(Self {
             watch: Mutex::new(Some(watch)),
             process: std::process::id(),
-            face: Face::of(&signal.signal)?,
+            readable: ReadableFd::of(&signal.signal)?,
             signal,
             before: ptr::null_mut(),
         })
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.face.as_fd()
+        self.readable.as_fd()
     }
 
     /// Whether this process made it, and not the one that it was forked from.
@@ -106,13 +106,13 @@ impl Made {
         self.process == std::process::id()
     }
 
-    /// Whether the program has not closed it, as daemons do that close all descriptors.
+    /// False if the program has closed it, as daemons do that close all descriptors.
     fn is_open(&self) -> bool {
-        self.face.is_open() && self.signal.signal.is_open()
+        self.readable.is_open() && self.signal.signal.is_open()
     }
 
-    /// No thread looks after it any more. In the process that made it: in a forked child another thread may
-    /// have held the mutex at the fork.
+    /// Ends its watch. Only in the process that made it: in a forked child, another thread may have held the
+    /// mutex at the fork.
     fn retire(&self) {
         let watch = self
             .watch
@@ -131,7 +131,7 @@ impl Descriptor {
         }
     }
 
-    /// What this process has made, the last one first, and then what it has inherited.
+    /// The descriptors that this process has made, the newest first, and then the inherited ones.
     fn each(&self) -> impl Iterator<Item = &Made> {
         // SYNC: find(watch), pairs with publish(watch)
         let made = self.made.load(Ordering::Acquire);
@@ -150,10 +150,11 @@ impl Descriptor {
         self.get().is_some()
     }
 
-    /// Makes the descriptor readable for good, if there is one, so that threads that wait for it look.
-    pub(super) fn open_up(&self) {
+    /// Makes the descriptor permanently readable, if there is one, so that threads that wait for it check the
+    /// queue.
+    pub(super) fn keep_readable(&self) {
         if let Some(made) = self.get() {
-            made.face.open_up(&made.signal.signal);
+            made.readable.keep_readable(&made.signal.signal);
         }
     }
 
@@ -162,8 +163,8 @@ impl Descriptor {
         self.get().is_some_and(|made| made.signal.is_own_set())
     }
 
-    /// Clears what signals this process can, and says whether none is left that is set. `open` opens
-    /// the FIFO, of a queue that has one. Under the consumers' lock.
+    /// Clears the signals that this process can reach, and returns whether the FIFO, if there is one, was
+    /// cleared. `open` opens the FIFO. Under the consumers' lock.
     pub(super) fn clear(&self, has_fifo: bool, open: impl FnOnce() -> Option<Signal>) -> bool {
         if let Some(made) = self.get() {
             made.signal.clear_own();
@@ -171,7 +172,7 @@ impl Descriptor {
         if !has_fifo || self.each().any(|made| made.signal.clear_shared()) {
             return true;
         }
-        // SAFETY: null, or made by `Box::into_raw` below; it is exchanged under the lock only.
+        // SAFETY: null, or made by `Box::into_raw` below; replaced and freed only under the consumers' lock.
         let known = unsafe { self.fifo.load(Ordering::Acquire).as_ref() };
         if known.is_some_and(Signal::clear) {
             return true;
@@ -209,7 +210,7 @@ impl Descriptor {
                 made
             }
             Err(winner) => {
-                // SAFETY: it was not published.
+                // SAFETY: it comes from a `Box`, and was not published, so no other thread has the pointer.
                 drop(unsafe { Box::from_raw(made) });
                 winner
             }
@@ -221,7 +222,7 @@ impl Descriptor {
 
 fn drop_signal(signal: *mut Signal) {
     if !signal.is_null() {
-        // SAFETY: made by `Box::into_raw`, and no other copy of the pointer is left.
+        // SAFETY: made by `Box::into_raw`; the caller has removed the only copy of the pointer.
         drop(unsafe { Box::from_raw(signal) });
     }
 }
@@ -237,7 +238,7 @@ impl Drop for Descriptor {
     }
 }
 
-// SAFETY: the pointers are to what belongs to the handle, and is `Send` and `Sync`.
+// SAFETY: the pointers own values that are `Send` and `Sync`.
 unsafe impl Send for Descriptor {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Descriptor {}

@@ -36,12 +36,11 @@
 //!  + max        store            a heap of messages that lie outside the ring
 //! ```
 //!
-//! **Cursors** count bytes since the ring was made and only grow; the record at cursor `c` is
-//! at `c & (capacity - 1)`. Records are multiples of 16 bytes, so the low bits of a cursor
-//! word are free, and bit 0 tells which of the two counters beside it belongs to it. One
-//! store of that word therefore publishes the records *and* the counts, and a kill before
-//! or after it leaves either the old pair or the new one. Nothing has ever to be counted
-//! again, and the repair of the ring is a check of R1 and R3.
+//! **Cursors** count bytes since the ring was made and only grow; the record at cursor `c` is at `c &
+//! (capacity - 1)`. Records are multiples of 16 bytes, so the low bits of a cursor word are free, and bit 0
+//! tells which of the two counters beside it belongs to it. One store of that word therefore publishes the
+//! records *and* the counts, and a kill before or after it leaves either the old pair or the new one. These
+//! counts are never rebuilt: the repair of the ring is a check of R1 and R3.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -73,8 +72,8 @@ pub(super) struct Count {
 #[repr(C, align(128))]
 pub(crate) struct ProducerFields {
     pub(crate) lock: LockCell,
-    /// The head as last seen, so that its line is read only when this one makes the ring
-    /// look full.
+    /// The head as last seen. The head's own cache line is read only when this value makes the ring look
+    /// full.
     pub(super) seen: AtomicU64,
     pub(super) counts: [Count; 2],
     /// How many messages the consumers had taken, as last seen.
@@ -122,7 +121,7 @@ pub(crate) struct QueueHeader {
     pub(super) relay: CachePadded<RelayState>,
 }
 
-// SAFETY: atomics, mutexes and events only.
+// SAFETY: `repr(C)`, and every field is made of atomics.
 unsafe impl Shared for QueueHeader {}
 
 const _: () = {
@@ -150,8 +149,7 @@ const _: () = {
     assert!(size_of::<QueueHeader>() <= RING as usize);
 };
 
-/// Changes a derived count, under its lock. Killed before or after, the next owner of that lock counts
-/// again.
+/// Changes a derived count, under its lock. After a kill, the next owner of that lock counts again.
 pub(super) fn change(count: &AtomicU64, by: i64) {
     let sum = count.load(Ordering::Relaxed).saturating_add_signed(by);
     count.store(sum, Ordering::Relaxed);
@@ -190,7 +188,7 @@ impl QueueHeader {
         read_counts(&self.tail, &self.producer.counts).1
     }
 
-    /// Where the ring ends now, and how many messages were ever put by then.
+    /// The tail, and how many messages were ever put up to it.
     pub(super) fn end(&self) -> (u64, u64) {
         let (word, (messages, _)) = read_counts(&self.tail, &self.producer.counts);
         (word & CURSOR, messages)
@@ -203,17 +201,17 @@ impl QueueHeader {
 
     /// Messages and payload bytes in the ring, or named by it.
     pub(super) fn counts(&self) -> Passed {
-        // What was taken first: what was put can only have grown since.
+        // `taken` is read first: `put` only grows, so the difference is never negative.
         let taken = self.taken();
         let put = self.put();
         (put.0.wrapping_sub(taken.0), put.1.wrapping_sub(taken.1))
     }
 }
 
-/// The cursor's word, and what belongs to it.
+/// The cursor's word, and the counts that belong to it.
 fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> (u64, Passed) {
-    // It is repeated only if that side has published meanwhile: a cursor that does not change ends it,
-    // whatever its bytes are.
+    // Repeats only if that side has published meanwhile. A cursor that does not change ends the loop, even if
+    // its bytes are invalid.
     loop {
         let word = cursor.load(Ordering::Acquire);
         let count = &counts[(word & 1) as usize];

@@ -1,4 +1,4 @@
-//! What a queue holds, as its file says it, without opening it.
+//! What a queue holds, read from its file without opening the queue.
 
 use std::fs::File;
 use std::mem::offset_of;
@@ -30,8 +30,8 @@ fn cursors(file: &File, at: u64) -> Result<[u64; 2]> {
     Ok([load(0)?, load(HEAD - TAIL)?])
 }
 
-/// The counts of messages and bytes, put and taken, to which the cursors point. A pair that is not pointed to is
-/// the one before, or the next one, which its writer publishes last.
+/// The counts of messages and bytes, put and taken, that the cursors select. A pair that is not selected is
+/// the previous one, or the next one, which its writer is about to publish.
 fn published(cursors: [u64; 2], header: &QueueHeader) -> [(u64, u64); 2] {
     let choose = |cursor: u64, counts: &[Count; 2]| {
         let count = &counts[(cursor & 1) as usize];
@@ -45,14 +45,15 @@ fn published(cursors: [u64; 2], header: &QueueHeader) -> [(u64, u64); 2] {
     ]
 }
 
-/// Adds what the queue at `at` of the file holds to `found`, and returns how large its ring may become.
+/// Adds what the queue at `at` of the file holds to `found`, and returns the maximum capacity of its ring.
 pub(crate) fn inspect(file: &File, at: u64, found: &mut ObjectContents) -> Result<u64> {
     let before = cursors(file, at)?;
     let copy = Snapshot::read(file, at, size_of::<QueueHeader>())?;
     let header: &QueueHeader = copy.get(0)?;
     let [mut put, mut taken] = published(before, header);
-    // What was written since may be the counts of a publication that is still to come; then those that a later
-    // look chooses are less, and are published. The lesser ones always are, and are those of `before` or later.
+    // The counts may have been overwritten since by those of a publication that is still to come. Then a
+    // second reading selects smaller ones, which are published. The smaller of the two always are, and are
+    // those of `before` or later.
     let after = cursors(file, at)?;
     if after != before {
         let later = Snapshot::read(file, at, size_of::<QueueHeader>())?;

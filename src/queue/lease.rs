@@ -1,4 +1,4 @@
-//! Messages that are worked on: leased, and then acked or given back.
+//! Leases: messages that a process works on, and then acks or gives back.
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -19,12 +19,12 @@ use super::reservation::MessagePlace;
 
 /// A message that this process works on: a `[u8]` in shared memory that no other consumer gets.
 ///
-/// [`ack`](Self::ack) it when the work is done. If the process dies instead, from any
-/// cause, another consumer gets the message; the same happens when the lease is dropped without
-/// an ack, or given back with [`nack`](Self::nack). Nothing is ever lost, but a message whose
-/// worker died just before the ack is worked on twice.
+/// [`ack`](Self::ack) it when the work is done. If the process dies instead, from any cause, another consumer
+/// gets the message. The same happens when the lease is dropped without an ack, or given back with
+/// [`nack`](Self::nack). No message is lost, but one whose worker died just before the ack is worked on
+/// twice.
 ///
-/// After a `fork` it remains the parent's: the child's copy can do nothing but be dropped.
+/// After a `fork`, the lease remains the parent's. The child can only drop its copy.
 ///
 /// ```
 /// use shoal::{Queue, Timeout};
@@ -47,7 +47,7 @@ pub struct Lease<'a> {
     held: LeasedMessage,
 }
 
-/// A message that this process has leased, without the queue.
+/// A message that this process has leased, without a reference to its queue.
 #[derive(Clone, Copy)]
 pub(crate) struct LeasedMessage {
     pub(crate) place: MessagePlace,
@@ -58,8 +58,8 @@ impl LeasedMessage {
     /// # Safety
     /// The message is leased by this process, and the queue is open.
     pub(super) unsafe fn bytes(&self) -> &[u8] {
-        // SAFETY: `lease_block` checked the span; a leased message is not written to, and stays where it
-        // is until its owner acks it or gives it back, even beyond its deadline.
+        // SAFETY: `lease_block` checked the span; a leased message is not written to, and stays in place
+        // until its owner acks it or gives it back, even after its deadline.
         unsafe { NonNull::slice_from_raw_parts(self.place.span, self.place.len).as_ref() }
     }
 }
@@ -94,13 +94,13 @@ impl Lease<'_> {
         self.held.attempts.into()
     }
 
-    /// The work is done: the message is gone.
+    /// Ends the lease and removes the message: the work is done.
     ///
     /// # Errors
-    /// `Expired` if its deadline passed and another consumer gets it or has it; while no process has looked
-    /// at the queue since the deadline, the call succeeds. `Invalid` in a forked child; `Poisoned`,
-    /// `Corrupt`. Of a message that a [relay](crate::QueueRelay) delivered: `RelayBehind`
-    /// or `NoSpace` if there is no room to tell the relay so; the message is given back then.
+    /// `Expired` if the deadline passed and another consumer gets or has the message. If no process has
+    /// checked the queue since the deadline, the call succeeds. `Invalid` in a forked child; `Poisoned`,
+    /// `Corrupt`. For a message that a [relay](crate::QueueRelay) delivered: `RelayBehind` or `NoSpace` if
+    /// there is no room for its settlement; the message is then given back.
     pub fn ack(self) -> Result<()> {
         let acked = self.queue.ack(&self.held);
         if matches!(acked, Ok(()) | Err(Error::Expired)) {
@@ -130,30 +130,29 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        // It fails in a forked child, where it is the parent's.
+        // Fails in a forked child: the lease is the parent's.
         let _ = self.queue.nack(&self.held, Duration::ZERO);
     }
 }
 
 impl Queue {
-    /// Takes the first message to work on, waiting until `timeout`. Once this process is dead it
-    /// is another consumer's: within a tenth of a second, mostly much sooner, as soon as another
-    /// process takes or waits.
+    /// Takes the first message to work on, waiting until `timeout`. If this process dies, another consumer
+    /// that takes or waits gets the message: within a tenth of a second, mostly much sooner.
     ///
-    /// What was [reserved](Self::reserve) is read where it was written. What was put is copied
-    /// once, out of the ring, so that no lease holds up the others.
+    /// A message that was [reserved](Self::reserve) is read where it was written. One that was put is copied
+    /// once, out of the ring, so that no lease blocks the ring.
     ///
     /// # Errors
-    /// As for [`get`](Self::get); `Exhausted` if the queue has no room for more leases, `NoSpace`
-    /// if `/dev/shm` has none. The message stays. Reservations leave 128 KiB for copies of what was
-    /// put, though that may be in pieces.
+    /// As for [`get`](Self::get); `Exhausted` if the queue has no room for more leases, `NoSpace` if
+    /// `/dev/shm` has none. The message stays. Reservations leave 128 KiB for copies of messages that were
+    /// put, perhaps not contiguous.
     pub fn lease(&self, timeout: Timeout) -> Result<Lease<'_>> {
         let held = self.lease_place(None, timeout)?;
         Ok(Lease { queue: self, held })
     }
 
-    /// The same with a deadline: if the lease is neither acked nor extended within `visible`,
-    /// another consumer gets the message although this process lives.
+    /// [`lease`](Self::lease) with a deadline: if the lease is neither acked nor extended within `visible`,
+    /// another consumer gets the message even while this process lives.
     ///
     /// # Errors
     /// As for [`lease`](Self::lease).
@@ -174,16 +173,16 @@ impl Queue {
                     return Ok(None);
                 };
                 let until = visible.map_or(0, from_now);
-                side.look_soon();
+                side.check_soon();
                 if until != 0 {
-                    side.look_by(until);
+                    side.check_by(until);
                 }
                 let len = message.len() as u64;
                 let held = side.lease_message(end, message, until)?;
                 Ok(Some((held, (1, len))))
             });
             match leased {
-                // Dead processes may have what is wanted.
+                // Reservations of dead processes may take the room.
                 Err(Error::Exhausted { .. }) if self.discard_dead(deadline)? => {}
                 leased => return leased,
             }
@@ -207,21 +206,21 @@ impl Queue {
             return self.return_lease(held, delay);
         }
         self.return_lease(held, Duration::ZERO)?;
-        // Moved here and not by the next call on this queue: the others may wait for dead letters only.
-        // If that fails the message waits, and the next call says why.
-        let looked = self.lock::<ConsumersLock>(Deadline::Never);
-        let _ = looked.and_then(|guard| self.redeliver(guard));
+        // Moved by this call and not by the next one on this queue: other processes may wait only for dead
+        // letters. If that fails, the message waits, and the next call returns the error.
+        let redelivered = self.lock::<ConsumersLock>(Deadline::Never);
+        let _ = redelivered.and_then(|guard| self.redeliver(guard));
         Ok(())
     }
 
-    /// Gives a leased message back, to be looked at again after `delay`.
+    /// Gives a leased message back, to be delivered again after `delay`.
     pub(super) fn return_lease(&self, held: &LeasedMessage, delay: Duration) -> Result<()> {
         self.end_lease(held, |side| side.give_back(held, delay))?;
         self.notify_consumers();
         Ok(())
     }
 
-    /// Ends the lease by what `how` does.
+    /// Ends the lease by running `how` under the lock.
     fn end_lease(
         &self,
         held: &LeasedMessage,
@@ -254,18 +253,18 @@ impl Queue {
         side.check_lease(held)?;
         let until = from_now(visible);
         self.ring.store.head(held.place.block)?.set_due(until);
-        side.look_by(until);
+        side.check_by(until);
         side.tell_extended(held.place.block, held.attempts, visible);
         Ok(())
     }
 
-    /// How many messages are leased. What a dead process had leased counts for a tenth of a second
-    /// at most, and is then to be delivered again.
+    /// How many messages are leased. The leases of a dead process count for a tenth of a second at most;
+    /// their messages are then delivered again.
     pub fn leased(&self) -> usize {
         if self.is_due() {
-            // Where that fails, the next call on the queue says why. The count is what it was.
-            let looked = self.lock::<ConsumersLock>(Deadline::Now);
-            let _ = looked.and_then(|guard| self.redeliver(guard));
+            // If that fails, the next call on the queue returns the error, and the count is unchanged.
+            let redelivered = self.lock::<ConsumersLock>(Deadline::Now);
+            let _ = redelivered.and_then(|guard| self.redeliver(guard));
         }
         self.count_leases()
     }
@@ -299,14 +298,15 @@ impl Queue {
         let waits = &self.consumers.policy.waits;
         let mut nap = Nap::FIRST;
         while self.unfinished()? > 0 {
-            // Under the lock: a process that finishes the last message after that sees the sleeper.
+            // `unfinished` takes the lock, so a process that finishes the last message after that sees the
+            // sleeper.
             let done = || self.unfinished() == Ok(0);
             nap.ended(finished.sleep(waits, nap.ns(), deadline, done)?);
         }
         Ok(())
     }
 
-    /// Messages were finished, and a process waits for the last.
+    /// Messages were finished, and a process waits in [`join`](Self::join).
     #[cold]
     pub(super) fn notify_finished(&self) {
         if self.count_unfinished() == 0 {
@@ -314,8 +314,8 @@ impl Queue {
         }
     }
 
-    /// The queue that takes what was delivered `max_attempts` times, if there is such a bound.
-    /// Its name is this one's with `.dead` behind it, and stays when this one's is [removed](Self::unlink).
+    /// The queue that gets messages which were delivered `max_attempts` times, if there is such a bound. Its
+    /// name is this queue's with `.dead` appended, and remains when this queue is [unlinked](Self::unlink).
     pub fn dead_letters(&self) -> Option<&Queue> {
         self.dead_letters.as_deref()
     }
@@ -336,12 +336,12 @@ impl Queue {
         Err(Error::invalid(what, why))
     }
 
-    /// Whether what was delivered this often is a dead letter.
+    /// Whether a message that was delivered this often is a dead letter.
     pub(super) fn is_given_up(&self, attempts: u8) -> bool {
         self.max_attempts().is_some_and(|max| attempts >= max)
     }
 
-    /// Whether a closed queue may still get messages to take: other processes work on them.
+    /// Whether a closed queue may still yield messages: other processes lease or write some, or some wait.
     pub(super) fn may_come_back(&self) -> bool {
         let mine = self.lease_count.get(self.segment.owner());
         self.ring.may_come_back(mine)
@@ -349,8 +349,8 @@ impl Queue {
 }
 
 impl TakeSide<'_> {
-    /// Leases the next message and moves over it. Killed before the head moves on, the message is
-    /// still in the ring, and the repair takes the lease back.
+    /// Leases the next message and moves over it. After a kill before the head moves, the message is still in
+    /// the ring, and the repair takes the lease back.
     fn lease_message(
         self,
         end: &mut Consumer<'_>,
@@ -375,7 +375,7 @@ impl TakeSide<'_> {
         Ok(held)
     }
 
-    /// How an ack ends a lease.
+    /// Ends a lease by an ack.
     fn finish(self, held: &LeasedMessage) -> Result<()> {
         self.settle(held.place.block, held.attempts)?;
         self.drop_leased(held.place.block)
@@ -388,7 +388,7 @@ impl TakeSide<'_> {
         Ok(())
     }
 
-    /// How a nack does.
+    /// Ends a lease by a nack.
     fn give_back(self, held: &LeasedMessage, delay: Duration) -> Result<()> {
         let MessagePlace { block, number, .. } = held.place;
         if self.return_to_relay(block, held.attempts, delay)? {
@@ -403,7 +403,7 @@ impl TakeSide<'_> {
         if due == 0 && !self.is_given_up(held.attempts) {
             self.insert_due(block, number)
         } else {
-            self.look_by(due);
+            self.check_by(due);
             Ok(())
         }
     }

@@ -21,10 +21,10 @@ use super::header::{CLOSED, POISONED, RELAYED};
 
 /// Which lock it is.
 pub(super) trait QueueLock: Sized {
-    /// Where the lock is taken.
+    /// The admission to this lock.
     fn admission(queue: &Queue) -> &Admission;
 
-    /// Completes or takes back what an owner left half done that died with the lock.
+    /// Completes or takes back what an owner that died with the lock left half done.
     fn repair(side: Side<'_, Self>) -> Result<()>;
 }
 
@@ -106,8 +106,8 @@ impl<'a> PutSide<'a> {
         unsafe { Producer::new(&self.queue.ring) }
     }
 
-    /// Whether the caller's message goes into the queue itself: false if it becomes a request. What the
-    /// relay delivers is none of these messages.
+    /// Whether the caller's message goes into the queue itself: false if it becomes a request. Not for
+    /// messages that the relay delivers.
     ///
     /// # Errors
     /// `Closed`, `Poisoned`.
@@ -115,11 +115,11 @@ impl<'a> PutSide<'a> {
     pub(super) fn takes_puts(self) -> Result<bool> {
         match self.queue.ring.header.flags() & (CLOSED | POISONED | RELAYED) {
             0 => Ok(true),
-            flags => is_relayed(flags),
+            flags => takes_puts_slow(flags),
         }
     }
 
-    /// An error if nothing may be put any more, by the relay either.
+    /// An error if nothing may be put any more, not even by the relay.
     pub(super) fn check_open(self) -> Result<()> {
         match self.queue.ring.header.flags() & (CLOSED | POISONED) {
             0 => Ok(()),
@@ -204,8 +204,8 @@ impl Queue {
         })
     }
 
-    /// Both locks, unless a process keeps one for longer than an operation takes: for work that can
-    /// be left undone, which waits for no stopped process.
+    /// Both locks, unless a process holds one for longer than an operation takes: for optional work, which
+    /// must not wait for a stopped process.
     pub(super) fn spin_both(&self) -> Option<BothSides<'_>> {
         Some(BothSides {
             producers: self.spin()?,
@@ -227,8 +227,8 @@ impl Queue {
         }
     }
 
-    /// Repairs what a dead owner left, or poisons the queue. Then everybody is woken: the dead owner
-    /// may have owed a process a wake.
+    /// Repairs what a dead owner left, or poisons the queue. Then wakes every waiter: the dead owner may not
+    /// have issued a wake-up.
     #[cold]
     fn recover<'a, L: QueueLock>(&'a self, guard: Guard<'a>) -> SideGuard<'a, L> {
         let held = SideGuard::<L>::new(self, guard);
@@ -237,14 +237,14 @@ impl Queue {
             self.poison();
         }
         held.guard.mark_consistent();
-        self.wake_everybody();
+        self.wake_all_waiters();
         held
     }
 }
 
-/// Of a queue with one of these flags.
+/// [`takes_puts`](PutSide::takes_puts) of a queue with one of these flags.
 #[cold]
-fn is_relayed(flags: u32) -> Result<bool> {
+fn takes_puts_slow(flags: u32) -> Result<bool> {
     match flags & (CLOSED | POISONED) {
         0 => Ok(false),
         flags => Err(ended(flags)),

@@ -7,9 +7,9 @@ use crate::sys::clock::{Deadline, Timeout};
 use super::core::Queue;
 
 impl Queue {
-    /// Waits for a first message until `timeout`, then takes it and up to `max - 1` more that
-    /// are there. Their bytes are appended to `buf` back to back, their lengths to `lens`.
-    /// Returns how many there were.
+    /// Waits for a first message until `timeout`, then takes it and up to `max - 1` more that are there,
+    /// without further waiting. Their bytes are appended to `buf` back to back, their lengths to `lens`.
+    /// Returns how many were taken.
     ///
     /// # Errors
     /// As for [`get`](Self::get).
@@ -29,7 +29,8 @@ impl Queue {
                 let len = match side.append_next(end, buf) {
                     Ok(Some(len)) => len,
                     Ok(None) => break,
-                    // A message in the store that was taken is gone. The next call finds the error again.
+                    // What was taken must be returned: a message of the store is freed already. The next call
+                    // meets the error again.
                     Err(_) if taken > 0 => break,
                     Err(err) => return Err(err),
                 };
@@ -43,8 +44,8 @@ impl Queue {
         })
     }
 
-    /// [`get_many`](Self::get_many) into fixed places: as many messages as there are `lens`
-    /// and as fit in `buf`, back to back.
+    /// [`get_many`](Self::get_many) into fixed buffers: at most `lens.len()` messages, as far as they fit in
+    /// `buf`, back to back.
     ///
     /// # Errors
     /// As for [`get`](Self::get); `BufferTooSmall` if the first message does not fit.
@@ -59,8 +60,8 @@ impl Queue {
         self.get_many_set(room(buf), most, set, timeout)
     }
 
-    /// The same into memory that need not be initialised, for at most `most` messages. `set` is told
-    /// the length of each.
+    /// The same into memory that need not be initialised, for at most `most` messages. Calls `set` with the
+    /// index and the length of each.
     pub(crate) fn get_many_set(
         &self,
         buf: &mut Room,
@@ -77,7 +78,8 @@ impl Queue {
                 let len = match side.copy_next(end, &mut buf[filled..]) {
                     Ok(Some(len)) => len,
                     Ok(None) => break,
-                    // It is for the next call. A message in the store that was taken is gone.
+                    // What was taken must be returned: a message of the store is freed already. The next call
+                    // meets the error again.
                     Err(_) if taken > 0 => break,
                     Err(err) => return Err(err),
                 };

@@ -1,5 +1,5 @@
-//! The word of a message in the store: its state, how often it was delivered, and whose it is. What the
-//! states mean, and what becomes of them, the table in `store` says.
+//! The word of a message in the store: its state, how often it was delivered, and its owner. The table in
+//! `store` explains the states.
 
 use crate::layout::Owner;
 
@@ -15,7 +15,7 @@ pub(super) enum MessageState {
     Cached = b'Z',
 }
 
-/// What the word of a message says.
+/// The decoded word of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) state: MessageState,
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_says_what_it_was_made_of() {
+    fn a_mark_decodes_to_what_was_encoded() {
         use MessageState::{Cached, Expired, Leased, Sent, Waiting, Writing};
         let owner = Owner {
             slot: 1023,

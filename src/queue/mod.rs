@@ -11,19 +11,19 @@
 //! - [`backoff`], [`auto_grow`]: how long a consumer pauses between messages of a stream; how large
 //!   the ring of a stream is.
 //! - [`bounds`]: how large it may be. [`descriptor`]: what a handle has for event loops.
-//! - [`core`]: the handle, how it is opened, and what can be asked of it.
+//! - [`core`]: the handle, how it is opened, and its properties.
 //! - [`locked`]: what may be done under which lock, as types.
 //! - [`storage`]: allocating and freeing in the message store.
 //! - [`reservation`], [`lease`]: messages that are written and worked on in place.
-//! - [`redelivery`]: what becomes of a leased message if its worker does not finish.
+//! - [`redelivery`]: delivering leased messages again whose worker did not finish.
 //! - [`repair`]: what the next owner of a lock repairs after a death.
-//! - [`relayed`]: what becomes of the calls of others on a queue that has a relay.
+//! - [`relayed`]: what puts and acks do while the queue has a relay.
 //! - [`resize`], [`wait`]: making room; waiting and waking, closing.
 //! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
 //! - [`withdraw`]: taking back what a relay delivered.
 //! - [`ops`], [`many`]: putting and taking. [`peek`]: looking at messages.
-//! - [`inspect()`]: what can be said of a queue without opening it.
-//! - [`taken`], [`attached`], [`request`], [`relay`]: what the relay itself does.
+//! - [`inspect()`]: a queue's figures, read from its file without opening the queue.
+//! - [`taken`], [`attached`], [`request`], [`relay`]: the relay's own side.
 
 mod admission;
 mod attached;

@@ -1,8 +1,8 @@
-//! The ring against a queue that is as plain as possible.
+//! The ring compared with a reference model.
 //!
-//! The reference knows the rules of `ring` (records of multiples of 16, padding before the
-//! end, a batch that is due) and keeps everything else in a `VecDeque`. After every step the
-//! ring must hold the same bytes and the same counts, and answer as the reference expects.
+//! The reference knows the rules of `ring` (records of multiples of 16, padding before the end, a batch
+//! published in parts) and keeps everything else in a `VecDeque`. After every step the ring must hold the
+//! same bytes and the same counts, and answer as the reference expects.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::VecDeque;
@@ -41,19 +41,14 @@ impl Heap {
     }
 
     fn with_arena<T>(&self, work: impl FnOnce(&Arena<'_>) -> Result<T>) -> Result<T> {
-        work(
-            &self
-                .ring
-                .store
-                .arena(&self.ring.header.store, &ThereAlready),
-        )
+        work(&self.ring.store.arena(&self.ring.header.store, &Committed))
     }
 }
 
-/// The memory of a heap that needs none.
-struct ThereAlready;
+/// The memory of a heap, all of which is committed.
+struct Committed;
 
-impl Backing for ThereAlready {
+impl Backing for Committed {
     fn commit(&self, _offset: u64, _len: u64) -> Result<()> {
         Ok(())
     }
@@ -74,13 +69,13 @@ impl Drop for Heap {
     }
 }
 
-/// What lies in the ring: messages, and padding that is no message.
+/// A record in the ring.
 #[derive(Clone)]
 enum Record {
     Message(Vec<u8>),
     Padding(u64),
     /// A message that lies in the message store.
-    Shelved(Vec<u8>),
+    Stored(Vec<u8>),
 }
 
 impl Record {
@@ -88,7 +83,7 @@ impl Record {
         match self {
             Record::Message(data) => record::size(data.len() as u64).unwrap(),
             Record::Padding(size) => *size,
-            Record::Shelved(_) => HEADER,
+            Record::Stored(_) => HEADER,
         }
     }
 }
@@ -122,7 +117,7 @@ impl Model {
 
     fn messages(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.records.iter().filter_map(|it| match it {
-            Record::Message(data) | Record::Shelved(data) => Some(data),
+            Record::Message(data) | Record::Stored(data) => Some(data),
             Record::Padding(_) => None,
         })
     }
@@ -132,7 +127,7 @@ impl Model {
         self.records.push_back(record);
     }
 
-    /// A message that is like no other.
+    /// A message with unique contents.
     fn message(&mut self, len: usize) -> Vec<u8> {
         self.serial += 1;
         let seed = self.serial.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -141,7 +136,7 @@ impl Model {
             .collect()
     }
 
-    /// Adds what a push adds, and says whether the message is among that.
+    /// Adds what a push adds: padding, and the message if it fits. Returns whether it does.
     fn push(&mut self, data: &[u8]) -> bool {
         let fits = self.place(data.len());
         if fits {
@@ -150,7 +145,7 @@ impl Model {
         fits
     }
 
-    /// Adds the padding that a record needs, and says whether the record fits then.
+    /// Adds the padding that a record needs, and returns whether the record then fits.
     fn place(&mut self, len: usize) -> bool {
         let need = record::size(len as u64).unwrap();
         let to_end = self.capacity - self.tail % self.capacity;
@@ -240,7 +235,7 @@ fn put(heap: &Heap, model: &mut Model, lens: &[usize], killed: bool) {
         end.publish_part();
     }
     if killed {
-        // Padding and what was due are published already: some first part of it all.
+        // Padding and complete parts of the batch are published already: some first part of it all.
         let (there, used) = (
             heap.ring.header.counts().0 - before,
             heap.ring.header.used(),
@@ -340,7 +335,7 @@ fn commit(heap: &Heap, model: &mut Model, which: usize, sixteenths: u64) {
         heap.ring.store.found(block).unwrap().number,
         heap.ring.header.put().0
     );
-    model.add(Record::Shelved(data));
+    model.add(Record::Stored(data));
 }
 
 fn discard(heap: &Heap, model: &mut Model, which: usize) {

@@ -16,11 +16,12 @@ impl Queue {
     /// Puts one message at the end, waiting for room until `timeout`.
     ///
     /// # Errors
-    /// `Timeout`; `TooLarge` at once for a message that can never fit; `Closed`; `NoSpace` when the ring had to grow for it and `/dev/shm` is full;
-    /// `Interrupted` when a signal handler ran while waiting; `Poisoned`, `Corrupt`. After an
+    /// `Timeout`; `TooLarge` at once for a message that can never fit; `Closed`; `NoSpace` when the ring had
+    /// to grow for it and `/dev/shm` is full; `Interrupted` when a signal handler ran while waiting;
+    /// `Poisoned`, `Corrupt`. After an
     /// error nothing was put.
     ///
-    /// Of a queue that [has a relay](Self::is_relayed): `RelayBehind` instead of `Timeout`.
+    /// If the queue [has a relay](Self::is_relayed): `RelayBehind` instead of `Timeout`.
     pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
         self.room_for(data.len())?;
         let mut full = false;
@@ -33,8 +34,8 @@ impl Queue {
         self.put_slow(data, full, timeout)
     }
 
-    /// [`put`](Self::put), if it neither waits nor sleeps: false if the lock is not free, there is no room,
-    /// or the queue has a relay.
+    /// [`put`](Self::put), without waiting: false if the lock is not free, there is no room, or the queue has
+    /// a relay.
     ///
     /// # Errors
     /// `TooLarge`, `Closed`, `NoSpace`, `Poisoned`, `Corrupt`. After an error nothing was put.
@@ -46,7 +47,7 @@ impl Queue {
         }
     }
 
-    /// There was no room, or the lock was not free.
+    /// [`put`](Self::put), after the lock was not free or there was no room (`full`).
     #[cold]
     fn put_slow(&self, data: &[u8], full: bool, timeout: Timeout) -> Result<()> {
         self.put_until(data, full, Deadline::after(timeout))
@@ -93,8 +94,8 @@ impl Queue {
     /// Puts messages in order, as many as there is room for before `timeout`, and returns how
     /// many that were. Takes the lock once for all that fit together.
     ///
-    /// The messages are not one unit: others' may come between those for which it had to
-    /// wait, and after a kill a first part of them may be there.
+    /// The batch is not atomic: if the call waits, messages of other producers may come between, and after a
+    /// kill a first part of the batch may be there.
     ///
     /// # Errors
     /// As for [`put`](Self::put), and only if not one message was put.
@@ -153,8 +154,8 @@ impl Queue {
     /// Takes the first message into `buf` and returns its length, waiting until `timeout`.
     ///
     /// # Errors
-    /// `Timeout`; `BufferTooSmall` with the length needed, and the message stays; `Closed` once a closed queue is drained; `Interrupted` when a signal
-    /// handler ran while waiting; `Poisoned`, `Corrupt`.
+    /// `Timeout`; `BufferTooSmall` with the length needed, and the message stays; `Closed` once a closed
+    /// queue is drained; `Interrupted` when a signal handler ran while waiting; `Poisoned`, `Corrupt`.
     #[inline]
     pub fn get(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
         self.get_into(room(buf), timeout)
@@ -174,8 +175,8 @@ impl Queue {
         self.get_slow(buf, nothing, timeout)
     }
 
-    /// [`get_into`](Self::get_into), if it neither waits nor sleeps: none if the lock is not free, or there
-    /// is nothing to take that is not to be delivered again.
+    /// [`get_into`](Self::get_into), without waiting: `None` if the lock is not free, there is nothing to
+    /// take, or it is time to redeliver messages.
     ///
     /// # Errors
     /// `BufferTooSmall`, and the message stays; `Closed`, `Poisoned`, `Corrupt`.
@@ -188,7 +189,7 @@ impl Queue {
         }
     }
 
-    /// There was nothing, or the lock was not free.
+    /// [`get_into`](Self::get_into), after the lock was not free or there was `nothing`.
     #[cold]
     fn get_slow(&self, buf: &mut Room, nothing: bool, timeout: Timeout) -> Result<usize> {
         let deadline = Deadline::after(timeout);
@@ -208,7 +209,7 @@ impl Queue {
     }
 }
 
-/// What a `get` takes.
+/// Takes the next message for a `get`.
 #[inline(always)]
 fn take_into(
     side: TakeSide<'_>,
@@ -273,7 +274,8 @@ impl TakeSide<'_> {
             self.settle(block, attempts.saturating_add(1))?;
         }
         self.about_to_take_message(end, &message);
-        // Killed between the two steps it leaves a message that was taken, by its number.
+        // A kill between the two steps leaves a message whose number says that it was taken; the repair frees
+        // it.
         end.advance_now(message)?;
         self.free(block)
     }

@@ -1,7 +1,7 @@
 //! Looking at messages without taking them, for programs that observe a queue.
 //!
-//! A look walks from the front of the queue under the consumers' lock and publishes nothing. So a kill
-//! leaves nothing behind.
+//! This walks from the front of the queue under the consumers' lock and publishes nothing, so a kill leaves
+//! nothing behind.
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -15,14 +15,14 @@ use super::cursors::{Message, in_store};
 use super::locked::{ConsumersLock, TakeSide};
 
 impl Queue {
-    /// Copies a message into `buf` without taking it, and returns its length; `None` if there are not
-    /// so many messages.
+    /// Copies a message into `buf` without taking it, and returns its length; `None` if there are at most
+    /// `index` messages.
     ///
-    /// `index` counts from 0, the next message to be taken. Messages that were given back come first, as
-    /// for [`get`](Self::get). Messages that are leased, or wait for a delay, are not seen.
+    /// `index` counts from 0, the next message to be taken. Messages that were given back come first, as for
+    /// [`get`](Self::get). Messages that are leased, or wait for a delay, are skipped.
     ///
-    /// It waits only for the calls of other consumers that are under way. It delays them in turn by some
-    /// nanoseconds for each message before `index`.
+    /// Waits only for calls of other consumers that are under way. Delays them by some nanoseconds for each
+    /// message before `index`.
     ///
     /// ```
     /// # use shoal::{Queue, Timeout};
@@ -66,7 +66,7 @@ pub struct Follower<'a> {
     number: u64,
 }
 
-/// A message that a [`Follower`] has looked at.
+/// A message that a [`Follower`] has read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Followed {
@@ -80,8 +80,8 @@ impl Queue {
     /// Looks at the messages that are put from now on, and with `from_front` also at those that are in
     /// the ring now, without taking them.
     ///
-    /// Nothing is kept in the queue, so consumers do not wait for it: a message that is taken before
-    /// [`next`](Follower::next) comes to it is not seen, and its number is left out.
+    /// The queue does not keep messages for the follower: a message that is taken before
+    /// [`next`](Follower::next) reaches it is not seen, and its number is skipped.
     ///
     /// ```
     /// # use shoal::{Queue, Timeout};
@@ -117,20 +117,20 @@ impl Queue {
 impl Follower<'_> {
     /// Copies the next message into `buf`; `None` if there is none yet. Does not wait for one.
     ///
-    /// It holds the consumers' lock for the time of a copy.
+    /// Holds the consumers' lock during the copy.
     ///
     /// # Errors
     /// `BufferTooSmall` with the length needed: the same message is next again; `Interrupted` when a
     /// signal handler ran while waiting for the lock; `Poisoned`, `Corrupt`.
     #[allow(
         clippy::should_implement_trait,
-        reason = "it fails, and goes on after None"
+        reason = "it can fail, and continues after None"
     )]
     pub fn next(&mut self, buf: &mut [u8]) -> Result<Option<Followed>> {
         let guard = self.queue.lock::<ConsumersLock>(Deadline::Never)?;
         let mut end = guard.side().consumer()?;
-        if !end.look_from(self.at) {
-            // It was taken, and what came behind it.
+        if !end.seek(self.at) {
+            // The record was taken, perhaps with others behind it: goes on at the front.
             self.number = end.next_number().wrapping_sub(1);
         }
         let found = end.peek_ring()?;
@@ -160,7 +160,7 @@ impl TakeSide<'_> {
         let (ring, store) = (&self.ring, &self.ring.store);
         let mut left = index;
         let mut block = ring.header.first.load(Ordering::Relaxed);
-        // Bounded also where the list is a circle: no more than these lie in the store.
+        // The store bounds the loop, even if the list is a circle.
         for _ in 0..store.most() {
             if block == 0 {
                 break;

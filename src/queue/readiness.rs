@@ -1,37 +1,37 @@
-//! Whether there is something to take, and a descriptor that says so.
+//! Whether there is something to take, and a descriptor that shows it.
 //!
-//! The processes that share a queue share a FIFO, in which there is a byte while there is something
-//! to take. They find it by name (see `segment::fifo`) and by the inode in the header. The first
-//! process that is asked for a descriptor makes it; where no process was asked, takes look at
-//! one word when they leave nothing.
+//! The processes that share a queue share a FIFO, which holds a byte while there is something to take. They
+//! find it by name (see `segment::fifo`) and by the inode in the header. The first process whose program asks
+//! for a descriptor makes it. Without any descriptor, a take that leaves nothing only reads one word.
 //!
 //! ```text
 //! by                                 under the consumers' lock            when
-//! a thread of each asked process     `signalled` = 1, then writes         there is something
+//! the thread of each descriptor      `signalled` = 1, then writes         there is something
 //! the same                           reads, `signalled` = 0, wakes        there is nothing
 //!                                    the sleepers on `unsignalled`
 //! a take that will leave nothing     the same, and then publishes         `signalled` is 1
 //! ```
 //!
-//! So a byte is in the FIFO only while `signalled` is 1, and from when a take is over that has left nothing
-//! until something comes the FIFO is unreadable, for all processes. Only to become readable takes time.
+//! So a byte is in the FIFO only while `signalled` is 1. When a take that leaves nothing has returned, the
+//! FIFO is unreadable for all processes until something comes. Only becoming readable takes time.
 //!
-//! What a program gets is an epoll of the FIFO, its handle's own: so it can be made readable for good
-//! when the waits through this one handle are ended.
+//! A program gets an epoll descriptor of the FIFO that belongs to its handle: so it can be made readable for
+//! good when the waits through this one handle are ended.
 //!
-//! **Without a FIFO** (the object's name was removed; nothing can be made in the directory) a process
-//! has an eventfd in its place, which its own takes make unreadable at once, and its thread after those
-//! of others. The same happens to the FIFO after takes of a process that cannot open it: such a take
-//! leaves `signalled` as it is, and wakes the sleepers on `unsignalled`.
+//! **Without a FIFO** (the object's name was removed; nothing can be made in the directory) a process has an
+//! eventfd in its place. Its own takes make that unreadable at once; after the takes of others, its thread
+//! does. The same holds for the FIFO after takes of a process that cannot open it: such a take leaves
+//! `signalled` as it is, and wakes the sleepers on `unsignalled`.
 //!
 //! # What a kill leaves
-//! *A take, between reading and publishing*: something is there and the FIFO is unreadable. *A take of a
-//! part of a batch, or of what was given back, after it has published*: a byte, and nothing there.
-//! *A thread, between its two steps*: `signalled` and no byte. The owner of the lock is then dead, and each
-//! look of a thread, a tenth of a second later at most, compares the FIFO itself with what is there.
+//! *A take, between reading the FIFO and publishing*: something is there and the FIFO is unreadable. *A take
+//! of a part of a batch, or of what was given back, after it has published*: a byte, and nothing there. *A
+//! thread, between its two steps*: `signalled` and no byte. The owner of the lock is then dead, and the next
+//! check of a thread, a tenth of a second later at most, compares the FIFO itself with the queue.
 //!
-//! A forked child inherits its parent's descriptors, which stay right for as long as any process looks.
-//! It has no thread, and makes a descriptor and a watch of its own when it is asked for one.
+//! A forked child inherits its parent's descriptors, which stay correct while any process has a thread for
+//! them. The child has no thread, and makes a descriptor and a watch of its own when its program asks for
+//! one.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -48,35 +48,34 @@ use super::cursors::{Consumer, Message};
 use super::descriptor::{Made, ReadySignal};
 use super::locked::{ConsumersLock, TakeSide};
 
-/// How often padding and messages of the dead are moved out of the way before the caller has to take,
-/// and finds out more.
-const LOOKS: u32 = 100;
+/// How often to skip padding and redeliver before reporting the queue ready: the caller's take then finds the
+/// cause.
+const CHECKS: u32 = 100;
 
-/// How many looks at a queue in which there is nothing there are to one at its FIFO.
-const IDLE_LOOKS: u32 = 8;
+/// The FIFO of an idle queue is checked once in this many checks of the queue.
+const IDLE_CHECKS: u32 = 8;
 
 /// Sets and clears the signal of one handle, by the thread behind its descriptor.
 struct Signaller {
     /// The thread's own handle.
     queue: Queue,
     signal: Arc<ReadySignal>,
-    looks: AtomicU32,
+    checks: AtomicU32,
     over: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Signaller {
-    /// Whether the signal, and what takes know of it, say that there is something if it is, and nothing
-    /// if not.
-    fn says(&self, there: bool) -> bool {
+    /// Whether the signal and `signalled` both agree that there is something, or nothing.
+    fn agrees(&self, there: bool) -> bool {
         self.queue.is_signalled() == there && self.signal.is_set() == there
     }
 
-    /// The same, but an idle queue's FIFO is looked at about once a second: no process has said that
-    /// there may be something in it.
-    fn seems_to_say(&self, there: bool) -> bool {
-        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+    /// The same, but the FIFO of an idle queue is checked only about once a second: `signalled` says that it
+    /// is empty.
+    fn probably_agrees(&self, there: bool) -> bool {
+        let checks = self.checks.fetch_add(1, Ordering::Relaxed);
         let is_idle = self.signal.is_shared() && !there && !self.queue.is_signalled();
-        is_idle && !looks.is_multiple_of(IDLE_LOOKS) || self.says(there)
+        is_idle && !checks.is_multiple_of(IDLE_CHECKS) || self.agrees(there)
     }
 }
 
@@ -84,7 +83,7 @@ impl Watched for Signaller {
     fn update(&self) -> bool {
         let (queue, over) = (&self.queue, (self.over)());
         let there = queue.is_ready() || over;
-        if self.seems_to_say(there) {
+        if self.probably_agrees(there) {
             return there;
         }
         match queue.lock::<ConsumersLock>(Deadline::Now) {
@@ -92,15 +91,15 @@ impl Watched for Signaller {
                 let side = guard.side();
                 let there = side.has_something() || over;
                 match there {
-                    _ if self.says(there) => {}
+                    _ if self.agrees(there) => {}
                     true => queue.signal(&self.signal),
                     false => side.clear_signal(&self.signal),
                 }
                 there
             }
-            // Its owner is stopped. The next look may find it free.
+            // The lock's owner is busy or stopped. The next check may find the lock free.
             Err(Error::Timeout) => there,
-            // For good: a call that takes says why.
+            // Permanently readable: a call that takes returns the error.
             Err(_) => {
                 queue.signal(&self.signal);
                 true
@@ -118,30 +117,31 @@ impl Watched for Signaller {
 }
 
 impl Queue {
-    /// A descriptor for an event loop: it polls readable while there is something to take, and
-    /// once the queue is closed or poisoned. For `poll`, `epoll` and event loops.
+    /// A descriptor for `poll`, `epoll` and event loops: it polls readable while there is something to take,
+    /// and once the queue is closed or poisoned.
     ///
-    /// It is readable some 30 us after a message was put (up to 20 ms on kernels before 5.16), and no more
-    /// once the call has returned that took the last one, in whatever process: so a reader that polls it
-    /// again under a lock which all readers take, and then takes a message, does not wait. Without such a
-    /// lock others may be faster: take with a timeout of zero. To wait for edges, take until `Timeout`.
+    /// It becomes readable some 30 us after a message was put (up to 20 ms on kernels before 5.16). It is
+    /// unreadable again when the call that took the last message returns, in any process. So a reader that
+    /// polls it under a lock which all readers take, and then takes a message, does not wait. Without such a
+    /// lock, other readers may be faster: take with a timeout of zero. To wait for edges, take until
+    /// `Timeout`.
     ///
-    /// Where the queue's name was [removed](Self::unlink) before the first call, or the directory of
-    /// objects cannot be written to, it is readable in vain for as long after another process took the
-    /// last message; and in a closed queue while a process works on messages that it has leased.
+    /// Where the queue's name was [removed](Self::unlink) before the first call, or the directory of objects
+    /// cannot be written to, it stays readable for as long after another process took the last message. So it
+    /// does in a closed queue while a process works on messages that it has leased.
     ///
-    /// Does not wait. The first call of a process starts a thread that sleeps on behalf of all
-    /// its descriptors, and blocks all signals. A forked child must ask again, and gets a descriptor
-    /// of its own; that of its parent stays right while the parent lives.
+    /// Does not wait. The first call of a process starts a thread that sleeps on behalf of all its
+    /// descriptors, and blocks all signals. A forked child must ask again, and gets a descriptor of its own;
+    /// that of its parent stays correct while the parent lives.
     ///
-    /// It is readable, too, once the [waits through this handle are over](Self::end_waits).
+    /// It also becomes readable once the [waits through this handle are ended](Self::end_waits).
     ///
-    /// Takes two descriptors, and a FIFO beside the queue's file, which goes with that. A process that
-    /// takes the last message of a queue of which another process has a descriptor takes one. Owned by
-    /// the handle, with which it closes. Do not read from it, write to it or close it.
+    /// Uses two descriptors, and a FIFO beside the queue's file, which is removed with that file. A process
+    /// that takes the last message while another process has a descriptor uses one. The handle owns the
+    /// descriptor and closes it. Do not read from it, write to it or close it.
     ///
     /// # Errors
-    /// `Os`: no descriptor or thread is to be had.
+    /// `Os`: no descriptor or thread can be made.
     ///
     /// ```
     /// use shoal::Queue;
@@ -156,8 +156,8 @@ impl Queue {
         self.fd_or(|| false)
     }
 
-    /// [`fd`](Self::fd), which is readable as well when there is nothing to take and `over()`.
-    /// Asked by another thread, whenever that looks: ten times a second at least.
+    /// [`fd`](Self::fd), which is also readable while `over()`. Asked by another thread, whenever that
+    /// checks: ten times a second at least.
     pub(crate) fn fd_or(
         &self,
         over: impl Fn() -> bool + Send + Sync + 'static,
@@ -165,9 +165,9 @@ impl Queue {
         let made = self
             .descriptor
             .get_or_make(|| self.watched(Box::new(over)))?;
-        // They may have been ended meanwhile, or before.
+        // The waits may have been ended meanwhile, or before.
         if self.waits().is_ended() {
-            self.descriptor.open_up();
+            self.descriptor.keep_readable();
         }
         Ok(made.as_fd())
     }
@@ -177,14 +177,14 @@ impl Queue {
         let signaller = Arc::new(Signaller {
             queue: self.twin()?,
             signal: Arc::clone(&signal),
-            looks: AtomicU32::new(0),
+            checks: AtomicU32::new(0),
             over,
         });
         signaller.update();
         Made::new(Watch::new(signaller)?, signal)
     }
 
-    /// The FIFO, made if there is none yet. `None` where none can be had.
+    /// The FIFO, made if there is none yet. `None` if none can be made.
     fn find_fifo(&self) -> Option<Signal> {
         let _guard = self.lock::<ConsumersLock>(Deadline::Now).ok()?;
         if self.has_fifo() {
@@ -211,8 +211,8 @@ impl Queue {
         self.ring.header.signalled.load(Ordering::Relaxed) != 0
     }
 
-    /// There is something to take, or nothing ever will be: descriptors become readable. Under the
-    /// consumers' lock, unless that cannot be had any more.
+    /// There is something to take, or nothing can come any more: descriptors become readable. Under the
+    /// consumers' lock, unless that can no longer be taken.
     fn signal(&self, signal: &ReadySignal) {
         self.ring.header.signalled.store(1, Ordering::Relaxed);
         crash_point!();
@@ -220,7 +220,7 @@ impl Queue {
         crash_point!();
     }
 
-    /// Waits until there is something to take, or nothing ever will be.
+    /// Waits until there is something to take, or nothing can come any more.
     ///
     /// # Errors
     /// `Timeout`, `Interrupted`, `Detached`.
@@ -233,29 +233,28 @@ impl Queue {
             let waited = self.wait_for_message(deadline);
             waited.map_err(|err| self.got_nothing(err))?;
         }
-        // The wake was for a process that takes.
+        // The wake-up was meant for a process that takes: passes it on.
         self.ring.header.not_empty.notify_one();
         Ok(())
     }
 
-    /// Counts the threads that wait to take.
+    /// The waits of threads that want to take.
     pub(crate) fn waits(&self) -> &Waits {
         &self.consumers.policy.waits
     }
 
-    /// Whether there is something to take, or nothing ever will be, by a quick look.
+    /// Whether there is something to take, or nothing can come any more: a quick check.
     pub(crate) fn has_arrived(&self) -> bool {
         let ring = &self.ring;
         ring.is_occupied() || !ring.may_come_back(0) && ring.header.has_ended()
     }
 
-    /// [`has_arrived`](Self::has_arrived), once padding is out of the way, and what dead processes had
-    /// leased is delivered again.
+    /// [`has_arrived`](Self::has_arrived), after skipping padding and redelivering due messages.
     pub(crate) fn is_ready(&self) -> bool {
-        // Each look gets something out of the way, unless the queue was overwritten.
-        for _ in 0..LOOKS {
+        // Each round makes progress, unless the queue was overwritten.
+        for _ in 0..CHECKS {
             if self.ring.starts_done() {
-                // The owner of the lock is taking, or knows that something is wrong.
+                // The owner of the lock is taking, or the take meets the error.
                 if self.skip_padding(Deadline::Now).is_err() {
                     return true;
                 }
@@ -267,21 +266,20 @@ impl Queue {
             if !self.is_due() {
                 return self.is_over();
             }
-            let looked = self.lock::<ConsumersLock>(Deadline::Now);
-            if looked.and_then(|guard| self.redeliver(guard)).is_err() {
+            let redelivered = self.lock::<ConsumersLock>(Deadline::Now);
+            if redelivered.and_then(|guard| self.redeliver(guard)).is_err() {
                 return true;
             }
         }
         true
     }
 
-    /// The caller has looked, and there was nothing to take: if there is a descriptor, it is or becomes
-    /// unreadable, and readable again if something has come since: an edge, for programs that wait for
-    /// edges.
+    /// The caller found nothing to take. If there is a descriptor, this makes it unreadable; it becomes
+    /// readable again if something has come since. That is an edge, for programs that wait for edges.
     #[cold]
     pub(crate) fn found_nothing(&self) {
         if self.descriptor.is_made() {
-            // A process that waits for a descriptor has nothing to do, as if it slept here.
+            // A process that waits for a descriptor is idle, as if it slept here.
             self.producers.unpark();
         }
         if (self.is_signalled() || self.descriptor.is_own_set())
@@ -292,7 +290,7 @@ impl Queue {
         }
     }
 
-    /// The caller got nothing, and `err` instead.
+    /// Called with the error of a call that took nothing; returns it.
     #[cold]
     pub(super) fn got_nothing(&self, err: Error) -> Error {
         if err == Error::Timeout {
@@ -303,9 +301,8 @@ impl Queue {
 }
 
 impl TakeSide<'_> {
-    /// Before `taken` messages of the ring, which are not yet published as such, are, and before the one
-    /// at block `again` of the store is taken once more, if that is not 0: if nothing will be there any
-    /// more, descriptors become unreadable.
+    /// Called before `taken` messages of the ring are published as taken, and before the one at block `again`
+    /// of the store is (0 for none). If that leaves nothing, descriptors become unreadable first.
     #[inline(always)]
     pub(super) fn about_to_take(self, taken: u64, again: u32) {
         if self.is_signalled() {
@@ -313,11 +310,11 @@ impl TakeSide<'_> {
         }
     }
 
-    /// The same before `message` is taken at once.
+    /// The same, before `message` is taken by itself.
     #[inline(always)]
     pub(super) fn about_to_take_message(self, end: &Consumer<'_>, message: &Message) {
         let (one, again) = match message.block() {
-            Some(block) if message.is_again() => (0, block),
+            Some(block) if message.is_redelivered() => (0, block),
             _ => (1, 0),
         };
         self.about_to_take(end.unpublished() + one, again);
@@ -332,26 +329,26 @@ impl TakeSide<'_> {
             Ok(head) if again != 0 && again == first => head.next.load(Ordering::Relaxed),
             _ => first,
         };
-        // By the counts: padding is nothing to take.
+        // By the counts: padding is not something to take.
         if first == 0 && header.counts().0 == taken && !self.is_over() {
             self.clear_signals();
         }
     }
 
-    /// Exact: whether there is something to take, or nothing ever will be.
+    /// Exact: whether there is something to take, or nothing can come any more.
     fn has_something(self) -> bool {
         let header = self.ring.header;
         header.counts().0 != 0 || header.first.load(Ordering::Relaxed) != 0 || self.is_over()
     }
 
-    /// There is nothing to take: clears what signals this process can.
+    /// There is nothing to take: clears the signals that this process can reach.
     fn clear_signals(self) {
         let open = || self.open_fifo();
         let cleared = self.descriptor.clear(self.has_fifo(), open);
         self.unsignal(cleared);
     }
 
-    /// The same, by the thread behind a descriptor, which has one signal.
+    /// The same for the thread of a descriptor, which has one signal.
     fn clear_signal(self, signal: &ReadySignal) {
         signal.clear_own();
         let cleared = match signal.is_shared() {
@@ -361,7 +358,7 @@ impl TakeSide<'_> {
         self.unsignal(cleared);
     }
 
-    /// There is nothing to take. `cleared`: no signal that processes share is set any more.
+    /// There is nothing to take. `cleared`: the FIFO is empty now.
     fn unsignal(self, cleared: bool) {
         let header = self.ring.header;
         crash_point!();
@@ -369,7 +366,8 @@ impl TakeSide<'_> {
             header.signalled.store(0, Ordering::Relaxed);
             crash_point!();
         }
-        // The threads sleep until something comes; and those whose signals are still set clear them.
+        // The threads of descriptors check: one whose signal is still set clears it, and then they sleep
+        // until something comes.
         if header.unsignalled.has_sleepers() {
             header.unsignalled.notify_all();
         }

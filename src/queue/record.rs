@@ -61,14 +61,14 @@ pub(crate) fn size(payload: u64) -> Option<u64> {
     crate::layout::align_up(payload.checked_add(HEADER)?, ALIGN)
 }
 
-/// The same for a record of which `room` bytes are there, of a ring; `None` if it is longer.
+/// The same, if the record fits in `room`, a number of bytes within a ring; `None` otherwise.
 #[inline]
 pub(crate) fn size_within(payload: u64, room: u64) -> Option<u64> {
     debug_assert!(room <= u64::MAX / 2);
     if payload > room {
         return None;
     }
-    // Which does not wrap: no ring is that large.
+    // Does not wrap: `payload <= room`, and no ring is that large.
     let size = payload.wrapping_add(HEADER + ALIGN - 1) & !(ALIGN - 1);
     (size <= room).then_some(size)
 }

@@ -1,15 +1,15 @@
-//! Delivering again: messages whose worker died or was too slow, and those that were given back.
+//! Redelivery of messages whose worker died or was too slow, or which were given back.
 //!
-//! No process is appointed to do this. While anything is leased, the header says when it is time to
-//! look through the message store ([`LAST_CHECK_NS`] later at most), and a process that takes a message
-//! or waits for one after that does it first. One look costs a walk over the store and a system call
-//! for each process that holds something. A process that fell asleep before the lease was made finds
-//! out at the end of its slice, a tenth of a second later at most.
+//! No process is appointed to do this. While anything is leased, the header holds the time of the next check
+//! of the message store ([`LAST_CHECK_NS`] later at most). A process that takes a message or waits for one
+//! after that time does the check first. A check costs a walk over the store and a system call for each
+//! process that holds a lease. A process that fell asleep before the lease was made checks at the end of its
+//! slice, a tenth of a second later at most.
 //!
 //! # What a kill leaves
-//! All this is done under the consumers' lock. What a message is, its mark says, which one store
-//! changes; the list of what is due, the counts and the time of the next look are derived, and
-//! the next owner of the lock makes them anew (see `repair`): it looks at once.
+//! All this is done under the consumers' lock. A message's mark defines its state, and one store changes it.
+//! The list of what is due, the counts and the time of the next check are derived: the next owner of the lock
+//! rebuilds them (see `repair`) and checks at once.
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -29,34 +29,34 @@ use super::mark::{Mark, MessageState, NOBODY};
 use super::reservation::MessagePlace;
 use super::store::StoredMessage;
 
-/// Whether the processes that hold leases live is checked after this long, then after twice as long
-/// each time, as long as they do. So the messages of a process that is killed soon after it took them
-/// are soon delivered again, and a process that works for an hour costs the others next to nothing.
+/// Checks whether the processes that hold leases are alive after this long, and then at doubling intervals.
+/// So the messages of a process that is killed soon after it took them are delivered again soon, and a
+/// process that works for an hour costs the others next to nothing.
 const FIRST_CHECK_NS: u64 = 10_000_000;
 const LAST_CHECK_NS: u64 = 80_000_000;
-/// A look may take this part of the time until the next.
+/// The next check is at least this many times as far away as the last one took.
 const SHARE: u64 = 50;
-/// What the dead-letter queue had no room for waits this long.
+/// How long a message waits for which the dead-letter queue had no room.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// `due`: look at once.
+/// `due`: check at once.
 pub(super) const AT_ONCE: u64 = 1;
 
 impl Queue {
-    /// When to look through the message store; 0 for never.
+    /// When to check the message store; 0 for never.
     #[inline]
     pub(super) fn due(&self) -> u64 {
         self.ring.header.due.load(Ordering::Relaxed)
     }
 
-    /// Whether it is time to look through the message store.
+    /// Whether it is time to check the message store.
     #[inline]
     pub(super) fn is_due(&self) -> bool {
         let due = self.due();
         due != 0 && is_past(due)
     }
 
-    /// At most `slice_ns`, and not beyond the time to look through the message store.
+    /// The time until the next check of the message store, at most `slice_ns`.
     pub(super) fn until_due(&self, slice_ns: u64) -> u64 {
         match self.due() {
             0 => slice_ns,
@@ -64,8 +64,8 @@ impl Queue {
         }
     }
 
-    /// Delivers again what is to be delivered again, and moves what was delivered too often to the
-    /// dead-letter queue. Releases the lock.
+    /// Makes due messages available again, and moves those that were delivered too often to the dead-letter
+    /// queue. Releases the lock.
     #[cold]
     pub(super) fn redeliver(&self, consumers: TakeGuard<'_>) -> Result<()> {
         let given_up = consumers.side().redeliver_due()?;
@@ -75,18 +75,18 @@ impl Queue {
         moved.fold(Ok(()), Result::and)
     }
 
-    /// Moves a message that was delivered too often to the dead-letter queue. Killed between
-    /// the two steps it is moved again: twice is better than never.
+    /// Moves a message that was delivered too often to the dead-letter queue. After a kill between the two
+    /// steps, the message is moved again: twice is better than never.
     fn dead_letter(&self, leased: &LeasedMessage) -> Result<()> {
         let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
         let is_delivered = guard.side().is_delivered(leased.place.block)?;
         drop(guard);
         if is_delivered {
-            // The relay is told that it is a dead letter.
+            // Returning it tells the relay that it is a dead letter.
             return self.return_lease(leased, RETRY);
         }
         let put = self.dead_letters().map(|it| {
-            // SAFETY: leased to this process.
+            // SAFETY: the message is leased to this process, so no other process writes to it or frees it.
             let payload = unsafe { leased.bytes() };
             it.put(payload, Timeout::Val(Duration::ZERO))
         });
@@ -98,8 +98,8 @@ impl Queue {
 }
 
 impl TakeSide<'_> {
-    /// Makes sure that a process looks at the time `at`, or soon after.
-    pub(super) fn look_by(self, at: u64) {
+    /// Makes sure that a process checks the store at the time `at`, or soon after.
+    pub(super) fn check_by(self, at: u64) {
         let due = &self.ring.header.due;
         let before = due.load(Ordering::Relaxed);
         if before == 0 || at < before {
@@ -107,63 +107,30 @@ impl TakeSide<'_> {
         }
     }
 
-    /// Makes sure that a process notices when the caller dies.
-    pub(super) fn look_soon(self) {
+    /// Makes sure that a process soon notices if the caller dies.
+    pub(super) fn check_soon(self) {
         let check_ns = &self.ring.header.store.check_ns;
         // The shortest interval may be set already.
         if self.due() == 0 || check_ns.load(Ordering::Relaxed) != FIRST_CHECK_NS {
             check_ns.store(FIRST_CHECK_NS, Ordering::Relaxed);
-            self.look_by(now_ns().saturating_add(FIRST_CHECK_NS));
+            self.check_by(now_ns().saturating_add(FIRST_CHECK_NS));
         }
     }
 
-    /// Makes the list of what is due, and returns what was delivered too often, leased to this process.
+    /// Rebuilds the list of due messages. Returns those that were delivered too often, leased to this
+    /// process.
     fn redeliver_due(self) -> Result<Vec<LeasedMessage>> {
         let (start, me) = (now_ns(), self.segment.owner());
         let store = &self.ring.store;
         let header = self.ring.header;
-        // What follows is derived: should the process die here, the next owner looks at once.
+        // What follows is derived: if the process dies here, the next owner checks at once.
         header.first.store(0, Ordering::Relaxed);
         crash_point!();
-        let (mut ready, mut given_up, mut next) = (Vec::new(), Vec::new(), u64::MAX);
         let interval = &header.store.check_ns;
-        let (mut liveness, check_ns) = (self.liveness(), interval.load(Ordering::Relaxed));
+        let check_ns = interval.load(Ordering::Relaxed);
         let soon = start.saturating_add(check_ns.clamp(FIRST_CHECK_NS, LAST_CHECK_NS));
-        for found in self.everything()? {
-            let StoredMessage {
-                block,
-                mark,
-                due,
-                number,
-            } = found;
-            let head = store.head(block)?;
-            match mark.state {
-                MessageState::Leased if !liveness.lives(mark.owner)? => {
-                    if self.return_to_relay(block, mark.attempts, Duration::ZERO)? {
-                        self.drop_leased(block)?;
-                        continue;
-                    }
-                    head.set_due(0);
-                    self.wait_again(block, mark.attempts)?;
-                    ready.push((number, block));
-                }
-                MessageState::Leased => {
-                    next = next.min(soon);
-                    if due > start {
-                        next = next.min(due);
-                    } else if due != 0
-                        && let Some(copy) = self.expire(&found)?
-                    {
-                        ready.push((number, copy));
-                    }
-                }
-                MessageState::Waiting if due <= start => ready.push((number, block)),
-                MessageState::Waiting => next = next.min(due),
-                MessageState::Expired if !liveness.lives(mark.owner)? => self.free(block)?,
-                MessageState::Expired => next = next.min(soon),
-                MessageState::Sent | MessageState::Writing | MessageState::Cached => {}
-            }
-        }
+        let (mut ready, mut next) = self.find_due(start, soon)?;
+        let mut given_up = Vec::new();
         for at in (0..ready.len()).rev() {
             let attempts = store.found(ready[at].1)?.mark.attempts;
             if self.is_given_up(attempts) {
@@ -173,7 +140,7 @@ impl TakeSide<'_> {
                 next = next.min(soon);
             }
         }
-        // The last first: each names the one after it.
+        // Sorted in descending order: each message names the one after it.
         ready.sort_unstable_by(|a, b| b.cmp(a));
         let mut after = 0;
         for (_, block) in ready {
@@ -196,7 +163,52 @@ impl TakeSide<'_> {
         Ok(given_up)
     }
 
-    /// The leased message at `block` waits to be delivered again.
+    /// Ends the leases that have expired or whose owner is dead. Returns the messages that may be delivered
+    /// at `now`, by number and place, and when to check again: at `soon` if there are leases. `u64::MAX`:
+    /// there is nothing to wait for.
+    fn find_due(self, now: u64, soon: u64) -> Result<(Vec<(u64, u32)>, u64)> {
+        let store = &self.ring.store;
+        let (mut ready, mut next) = (Vec::new(), u64::MAX);
+        let mut liveness = self.liveness();
+        for found in self.everything()? {
+            let StoredMessage {
+                block,
+                mark,
+                due,
+                number,
+            } = found;
+            let head = store.head(block)?;
+            match mark.state {
+                MessageState::Leased if !liveness.lives(mark.owner)? => {
+                    if self.return_to_relay(block, mark.attempts, Duration::ZERO)? {
+                        self.drop_leased(block)?;
+                        continue;
+                    }
+                    head.set_due(0);
+                    self.wait_again(block, mark.attempts)?;
+                    ready.push((number, block));
+                }
+                MessageState::Leased => {
+                    next = next.min(soon);
+                    if due > now {
+                        next = next.min(due);
+                    } else if due != 0
+                        && let Some(copy) = self.expire(&found)?
+                    {
+                        ready.push((number, copy));
+                    }
+                }
+                MessageState::Waiting if due <= now => ready.push((number, block)),
+                MessageState::Waiting => next = next.min(due),
+                MessageState::Expired if !liveness.lives(mark.owner)? => self.free(block)?,
+                MessageState::Expired => next = next.min(soon),
+                MessageState::Sent | MessageState::Writing | MessageState::Cached => {}
+            }
+        }
+        Ok((ready, next))
+    }
+
+    /// Makes the leased message at `block` WAITING.
     pub(super) fn wait_again(self, block: u32, attempts: u8) -> Result<()> {
         let head = self.ring.store.head(block)?;
         head.set(Mark::new(MessageState::Waiting, attempts, NOBODY));
@@ -205,11 +217,11 @@ impl TakeSide<'_> {
         Ok(())
     }
 
-    /// Puts the message at `block` among those that are due.
+    /// Inserts the message at `block` into the list of due ones, in the order of their numbers.
     pub(super) fn insert_due(self, block: u32, number: u64) -> Result<()> {
         let store = &self.ring.store;
         let mut link = &self.ring.header.first;
-        // Whatever the count says, there are no more than lie in the store.
+        // The store bounds the loop if the count is invalid.
         let waiting = self.ring.header.store.waiting.load(Ordering::Relaxed);
         for _ in 0..=waiting.min(store.most()) {
             let next = link.load(Ordering::Relaxed);
@@ -252,8 +264,8 @@ impl TakeSide<'_> {
         Ok(LeasedMessage { place, attempts })
     }
 
-    /// The worker on `found` was too slow. What it reads stays where it is until it acks or gives
-    /// back; a copy waits for another worker. Returns the copy's place, if there was room for one.
+    /// The worker on `found` was too slow. Its extent stays until the worker acks it or gives it back; a copy
+    /// waits for another worker. Returns the copy's block, if there was room for one.
     fn expire(self, found: &StoredMessage) -> Result<Option<u32>> {
         let store = &self.ring.store;
         let attempts = found.mark.attempts;
@@ -266,7 +278,7 @@ impl TakeSide<'_> {
         let [(from, len), (_, token)] = store.payload_and_token(found.block)?;
         let copy = match self.place_copy(from, len + token, found.number) {
             Ok(Some(copy)) => copy,
-            // The lease goes on until there is room.
+            // The lease remains until there is room.
             Ok(None) | Err(Error::NoSpace { .. }) => return Ok(None),
             Err(err) => return Err(err),
         };
@@ -276,16 +288,16 @@ impl TakeSide<'_> {
         }
         let waiting = Mark::new(MessageState::Waiting, attempts, NOBODY);
         store.head(copy)?.set(waiting);
-        // Killed before the next store, the message is leased and waits; the repair recognises it
-        // by its number.
+        // After a kill before the next store, the message is both leased and waiting; the repair finds the
+        // pair by its number.
         store.head(found.block)?.set(expired);
         self.count_waiting(1);
         self.count_leased(-1);
         Ok(Some(copy))
     }
 
-    /// A copy of a message in the store, `None` without room. Until the caller marks it, it is an
-    /// expired message of a dead owner: nobody waits for it, and it is freed.
+    /// Copies a message into the store; `None` without room. Until the caller marks the copy, it is an
+    /// expired message without an owner, which the next check frees.
     pub(super) fn place_copy(
         self,
         from: NonNull<u8>,
@@ -301,8 +313,8 @@ impl TakeSide<'_> {
         if from.addr().get().abs_diff(to.addr().get()) < len {
             return Err(Error::corrupt("two messages of a queue overlap"));
         }
-        // SAFETY: both have `len` bytes, which do not overlap; only the owner of the lock knows of
-        // the new one.
+        // SAFETY: both have `len` bytes, which do not overlap; only the owner of the lock knows the new
+        // place.
         unsafe { copy(from, to, len) };
         crash_point!();
         Ok(Some(block))

@@ -1,8 +1,8 @@
-//! The relay of a queue: what the process does that has the role.
+//! The relay of a queue: the calls of the process that has the role.
 //!
-//! What a kill leaves between the steps of attaching and of the removal of a relay, `relay::state` says; what
-//! it leaves of requests and settlements, which are leased messages of the companions, `lease` and `relayed`
-//! say. A delivery is a reservation that is committed: killed before the commit, nothing was delivered.
+//! `relay::state` says what a kill leaves between the steps of attaching and removing a relay. Requests and
+//! settlements are leased messages of the companions: see `lease` and `relayed`. A delivery is a reservation
+//! that is committed: after a kill before the commit, nothing was delivered.
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -31,8 +31,8 @@ const MAX_TOKEN: usize = 4096;
 /// queue what comes from there.
 ///
 /// While a queue is relayed, a message that is put becomes a [`RelayRequest`] instead. Only what the relay
-/// [delivers](Self::deliver) goes into the queue. Programs use the queue as ever: they put, get, lease, ack
-/// and wait, and need not know of the relay.
+/// [delivers](Self::deliver) goes into the queue. Programs use the queue as usual: they put, get, lease, ack
+/// and wait, and need not know about the relay.
 ///
 /// ```text
 /// programs ── put ─────────▶ jobs.relay ── next_request ────▶ relay ──▶ somewhere
@@ -40,11 +40,11 @@ const MAX_TOKEN: usize = 4096;
 /// programs ── ack, nack … ─▶ jobs.settled ─ next_settlement ─▶ relay ──▶ somewhere
 /// ```
 ///
-/// **What is promised.** A put that has returned is a request, and stays one until the relay says that it is
-/// [done](RelayRequest::done), whatever is killed meanwhile. Each message that was delivered with a token is
-/// settled at least once: when a worker acks it, gives it back, extends its deadline, dies, or has had it for
-/// the last time. Both may be repeated after a kill. A request keeps its [id](RelayRequest::id), and a
-/// settlement its token, so repetitions can be recognised.
+/// **What is promised.** A put that has returned is a request, and remains one until the relay says that it
+/// is [done](RelayRequest::done), whichever process is killed meanwhile. Each message that was delivered with
+/// a token is settled at least once: when a worker acks it, gives it back, extends its deadline, dies, or
+/// fails at its last attempt. Both may be repeated after a kill. A request keeps its [id](RelayRequest::id),
+/// and a settlement its token, so repetitions can be recognised.
 ///
 /// **The role.** One process at a time is the relay. Another that [attaches](Self::attach) waits, and takes
 /// over when the first drops its relay or dies, from any cause. It then gets the requests and settlements
@@ -52,11 +52,11 @@ const MAX_TOKEN: usize = 4096;
 /// waits in the companion, within its bounds, and a put that finds no room ends with
 /// [`RelayBehind`](Error::RelayBehind). [`detach`](Self::detach) makes it a plain queue again.
 ///
-/// **Giving back.** A worker's `nack` of a delivered message is told to the relay while one lives, and the
-/// message leaves this queue: the relay decides where it is worked on next. While there is none, the message
-/// is delivered again here. So is one whose settlement finds no room. A message that was
-/// [delivered too often](crate::Options::max_attempts) is told as
-/// [`Exhausted`](crate::SettlementKind::Exhausted) instead of going to the dead-letter queue.
+/// **Giving back.** While a relay lives, a worker's `nack` of a delivered message becomes a settlement, and
+/// the message leaves this queue: the relay decides where it is worked on next. While there is no relay, or
+/// the settlement finds no room, the message is delivered again here. A message that was [delivered too
+/// often](crate::Options::max_attempts) is settled as [`Exhausted`](crate::SettlementKind::Exhausted) instead
+/// of going to the dead-letter queue.
 ///
 /// A relay is [`Send`] and [`Sync`]: threads may take requests and settlements and deliver at the same time.
 /// The role belongs to the process that attached: calls in a forked child are `Invalid`.
@@ -104,7 +104,7 @@ pub struct QueueRelay {
 pub struct RelayRoom {
     /// Messages; `u64::MAX` where their number is not bounded.
     pub messages: u64,
-    /// Bytes of their payloads and tokens, less what each takes for itself. An estimate.
+    /// Bytes of their payloads and tokens, with a small overhead for each. An estimate.
     pub bytes: u64,
 }
 
@@ -129,10 +129,10 @@ impl fmt::Debug for QueueRelay {
 }
 
 impl Queue {
-    /// How the queue's relay is doing; `None` if the queue is not [relayed](Self::is_relayed).
+    /// The state of the queue's relay; `None` if the queue is not [relayed](Self::is_relayed).
     ///
     /// # Errors
-    /// Those of opening a queue: a companion was removed, say.
+    /// As for opening a queue: a companion may have been removed.
     pub fn relay(&self) -> Result<Option<RelayInfo>> {
         let (Some(requests), Some(settled)) = (
             self.companion_queue(Companion::Requests)?,
@@ -148,13 +148,13 @@ impl QueueRelay {
     /// Makes this process the relay of the queue, waiting until `timeout` while another one is. The queue is
     /// relayed from then on, until [`detach`](Self::detach).
     ///
-    /// The options say how much may wait for the relay. The companions are created by the first relay, and
-    /// are [persistent](crate::Options::persistent); they go with the queue's name.
+    /// The options bound how much may wait for the relay. The first relay creates the companions, which are
+    /// [persistent](crate::Options::persistent) and are removed with the queue's name.
     ///
     /// # Errors
-    /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which the error
-    /// says; `Invalid`: the queue is a companion itself, or its name is too long; `Interrupted` when a signal
-    /// handler ran while waiting; `NoSpace`, `Poisoned`, `Corrupt`.
+    /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which is in the
+    /// error; `Invalid`: the queue is a companion itself, or its name is too long; `Interrupted` when a
+    /// signal handler ran while waiting; `NoSpace`, `Poisoned`, `Corrupt`.
     pub fn attach(queue: Arc<Queue>, options: &RelayOptions, timeout: Timeout) -> Result<Self> {
         let deadline = Deadline::after(timeout);
         let mut role = Role::take(queue, "queue", deadline)?;
@@ -188,7 +188,7 @@ impl QueueRelay {
         self.attached.role.took_over()
     }
 
-    /// Takes the next message that was put, waiting until `timeout`. It is this relay's until it is
+    /// Takes the next message that was put, waiting until `timeout`. This relay has it until it is
     /// [done](RelayRequest::done) or dropped; if the process dies, the next relay gets it.
     ///
     /// Requests come in the order in which they were put. Those that were given back come first.
@@ -196,7 +196,7 @@ impl QueueRelay {
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Detached` after
     /// [`end_waits`](Self::end_waits); `Exhausted`, `NoSpace` as for [`Queue::lease`]. `Corrupt`: a request
-    /// was overwritten. It is dropped then, and the next call goes on with the next.
+    /// was overwritten; it is dropped, and the next call continues with the next one.
     pub fn next_request(&self, timeout: Timeout) -> Result<RelayRequest> {
         self.attached.role.check()?;
         let taken = Taken::next(&self.attached, Companion::Requests, timeout)?;
@@ -206,7 +206,7 @@ impl QueueRelay {
         }
     }
 
-    /// Takes the next settlement, waiting until `timeout`. It is this relay's until it is
+    /// Takes the next settlement, waiting until `timeout`. This relay has it until it is
     /// [done](Settlement::done) or dropped; if the process dies, the next relay gets it.
     ///
     /// # Errors
@@ -229,18 +229,18 @@ impl QueueRelay {
         Ok([self.attached.requests.fd()?, self.attached.settled.fd()?])
     }
 
-    /// The companions, to wait for them with others by [`wait_any`](crate::wait_any): that of the requests,
-    /// and that of the settlements. Messages are not to be taken from them directly.
+    /// The companions of the requests and of the settlements, to wait for with [`wait_any`](crate::wait_any).
+    /// Do not take messages from them directly.
     pub fn companions(&self) -> [&Queue; 2] {
         [&self.attached.requests, &self.attached.settled]
     }
 
     /// Puts a message into the queue itself, where programs find it, waiting for room until `timeout`.
     ///
-    /// `attempts`: how often the message was delivered before this, anywhere. A worker's
-    /// [`attempts`](crate::Lease::attempts) counts on from there, and so does
-    /// [`max_attempts`](crate::Options::max_attempts). `token`: what the relay calls the message, up to 4096 bytes,
-    /// returned by its settlements. With an empty token there are none.
+    /// `attempts`: how often the message was delivered before, anywhere. A worker's
+    /// [`attempts`](crate::Lease::attempts) continues from there, and so does
+    /// [`max_attempts`](crate::Options::max_attempts). `token`: the relay's name for the message, up to 4096
+    /// bytes, returned with its settlements. A message with an empty token is not settled.
     ///
     /// # Errors
     /// As for [`Queue::put`]; `TooLarge` for a longer token; `Invalid` in a forked child. After an error
@@ -264,7 +264,7 @@ impl QueueRelay {
         queue.room_for(payload.len())?;
         let len = payload.len() + token.len();
         let place = queue.reserve_here(len, PutBy::Relay, Deadline::after(timeout))?;
-        // Others' reservations are none while the queue is relayed; the relay's always is one.
+        // Never `None` for the relay.
         let place = place.ok_or(Error::Closed)?;
         // SAFETY: reserved just now, for this call alone.
         let to = unsafe { std::slice::from_raw_parts_mut(place.span.as_ptr(), len) };
@@ -282,9 +282,9 @@ impl QueueRelay {
             })
     }
 
-    /// How much can be delivered now without waiting. What is delivered and not settled is bounded by
-    /// nothing else: a relay that takes only as much from elsewhere as its workers can do counts what it
-    /// delivered against what was settled.
+    /// How much can be delivered now without waiting. Nothing else bounds what is delivered and not settled:
+    /// a relay that fetches only as much as its workers can do compares what it delivered with what was
+    /// settled.
     pub fn room(&self) -> RelayRoom {
         let queue = self.queue();
         let messages = match queue.max_items() {
@@ -301,9 +301,9 @@ impl QueueRelay {
         self.attached.role.check()
     }
 
-    /// How long ago a consumer wanted a message that was not there: zero while one sleeps, and `None` if none
-    /// ever did while the queue was relayed. A relay that takes messages from where others could take them as
-    /// well takes them while they are wanted here.
+    /// How long ago a consumer found the queue empty: zero while one sleeps, and `None` if that never
+    /// happened while the queue was relayed. A relay that competes with others for messages fetches them
+    /// while they are wanted here.
     ///
     /// A hint, at the cost of two loads: a sleeper that was killed counts until the next delivery.
     pub fn last_wanted(&self) -> Option<Duration> {
@@ -321,7 +321,7 @@ impl QueueRelay {
     /// wait in the queue, or a worker has them. For a relay that took over.
     ///
     /// A message whose settlement is under way may be among them. Takes time proportional to their number,
-    /// during which no message is taken.
+    /// during which no message can be taken.
     ///
     /// # Errors
     /// `Invalid` in a forked child; `Poisoned`, `Corrupt`.
@@ -335,14 +335,14 @@ impl QueueRelay {
         for found in guard.side().everything()? {
             let is_leased = found.mark.state == MessageState::Leased;
             let is_there = match found.mark.state {
-                // A later number is that of a delivery that is under way, or was cut short.
+                // A larger number belongs to a delivery that is under way or was cut short.
                 MessageState::Sent => found.number <= put,
                 MessageState::Waiting => true,
                 _ => false,
             };
             if (is_leased || is_there) && store.head(found.block)?.token() != 0 {
                 let [_, (at, len)] = store.payload_and_token(found.block)?;
-                // SAFETY: in the message's extent, which under the consumers' lock is not freed.
+                // SAFETY: in the message's extent, which is not freed while the consumers' lock is held.
                 let token = unsafe { std::slice::from_raw_parts(at.as_ptr(), len) };
                 all.push(Delivered {
                     token: token.to_vec(),
@@ -362,12 +362,12 @@ impl QueueRelay {
         self.attached.settled.end_waits();
     }
 
-    /// Ends the relaying: the queue is a plain queue again. Requests that were not taken, or not done, are
-    /// put into the queue itself, waiting for room until `timeout`. Settlements that were not taken are
-    /// dropped, and what is delivered has no tokens any more.
+    /// Makes the queue a plain queue again. Requests that were not taken, or not done, are put into the queue
+    /// itself, waiting for room until `timeout`. Settlements that were not taken are dropped, and delivered
+    /// messages lose their tokens.
     ///
-    /// The companions are removed. If it fails or is killed half-way, what is put goes into the queue, and
-    /// the next `attach` ends the removal first.
+    /// The companions are removed. If this fails or is killed half-way, what is put goes into the queue, and
+    /// the next `attach` first completes the removal.
     ///
     /// # Errors
     /// `Timeout`; `Invalid` in a forked child, or while requests or settlements of this relay exist; `NoSpace`,

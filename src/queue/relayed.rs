@@ -1,28 +1,28 @@
-//! A queue that has a relay: what becomes of the calls of others.
+//! Calls of programs on a queue that has a relay.
 //!
 //! While the queue's RELAYED flag is set, a message that a process puts becomes a request in the companion
 //! queue `<name>.relay`. Messages in the queue itself were delivered by the relay, with a token, or were
-//! there before. What becomes of a delivered message is told to the relay by a *settlement* in the
-//! companion queue `<name>.settled`.
+//! there before. A *settlement* in the companion queue `<name>.settled` tells the relay what happened to a
+//! delivered message.
 //!
-//! The two are apart so that acks do not wait behind a long line of puts that the relay cannot forward, and
-//! so that the bounds of the first do not apply to the second.
+//! There are two companions so that acks do not queue behind puts that the relay cannot forward, and so that
+//! the bounds of the first do not apply to the second.
 //!
 //! # What a kill leaves
-//! The flag is read under the producers' lock, under which it changes. So once a relay has attached, no
-//! message gets past it. A request is one message of a queue: it is there or it is not.
+//! The flag is read under the producers' lock, under which it changes. So once a relay has attached, no put
+//! bypasses it. A request is one message of a queue: it is there or it is not.
 //!
 //! R1: a delivered message leaves a relayed queue only after its settlement was put. All ends of a message
 //! (ack, `get`, nack, a worker that died, a deadline, the last attempt) put the settlement under the
-//! consumers' lock, and free the message after that. Killed between the two, the message is still there, is
-//! delivered again on this machine, and settled once more: a relay may get two settlements for one token, or
-//! a worker a message that it acked. None is lost.
+//! consumers' lock, and free the message after that. After a kill between the two, the message is still
+//! there, is delivered again on this machine, and settled once more: a relay may get two settlements for one
+//! token, or a worker a message that it acked. No message is lost.
 //!
-//! A message that is given back goes to the relay only while one lives, which may give it to another
-//! machine. Otherwise, and where the settlement finds no room, it is delivered again here, as in any queue.
+//! A message that is given back goes to the relay only while one lives; the relay may give it to another
+//! machine. Otherwise, or if the settlement finds no room, it is delivered again here, as in any queue.
 //!
-//! Lock order: the consumers' lock of a queue, then the locks of its companions. A companion has none
-//! itself.
+//! Lock order: the consumers' lock of a queue, then the locks of its companions. A companion has no
+//! companions.
 
 use std::time::Duration;
 
@@ -37,29 +37,29 @@ use super::header::RELAYED;
 use super::locked::{ProducersLock, TakeSide};
 use super::reservation::{MessagePlace, PutBy};
 
-/// A request from this size on is written in place: one copy less.
+/// A request of this size or more is written in place, which saves a copy.
 const LARGE: usize = 64 << 10;
-/// How long a settlement waits for room, while the queue is locked: only where `/dev/shm` is full.
+/// How long a settlement waits for room, with the queue locked. It waits only when `/dev/shm` is full.
 const SETTLE_WAIT: Timeout = Timeout::Val(Duration::from_secs(1));
 
-/// What a process does with a delivered message.
+/// The outcome of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     Done,
     /// To be delivered again after the delay.
     Returned(Duration),
-    /// Still worked on, for so long.
+    /// Still worked on, for this long.
     Extended(Duration),
 }
 
 impl Queue {
-    /// Whether the queue has a [relay](crate::QueueRelay): what is put goes there, and comes back when and
-    /// where the relay delivers it.
+    /// Whether the queue has a [relay](crate::QueueRelay): what is put goes to the relay, which may deliver
+    /// it here or elsewhere.
     pub fn is_relayed(&self) -> bool {
         self.ring.header.flags() & RELAYED != 0
     }
 
-    /// A companion; `None` if the queue has none any more.
+    /// A companion; `None` if the queue is not relayed any more.
     pub(super) fn companion_queue(&self, which: Companion) -> Result<Option<&Queue>> {
         let cached = match which {
             Companion::Settled => &self.settled,
@@ -100,8 +100,8 @@ impl Queue {
         self.if_relayed(put.map(|()| true), requests)
     }
 
-    /// What a call on the companion returned, as one on this queue: `Ok(false)` if the relay was removed
-    /// meanwhile, which closes the companion.
+    /// Converts the result of a call on the companion to that of a call on this queue. The default value if
+    /// the relay was removed meanwhile, which closes the companion.
     fn if_relayed<T: Default>(&self, done: Result<T>, requests: &Queue) -> Result<T> {
         match done {
             Err(Error::Closed) if !self.is_relayed() => Ok(T::default()),
@@ -109,7 +109,7 @@ impl Queue {
         }
     }
 
-    /// An error of a call on this companion, for the caller of one on the object.
+    /// Converts an error of a call on this companion to that of the call on the object.
     pub(crate) fn as_companion(&self, err: Error) -> Error {
         match err {
             Error::Timeout => Error::RelayBehind {
@@ -180,12 +180,12 @@ impl Queue {
     pub(super) fn discard_request(&self, place: &MessagePlace) -> Result<()> {
         match self.companion_queue(Companion::Requests)? {
             Some(requests) => requests.discard(&place.with_head(HEAD)),
-            // It went with the companion.
+            // The reservation was removed with the companion.
             None => Ok(()),
         }
     }
 
-    /// Those that this handle has opened.
+    /// The companions that this handle has opened.
     pub(super) fn companions(&self) -> impl Iterator<Item = &Queue> {
         self.requests.all().chain(self.settled.all())
     }
@@ -197,11 +197,10 @@ impl TakeSide<'_> {
         Ok(self.ring.store.head(block)?.token() != 0 && self.is_relayed())
     }
 
-    /// Tells the relay that the message at `block` is done. If no relay delivered it, there is nothing to
-    /// tell.
+    /// Tells the relay that the message at `block` is done. Does nothing if no relay delivered it.
     ///
     /// # Errors
-    /// `RelayBehind`, `NoSpace`: it could not be told, and the message must stay.
+    /// `RelayBehind`, `NoSpace`: there is no room for the settlement, and the message must stay.
     pub(super) fn settle(self, block: u32, attempts: u8) -> Result<()> {
         match self.is_delivered(block)? {
             true => self.tell(block, attempts, Fate::Done).map(drop),
@@ -215,7 +214,7 @@ impl TakeSide<'_> {
         if !self.is_delivered(block)? {
             return Ok(false);
         }
-        // A message that was delivered too often has no other way to go.
+        // A message that was delivered too often goes to the relay even if none is running.
         if !self.is_given_up(attempts) && !self.has_running_relay()? {
             return Ok(false);
         }
@@ -225,8 +224,7 @@ impl TakeSide<'_> {
         }
     }
 
-    /// Tells the relay that the message at `block` is worked on. A hint: what the relay is not told it finds
-    /// out when the message is settled.
+    /// Tells the relay that the message at `block` is still worked on. A hint: its failure is ignored.
     pub(super) fn tell_extended(self, block: u32, attempts: u8, visible: Duration) {
         if matches!(self.is_delivered(block), Ok(true)) {
             let _ = self.tell(block, attempts, Fate::Extended(visible));

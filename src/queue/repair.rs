@@ -1,12 +1,11 @@
 //! What the next owner of a lock repairs after a process died with it.
 //!
-//! Both sides publish with one store (see `cursors`), so a dead owner's half-written record or
-//! half-taken message is not there. The cursors are checked (see `locked`). What is left are messages
-//! in the store that were on their way from one state to the next: their numbers, compared with how
-//! many were ever put and taken, tell which step was the last. Counts, the list of what is due and
-//! the time of the next look are derived, and made anew.
+//! Both sides publish with one store (see `cursors`), so a dead owner's half-written record or half-taken
+//! message is not there. The cursors are checked (see `locked`). What remains are messages in the store that
+//! were between two states: their numbers, compared with how many were ever put and taken, tell which step
+//! was the last. Counts, the list of what is due and the time of the next look are derived, and rebuilt.
 //!
-//! A repair whose process is killed as well is begun again by the next owner.
+//! If the repairing process is killed as well, the next owner begins again.
 
 use std::sync::atomic::Ordering;
 
@@ -26,7 +25,7 @@ impl QueueLock for ProducersLock {
         &queue.producers
     }
 
-    /// A commit was cut short, or a count.
+    /// The dead owner may have been in a commit, or between a change and its count.
     fn repair(side: PutSide<'_>) -> Result<()> {
         let (put, _) = side.ring.header.put();
         let mut writing = 0;
@@ -49,7 +48,7 @@ impl QueueLock for ConsumersLock {
         &queue.consumers
     }
 
-    /// A message was on its way from one place to another.
+    /// The dead owner may have been taking, leasing or returning a message.
     fn repair(side: TakeSide<'_>) -> Result<()> {
         let header = side.ring.header;
         header.first.store(0, Ordering::Relaxed);
@@ -90,7 +89,8 @@ impl QueueLock for ConsumersLock {
 }
 
 impl TakeSide<'_> {
-    /// Takes back a lease: the ring still has the message, as a record that names it, or whole.
+    /// Takes back a lease: the ring still has the message, either as a record that names the extent, or
+    /// whole.
     fn unlease(self, found: &StoredMessage, next: Option<u32>) -> Result<()> {
         if next != Some(found.block) {
             return self.free(found.block);

@@ -1,4 +1,4 @@
-//! What a relay of a queue takes: requests, and settlements.
+//! Requests and settlements, which the relay of a queue takes.
 
 use std::fmt;
 use std::ops::Deref;
@@ -13,11 +13,11 @@ use super::taken::Taken;
 /// A message that a program put into a relayed queue: a `[u8]` in shared memory, for the relay to forward.
 ///
 /// Dropping it gives it back, and it is taken again at once: to wait a little, use [`retry`](Self::retry).
-/// After a `fork` it remains the parent's.
+/// After a `fork`, it remains the parent's.
 pub struct RelayRequest(pub(super) Taken<Attached>);
 
 impl RelayRequest {
-    /// What it is called, the same whenever it is taken. See [`RequestId`].
+    /// Its id, the same each time that it is taken. See [`RequestId`].
     pub fn id(&self) -> RequestId {
         self.0.id()
     }
@@ -27,7 +27,7 @@ impl RelayRequest {
         self.0.attempts()
     }
 
-    /// It was forwarded: the request is gone.
+    /// Ends the request: it was forwarded.
     ///
     /// # Errors
     /// `Invalid` in a forked child; `Poisoned`, `Corrupt`.
@@ -61,17 +61,17 @@ impl fmt::Debug for RelayRequest {
     }
 }
 
-/// What became of a message that the relay delivered.
+/// What happened to a message that the relay delivered.
 ///
 /// Dropping it gives it back, and it is taken again at once: to wait a little, use [`retry`](Self::retry).
-/// After a `fork` it remains the parent's.
+/// After a `fork`, it remains the parent's.
 pub struct Settlement(pub(super) Taken<Attached>);
 
 /// What a [`Settlement`] says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SettlementKind<'a> {
-    /// A worker finished it, or took it by a `get`. It is not in the queue any more.
+    /// A worker acked it, or took it by a `get`. It is not in the queue any more.
     Done,
     /// It is to be delivered again after the delay: a worker gave it back, died, or was too slow. It is not
     /// in the queue any more.
@@ -85,8 +85,8 @@ pub enum SettlementKind<'a> {
         /// The message.
         payload: &'a [u8],
     },
-    /// A worker is still on it, and wants so much time from now on. It stays in the queue, and another
-    /// settlement follows.
+    /// A worker is still working on it, and asks for more time from now on. It stays in the queue, and
+    /// another settlement follows.
     Extended {
         /// The time.
         visible: Duration,
@@ -107,7 +107,7 @@ pub(super) fn settlement_kind<'a>(frame: &Frame<'a>) -> Option<SettlementKind<'a
 }
 
 impl Settlement {
-    /// What it is called, the same whenever it is taken. See [`RequestId`].
+    /// Its id, the same each time that it is taken. See [`RequestId`].
     pub fn id(&self) -> RequestId {
         self.0.id()
     }
@@ -124,11 +124,11 @@ impl Settlement {
 
     /// What became of it.
     pub fn kind(&self) -> SettlementKind<'_> {
-        // One that was overwritten since it was taken is an `Ack` without a token.
+        // A settlement that was overwritten since it was taken reads as an `Ack` without a token.
         settlement_kind(&self.0.checked()).unwrap_or(SettlementKind::Done)
     }
 
-    /// It was passed on: the settlement is gone.
+    /// Ends the settlement: it was passed on.
     ///
     /// # Errors
     /// `Invalid` in a forked child; `Poisoned`, `Corrupt`.

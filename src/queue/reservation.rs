@@ -16,17 +16,16 @@ use super::locked::{ConsumersLock, ProducersLock, PutGuard, PutSide};
 use super::mark::{Mark, MessageState};
 use super::record::HEADER;
 
-/// Room in the message store is freed without a wake-up: a process that waits for it looks this often.
+/// Freeing room in the message store wakes no process: one that waits for room checks this often.
 const STORE_NS: u64 = 2_000_000;
 
 /// Room in a queue for one message, to be written in place and then committed.
 ///
-/// It is a `[u8]` of as many bytes as were asked for. What they hold at first is what
-/// earlier messages left there. Dropping it discards it. Its place among the messages is
-/// where it is committed: no process waits for it before, however long it takes, and nothing is
-/// left of it if its process dies.
+/// A `[u8]` of the requested length, whose bytes are at first those of earlier messages. Dropping it discards
+/// it. The commit determines its place among the messages: no process waits for it before, however long the
+/// writing takes, and nothing is left of it if its process dies.
 ///
-/// After a `fork` it remains the parent's: the child's copy can do nothing but be dropped.
+/// After a `fork`, the reservation remains the parent's. The child can only drop its copy.
 ///
 /// ```
 /// use shoal::{Queue, Timeout};
@@ -43,7 +42,7 @@ pub struct Reservation<'a> {
     place: MessagePlace,
 }
 
-/// Where a message that is written or read in place is, and whose, without the queue.
+/// The place and the owner of a message that is written or read in place, without a reference to its queue.
 #[derive(Clone, Copy)]
 pub(crate) struct MessagePlace {
     pub(crate) block: u32,
@@ -62,11 +61,11 @@ impl MessagePlace {
         self.number & REQUEST != 0
     }
 
-    /// The payload's place in that of a request, which has `head` bytes before it.
+    /// The payload's place within that of a request, behind `head` bytes.
     pub(super) fn payload_after(self, head: usize) -> Option<Self> {
         Some(Self {
             number: self.number | REQUEST,
-            // SAFETY: the place has these bytes.
+            // SAFETY: `head <= len`, the bytes of the place.
             span: (head <= self.len).then(|| unsafe { self.span.add(head) })?,
             len: self.len - head,
             ..self
@@ -77,8 +76,8 @@ impl MessagePlace {
     pub(super) fn with_head(self, head: usize) -> Self {
         Self {
             number: self.number & !REQUEST,
-            // A C program may have changed the place: what is done with it checks the rest of it, and
-            // does not use the address.
+            // Not moved back: a C program may have changed the place. What uses it checks the other fields
+            // and does not read the address.
             span: self.span,
             len: self.len.saturating_add(head),
             ..self
@@ -93,10 +92,9 @@ pub(super) enum PutBy {
     Relay,
 }
 
-// SAFETY: the span is this value's alone until it is committed or discarded, and both may be
-// done by any thread.
+// SAFETY: only this value reaches the span until it is committed or discarded, and any thread may do either.
 unsafe impl Send for Reservation<'_> {}
-// SAFETY: shared, it is only read.
+// SAFETY: a shared reference only reads it.
 unsafe impl Sync for Reservation<'_> {}
 
 impl std::fmt::Debug for Reservation<'_> {
@@ -112,24 +110,24 @@ impl Deref for Reservation<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `reserve` found room for this many bytes, mapped for as long as the queue.
-        // No other process touches them before the commit.
+        // SAFETY: `reserve` allocated this many bytes, which are mapped for as long as the queue is open. No
+        // other process touches them before the commit.
         unsafe { NonNull::slice_from_raw_parts(self.place.span, self.place.len).as_ref() }
     }
 }
 
 impl DerefMut for Reservation<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`.
+        // SAFETY: as in `deref`; `&mut self` is the only access in this process.
         unsafe { NonNull::slice_from_raw_parts(self.place.span, self.place.len).as_mut() }
     }
 }
 
 impl Reservation<'_> {
-    /// Makes all of it a message, which others can take when this returns.
+    /// Makes all of its bytes a message, which others can take when this returns.
     ///
     /// # Errors
-    /// `Invalid` in a forked child; `Poisoned`, `Corrupt`. It is discarded then.
+    /// `Invalid` in a forked child; `Poisoned`, `Corrupt`. After an error, the reservation is discarded.
     pub fn commit(self) -> Result<()> {
         let len = self.place.len;
         self.commit_first(len)
@@ -145,21 +143,21 @@ impl Reservation<'_> {
         Ok(())
     }
 
-    /// Gives it back. No other process sees that it was there.
+    /// Gives the room back. No other process sees that it was reserved.
     pub fn discard(self) {}
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        // It fails if the queue was overwritten; there is nothing to give back then.
+        // Fails in a forked child, where it is the parent's, and if the queue is poisoned.
         let _ = self.queue.discard(&self.place);
     }
 }
 
 impl Queue {
-    /// Reserves room for a message of `len` bytes, to be written in place, waiting for room
-    /// until `timeout`. Several processes may write theirs at the same time. The commit does
-    /// not have to wait: a reservation counts as a message where those are bounded.
+    /// Reserves room for a message of `len` bytes, to be written in place, waiting for room until `timeout`.
+    /// Several processes may write at the same time. The commit never waits: a reservation counts towards
+    /// `max_items`.
     ///
     /// # Errors
     /// As for [`put`](Self::put).
@@ -181,7 +179,7 @@ impl Queue {
         }
     }
 
-    /// A reservation in this queue, for `by`; `None` for others if the queue has a relay.
+    /// A reservation in this queue, for `by`. `None` if the queue has a relay and `by` is another process.
     pub(super) fn reserve_here(
         &self,
         len: usize,
@@ -211,7 +209,7 @@ impl Queue {
         }
     }
 
-    /// Waits for a while in which something in the message store may have been freed.
+    /// Waits a moment for room in the message store.
     #[cold]
     fn wait_for_store(&self, by: PutBy, deadline: Deadline) -> Result<()> {
         if self.is_due() {
@@ -247,7 +245,7 @@ impl Queue {
         self.commit_under(guard, place, used, delivery)
     }
 
-    /// The same under the producers' lock.
+    /// The same, with the producers' lock held.
     pub(super) fn commit_under(
         &self,
         guard: PutGuard<'_>,
@@ -264,7 +262,7 @@ impl Queue {
         Ok(())
     }
 
-    /// An error if it was committed or discarded before.
+    /// Discards a reservation; an error if it was committed or discarded before.
     pub(crate) fn discard(&self, place: &MessagePlace) -> Result<()> {
         if place.is_request() {
             return self.discard_request(place);
@@ -288,7 +286,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Frees what processes reserved that are dead. True if that was anything.
+    /// Frees the reservations of dead processes. True if there were any.
     pub(super) fn discard_dead(&self, deadline: Deadline) -> Result<bool> {
         if self.ring.set_aside() == 0 {
             return Ok(false);
@@ -308,7 +306,7 @@ impl Queue {
 }
 
 impl PutSide<'_> {
-    /// Killed on the way, it leaves a dead process's reservation.
+    /// Allocates a reservation. A kill at any step leaves at most a reservation of a dead process.
     fn place_reservation(self, end: &Producer<'_>, len: usize) -> Result<Option<MessagePlace>> {
         let (owner, store) = (self.segment.owner(), &self.ring.store);
         let number = end.next_serial();

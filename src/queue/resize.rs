@@ -11,29 +11,30 @@ use super::header;
 use super::locked::{BothSides, ConsumersLock};
 use super::reservation::PutBy;
 
-/// A ring grows at once, up to a size, until it holds this many messages of those put.
+/// A ring of less than [`ROOMY_UP_TO`] bytes grows at once until it holds this many messages of the size
+/// being put.
 const ROOMY: u64 = 8;
 const ROOMY_UP_TO: u64 = 4 << 20;
 
 impl Queue {
-    /// Waits until there may be room for `need` bytes, or makes some by growing. For others than the relay
+    /// Waits until there may be room for `need` bytes, or makes some by growing. Unless `by` is the relay,
     /// the wait ends when the queue becomes relayed.
     #[cold]
     pub(super) fn make_room(&self, need: u64, by: PutBy, deadline: Deadline) -> Result<()> {
         let capacity = self.ring.capacity()?;
         let fits = || self.ring.has_room(need);
         let room = || fits() && self.ring.takes_one_more();
-        // Others may be faster every time until the deadline; growth is a last try.
+        // Other producers may have taken all room until the deadline; growing is the last try.
         let late = deadline != Deadline::Now && deadline.passed();
         // A ring that holds only a few of such messages makes both ends wait for each other.
         let cramped = need > capacity / ROOMY && capacity < ROOMY_UP_TO;
-        // Where only the number of messages is at its bound, more bytes are of no use.
+        // Where only the number of messages is at its bound, more bytes do not help.
         let may_grow = capacity < self.ring.max_capacity() && !fits();
         let grows_at_once = cramped && may_grow;
         if deadline != Deadline::Now
             && !grows_at_once
             && !late
-            && self.producers.look(deadline, room)?
+            && self.producers.spin_until(deadline, room)?
         {
             return Ok(());
         }
@@ -45,7 +46,7 @@ impl Queue {
         }
         if may_grow {
             match self.grow(capacity, need, deadline) {
-                // The same as a queue that may not grow, if the message fits in that.
+                // Goes on like a queue that cannot grow, if the message fits.
                 Err(Error::NoSpace { .. }) if need <= capacity && deadline != Deadline::Now => {}
                 done => return done,
             }
@@ -59,7 +60,7 @@ impl Queue {
         if room() {
             return Ok(());
         }
-        // What dead processes reserved takes room as well.
+        // Reservations of dead processes take room as well.
         if self.discard_dead(deadline)? {
             return Ok(());
         }
@@ -83,17 +84,19 @@ impl Queue {
         self.lock_both(deadline)?.grow(seen, need)
     }
 
-    /// A consumer's quantum has ended: doubles the ring if messages stream through it. Optional: an
-    /// error that prevents it prevents the next get as well, or does not matter.
+    /// A consumer's quantum has ended: doubles the ring if messages stream through it. Optional: an error
+    /// here either does not matter or is met by the next get as well.
     #[cold]
     pub(super) fn auto_grow(&self) {
         let Ok(capacity) = self.ring.capacity() else {
             return;
         };
         let header = self.ring.header;
-        let is_brisk = self.throughput.is_brisk(now_ns(), weight(header.taken()));
-        // In a dialogue, however fast, one message is there at most, and a pause does not pay.
-        let is_stream = is_brisk && (header.counts().0 > 1 || self.backoff.is_pausing());
+        let is_streaming = self
+            .throughput
+            .is_streaming(now_ns(), weight(header.taken()));
+        // In a dialogue, however fast, there is at most one message at a time, and pauses do not pay.
+        let is_stream = is_streaming && (header.counts().0 > 1 || self.backoff.is_pausing());
         let may_grow = capacity < STREAM_CAPACITY.min(self.ring.max_capacity());
         if may_grow
             && is_stream
@@ -104,11 +107,11 @@ impl Queue {
         }
     }
 
-    /// Gives back what a burst made the ring grow by. Called when nothing came for a while: a
-    /// ring that shrank between two messages of a stream would only have to grow again.
+    /// Gives back the memory by which a burst made the ring grow. Called when nothing came for a while: a
+    /// ring that shrank between two messages of a stream would have to grow again.
     ///
-    /// Killed after the capacity was stored, it leaves pages that are not used until the ring
-    /// grows over them or shrinks again. A failure means the same.
+    /// A kill after the capacity was stored leaves committed pages that are unused until the ring grows over
+    /// them or shrinks again. So does a failure.
     #[cold]
     pub(super) fn shrink(&self) {
         let (Ok(capacity), initial) = (self.ring.capacity(), self.ring.initial_capacity()) else {
@@ -117,8 +120,8 @@ impl Queue {
         if capacity <= initial && self.ring.header.store.arena.is_empty() {
             return;
         }
-        // Both locks for the store as well: a process that has either may look at a place there that
-        // was given back.
+        // The store's memory needs both locks as well: a process that has either may read the block map's
+        // entry of a place that was given back.
         let Some(locked) = self.spin_both() else {
             return;
         };
@@ -130,12 +133,12 @@ impl Queue {
         }
     }
 
-    /// Moves the head over padding that no consumer is there to move over, so that a message
-    /// as large as the ring finds an empty one.
+    /// Moves the head over padding, where no consumer comes to do that, so that a message as large as the
+    /// ring finds it empty.
     ///
     /// A message that was given back is older than those in the ring, and is taken without moving over
-    /// padding: a caller that waits for the padding to go must not find such a message instead. Killed
-    /// before the head is stored, the padding is there for the next; after it, it is gone.
+    /// padding: a caller that waits for the padding to go must not find such a message instead. A kill before
+    /// the head is stored leaves the padding as it was.
     pub(super) fn skip_padding(&self, deadline: Deadline) -> Result<()> {
         let guard = self.lock::<ConsumersLock>(deadline)?;
         let mut end = guard.side().consumer()?;
@@ -164,7 +167,7 @@ impl BothSides<'_> {
             .map_or(max, |it| it.min(max));
         let committed = self.segment.commit(self.at + header::RING, wanted);
         committed.map_err(|err| {
-            // What was there for a part of it is there for others, then.
+            // Returns the pages that were committed for a part of it.
             let beyond = self.at + header::RING + capacity;
             let _ = self
                 .segment
@@ -185,12 +188,12 @@ mod tests {
     use crate::sys::clock::Timeout;
 
     #[test]
-    fn who_looks_for_padding_touches_no_memory_that_may_be_gone() {
+    fn looking_for_padding_touches_no_memory_that_may_be_gone() {
         let options = Options::create().capacity(4096).max_capacity(1 << 20);
         let queue = Queue::with_options(None, &options).unwrap();
         let committed = || segment::stat(queue.name()).unwrap().committed;
         let before = committed();
-        // As one sees it that has looked at the capacity just before the ring shrank.
+        // The view of a process that read the capacity just before the ring shrank.
         let header = queue.ring.header;
         header.capacity.store(1 << 20, Ordering::Relaxed);
         header.head.store(1 << 19, Ordering::Relaxed);

@@ -28,17 +28,17 @@ pub(crate) struct Ring {
     pub(crate) header: SharedRef<QueueHeader>,
     pub(super) bytes: NonNull<u8>,
     max: u64,
-    /// The bits of all capacities it may have.
+    /// One bit for each capacity that the ring may have.
     sizes: u64,
-    /// The capacity it was made with, and shrinks to: so many of its bytes always have memory.
+    /// The capacity at creation, to which the ring shrinks. This many of its bytes always have memory.
     initial: u64,
-    /// The most messages it holds.
+    /// The most messages that the ring holds.
     items: u64,
     pub(super) store: MessageStore,
 }
 
-// SAFETY: the bytes are reached only through a `Producer` or a `Consumer`, of each of which there is one
-// at a time (see their constructors).
+// SAFETY: the bytes are reached only through a `Producer` or a `Consumer`. Their constructors require the
+// side's lock, so there is one of each at a time.
 unsafe impl Send for Ring {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Ring {}
@@ -46,8 +46,8 @@ unsafe impl Sync for Ring {}
 impl Ring {
     /// Writes the header of an empty ring. Only while the region is private.
     ///
-    /// `items` is the most messages it may hold, 0 for as many as fit; `attempts` how often
-    /// one is delivered, 0 for any number of times.
+    /// `items` is the most messages that the ring may hold, 0 for as many as fit. `attempts` is how often a
+    /// message is delivered at most, 0 for no bound.
     pub(crate) fn init(
         region: &Region,
         at: u64,
@@ -110,7 +110,7 @@ impl Ring {
         self.items
     }
 
-    /// Whether one more message may be put, as far as their number goes.
+    /// Whether the bound on messages admits one more.
     #[inline]
     pub(crate) fn takes_one_more(&self) -> bool {
         self.items == u64::MAX || self.header.counts().0.saturating_add(self.writing()) < self.items
@@ -133,7 +133,8 @@ impl Ring {
         self.writing().wrapping_mul(HEADER)
     }
 
-    /// Whether messages may come that are not in the ring, besides `mine` of the leased ones.
+    /// Whether the message store may still yield messages: some are WAITING or being written, or more than
+    /// the caller's own `mine` are leased.
     pub(super) fn may_come_back(&self, mine: u64) -> bool {
         let store = &self.header.store;
         store.leased.load(Ordering::Relaxed) > mine
@@ -148,20 +149,20 @@ impl Ring {
         self.capacity().unwrap_or(0).saturating_sub(used) >= need
     }
 
-    /// The capacity, which is R1 or corrupt.
+    /// The capacity; `Corrupt` unless R1 holds.
     #[inline]
     pub(crate) fn capacity(&self) -> Result<u64> {
         self.plausible(self.header.capacity.load(Ordering::Relaxed))
     }
 
-    /// The capacity the ring was made with, and shrinks to.
+    /// The capacity at creation, to which the ring shrinks.
     pub(crate) fn initial_capacity(&self) -> u64 {
         self.initial
     }
 
     #[inline]
     fn plausible(&self, capacity: u64) -> Result<u64> {
-        // One of the bits, and no other.
+        // A power of two that is among `sizes`.
         if capacity & capacity.wrapping_sub(1) == 0 && capacity & self.sizes != 0 {
             Ok(capacity)
         } else {
@@ -172,7 +173,7 @@ impl Ring {
     /// Checks R1 and R3. They hold at any moment; the check is exact only under both locks.
     pub(crate) fn check(&self) -> Result<()> {
         let capacity = self.capacity()?;
-        // The head first: it can then only be behind the tail that is read after it.
+        // The head is read first: a tail that is read after it is never behind it.
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;
         let tail = self.header.tail.load(Ordering::Acquire) & CURSOR;
         let used = tail.wrapping_sub(head);
@@ -185,7 +186,7 @@ impl Ring {
         }
     }
 
-    /// The header of the record at `cursor`.
+    /// The header of the record at `offset` in the ring.
     #[inline(always)]
     pub(super) fn header_at(&self, offset: u64) -> &[AtomicU64; 2] {
         debug_assert!(offset.is_multiple_of(record::ALIGN) && offset + HEADER <= self.max);
@@ -198,13 +199,12 @@ impl Ring {
         }
     }
 
-    /// Whether the first record is padding, for which no consumer waits. A hint: nothing is locked.
+    /// Whether the first record is padding. A hint: nothing is locked.
     ///
-    /// Between two loads here others may empty the ring, shrink it and give its memory back; to read
-    /// a record there takes a page of `/dev/shm` that is not used, or raises SIGBUS where none is
-    /// left. So only the part of the ring is read that always has memory. Beyond it, padding is
-    /// recognised by the counts if it is all there is. If messages are behind it, it is not
-    /// recognised: the consumer that takes the next message moves over both.
+    /// Between two loads here, others may empty the ring, shrink it and return its memory. Reading a record
+    /// there commits a page of `/dev/shm`, or raises SIGBUS where none is left. So only the part of the ring
+    /// that always has memory is read. Beyond that part, padding is recognised only if the counts say that
+    /// there is no message. If messages lie behind it, the consumer that takes the next one moves over both.
     pub(crate) fn starts_done(&self) -> bool {
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;
         if self.header.tail.load(Ordering::Acquire) & CURSOR == head {
@@ -218,8 +218,8 @@ impl Ring {
         RecordState::of(word) == Some(RecordState::Done)
     }
 
-    /// Whether there is something to take. If it is in the ring, its first cache lines are asked for: they
-    /// are on another core, and come while the lock is taken.
+    /// Whether there is something to take. If it is in the ring, its first cache lines are prefetched:
+    /// another core has them, and they arrive while the lock is taken.
     #[inline]
     pub(crate) fn is_occupied(&self) -> bool {
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;
@@ -233,12 +233,12 @@ impl Ring {
         true
     }
 
-    /// Doubles the capacity until it is at least `wanted`. The pages of the larger ring are
-    /// there already.
+    /// Doubles the capacity until it is at least `wanted`. The caller has committed the pages of the larger
+    /// ring.
     ///
-    /// With capacity C, records at cursors with bit C set have to move to the upper half of
-    /// the doubled ring; the others stay. What is copied lies beyond the old ring, so until
-    /// the one store that publishes the new capacity nothing has changed.
+    /// With capacity C, records at cursors with bit C set move to the upper half of the doubled ring; the
+    /// others stay. The copies lie beyond the old ring, so nothing has changed until one store publishes the
+    /// new capacity.
     ///
     /// # Safety
     /// Both locks are held.
@@ -274,8 +274,8 @@ impl Ring {
         Ok(())
     }
 
-    /// Gives an empty ring its first capacity again and returns the one it had; `None` if it
-    /// is not empty or has not grown. No record has to move, and one store does it.
+    /// Gives an empty ring its initial capacity again and returns the previous one; `None` if the ring is not
+    /// empty or has not grown. No record moves, and one store commits the change.
     ///
     /// # Safety
     /// Both locks are held.
@@ -290,7 +290,7 @@ impl Ring {
     }
 }
 
-/// The error of checks in every put and get: out of line, so that they stay small.
+/// The error of checks in every put and get. Out of line, so that those stay small.
 #[cold]
 #[inline(never)]
 pub(super) fn corrupt(what: &'static str) -> Error {

@@ -13,7 +13,7 @@ use super::locked::{BothSides, Side};
 use super::mark::Mark;
 use super::store::StoredMessage;
 
-/// Which owners live. The kernel is asked once about each.
+/// Which owners are alive. Asks the kernel once about each.
 pub(super) struct LivenessCache<'a> {
     queue: &'a Queue,
     known: BTreeMap<(u16, u32), bool>,
@@ -37,8 +37,8 @@ impl Queue {
         LivenessCache { queue: self, known }
     }
 
-    /// Does `work` on the store's arena, under the store's lock. Rebuilds the arena first if the last
-    /// owner of the lock died with it.
+    /// Runs `work` on the store's arena, under the store's lock. Rebuilds the arena first if the last owner
+    /// of the lock died with it.
     fn with_arena<T>(&self, work: impl FnOnce(&Arena<'_>) -> Result<T>) -> Result<T> {
         let (store, state) = (&self.ring.store, &self.ring.header.store);
         let arena = store.arena(state, &*self.segment);
@@ -57,14 +57,13 @@ impl Queue {
 }
 
 impl<L> Side<'_, L> {
-    /// Frees what lies at `block`, a message of this side: the commit point of taking or discarding
-    /// it.
+    /// Frees the message at `block`, which belongs to this side: the commit point of taking or discarding it.
     pub(super) fn free(self, block: u32) -> Result<()> {
         let (store, state) = (&self.ring.store, &self.ring.header.store);
         self.with_arena(|arena| store.free(state, arena, block))
     }
 
-    /// A place in the store, `None` if that is full.
+    /// Allocates a place in the store; `None` if the store is full.
     pub(super) fn allocate(self, len: usize, number: u64, mark: Mark) -> Result<Option<u32>> {
         let (store, state) = (&self.ring.store, &self.ring.header.store);
         self.with_arena(|arena| store.allocate(state, arena, len as u64, number, mark))
@@ -77,7 +76,7 @@ impl<L> Side<'_, L> {
 }
 
 impl BothSides<'_> {
-    /// Gives back the memory of what is not in use, unless a process keeps the store's lock.
+    /// Gives back the store's unused memory, unless another process holds the store's lock.
     pub(super) fn trim(&self) -> Result<()> {
         let (store, state) = (&self.ring.store, &self.ring.header.store);
         let Some(_guard) = self.store_lock.try_lock() else {

@@ -1,8 +1,8 @@
 //! The message store: messages that lie outside the ring, each in an extent of its own.
 //!
-//! A reservation is written there, a leased message is read there, and a message that was given back
-//! waits there. So nothing in the ring is ever lent: consumers wait for no writer, the ring
-//! grows whatever is leased, and a worker may keep one message for an hour while millions pass.
+//! A reservation is written there, a leased message is read there, and a message that was given back waits
+//! there. So no record in the ring is ever kept by a process: consumers wait for no writer, the ring can grow
+//! at any time, and a worker may keep one message for an hour while millions pass.
 //!
 //! ```text
 //! offset  size  field     meaning
@@ -32,18 +32,18 @@
 //! store of the word, and freeing is one store in the block map. The lock in [`MessageStoreState`]
 //! guards allocating and freeing only, and is the innermost.
 //!
-//! **Cached places.** A place that was just read is in the caches of the core that read it, and a
-//! write to it fetches it from there line by line. So large places are used in rotation: what is
-//! freed stays cached until [`CACHED_BLOCKS`] blocks are, or nothing else is free. Messages written
-//! and read in place on two cores of a Zen 4, which have a cache of 1 MiB each: of 64 KiB, 27 GB/s
-//! with 1 MiB cached, 36 to 39 with 2, and 37 to 44 with 3 to 8; of 1 MiB, 22 with 1, and 54 with 4
-//! or 8. On a Zen 3: 12 without any, and 28 to 40 with 1 MiB.
+//! **Cached places.** A place that was just read is in the caches of the core that read it, and a write to it
+//! fetches each line from there. So large places are used in rotation: a freed place stays cached until
+//! [`CACHED_BLOCKS`] blocks are, or nothing else is free. Messages written and read in place on two cores of
+//! a Zen 4 with a private cache of 1 MiB each: of 64 KiB, 27 GB/s with 1 MiB cached, 36 to 39 with 2, and 37
+//! to 44 with 3 to 8; of 1 MiB, 22 with 1, and 54 with 4 or 8. On a Zen 3: 12 without any, and 28 to 40 with
+//! 1 MiB.
 //!
 //! # What a kill leaves
-//! The extents say what there is; lists and counts are derived. The next owner of a dead process's
-//! lock looks through all extents (see `repair`) and tells by the numbers what was half done:
-//! a message's number is compared with how many were ever put and taken. The next owner of the
-//! store's own lock frees all that is cached.
+//! The extents define which messages there are; lists and counts are derived. The next owner of a dead
+//! process's lock walks all extents (see `repair`) and finds half-done steps by comparing each message's
+//! number with how many were ever put and taken. The next owner of the store's own lock frees all cached
+//! places.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -56,7 +56,7 @@ use crate::sync::crash::crash_point;
 
 use super::mark::{Mark, MessageState, NOBODY};
 
-/// What an extent holds before the payload.
+/// The head of an extent, before the payload.
 #[repr(C, align(64))]
 pub(super) struct MessageHead {
     word: AtomicU64,
@@ -125,10 +125,10 @@ const _: () = {
     );
 };
 
-// SAFETY: shared structures only.
+// SAFETY: `repr(C)`, and every field is `Shared`.
 unsafe impl Shared for MessageStoreState {}
 
-/// A message in the store, as it was when it was looked at.
+/// A copy of a message's head.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StoredMessage {
     pub(super) block: u32,
@@ -145,24 +145,25 @@ pub(crate) struct MessageStore {
     arena: SharedRef<ArenaState>,
 }
 
-/// Blocks that are cached before the first is used again; at most twice as many. More than a core's own
-/// caches, which have up to 2 MiB. A small store has fewer (see [`MessageStore::cache_size`]).
+/// This many blocks are cached before the oldest place is used again; at most twice as many are cached. More
+/// than a core's private caches, which have up to 2 MiB. A small store caches fewer (see
+/// [`MessageStore::cache_size`]).
 const CACHED_BLOCKS: u64 = (4 << 20) / BLOCK;
-/// Blocks of the places that are cached. So many smaller ones would lie within a core's caches.
+/// How many blocks a place has that is cached. Smaller places fit in a core's caches anyway.
 const LARGE: std::ops::RangeInclusive<u32> = 16..=(4 << 20) / BLOCK as u32;
 
 /// Room for the heads of messages, beside the payload of a full ring.
 const SLACK: u64 = 64 << 10;
 
-/// Room that no reservation gets, for copies of what is leased out of the ring. Otherwise a process that
-/// only leases would never get past a small message while the store is full of large ones.
+/// Room that reservations leave free, for copies of what is leased out of the ring. Otherwise a consumer that
+/// only leases could not take a small message while the store is full of large ones.
 const COPIES: u64 = 128 << 10;
 
 impl MessageStore {
     /// Blocks of the store of a ring that grows to `max` bytes.
     fn blocks(max: u64) -> u32 {
         let blocks = Heap::blocks_for(max.saturating_add(SLACK + COPIES));
-        // A multiple of what a page has, as all heaps.
+        // A page has 4 blocks, and a heap has whole pages.
         u32::try_from(blocks).unwrap_or(!3)
     }
 
@@ -200,7 +201,7 @@ impl MessageStore {
         }
     }
 
-    /// About how many bytes reservations can still have.
+    /// About how many bytes are left for reservations.
     pub(super) fn free_bytes(&self) -> u64 {
         let used = self
             .arena
@@ -216,7 +217,7 @@ impl MessageStore {
         self.heap.blocks().into()
     }
 
-    /// What lies in the extent that begins at `block`.
+    /// The head of the extent that begins at `block`.
     #[inline]
     pub(super) fn head(&self, block: u32) -> Result<&MessageHead> {
         let at = self.heap.at(block)?;
@@ -278,15 +279,15 @@ impl MessageStore {
             head.due.store(0, Ordering::Relaxed);
             head.next.store(0, Ordering::Relaxed);
             head.token.store(0, Ordering::Relaxed);
-            // Of a cached place this publishes them, of another the block map's store that follows.
+            // In a cached place this store publishes them; in a new one, the block map's store that follows.
             head.set(mark);
             Ok(())
         };
-        let rested = |least| match self.reuse_cached(state, blocks, least)? {
+        let cached = |least| match self.reuse_cached(state, blocks, least)? {
             Some(block) => prepare(block).map(|()| Some(block)),
             None => Ok(None),
         };
-        if let Some(block) = rested(self.cache_size())? {
+        if let Some(block) = cached(self.cache_size())? {
             return Ok(Some(block));
         }
         let aside = if mark.state == MessageState::Writing {
@@ -294,7 +295,7 @@ impl MessageStore {
         } else {
             0
         };
-        // Whether it fits, with what is kept for copies, once so many of the blocks in use are free.
+        // Whether it fits, beside the room for copies, after `freed` of the blocks in use are free.
         let has_room = |freed: u64| {
             let (used, all) = arena.usage();
             used.saturating_sub(freed)
@@ -310,7 +311,7 @@ impl MessageStore {
             placed => return placed,
         }
         if has_room(state.cached.blocks.load(Ordering::Relaxed))
-            && let Some(block) = rested(0)?
+            && let Some(block) = cached(0)?
         {
             return Ok(Some(block));
         }
@@ -318,7 +319,7 @@ impl MessageStore {
         place()
     }
 
-    /// Lets go of what lies at `block`.
+    /// Frees the place at `block`, or caches it if it is large.
     pub(super) fn free(
         &self,
         state: &MessageStoreState,
@@ -343,15 +344,15 @@ impl MessageStore {
             before => self.head(before)?.next.store(block, Ordering::Relaxed),
         }
         crash_point!();
-        let resting = state.cached.blocks.load(Ordering::Relaxed);
-        let resting = resting.saturating_add(blocks.into());
-        state.cached.blocks.store(resting, Ordering::Relaxed);
+        let cached = state.cached.blocks.load(Ordering::Relaxed);
+        let cached = cached.saturating_add(blocks.into());
+        state.cached.blocks.store(cached, Ordering::Relaxed);
         crash_point!();
         self.free_cached(state, arena, 2 * self.cache_size())
             .map(drop)
     }
 
-    /// How many blocks are cached: in a small store nearly all of it, until it is needed.
+    /// How many blocks to cache; in a small store nearly all of it.
     fn cache_size(&self) -> u64 {
         CACHED_BLOCKS.min(u64::from(self.heap.blocks()) / 8 * 7)
     }
@@ -363,8 +364,8 @@ impl MessageStore {
         blocks: u32,
         least: u64,
     ) -> Result<Option<u32>> {
-        let resting = state.cached.blocks.load(Ordering::Relaxed);
-        if !LARGE.contains(&blocks) || resting < least.max(blocks.into()) {
+        let cached = state.cached.blocks.load(Ordering::Relaxed);
+        if !LARGE.contains(&blocks) || cached < least.max(blocks.into()) {
             return Ok(None);
         }
         let oldest = state.cached.oldest.load(Ordering::Relaxed);
@@ -374,7 +375,7 @@ impl MessageStore {
         }
     }
 
-    /// Takes the oldest from the list of cached places.
+    /// Takes the oldest place from the list of cached ones.
     fn pop_cached(&self, state: &MessageStoreState) -> Result<u32> {
         let block = state.cached.oldest.load(Ordering::Relaxed);
         let (head, word) = (self.head(block)?, self.heap.block(block)?.word());
@@ -390,14 +391,14 @@ impl MessageStore {
             state.cached.newest.store(0, Ordering::Relaxed);
             crash_point!();
         }
-        let resting = state.cached.blocks.load(Ordering::Relaxed);
-        let resting = resting.saturating_sub(blocks.into());
-        state.cached.blocks.store(resting, Ordering::Relaxed);
+        let cached = state.cached.blocks.load(Ordering::Relaxed);
+        let cached = cached.saturating_sub(blocks.into());
+        state.cached.blocks.store(cached, Ordering::Relaxed);
         crash_point!();
         Ok(block)
     }
 
-    /// Frees the oldest cached places, until no more than `most` blocks are cached. True if any was freed.
+    /// Frees the oldest cached places until at most `most` blocks are cached. True if any was freed.
     pub(super) fn free_cached(
         &self,
         state: &MessageStoreState,
@@ -412,8 +413,8 @@ impl MessageStore {
         Ok(freed)
     }
 
-    /// After the death of an owner of the store's lock: frees all cached places. If this process is killed
-    /// here as well, the next owner begins again.
+    /// Rebuilds the arena after the death of an owner of the store's lock, and frees all cached places. If
+    /// this process is killed here as well, the next owner begins again.
     pub(super) fn rebuild(&self, state: &MessageStoreState, arena: &Arena<'_>) -> Result<()> {
         arena.rebuild()?;
         state.cached.oldest.store(0, Ordering::Relaxed);
@@ -427,7 +428,7 @@ impl MessageStore {
         Ok(())
     }
 
-    /// Everything in the store, for the owner of its lock.
+    /// All extents in the store, for the owner of its lock.
     pub(super) fn all(&self, arena: &Arena<'_>) -> Result<Vec<StoredMessage>> {
         let mut found = Vec::new();
         arena.walk(|block, word| {
@@ -439,7 +440,7 @@ impl MessageStore {
         Ok(found)
     }
 
-    /// What is at `block`.
+    /// A copy of the head at `block`.
     pub(super) fn found(&self, block: u32) -> Result<StoredMessage> {
         let head = self.head(block)?;
         Ok(StoredMessage {
@@ -467,10 +468,10 @@ impl MessageStore {
 
     /// Whether an extent in use begins at `block`.
     ///
-    /// A caller may name a place that it gave back long ago, of which not even the block map's
-    /// entry has memory any more. That is not looked at: to read a hole takes a page of
-    /// `/dev/shm`, or raises SIGBUS. Under the lock of either side the frontier only moves up:
-    /// memory is given back under both (see `Queue::shrink`).
+    /// A caller may name a place that it gave back long ago, whose entry in the block map has no memory any
+    /// more. Such an entry is not read: reading a hole commits a page of `/dev/shm`, or raises SIGBUS. Under
+    /// the lock of either side the frontier only moves up: memory is given back under both (see
+    /// `Queue::shrink`).
     fn is_used(&self, block: u32) -> bool {
         let entry = self.heap.block(block);
         let is_it = |word| matches!(word, Word::Used { .. });
@@ -483,7 +484,7 @@ impl MessageHead {
         Mark::decode(self.word.load(Ordering::Acquire))
     }
 
-    /// The one store that moves a message on.
+    /// Changes the message's state, with one store.
     pub(super) fn set(&self, mark: Mark) {
         // SYNC: publish(mark): with what was written to the head before.
         self.word.store(mark.encode(), Ordering::Release);

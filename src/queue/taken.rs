@@ -1,4 +1,4 @@
-//! Messages of a companion queue that a relay has taken: leases that keep the relay.
+//! Messages of a companion queue that a relay has taken: leases that keep the relay alive.
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::sys::clock::Timeout;
 use super::core::Queue;
 use super::lease::LeasedMessage;
 
-/// A relay, with its companion queues.
+/// A relay that has companion queues.
 pub(crate) trait Companions {
     fn companion(&self, which: Companion) -> &Queue;
 }
@@ -24,7 +24,7 @@ pub(crate) struct Taken<S: Companions> {
     held: LeasedMessage,
 }
 
-// SAFETY: the message is only read, and may be ended by any thread.
+// SAFETY: the message is only read, and any thread may end the lease.
 unsafe impl<S: Companions + Send + Sync> Send for Taken<S> {}
 // SAFETY: as for `Send`.
 unsafe impl<S: Companions + Send + Sync> Sync for Taken<S> {}
@@ -60,7 +60,7 @@ impl<S: Companions> Taken<S> {
         Frame::read(unsafe { self.held.bytes() })
     }
 
-    /// One whose frame was read before; if it was overwritten since, an empty one.
+    /// The frame, which was valid when it was taken; an empty one if it was overwritten since.
     pub(crate) fn checked(&self) -> Frame<'_> {
         let empty = Frame::new(FrameKind::Ack, &[], &[]);
         self.frame().unwrap_or(empty)
@@ -76,7 +76,7 @@ impl<S: Companions> Taken<S> {
     pub(crate) fn done(self) -> Result<()> {
         let taken = ManuallyDrop::new(self);
         let done = taken.queue().ack(&taken.held);
-        // SAFETY: it is not used any more, and not dropped.
+        // SAFETY: `taken` is not used any more and never dropped, so `shared` is dropped once.
         drop(unsafe { std::ptr::read(&taken.shared) });
         done
     }
@@ -89,7 +89,7 @@ impl<S: Companions> Taken<S> {
         done
     }
 
-    /// Drops a message that is no request.
+    /// Drops a message that is not a valid request, and returns the error.
     #[cold]
     pub(crate) fn refuse(self) -> Error {
         let why = format!(
@@ -106,7 +106,7 @@ impl<S: Companions> Taken<S> {
 
 impl<S: Companions> Drop for Taken<S> {
     fn drop(&mut self) {
-        // It fails in a forked child, where it is the parent's.
+        // Fails in a forked child: the lease is the parent's.
         let _ = self.queue().nack(&self.held, Duration::ZERO);
     }
 }

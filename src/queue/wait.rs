@@ -10,13 +10,13 @@
 //!    something to do when they arrive. A single one at its limit would otherwise be woken
 //!    for every message.
 //! 3. A process that was woken wakes the next one if there is work left for it.
-//! 4. A process that is woken [`WOKEN_IN_VAIN`] times and finds that others were faster, or sees them do
-//!    a whole quantum while it looks, is parked (see `admission`), and admitted again when the other
-//!    side has nothing to do.
+//! 4. A process that is woken [`FUTILE_WAKES`] times only to find that others were faster, or that sees them
+//!    do a whole quantum while it spins, is parked (see `admission`), and admitted again when the other side
+//!    has nothing to do.
 //!
 //! # What a kill leaves
-//! The next owner of a dead process's lock repairs what that left (see `repair`) and wakes everybody,
-//! since the dead process may have owed another a wake.
+//! The next owner of a dead process's lock repairs what that process left (see `repair`) and wakes every
+//! waiter, since the dead process may not have issued a wake-up.
 
 use std::sync::atomic::Ordering;
 
@@ -30,18 +30,17 @@ use super::cursors::Consumer;
 use super::header::{CLOSED, POISONED, Passed};
 use super::locked::{ConsumersLock, ProducersLock, TakeGuard, TakeSide, ended};
 
-/// A process that was woken so often and found each time that others were faster is parked.
-const WOKEN_IN_VAIN: u32 = 3;
+/// A process is parked after it was woken this often only to find that others were faster.
+const FUTILE_WAKES: u32 = 3;
 
-/// A ring gives memory back after a sleep in vain of this length, the third or so: fresh pages are the
-/// largest cost of a large message, and between a request and its answer there are some
-/// milliseconds. 10 MB to another process and back from Python take 4.4 ms so, and 18 ms if the first
-/// sleep in vain (2 ms) gives the memory back.
+/// The ring gives memory back after a sleep of this length has timed out, about the third. Fresh pages are
+/// the largest cost of a large message, and an answer may take some milliseconds: 10 MB to another process
+/// and back from Python take 4.4 ms this way, and 18 ms if the first timeout (2 ms) gives the memory back.
 const QUIET_NS: u64 = 8_000_000;
 
 impl Queue {
-    /// Takes what `taken` takes, which says how much that was. Waits while it takes `nothing`: from the
-    /// start, if the caller has found that.
+    /// Calls `taken` under the lock until it has taken something, and waits in between. `taken` also returns
+    /// how much that was. `nothing`: the caller has found that there is nothing now, so this waits first.
     #[inline]
     pub(super) fn take<T>(
         &self,
@@ -72,7 +71,7 @@ impl Queue {
         }
     }
 
-    /// Takes what `taken` takes now; `None` if that is nothing.
+    /// Calls `taken` once and publishes what it took; `None` if that is nothing.
     #[inline(always)]
     pub(super) fn take_now<T>(
         &self,
@@ -80,7 +79,7 @@ impl Queue {
         waited: bool,
         taken: impl FnOnce(TakeSide<'_>, &mut Consumer<'_>) -> Result<Option<(T, Passed)>>,
     ) -> Result<Option<T>> {
-        // Before looking: once a queue is closed, nothing more comes.
+        // Read before the ring: once a queue is closed, nothing more comes.
         let flags = self.ring.header.flags();
         if flags & POISONED != 0 {
             return Err(ended(flags));
@@ -115,8 +114,8 @@ impl Queue {
         Ok(Some(value))
     }
 
-    /// Nothing was taken, because of `err` or because there is nothing but padding, of which some was
-    /// `freed`. The lock is released.
+    /// Nothing was taken, because of `err` or because there is nothing but padding. `freed`: some padding was
+    /// freed. The lock is released.
     #[cold]
     fn nothing_taken(&self, freed: bool, flags: u32, err: Option<Error>) -> Result<()> {
         if let Some(err) = err {
@@ -139,7 +138,7 @@ impl Queue {
             let wanted = &self.ring.header.relay.revision;
             wanted.store(now_ns(), Ordering::Relaxed);
         }
-        // Others may be faster every time until the deadline.
+        // Other consumers may have taken every message until the deadline.
         if deadline.passed() {
             return Err(Error::Timeout);
         }
@@ -151,7 +150,7 @@ impl Queue {
 
     pub(super) fn wait_for_message(&self, deadline: Deadline) -> Result<()> {
         let ready = || self.ring.is_occupied() || self.is_over() || self.is_due();
-        if self.consumers.look(deadline, ready)? {
+        if self.consumers.spin_until(deadline, ready)? {
             return Ok(());
         }
         self.producers.unpark();
@@ -164,8 +163,8 @@ impl Queue {
         })
     }
 
-    /// Sleeps on `event` until it is time to look again. Calls `idle` with the slice's nanoseconds after
-    /// each slice in vain.
+    /// Sleeps on `event` until `ready`, or until it is worth trying again. Calls `idle` with the slice's
+    /// nanoseconds after each slice that timed out.
     #[cold]
     pub(super) fn sleep(
         &self,
@@ -175,7 +174,7 @@ impl Queue {
         ready: impl Fn() -> bool,
         idle: impl Fn(u64) -> Result<()>,
     ) -> Result<()> {
-        let (mut nap, mut in_vain) = (admission.policy.nap(), 0);
+        let (mut nap, mut futile) = (admission.policy.nap(), 0);
         loop {
             let due = self.due();
             let nap_ns = self.until_due(nap.ns());
@@ -183,9 +182,9 @@ impl Queue {
             nap.ended(slept);
             match slept {
                 Slept::Woken if !ready() => {
-                    // If the time of the next look has changed meanwhile, it was not woken in vain.
-                    in_vain += u32::from(due == self.due());
-                    if in_vain == WOKEN_IN_VAIN {
+                    // If the time of the next redelivery has changed, the wake-up had a purpose.
+                    futile += u32::from(due == self.due());
+                    if futile == FUTILE_WAKES {
                         return admission.park(deadline).map(drop);
                     }
                 }
@@ -202,8 +201,8 @@ impl Queue {
         self.wake_producers();
     }
 
-    /// Something was put, if only a part of a batch: a consumer that sleeps wakes up while the rest
-    /// is copied.
+    /// Something was put, perhaps a part of a batch: a sleeping consumer then wakes up while the rest is
+    /// copied.
     #[inline]
     pub(super) fn notify_consumer(&self) {
         publish_fence();
@@ -217,11 +216,11 @@ impl Queue {
         self.wake_producers();
     }
 
-    /// A message was finished: processes that take from a closed queue may have waited for that.
+    /// A message was finished: consumers of a closed queue may be waiting for that.
     #[inline]
     pub(super) fn notify_end(&self) {
         if self.is_closed() {
-            self.wake_everybody();
+            self.wake_all_waiters();
         }
     }
 
@@ -236,7 +235,7 @@ impl Queue {
     #[cold]
     fn wake_producer(&self) {
         let has_room = self.ring.header.used() <= self.capacity() / 2;
-        // Padding alone is not waited for, and may be more than half of the ring.
+        // Padding alone may be more than half of the ring, and no consumer comes to move over it.
         if (has_room || self.ring.starts_done()) && self.takes_a_few_more() {
             self.ring.header.not_full.notify_one();
         }
@@ -248,9 +247,8 @@ impl Queue {
         items == u64::MAX || (self.len() as u64) <= items - (items / 8).max(1)
     }
 
-    /// Closes the queue for all processes: nothing can be put any more; what is there can be
-    /// taken, and then every `get` reports `Closed`. Wakes all waiting calls. Closing twice is
-    /// no error.
+    /// Closes the queue for all processes: nothing can be put any more; what is there can be taken, and then
+    /// every `get` reports `Closed`. Wakes all waiting calls. Closing it again has no effect.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -259,7 +257,7 @@ impl Queue {
         self.ring.header.flags.fetch_or(CLOSED, Ordering::SeqCst);
         crash_point!();
         drop(guard);
-        self.wake_everybody();
+        self.wake_all_waiters();
         Ok(())
     }
 
@@ -276,7 +274,7 @@ impl Queue {
         self.ring.header.flags() & POISONED != 0
     }
 
-    /// Whether nothing will ever come to an empty queue.
+    /// Whether nothing can come to an empty queue any more.
     pub(super) fn is_over(&self) -> bool {
         self.is_poisoned() || self.is_closed() && !self.may_come_back()
     }
@@ -286,7 +284,7 @@ impl Queue {
         self.ring.header.has_ended()
     }
 
-    pub(super) fn wake_everybody(&self) {
+    pub(super) fn wake_all_waiters(&self) {
         self.ring.header.not_empty.notify_all();
         self.ring.header.not_full.notify_all();
         self.producers.unpark_all();
@@ -301,7 +299,7 @@ impl EndWaits for Queue {
         self.consumers.end_waits(&[&header.finished]);
         self.companions().for_each(EndWaits::end_waits);
         // A thread may wait for the descriptor.
-        self.descriptor.open_up();
+        self.descriptor.keep_readable();
     }
 
     fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
@@ -314,7 +312,7 @@ impl EndWaits for Queue {
 
 impl TakeSide<'_> {
     /// Frees the padding that `end` has moved over, unless `err` says that the ring makes no sense, and
-    /// says whether there was any. Nothing was taken.
+    /// returns whether there was any. Nothing was taken.
     #[cold]
     fn took_none(self, mut end: Consumer<'_>, err: Option<&Error>) -> bool {
         let whole = matches!(err, None | Some(Error::BufferTooSmall { .. }));

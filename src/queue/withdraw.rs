@@ -1,9 +1,10 @@
 //! Taking back what a relay delivered and no worker has.
 //!
 //! # What a kill leaves
-//! The message is leased, then loses its token, then is acked. Killed while it is leased, it is told to the
-//! next relay as given back. Killed without its token, it is delivered again here, as a message that no relay
-//! delivered. What the relay knows of it from elsewhere is not touched, so it is not lost.
+//! The message is leased, then loses its token, then is acked. After a kill while it is leased, the next
+//! relay gets a settlement that it was given back. After a kill without its token, it is delivered again
+//! here, as a message that no relay delivered. Its origin outside this queue is not touched, so it is not
+//! lost.
 
 use std::time::Duration;
 
@@ -26,9 +27,9 @@ pub struct Withdrawn {
 }
 
 impl QueueRelay {
-    /// Takes the first message back that this or an earlier relay delivered, and that no worker has: where
-    /// nobody takes it, it may be wanted elsewhere. There is no settlement of it. `None` if there is no
-    /// message, or the first one was not delivered by a relay. Never waits.
+    /// Takes the first message back, if this or an earlier relay delivered it and no worker has it: where no
+    /// worker takes it, it may be wanted elsewhere. It is not settled. `None` if there is no message, or the
+    /// first one was not delivered by a relay. Never waits.
     ///
     /// # Errors
     /// `Invalid` in a forked child; as for [`Queue::lease`](crate::Queue::lease).

@@ -9,16 +9,15 @@ use super::clock::{self, Deadline};
 use super::errno;
 use super::fd::{Kept, off_streams};
 
-/// A descriptor that is readable from when it is set until it is cleared: an eventfd, or a FIFO with
-/// something in it, which other processes may have open as well. Close-on-exec, and no call on it
-/// waits.
+/// A descriptor that is readable from when it is set until it is cleared: an eventfd, or a FIFO that other
+/// processes may also have open. Close-on-exec and non-blocking.
 pub(crate) struct Signal(Kept);
 
-/// How often is read from a FIFO to empty it: it holds 64 KiB, and what is written here is 8 bytes.
+/// How many reads empty a FIFO at most: it holds 64 KiB, and each write here has 8 bytes.
 const READS: usize = 32;
 
 impl Signal {
-    /// One of this process's own.
+    /// A signal of this process's own: an eventfd.
     pub(crate) fn new() -> Result<Self> {
         // SAFETY: two integers.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
@@ -30,7 +29,7 @@ impl Signal {
         Ok(Self(Kept::new(fd)))
     }
 
-    /// The FIFO behind `fd`, open for both reading and writing without waiting.
+    /// A signal by the FIFO `fd`, which is open for reading and writing, non-blocking.
     pub(crate) fn of_fifo(fd: OwnedFd) -> Self {
         Self(Kept::new(fd))
     }
@@ -40,8 +39,8 @@ impl Signal {
         let _shield = Shield::new();
         let one = 1u64.to_ne_bytes();
         if let Some(fd) = self.0.get() {
-            // SAFETY: an open descriptor and 8 bytes. It fails only where there is no room for more,
-            // and is readable then.
+            // SAFETY: an open descriptor and 8 bytes. It fails only if there is no room, and is then
+            // readable.
             unsafe { libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
         }
     }
@@ -54,7 +53,7 @@ impl Signal {
         };
         let mut bytes = [0u8; 4096];
         for _ in 0..READS {
-            // SAFETY: an open descriptor and room for so many bytes. It fails if there are none.
+            // SAFETY: an open descriptor and a buffer of this length. It fails if there is nothing to read.
             let read =
                 unsafe { libc::read(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
             if read < bytes.len() as isize {
@@ -64,7 +63,7 @@ impl Signal {
         true
     }
 
-    /// The descriptor, to wait for it.
+    /// The descriptor, for waiting.
     pub(crate) fn number(&self) -> BorrowedFd<'_> {
         self.0.number()
     }
@@ -88,11 +87,11 @@ impl AsFd for Signal {
     }
 }
 
-/// The descriptor that a program gets for a [`Signal`]: readable while that is, until it is
-/// [readable for good](Self::open_up). An epoll of one member. Close-on-exec.
-pub(crate) struct Face(Kept);
+/// The descriptor that a program gets for a [`Signal`]: readable while the signal is, or permanently after
+/// [`keep_readable`](Self::keep_readable). An epoll instance with one member. Close-on-exec.
+pub(crate) struct ReadableFd(Kept);
 
-impl Face {
+impl ReadableFd {
     pub(crate) fn of(signal: &Signal) -> Result<Self> {
         // SAFETY: an integer.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -100,9 +99,9 @@ impl Face {
             return Err(Error::last_os("epoll_create1"));
         }
         // SAFETY: the kernel just made this descriptor for us.
-        let face = Self(Kept::new(off_streams(unsafe { OwnedFd::from_raw_fd(fd) })));
-        face.control(signal, libc::EPOLL_CTL_ADD, libc::EPOLLIN)?;
-        Ok(face)
+        let fd = Self(Kept::new(off_streams(unsafe { OwnedFd::from_raw_fd(fd) })));
+        fd.control(signal, libc::EPOLL_CTL_ADD, libc::EPOLLIN)?;
+        Ok(fd)
     }
 
     /// Whether the program has not closed it.
@@ -110,10 +109,10 @@ impl Face {
         self.0.get().is_some()
     }
 
-    /// Makes it readable for good, and nothing else that is open on the signal: what is asked for
-    /// from now on is to be able to write to that.
-    pub(crate) fn open_up(&self, signal: &Signal) {
-        // If the program has closed one of them, no thread waits for it.
+    /// Makes the descriptor permanently readable, without a change of the signal: the descriptor now also
+    /// polls whether the signal can be written to, which is always true.
+    pub(crate) fn keep_readable(&self, signal: &Signal) {
+        // Fails if the program has closed one of them: then no thread waits for it.
         let _ = self.control(signal, libc::EPOLL_CTL_MOD, libc::EPOLLIN | libc::EPOLLOUT);
     }
 
@@ -133,13 +132,13 @@ impl Face {
     }
 }
 
-impl AsFd for Face {
+impl AsFd for ReadableFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.number()
     }
 }
 
-/// Waits until one of these is readable, at the latest until `deadline`; says whether one is.
+/// Waits until one of these is readable; false if none is by `deadline`.
 ///
 /// # Errors
 /// `Interrupted` if a signal handler ran.
@@ -148,7 +147,7 @@ pub(crate) fn readable(fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<boo
     poll(&mut polled, deadline).map(|ready| ready > 0)
 }
 
-/// Waits until one of these can be read from, has ended, or is not open; `true` for each that is so.
+/// Waits until one of these can be read, has ended, or is not open; `true` for each of those.
 ///
 /// # Errors
 /// As [`readable`].
@@ -158,7 +157,7 @@ pub(crate) fn each_readable(fds: &[BorrowedFd<'_>], deadline: Deadline) -> Resul
     Ok(polled.iter().map(|it| it.revents != 0).collect())
 }
 
-/// Waits until this can be written to, or a write would fail; `false` if neither is so by `deadline`.
+/// Waits until this can be written to, or a write would fail; `false` if neither by `deadline`.
 ///
 /// # Errors
 /// As [`readable`].
