@@ -1,19 +1,19 @@
-//! Asking for cache lines before they are needed.
+//! Prefetching cache lines.
 //!
-//! To get a line that another core has written takes as long as to put or take a few messages. These
-//! functions are hints: they never fault and change nothing that a program can see, whatever the address.
-//! Under Miri, which supports no assembly, they do nothing.
+//! Fetching a line that another core has written takes as long as putting or taking a few messages. These
+//! functions are hints: they never fault and have no visible effect, whatever the address. Under Miri, which
+//! supports no assembly, they do nothing.
 
-/// Asks for the line at `at`, to read it.
+/// Prefetches the line at `at` for reading.
 #[inline]
 pub(crate) fn fetch_to_read(at: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a hint.
+    // SAFETY: a prefetch is a hint: it changes no state of the program, and never faults.
     unsafe {
         std::arch::asm!("prefetcht0 [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
-    // SAFETY: a hint.
+    // SAFETY: a prefetch is a hint: it changes no state of the program, and never faults.
     unsafe {
         std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
@@ -21,7 +21,7 @@ pub(crate) fn fetch_to_read(at: *const u8) {
     let _ = at;
 }
 
-/// Asks for the line at `at`, to write to it: when it arrives, no other core has a copy.
+/// Prefetches the line at `at` for writing: when it arrives, no other core has a copy.
 ///
 /// An instruction of its own, since the compiler's intrinsic becomes the one for reading
 /// unless the target is known to have `prefetchw`. Processors without it do nothing.
@@ -33,7 +33,7 @@ pub(crate) fn fetch_to_write(at: *const u8) {
         std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
     #[cfg(all(target_arch = "aarch64", not(miri)))]
-    // SAFETY: a hint.
+    // SAFETY: a prefetch is a hint: it changes no state of the program, and never faults.
     unsafe {
         std::arch::asm!("prfm pstl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }

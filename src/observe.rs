@@ -1,30 +1,30 @@
-//! Looking at objects without opening them: for programs that observe.
+//! Inspecting objects without opening them: for programs that observe.
 
 use std::collections::HashMap;
 use std::fs::File;
 
 use crate::error::Result;
 use crate::segment::{
-    Inspector, Kind, Looked, Looker, ObjectContents, ObjectInfo, Stamp, published,
+    Inspector, Kind, ObjectContents, ObjectInfo, ObjectStat, Stamp, StatCache, published,
 };
 use crate::{array, list, map, pipe, primitives, queue};
 
-/// What can be said of an object from outside: see [`observe`].
+/// Facts about an object, read from outside: see [`observe`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Observation {
-    /// What its file, its stamp and its participants say.
+    /// Facts from its file, its stamp and its participants.
     pub info: ObjectInfo,
-    /// What it holds; `None` for a file that is no object, or one of a layout that this library does
-    /// not know.
+    /// What it holds; `None` for a file that is not an object, or has a layout that this library does not
+    /// know.
     pub contents: Option<ObjectContents>,
 }
 
 /// What the object `name` holds, and which processes hold it.
 ///
-/// The object is not opened, mapped, locked or changed: no other process notices, and a stuck or dead
-/// object can be looked at as well. It does not wait. A look takes some 10 us, and some 2 us more
-/// for each process that is attached.
+/// The object is not opened, mapped, locked or changed: no other process notices, and a stuck or dead object
+/// can be inspected as well. It does not wait. It takes some 10 us, and some 2 us more for each attached
+/// process.
 ///
 /// ```
 /// let queue = shoal::Queue::anonymous()?;
@@ -35,12 +35,11 @@ pub struct Observation {
 /// ```
 ///
 /// # Errors
-/// `NotFound`, `Invalid` name. An object that cannot be opened is no error: see
-/// [`ObjectInfo::problem`].
+/// `NotFound`, `Invalid` name. An object that cannot be opened is not an error: see [`ObjectInfo::problem`].
 pub fn observe(name: &str) -> Result<Observation> {
-    let mut looker = Looker::default();
-    let looked = looker.look_at(name)?;
-    Ok(Opened::new(looked).observation(&mut looker))
+    let mut cache = StatCache::default();
+    let stat = cache.stat(name)?;
+    Ok(Opened::new(stat).observation(&mut cache))
 }
 
 /// [`observe`] for each object of [`list`](crate::list()), in the order of their names.
@@ -58,11 +57,11 @@ pub fn observe_all() -> Result<Vec<Observation>> {
     Observer::new(0).look()
 }
 
-/// Looks at all objects again and again: for programs that show them live.
+/// Inspects all objects repeatedly, for programs that show them live.
 ///
-/// It keeps the files of some objects open, so that the next look takes less than half of the time. What
-/// an object holds is that of the moment of the look. Its processes and its memory are asked for at every
-/// eighth look, and when a process that is not known holds something.
+/// It keeps the files of some objects open, so that the next [`look`](Self::look) takes less than half of the
+/// time. Each look reads what an object holds. It reads the object's processes and its memory only every
+/// eighth time, and when an unknown process holds something.
 ///
 /// ```
 /// let mut observer = shoal::Observer::new(100);
@@ -77,13 +76,13 @@ pub fn observe_all() -> Result<Vec<Observation>> {
 /// ```
 ///
 /// # Limits
-/// The memory of an object that was removed is given back at the next look. After a `fork` both processes
-/// may look. Dropping it closes the files.
+/// The memory of a removed object is given back at the next look. After a `fork`, both processes may look.
+/// Dropping the observer closes the files.
 #[derive(Debug)]
 pub struct Observer {
     /// How many files are kept open at most.
     most: usize,
-    /// By the names of their files.
+    /// Open files, by name.
     kept: HashMap<String, Kept>,
     looks: usize,
 }
@@ -92,16 +91,16 @@ pub struct Observer {
 #[derive(Debug)]
 struct Kept {
     inode: u64,
-    /// At which of so many looks its processes are asked for.
+    /// At which of every [`TURNS`] looks its processes are read.
     turn: usize,
     opened: Opened,
 }
 
-/// Processes are asked for at every so many looks.
+/// Processes are read at one of this many looks.
 const TURNS: usize = 8;
 
 impl Observer {
-    /// Keeps `files` files open at most; of more objects the others are opened for each look.
+    /// Keeps at most `files` files open; those of further objects are opened for each look.
     pub fn new(files: usize) -> Self {
         Self {
             most: files,
@@ -115,8 +114,8 @@ impl Observer {
     /// # Errors
     /// As for [`list`](crate::list()).
     pub fn look(&mut self) -> Result<Vec<Observation>> {
-        let mut looker = Looker::default();
-        // What is not kept again was removed: it is closed at the end.
+        let mut cache = StatCache::default();
+        // Files that are not kept again belong to removed objects: they are closed at the end.
         let mut before = std::mem::take(&mut self.kept);
         self.looks = self.looks.wrapping_add(1);
         let mut seen = Vec::new();
@@ -125,22 +124,22 @@ impl Observer {
             let mut kept = match kept {
                 Some(mut kept) => {
                     if kept.turn == self.looks % TURNS {
-                        kept.opened.refresh(&mut looker);
+                        kept.opened.refresh(&mut cache);
                     }
                     kept
                 }
-                None => match looker.look(&file) {
-                    Ok(looked) => Kept {
+                None => match cache.stat_file(&file) {
+                    Ok(stat) => Kept {
                         inode,
                         turn: seen.len() % TURNS,
-                        opened: Opened::new(looked),
+                        opened: Opened::new(stat),
                     },
-                    // It was removed meanwhile.
+                    // The object was removed meanwhile.
                     Err(_) => continue,
                 },
             };
-            seen.push(kept.opened.observation(&mut looker));
-            // Why a file cannot be opened is asked again each time.
+            seen.push(kept.opened.observation(&mut cache));
+            // A file that cannot be opened is tried again each time.
             if kept.opened.file.is_some() && self.kept.len() < self.most {
                 self.kept.insert(file, kept);
             }
@@ -149,18 +148,18 @@ impl Observer {
     }
 }
 
-/// An object that was looked at, with its file if its contents can be told.
+/// An object's facts, with its file if its contents can be read.
 #[derive(Debug)]
 struct Opened {
     info: ObjectInfo,
     file: Option<(File, Stamp, Inspect)>,
 }
 
-/// How to look at the contents.
+/// Reads the contents.
 type Inspect = fn(&File) -> Result<ObjectContents>;
 
 impl Opened {
-    fn new(Looked { info, open }: Looked) -> Self {
+    fn new(ObjectStat { info, open }: ObjectStat) -> Self {
         let file = info.kind.zip(open).and_then(|(kind, (file, stamp))| {
             let Inspector { layout, inspect } = inspector(kind);
             let known = stamp.check_kind(&info.name, kind, layout).is_ok();
@@ -169,19 +168,19 @@ impl Opened {
         Self { info, file }
     }
 
-    /// Asks again for processes and memory.
-    fn refresh(&mut self, looker: &mut Looker) {
+    /// Updates processes and memory.
+    fn refresh(&mut self, cache: &mut StatCache) {
         if let Some((file, stamp, _)) = &self.file {
-            looker.refresh(&mut self.info, file, stamp);
+            cache.refresh(&mut self.info, file, stamp);
         }
     }
 
-    fn observation(&mut self, looker: &mut Looker) -> Observation {
+    fn observation(&mut self, cache: &mut StatCache) -> Observation {
         let mut contents = self.contents();
-        // A process that attached after the last question may hold something, and is not dead.
+        // A holder that is not known may have attached since the last update, and need not be dead.
         let is_dead = |it: &ObjectContents| it.holders.iter().any(|it| it.pid.is_none());
         if contents.as_ref().is_some_and(is_dead) {
-            self.refresh(looker);
+            self.refresh(cache);
             contents = self.contents();
         }
         Observation {

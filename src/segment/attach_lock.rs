@@ -1,5 +1,5 @@
-//! The attach lock of a file: a byte that is locked while a process attaches or leaves, so that "am I the
-//! last?" and "is anybody attached?" have answers that stay true until they are acted upon.
+//! The attach lock of a file: a byte that is locked while a process attaches or leaves, so that the answers
+//! to "am I the last?" and "is any process attached?" stay true until they are acted upon.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -12,8 +12,8 @@ pub(super) const ATTACH_LOCK: u64 = 1 << 62;
 
 /// Keeps others from attaching and leaving until dropped.
 ///
-/// It is unlocked explicitly, not only by closing the descriptor: a fork in another thread may have
-/// copied that.
+/// It is unlocked explicitly, not only by closing the descriptor: a fork in another thread may have copied
+/// the descriptor.
 pub(super) struct AttachLock<'a>(BorrowedFd<'a>);
 
 impl<'a> AttachLock<'a> {
@@ -22,7 +22,7 @@ impl<'a> AttachLock<'a> {
         ofd::lock(fd, ATTACH_LOCK).map(|()| Self(fd))
     }
 
-    /// `None` if a process keeps it for about a second: that process was stopped.
+    /// `None` if a process holds it for about a second: that process was stopped.
     pub(super) fn acquire_soon(fd: BorrowedFd<'a>) -> Result<Option<Self>> {
         for _ in 0..10_000 {
             if let Some(lock) = Self::try_acquire(fd)? {

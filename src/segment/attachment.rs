@@ -1,19 +1,18 @@
-//! One process's attachment to a segment: the slot it has among the participants, and what becomes of
-//! that when the process forks, leaves or exits.
+//! One process's attachment to a segment: its slot among the participants, and how the slot changes when the
+//! process forks, leaves or exits.
 //!
-//! A slot says which member of a liveness group holds it (`liveness`). A forked child is another member,
-//! so before every fork each attachment registers in a second slot, which names the child. The child
-//! takes that over. At no moment is the object without a participant, however soon after the fork the
-//! parent leaves.
+//! A slot says which member of a liveness group holds it (`liveness`). A forked child is another member, so
+//! before every fork each attachment takes a second slot, which names the child. The child takes that over.
+//! So the object always has a participant, however soon after the fork the parent leaves.
 //!
-//! A child that was made without the handlers of `fork` (`_Fork`, `clone`) is no participant by what it
-//! inherited: that is its parent's, and the child leaves it alone.
+//! A child that was made without the handlers of `fork` (`_Fork`, `clone`) is not a participant through
+//! inherited attachments: those are its parent's, and the child does not change them.
 //!
-//! Handlers that run at exit may open objects, also after `leave_all` has run: it then runs again.
+//! Exit handlers may open objects after `leave_all` has run: it then runs again.
 //!
-//! This process attaches and leaves under one lock, which a fork takes too: no child can inherit a
-//! descriptor or an attachment that this table does not know of. It is taken before a file's attach
-//! lock, never while holding one.
+//! This process attaches and leaves under one lock, which a fork takes too: so no child can inherit a
+//! descriptor or an attachment that this table does not have. That lock is taken before a file's attach lock,
+//! never while holding one.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
@@ -41,13 +40,13 @@ pub(super) struct Attachment {
     slot: AtomicU32,
     /// The process that has it.
     process: AtomicU32,
-    /// The owner of the slot, as locks write it.
+    /// The owner of the slot, as the word that locks store.
     me: AtomicU64,
     /// The slot that a fork under way gives to the child, or `NONE`.
     next: AtomicU32,
-    /// A child had to stay in this slot; or this is the child.
+    /// Whether a child shares this slot, or this is the child.
     shared_slot: AtomicBool,
-    /// What an object knows of its slot; null when the slot is new.
+    /// What the object keeps about its slot; null when the slot is new.
     known: AtomicPtr<()>,
     region: Region,
     /// The slots that it and its children may take.
@@ -63,11 +62,11 @@ pub(super) struct Attachments {
     liveness: ProcessLiveness,
 }
 
-// SAFETY: each pointer is to a boxed handle that removes itself under the lock of the table
-// before it goes.
+// SAFETY: each pointer is to a boxed attachment that removes itself, under the lock of the table, before it
+// is freed.
 unsafe impl Send for Attachments {}
 
-/// The process that has attachments: not a child that was made without the handlers of `fork`.
+/// The process that has the attachments; not a child that was made without the handlers of `fork`.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// Whether `leave_all` has run since it was last registered.
@@ -78,10 +77,10 @@ static ATTACHMENTS: Mutex<Attachments> = Mutex::new(Attachments {
     liveness: ProcessLiveness::new(),
 });
 
-/// Keeps the process's other threads from attaching and leaving, and from forking.
+/// Prevents the process's other threads from attaching, leaving and forking.
 pub(super) fn attachments() -> MutexGuard<'static, Attachments> {
-    // Before the lock is taken: a child of a fork without the handlers could find it locked for ever. Where that
-    // fails nothing is open: to open something fails before it comes here.
+    // Before the lock is taken: without the handlers, a forked child could find it locked for ever. If this
+    // fails, nothing is open, and opening an object fails earlier.
     let _ = prepare();
     locked()
 }
@@ -102,7 +101,7 @@ fn locked() -> MutexGuard<'static, Attachments> {
 }
 
 impl Attachments {
-    /// Registers in a slot of `section`. `others` have the object open already.
+    /// Attaches in a slot of `section`. `others` have the object open already.
     pub(super) fn register(
         &mut self,
         region: Region,
@@ -138,7 +137,7 @@ impl Attachments {
     }
 
     fn each(&self) -> impl Iterator<Item = &Attachment> {
-        // SAFETY: a handle removes itself from the table, under its lock, before it goes.
+        // SAFETY: an attachment removes itself from the table, under its lock, before it is freed.
         self.all.iter().map(|&it| unsafe { &*it })
     }
 }
@@ -165,21 +164,21 @@ impl Attachment {
 
     /// Gives up the slot; the last one to leave removes an ephemeral segment.
     fn leave(&self) {
-        self.go(Table::leave);
+        self.leave_by(Table::leave);
     }
 
-    /// The process is about to end, and may have threads that use the object until then: the slot, and with
-    /// it what they have locked, is theirs until the kernel says that they are gone.
+    /// Called when the process is about to end. Its threads may use the object until then, so it keeps the
+    /// slot, and with it what they have locked, until the kernel says that it is dead.
     fn mark_leaving(&self) {
-        self.go(Table::mark_leaving);
+        self.leave_by(Table::mark_leaving);
     }
 
-    fn go(&self, leave: fn(&Table, u16)) {
+    fn leave_by(&self, leave: fn(&Table, u16)) {
         if self.process.load(Ordering::Relaxed) != process::pid() {
             return;
         }
-        // The slot is free when both processes that share it are dead. Which of them is the last one is
-        // not known, so `gc` or the next process that opens the name removes the file.
+        // The slot is free when both processes that share it are dead. It is not known which of them is the
+        // last, so `gc` or the next process that opens the name removes the file.
         if self.shared_slot.load(Ordering::Relaxed) {
             return;
         }
@@ -207,10 +206,10 @@ impl Attachment {
         leave(table, self.slot());
     }
 
-    /// Before a fork: takes a slot for the child, which is member `child`. If no slot is to be had, the
-    /// child shares this one.
-    fn prepare(&self, child: Option<MemberId>) {
-        // Its pid is not known yet.
+    /// Before a fork: takes a slot for the child, which is member `child`. If none can be taken, the child
+    /// shares this one.
+    fn before_fork(&self, child: Option<MemberId>) {
+        // The child's pid is not known yet.
         let join = |id| Table::of(&self.region)?.join(&self.region, self.section, id, 0);
         match child.map(join) {
             Some(Ok(slot)) => {
@@ -229,13 +228,14 @@ impl Attachment {
         Ok(member.into_file().into())
     }
 
-    /// In the parent: the child has the new slot. If there is no child, it is a dead one's.
-    fn stay(&self) {
+    /// In the parent: forgets the new slot, which the child has. If the fork failed, its holder counts as
+    /// dead.
+    fn after_fork_in_parent(&self) {
         self.next.store(NONE, Ordering::Relaxed);
     }
 
     /// In the child: exchanges the inherited slot for the new one.
-    fn change(&self) {
+    fn after_fork_in_child(&self) {
         self.process.store(process::pid(), Ordering::Relaxed);
         let next = self.next.swap(NONE, Ordering::Relaxed);
         if next == NONE {
@@ -247,7 +247,7 @@ impl Attachment {
         // The new slot is the child's alone.
         self.shared_slot.store(false, Ordering::Relaxed);
         if let Ok(table) = Table::of(&self.region) {
-            table.sign(self.slot());
+            table.record_holder(self.slot());
             self.me
                 .store(pack(table.owner(self.slot())), Ordering::Relaxed);
         }
@@ -261,7 +261,7 @@ impl Peers for Attachment {
     }
 
     fn lives(&self, owner: Owner) -> Result<bool> {
-        // Its own slot is asked about most often.
+        // Fast path: its own slot is asked about most often.
         if owner == self.owner() {
             return Ok(true);
         }
@@ -272,7 +272,7 @@ impl Peers for Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let mut attachments = attachments();
-        // Unless all have left.
+        // Not found if `leave_all` has run.
         if let Some(index) = attachments.all.iter().rposition(|&it| ptr::eq(it, self)) {
             attachments.all.swap_remove(index);
             self.leave();
@@ -283,15 +283,16 @@ impl Drop for Attachment {
     }
 }
 
-/// The process is about to end: handles that were never dropped (a C program's, a global's) leave as well. Other
-/// threads may be in calls and go on until the end, so what they hold stays theirs.
+/// At the end of the process: handles that were never dropped (a C program's, a global's) leave as well.
+/// Other threads may be in calls until the end, so what they hold remains theirs.
 pub(crate) extern "C" fn leave_all() {
     HAS_LEFT.store(true, Ordering::Relaxed);
-    // Before the lock is taken, as another thread of the parent may have had it.
+    // Before the lock is taken: in a child that was made without the handlers, a thread of the parent may
+    // have had it.
     if PROCESS.load(Ordering::Relaxed) != process::pid() {
         return;
     }
-    // A thread of the library's own need not work for objects that are left.
+    // The library's own threads need not serve objects that are left.
     sync::stop_watching();
     let mut attachments = attachments();
     attachments.each().for_each(Attachment::mark_leaving);
@@ -311,7 +312,7 @@ static ACROSS_FORK: AcrossFork = AcrossFork(std::cell::UnsafeCell::new(None));
 unsafe extern "C" fn before_fork() {
     let mut guard = locked();
     let child = guard.liveness.before_fork();
-    guard.each().for_each(|it| it.prepare(child));
+    guard.each().for_each(|it| it.before_fork(child));
     // SAFETY: see `AcrossFork`: this thread has the lock.
     unsafe { *ACROSS_FORK.0.get() = Some(guard) };
 }
@@ -319,17 +320,19 @@ unsafe extern "C" fn before_fork() {
 unsafe extern "C" fn after_fork_in_parent() {
     // SAFETY: see `AcrossFork`: this thread has the lock until the guard is dropped here.
     if let Some(mut attachments) = unsafe { (*ACROSS_FORK.0.get()).take() } {
-        attachments.each().for_each(Attachment::stay);
+        attachments
+            .each()
+            .for_each(Attachment::after_fork_in_parent);
         attachments.liveness.after_fork_in_parent();
     }
 }
 
 unsafe extern "C" fn after_fork_in_child() {
-    // SAFETY: see `AcrossFork`: the child's only thread holds the lock its parent took.
+    // SAFETY: see `AcrossFork`: the child's only thread holds the lock that its parent took.
     if let Some(mut attachments) = unsafe { (*ACROSS_FORK.0.get()).take() } {
         PROCESS.store(process::pid(), Ordering::Relaxed);
         attachments.liveness.after_fork_in_child();
-        attachments.each().for_each(Attachment::change);
+        attachments.each().for_each(Attachment::after_fork_in_child);
         sync::forked();
     }
 }

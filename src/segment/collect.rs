@@ -1,11 +1,11 @@
 //! Collecting what dead processes left: on demand, when memory runs out, and by the first creation in a
 //! process.
 //!
-//! A service that is killed and started again would otherwise fill the directory: its objects have
-//! other names each time, and no process opens the old ones. One look at a file takes a few
-//! microseconds, but removing one takes about a millisecond for every 10 MiB of it. So the first
-//! creation has a limit of time for looking and one for both, and a collection for lack of memory that
-//! found nothing is not repeated before ten times the processor time that it took has passed.
+//! Otherwise a service that is killed and started again would fill the directory: its objects have other
+//! names each time, and no process opens the old ones. Checking a file takes a few microseconds, but removing
+//! one takes about a millisecond for every 10 MiB. So the first creation has a time limit for checking and
+//! one for both, and a collection for lack of memory that found nothing is repeated only after ten times the
+//! processor time that it took.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -24,14 +24,14 @@ use super::name::{self, FIFO, LIVENESS, PRIVATE, PUBLISHED};
 use super::participants;
 use super::stamp::Stamp;
 
-/// What this library's files begin with.
+/// The prefixes of this library's files.
 const ALL: [&str; 4] = [PUBLISHED, PRIVATE, LIVENESS, FIFO];
 
-/// How long the first creation may look, in nanoseconds.
-const LOOK_NS: u64 = 5_000_000;
+/// How long the first creation may check files, in nanoseconds.
+const SCAN_NS: u64 = 5_000_000;
 /// How long it may take altogether, when it finds much to remove.
 const FIRST_NS: u64 = 50_000_000;
-/// How many times the processor time of a look at everything that found nothing, to wait for the next.
+/// After a collection that found nothing, the next one waits this many times the processor time that it took.
 const PAUSE: u64 = 10;
 
 /// Removes what killed processes left: ephemeral objects that no process has open, and files whose
@@ -52,8 +52,8 @@ pub fn gc(dry_run: bool) -> Result<Vec<String>> {
     Ok(removed)
 }
 
-/// [`gc`] that tells each name when it is removed, and goes on while `goes_on` says so: for programs that
-/// show how far it is, or may be asked to end. Removing takes about a millisecond for every 10 MiB.
+/// [`gc`] that calls `goes_on` with each name when it is removed, and stops when that returns false: for
+/// programs that show progress or can be interrupted. Removing takes about a millisecond for every 10 MiB.
 ///
 /// ```
 /// let mut count = 0;
@@ -69,9 +69,9 @@ pub fn gc(dry_run: bool) -> Result<Vec<String>> {
 pub fn gc_each(dry_run: bool, mut goes_on: impl FnMut(&str) -> bool) -> Result<()> {
     let mut files = shm::files(&ALL, None)?;
     files.sort();
-    last(&mut files);
+    auxiliary_last(&mut files);
     for file in files {
-        if collect(&file, dry_run)? && !is_no_object(&file) {
+        if collect(&file, dry_run)? && !is_auxiliary(&file) {
             let name = file.strip_prefix(PUBLISHED).unwrap_or(&file);
             if !goes_on(name) {
                 break;
@@ -83,32 +83,32 @@ pub fn gc_each(dry_run: bool, mut goes_on: impl FnMut(&str) -> bool) -> Result<(
 
 /// Removes the ephemeral object `name` if no process is attached to it.
 ///
-/// A process that has the attach lock may have asked already whether others are attached, when the caller
-/// still was. So the caller waits for it, and asks after it.
+/// A process that has the attach lock may have checked whether others are attached while the caller still
+/// was. So the caller waits for that process, and then checks.
 pub(crate) fn sweep(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
     collect_one(&file, false, true).map(drop)
 }
 
-/// Collects for a while, once in a process and those forked from it.
+/// Collects for a limited time, once in a process and those forked from it.
 pub(super) fn before_the_first_creation() {
     static DONE: AtomicBool = AtomicBool::new(false);
     if !DONE.load(Ordering::Relaxed) && !DONE.swap(true, Ordering::Relaxed) {
-        collect_for(LOOK_NS, FIRST_NS);
+        collect_for(SCAN_NS, FIRST_NS);
     }
 }
 
-/// Collects because there was no room for something. Whether there may be now.
+/// Collects because memory ran out. True if there may be room now.
 ///
-/// The caller may have locked an object: no process that has an attach lock waits for one.
+/// The caller may have locked an object: no process waits for such a lock while it has an attach lock.
 pub(super) fn make_room() -> bool {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let _shield = Shield::new();
     if clock::now_ns() < NEXT.load(Ordering::Relaxed) {
         return false;
     }
-    // Processor time: on a busy machine the pause would otherwise grow with the time that other
-    // programs took, and what died meanwhile would stay.
+    // Processor time: on a busy machine, the pause would otherwise grow with the time that other programs
+    // took, and what died meanwhile would not be collected.
     let start = clock::thread_ns();
     let found = collect_for(u64::MAX, u64::MAX);
     if !found {
@@ -118,27 +118,26 @@ pub(super) fn make_room() -> bool {
     found
 }
 
-/// Collects for `look` nanoseconds, not counting the time that removing takes, and for `most`
-/// altogether. Whether anything was removed.
+/// Collects for `scan` nanoseconds, not counting the time for removals, and for `most` altogether. Whether
+/// anything was removed.
 ///
-/// It begins anywhere: where there is not the time to look at everything, the next process looks at
-/// other files.
-fn collect_for(look: u64, most: u64) -> bool {
+/// Begins at a random file: if time does not suffice for all, the next process checks other files.
+fn collect_for(scan: u64, most: u64) -> bool {
     let start = clock::now_ns();
-    let Ok(mut files) = shm::files(&ALL, Some(start.saturating_add(look / 2))) else {
+    let Ok(mut files) = shm::files(&ALL, Some(start.saturating_add(scan / 2))) else {
         return false;
     };
     if !files.is_empty() {
         let [random] = process::random();
         let first = random % files.len() as u64;
         files.rotate_left(first as usize);
-        last(&mut files);
+        auxiliary_last(&mut files);
     }
     let (mut removing, mut found) = (0, false);
     for file in &files {
         let before = clock::now_ns();
         let taken = before - start;
-        if taken >= most || taken - removing >= look {
+        if taken >= most || taken - removing >= scan {
             break;
         }
         if matches!(collect(file, false), Ok(true)) {
@@ -149,32 +148,32 @@ fn collect_for(look: u64, most: u64) -> bool {
     found
 }
 
-/// Liveness files come after the objects whose participants are in them.
-fn last(files: &mut [String]) {
-    files.sort_by_key(|file| is_no_object(file));
+/// Moves liveness files and FIFOs behind the objects that they belong to.
+fn auxiliary_last(files: &mut [String]) {
+    files.sort_by_key(|file| is_auxiliary(file));
 }
 
-/// A liveness file, or the FIFO of an object.
-fn is_no_object(file: &str) -> bool {
+/// Whether a file is a liveness file, or the FIFO of an object.
+fn is_auxiliary(file: &str) -> bool {
     [LIVENESS, FIFO]
         .iter()
         .any(|prefix| file.starts_with(prefix))
 }
 
-/// Removes `file` if it is ephemeral or unfinished and this user's, and no process is attached to it or
-/// about to be.
+/// Removes `file` if it is this user's, ephemeral or unfinished, and no process is attached to it or about to
+/// be.
 fn collect(file: &str, dry_run: bool) -> Result<bool> {
     collect_one(file, dry_run, false)
 }
 
-/// [`collect`], which does not wait for a process that has the attach lock, or `waits` a while.
+/// [`collect`], which with `waits` waits a second for a process that has the attach lock.
 fn collect_one(file: &str, dry_run: bool, waits: bool) -> Result<bool> {
     // No child of another thread's fork may inherit a file's attach lock.
     let _attachments = attachment::attachments();
     if file.starts_with(FIFO) {
         return Ok(fifo::is_orphan(file) && (dry_run || sys::fifo::remove(file)));
     }
-    let Some((open, near, stamp)) = collectable(file) else {
+    let Some((open, same_namespace, stamp)) = collectable(file) else {
         return Ok(false);
     };
     let fd = open.as_fd();
@@ -185,7 +184,7 @@ fn collect_one(file: &str, dry_run: bool, waits: bool) -> Result<bool> {
     let Some(_lock) = lock else {
         return Ok(false);
     };
-    if participants::is_held(&open, near)? {
+    if participants::is_held(&open, same_namespace)? {
         return Ok(false);
     }
     if dry_run || !shm::names(file, fd) {
@@ -198,12 +197,12 @@ fn collect_one(file: &str, dry_run: bool, waits: bool) -> Result<bool> {
     Ok(shm::unlink_if_same(file, fd))
 }
 
-/// The open file, if it may be removed once it is dead; whether its processes are of this one's pid
+/// The open file, if it may be removed once it is dead; whether its participants are of this process's pid
 /// namespace; and its stamp, if it has one.
 fn collectable(file: &str) -> Option<(File, bool, Option<Stamp>)> {
     if let Some(name) = file.strip_prefix(PUBLISHED) {
         let (open, stamp) = find(name, file).ok()?;
-        return (!stamp.persistent()).then_some((open, stamp.is_near(), Some(stamp)));
+        return (!stamp.persistent()).then_some((open, stamp.has_our_namespace(), Some(stamp)));
     }
     let open = shm::open_file(file).ok()?;
     let facts = open.metadata().ok()?;

@@ -1,17 +1,17 @@
-//! Companions: persistent objects that belong to another object, and go with its name.
+//! Companions: persistent objects that belong to another object, and are removed with its name.
 //!
-//! A companion has the name of its object with something behind it. It and its object have the same random
-//! number in their stamps. So a companion that an earlier object of the name left is not taken for the
-//! present one's, and an object that happens to have such a name is never touched.
+//! A companion has the name of its object with a suffix. Both have the same random number in their stamps. So
+//! a companion that an earlier object of the name left is not taken for the present one's, and an unrelated
+//! object with such a name is never touched.
 //!
-//! The process that removes an object's name removes those of its companions first. What a companion is
-//! for, the objects know that have them (see `relay`).
+//! The process that removes an object's name removes those of its companions first. `relay` explains what
+//! companions are for.
 //!
 //! # What a kill leaves
-//! Killed between removing the companions and the object's name: the object is removed by the process that
-//! finds it dead; if that was asked for by name, it is there without companions until it is asked for again.
-//! Killed after the object's name was removed by other means (`rm`): companions of no object. They are
-//! replaced when they are in the way, or removed by name.
+//! Killed between removing the companions and the object's name: a process that finds the object dead removes
+//! it; if the removal was by `unlink`, the object has no companions until it is unlinked again. Killed after
+//! the object's name was removed by other means (`rm`): companions of no object. They are replaced when a new
+//! relay needs their names, or removed by name.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -30,7 +30,7 @@ use super::stamp;
 pub(crate) enum Companion {
     /// The queue of requests to a relay.
     Requests = 1,
-    /// Of a queue: the queue of what became of delivered messages.
+    /// Of a queue: the queue of settlements of delivered messages.
     Settled = 2,
     /// Of a map: the map of the relay's answers.
     Answers = 3,
@@ -39,7 +39,7 @@ pub(crate) enum Companion {
 impl Companion {
     const ALL: [Self; 3] = [Self::Requests, Self::Settled, Self::Answers];
 
-    /// What stands behind the object's name in that of the companion.
+    /// The suffix of the companion's name.
     pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Requests => ".relay",
@@ -54,7 +54,7 @@ impl Companion {
     }
 }
 
-/// The word of a stamp that says which companions an object has, or whose companion it is; 0 for none.
+/// The word of a stamp with the id of the companions that an object has or is one of; 0 for none.
 pub(super) fn family(region: &Region) -> Result<&AtomicU64> {
     region.resolve(Offset::new(stamp::FAMILY))
 }

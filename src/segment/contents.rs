@@ -1,9 +1,9 @@
-//! What an object holds, as its file says it: for programs that observe.
+//! What an object holds, read from its file: for programs that observe.
 //!
-//! A look copies the head of the object's data out of the file. It maps nothing, locks nothing and
-//! attaches nothing, so no other process notices it and an object that is full or stuck can be looked
-//! at too. A hole in the file reads as zeros and takes no memory. The copy is not made at one instant:
-//! words that are changed together may be of different times.
+//! An inspection copies the head of the object's data from the file. It maps nothing, locks nothing and
+//! attaches nothing, so no other process notices it, and a full or stuck object can be inspected too. A hole
+//! in the file reads as zeros and takes no memory. The copy is not atomic: words that change together may be
+//! of different times.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Owner, Region, Shared};
 
-/// What ever passed through a queue, for rates: see [`Queue::totals`](crate::Queue::totals).
+/// What ever passed through a queue, for computing rates: see [`Queue::totals`](crate::Queue::totals).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueTotals {
     /// Messages that were put.
@@ -27,8 +27,7 @@ pub struct QueueTotals {
 
 /// What an object holds: see [`observe`](crate::observe()).
 ///
-/// Each number is exact while no process changes the object, and otherwise that of a moment shortly
-/// before.
+/// Each number is exact while no process changes the object, and otherwise slightly out of date.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObjectContents {
@@ -54,21 +53,21 @@ pub struct ObjectContents {
     pub set: Option<bool>,
     /// Which processes hold a lock of the object or wait in its table of waiters.
     pub holders: Vec<ObjectHolder>,
-    /// Who may be asleep: `consumers`, `producers`, `joiners` of a queue or a pipe; `watchers` of a map;
-    /// otherwise `waiters`. A sleeper that gave up may be among them until the next wake-up.
+    /// Which waiters may be asleep: `consumers`, `producers`, `joiners` of a queue or a pipe; `watchers` of a
+    /// map; otherwise `waiters`. A sleeper that gave up may be reported until the next wake-up.
     pub asleep: Vec<&'static str>,
 }
 
-/// A process that has something of an object.
+/// A process that holds a part of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObjectHolder {
     /// Its slot among the participants.
     pub slot: u16,
-    /// Its process id, as [`Participant::pid`](crate::Participant) has it; `None` if it died: the next
-    /// process that wants it takes over what it held.
+    /// Its process id, as in [`Participant::pid`](crate::Participant); `None` if it died: the next process
+    /// that needs what it held takes that over.
     pub pid: Option<u32>,
-    /// What it has: `lock`, `permits`, `read`, `write`, or a `wait` in a condition or a barrier.
+    /// What it holds: `lock`, `permits`, `read`, `write`, or a `wait` in a condition or a barrier.
     pub what: &'static str,
     /// How much of that.
     pub count: u64,
@@ -76,7 +75,7 @@ pub struct ObjectHolder {
 }
 
 impl ObjectContents {
-    /// `owner`, if there is any, has `count` of `what`.
+    /// Adds that `owner`, if there is one, holds `count` of `what`.
     pub(crate) fn holds(&mut self, what: &'static str, owner: Option<Owner>, count: u64) {
         let Some(Owner { slot, generation }) = owner else {
             return;
@@ -95,7 +94,7 @@ impl ObjectContents {
         }
     }
 
-    /// Processes may be asleep there.
+    /// Adds that waiters of this kind may be asleep, if `asleep`.
     pub(crate) fn sleeps(&mut self, who: &'static str, asleep: bool) {
         if asleep && !self.asleep.contains(&who) {
             self.asleep.push(who);
@@ -103,14 +102,14 @@ impl ObjectContents {
     }
 }
 
-/// How to look at the file of an object of one kind.
+/// How to inspect the file of an object of one kind.
 pub(crate) struct Inspector {
     /// The only layout of that kind that it understands.
     pub(crate) layout: u64,
     pub(crate) inspect: fn(&File) -> Result<ObjectContents>,
 }
 
-/// A copy of some bytes of an object's file, aligned like the object itself.
+/// A copy of a part of an object's file, aligned like the object itself.
 pub(crate) struct Snapshot {
     region: Region,
     _lines: Vec<Line>,
@@ -125,7 +124,7 @@ impl Snapshot {
     pub(crate) fn read(file: &File, at: u64, len: usize) -> Result<Self> {
         let mut lines = vec![Line([0; 128]); len.div_ceil(128)];
         let bytes = NonNull::from(&mut lines[..]).cast::<u8>();
-        // SAFETY: the lines are so many bytes, owned here, and used through nothing else.
+        // SAFETY: the lines have this many bytes, and are not accessed otherwise while `buffer` is used.
         let buffer = unsafe { std::slice::from_raw_parts_mut(bytes.as_ptr(), lines.len() * 128) };
         let mut have = 0;
         while have < len {
@@ -136,7 +135,7 @@ impl Snapshot {
                 Err(_) => return Err(Error::last_os("pread")),
             }
         }
-        // SAFETY: the vector is kept beside the region, and never changed again.
+        // SAFETY: the vector is kept beside the region, and not changed any more.
         let region = unsafe { Region::new(bytes, len) };
         Ok(Self {
             region,

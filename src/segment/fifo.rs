@@ -1,20 +1,20 @@
-//! The FIFOs of an object's queues: what several processes have open to be signalled through the kernel.
+//! The FIFOs of an object's queues, through which the kernel signals all processes that have them open.
 //!
-//! Each lies beside the object's file, `shoal=<place of the queue>.<name of the object>`, is made by
-//! the first process that asks, and goes with the object's name: the process that removes the name
-//! removes the FIFOs first. So a FIFO never belongs to an earlier object of the same name. The bits in
-//! the stamp say which there may be.
+//! Each lies beside the object's file as `shoal=<number of the queue>.<name of the object>`. The first
+//! process that needs it makes it, and the process that removes the object's name removes the FIFOs first. So
+//! a FIFO never belongs to an earlier object of the same name. The bits in the stamp say which FIFOs may
+//! exist.
 //!
 //! # What a kill leaves
-//! A bit is set before its FIFO is made: killed in between, a process that looks for the FIFO does not
-//! find it. Killed after it was made, and before the queue says which one it has: the next process
-//! that asks makes another in its place. Killed between removing the FIFOs and the object's name: the
-//! object is removed by the process that finds it.
+//! A bit is set before its FIFO is made: after a kill in between, a process that removes the FIFO finds none.
+//! Killed after it was made, and before the queue's header has its inode: the next process that needs one
+//! makes another in its place. Killed between removing the FIFOs and the object's name: the process that
+//! finds the dead object removes it.
 //!
 //! # Limits
-//! A process that asks while another removes the name may leave a FIFO without an object. `gc` removes
-//! those; it may also find the FIFO of a new object of the name at that moment, whose queue then
-//! signals later processes through descriptors of their own.
+//! A process that makes a FIFO while another removes the name may leave the FIFO without an object. `gc`
+//! removes it. At such a moment `gc` may also remove the FIFO of a new object of that name; processes that
+//! need it later then use descriptors of their own.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,17 +26,17 @@ use crate::sys::{fifo, shm};
 use super::file::ObjectFile;
 use super::{name, stamp};
 
-/// As many places as an object can have queues.
-const PLACES: u32 = 2;
+/// The most queues that an object can have.
+const WAYS: u32 = 2;
 
-/// The word with the bits.
+/// The word of the stamp with the bits.
 fn bits(region: &Region) -> Option<&AtomicU32> {
     region.resolve(Offset::new(stamp::FIFOS)).ok()
 }
 
-/// Removes the FIFOs of the object whose file is `file`, of which these bits are set.
+/// Removes those FIFOs of the object whose file is `file` whose bits are set.
 pub(super) fn remove(file: &str, bits: u32) {
-    for way in (0..PLACES).filter(|way| bits & (1 << way) != 0) {
+    for way in (0..WAYS).filter(|way| bits & (1 << way) != 0) {
         fifo::remove(&name::fifo_file(file, way));
     }
 }
@@ -58,7 +58,7 @@ pub(super) fn make(region: &Region, object: &ObjectFile, way: u32) -> Option<(Ow
     if !object.is_named() {
         return None;
     }
-    // SYNC: what is removed with the name is looked for by these bits.
+    // SYNC: before the FIFO exists, so that a process that removes the name finds it by this bit.
     bits(region)?.fetch_or(1 << way, Ordering::SeqCst);
     crash_point!();
     let file = name::fifo_file(&object.published, way);

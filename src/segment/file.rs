@@ -1,4 +1,4 @@
-//! A segment's file: which one it is, how it is found by name, and what its stamp says.
+//! A segment's file: its identity, its names, and its stamp.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -9,13 +9,13 @@ use crate::sys::shm::{self, Identity};
 
 use super::stamp::Stamp;
 
-/// A segment's file: which one it is, and the names it can have.
+/// A segment's file: its identity, and the names that it can have.
 #[derive(Clone)]
 pub(super) struct ObjectFile {
     pub(super) identity: Identity,
-    /// While it is being filled, if this process does that.
+    /// Its name while this process fills it; `None` in other processes.
     pub(super) private: Option<String>,
-    /// From then on, and whether it keeps that name when the last participant leaves.
+    /// Its name from then on, and whether it keeps that when the last participant leaves.
     pub(super) published: String,
     pub(super) persistent: bool,
 }
@@ -48,8 +48,7 @@ impl ObjectFile {
     }
 }
 
-/// Opens a published file for reading about it, and reads its stamp, which may be one of another
-/// version.
+/// Opens a published file, and reads its stamp, which may be of another version.
 pub(super) fn find(name: &str, file: &str) -> Result<(File, Stamp)> {
     let named = |err| match err {
         Error::NotFound { what, .. } => Error::NotFound {

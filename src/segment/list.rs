@@ -1,4 +1,4 @@
-//! Looking at the objects of this machine from outside, and removing their names.
+//! Listing the objects of this machine without attaching to them, and removing their names.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,19 +13,19 @@ use super::attachment;
 use super::companion;
 use super::fifo;
 use super::file::find;
-use super::liveness::{self, MemberId, Signed};
+use super::liveness::{self, MemberId, Registered};
 use super::name::{self, PUBLISHED};
 use super::options::Kind;
 use super::participants;
 use super::stamp::Stamp;
 
-/// What can be said of an object without attaching to it.
+/// Facts about an object, read without attaching to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ObjectInfo {
     /// Its name.
     pub name: String,
-    /// What it is, unless its file is unreadable or no object of this library.
+    /// Its kind; `None` if its file is unreadable or not an object of this library.
     pub kind: Option<Kind>,
     /// Whether it stays when no process is attached.
     pub persistent: bool,
@@ -33,7 +33,7 @@ pub struct ObjectInfo {
     pub max_size: u64,
     /// Bytes of memory it uses now.
     pub committed: u64,
-    /// The handles attached, by the kernel's word, in the order of their slots.
+    /// The attached handles of living processes, in the order of their slots.
     pub participants: Vec<Participant>,
     /// Ephemeral and without participants: its processes were killed. [`gc`](crate::gc) removes it, and
     /// so does a process that opens or creates an object of this name.
@@ -59,8 +59,8 @@ pub struct Participant {
 /// All objects that have a file in `/dev/shm`, or in the directory that `SHOAL_DIR` names, in the
 /// order of their names.
 ///
-/// Nothing is attached and nothing is changed. Objects of other users are listed with the
-/// reason why they cannot be opened.
+/// Attaches to nothing and changes nothing. Objects of other users are listed with the reason why they cannot
+/// be opened.
 ///
 /// ```
 /// let queue = shoal::Queue::anonymous()?;
@@ -68,9 +68,9 @@ pub struct Participant {
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub fn list() -> Result<Vec<ObjectInfo>> {
-    let mut looker = Looker::default();
+    let mut cache = StatCache::default();
     let looked = published()?;
-    let looked = looked.iter().map(|(file, _)| looker.look(file));
+    let looked = looked.iter().map(|(file, _)| cache.stat_file(file));
     Ok(looked.filter_map(|it| Some(it.ok()?.info)).collect())
 }
 
@@ -81,16 +81,15 @@ pub(crate) fn published() -> Result<Vec<(String, u64)>> {
     Ok(files)
 }
 
-/// What can be said of the object `name` without attaching to it.
+/// Facts about the object `name`, read without attaching to it.
 ///
 /// # Errors
-/// `NotFound`, `Invalid` name. An object that cannot be opened is no error: see
-/// [`ObjectInfo::problem`].
+/// `NotFound`, `Invalid` name. An object that cannot be opened is not an error: see [`ObjectInfo::problem`].
 pub fn stat(name: &str) -> Result<ObjectInfo> {
-    Looker::default().look_at(name).map(|it| it.info)
+    StatCache::default().stat(name).map(|it| it.info)
 }
 
-/// The same error, about the object rather than its file.
+/// The same error with the object's name instead of its file's.
 fn named(err: Error, name: &str) -> Error {
     match err {
         Error::NotFound { what, .. } => Error::NotFound {
@@ -101,30 +100,30 @@ fn named(err: Error, name: &str) -> Error {
     }
 }
 
-/// An object that was looked at.
-pub(crate) struct Looked {
+/// An object's facts, and its open file.
+pub(crate) struct ObjectStat {
     pub(crate) info: ObjectInfo,
     /// Its file and stamp, if this library knows its layout.
     pub(crate) open: Option<(File, Stamp)>,
 }
 
-/// Looks at objects. Each process is asked about once, however many objects it has open: so a look at
-/// a thousand objects of one process takes a fifth of the time.
+/// Reads the facts of objects. Asks about each process once, however many objects it has open: so listing a
+/// thousand objects of one process takes a fifth of the time.
 #[derive(Default)]
-pub(crate) struct Looker {
+pub(crate) struct StatCache {
     alive: HashMap<u64, bool>,
     commands: HashMap<u32, String>,
 }
 
-impl Looker {
-    /// Looks at the object `name`.
-    pub(crate) fn look_at(&mut self, name: &str) -> Result<Looked> {
-        self.look(&name::file_of(name)?)
+impl StatCache {
+    /// Facts about the object `name`.
+    pub(crate) fn stat(&mut self, name: &str) -> Result<ObjectStat> {
+        self.stat_file(&name::file_of(name)?)
             .map_err(|err| named(err, name))
     }
 
-    /// Looks at the object whose file is `file`.
-    pub(crate) fn look(&mut self, file: &str) -> Result<Looked> {
+    /// Facts about the object whose file is `file`.
+    pub(crate) fn stat_file(&mut self, file: &str) -> Result<ObjectStat> {
         let name = file.strip_prefix(PUBLISHED).unwrap_or(file).to_owned();
         let facts = shm::facts(file)?;
         let mut info = ObjectInfo {
@@ -142,54 +141,56 @@ impl Looker {
             Err(err @ Error::NotFound { .. }) => return Err(err),
             Err(problem) => {
                 info.problem = Some(problem);
-                return Ok(Looked { info, open: None });
+                return Ok(ObjectStat { info, open: None });
             }
         };
         info.persistent = stamp.persistent();
-        let near = stamp.is_near();
-        let participants =
-            participants::held_by(&open, |id, signed| self.is_alive(id, near, signed))?;
+        let same_namespace = stamp.has_our_namespace();
+        let participants = participants::held_by(&open, |id, registered| {
+            self.is_alive(id, same_namespace, registered)
+        })?;
         let held = !participants.is_empty() || participants::is_locked(&open)?;
         info.stale = !info.persistent && !held;
         let fits = stamp.check(&info.name, facts.len());
         if fits.is_ok() {
             info.kind = stamp.kind().ok();
-            // The participants of an object of another layout are not participants.
-            info.participants = self.shown(participants, near);
+            // The table of another layout cannot be read.
+            info.participants = self.shown(participants, same_namespace);
         }
         let open = fits.is_ok().then_some((open, stamp));
-        // A stale object can be opened: it is as if it were not there. So can one without participants,
+        // A stale object is no obstacle to opening its name. An object without participants can be opened
         // from any pid namespace.
         info.problem = match fits {
             _ if info.stale => None,
             Ok(()) if held => stamp.check_namespace(&info.name).err(),
             fits => fits.err(),
         };
-        Ok(Looked { info, open })
+        Ok(ObjectStat { info, open })
     }
 
-    /// Asks again about the processes and the memory of an object that it has looked at. False, and what
-    /// was known stays, if that cannot be told.
+    /// Updates the participants and the memory of an object. False, without a change, if they cannot be read.
     pub(crate) fn refresh(&mut self, info: &mut ObjectInfo, file: &File, stamp: &Stamp) -> bool {
-        let near = stamp.is_near();
-        let held = participants::held_by(file, |id, signed| self.is_alive(id, near, signed));
+        let same_namespace = stamp.has_our_namespace();
+        let held = participants::held_by(file, |id, registered| {
+            self.is_alive(id, same_namespace, registered)
+        });
         let (Ok(held), Ok(facts)) = (held, file.metadata()) else {
             return false;
         };
         let is_locked = || participants::is_locked(file).unwrap_or(true);
         info.stale = !info.persistent && held.is_empty() && !is_locked();
         info.committed = facts.blocks() * 512;
-        info.participants = self.shown(held, near);
+        info.participants = self.shown(held, same_namespace);
         true
     }
 
-    fn shown(&mut self, held: Vec<participants::Entry>, near: bool) -> Vec<Participant> {
+    fn shown(&mut self, held: Vec<participants::Entry>, same_namespace: bool) -> Vec<Participant> {
         let shown = held.into_iter().map(|it| Participant {
             slot: it.slot,
-            pid: it.signed.pid,
-            // A process id of another pid namespace means another process here.
-            command: match near {
-                true => self.command(it.signed.pid),
+            pid: it.registered.pid,
+            // A process id of another pid namespace names a different process here.
+            command: match same_namespace {
+                true => self.command(it.registered.pid),
                 false => String::new(),
             },
             generation: it.generation,
@@ -197,11 +198,16 @@ impl Looker {
         shown.collect()
     }
 
-    fn is_alive(&mut self, id: MemberId, near: bool, signed: Signed) -> Result<bool> {
+    fn is_alive(
+        &mut self,
+        id: MemberId,
+        same_namespace: bool,
+        registered: Registered,
+    ) -> Result<bool> {
         if let Some(&known) = self.alive.get(&id.word()) {
             return Ok(known);
         }
-        let alive = liveness::is_alive(id, || near.then_some(signed))?;
+        let alive = liveness::is_alive(id, || same_namespace.then_some(registered))?;
         self.alive.insert(id.word(), alive);
         Ok(alive)
     }
@@ -221,12 +227,12 @@ pub fn unlink(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
     let remove = || {
         shm::check_user(name, &shm::facts(&file)?)?;
-        // A file that is no object of this version may still have FIFOs and companions, if it has a stamp.
+        // An object of another version may still have FIFOs and companions, if its file has a stamp.
         let Ok((open, stamp)) = find(name, &file) else {
             return shm::unlink(&file);
         };
-        // All that remove a name look whose it is, and remove it, under the lock of that file. Unless a
-        // process was stopped with it.
+        // Whatever removes a name checks its file and removes it under that file's attach lock, unless a
+        // stopped process has the lock.
         let _attachments = attachment::attachments();
         let _lock = AttachLock::acquire_soon(open.as_fd())?;
         if !shm::names(&file, open.as_fd()) {
@@ -242,7 +248,7 @@ pub fn unlink(name: &str) -> Result<()> {
 /// [`unlink`], but only an object of this kind.
 pub(crate) fn unlink_kind(name: &str, kind: Kind) -> Result<()> {
     let file = name::file_of(name)?;
-    // A file that cannot be opened, for any reason, is of no kind.
+    // A file that cannot be opened is not checked.
     if let Ok((open, stamp)) = find(name, &file)
         && let Ok(facts) = open.metadata()
         && stamp.check(name, facts.len()).is_ok()

@@ -1,42 +1,40 @@
-//! Which processes live, by the kernel's word: one locked byte for each process.
+//! Which processes live: one byte for each process, whose lock the kernel drops when the process ends.
 //!
 //! ```text
-//! /dev/shm/shoal+<group>, a file of no memory
+//! /dev/shm/shoal+<group>, a file that takes no memory
 //! its size               how many members there ever were: the number of the next one
 //! and far beyond it, bytes that are only locked:
 //! ATTACH_LOCK            while a process becomes a member, and while the file is removed
 //! ATTACH_LOCK + 1 + number  for as long as that member lives
 //! ```
-//! A process becomes a member of a liveness group when it opens its first object: of the group of a
-//! process that has that object open, or else of a new one. From then on an object's table of
-//! participants names it by group and number, so an object needs no descriptor and no lock of its own,
-//! and one answer of the kernel is about all objects of a process. A number is given once. A process
-//! without objects is in no group.
+//! A process becomes a member of a liveness group when it opens its first object: the group of a process that
+//! has that object open, or else a new one. From then on, an object's table of participants names it by group
+//! and number. So an object needs no descriptor and no lock of its own, and one query to the kernel answers
+//! for all objects of a process. A number is used once. A process without objects is in no group.
 //!
 //! **Held by a mapping.** A lock belongs to an open file description, which exists while there is a
-//! descriptor or a mapping of it. A member has both: the descriptor to ask the kernel with, and the
-//! mapping because some programs close every descriptor they find. `MADV_DONTFORK` keeps the mapping
-//! from children, and the child closes its copy of the descriptor.
+//! descriptor or a mapping of it. A member has both: the descriptor for querying the kernel, and the mapping
+//! because some programs close every descriptor that they find. `MADV_DONTFORK` keeps the mapping from
+//! children, and the child closes its copy of the descriptor.
 //!
-//! **Forks.** Before a fork the parent makes the child a member, with a description of its own that
-//! both processes have until the parent gives it up. So there is no moment at which the child is not
-//! alive. Where that fails (no descriptor is to be had) the child shares its parent's membership, whose
-//! mapping it then inherits: both are alive while one of them is.
+//! **Forks.** Before a fork the parent makes the child a member, with a description of its own that both
+//! processes have until the parent closes it. So there is no moment at which the child does not count as
+//! alive. If that fails (no descriptor is left), the child shares its parent's membership, whose mapping it
+//! then inherits: both count as alive while one of them is.
 //!
 //! A child that was made without the handlers of `fork` has its parent's description, which it neither
-//! unlocks nor uses for itself: it becomes a member when it opens an object.
+//! unlocks nor uses: it becomes a member when it opens an object.
 //!
-//! **Where the kernel cannot be asked**, because the file was removed (`rm /dev/shm/*`, the end of a
-//! login session), the root directory was changed or no descriptor is left, the process id and the
-//! time at which the participant registered decide. Participants of an object are of one pid
-//! namespace.
+//! **Where the kernel cannot be asked**, because the file was removed (`rm /dev/shm/*`, the end of a login
+//! session), the root directory was changed or no descriptor is left, the process id and the time at which
+//! the participant registered decide. All participants of an object are of one pid namespace.
 //!
 //! # Crash arguments
-//! *Killed while it creates the file or becomes a member:* the file has no member, and is collected. A
-//! number that was locked and not yet counted is given again: no object names it.
-//! *Killed before or during a fork:* the description of the child is gone with the process, or the
-//! child has it. *The last member is killed:* as the first. *Stopped with the attach lock:* the others
-//! wait for a second, and then begin a group of their own.
+//! *Killed while it creates the file or becomes a member:* the file has no member, and is collected. A number
+//! that was locked and not yet counted is used again: no object names it. *Killed before or during a fork:*
+//! the child's description is closed with the process, or the child has it. *The last member is killed:* the
+//! file has no member, and is collected. *Stopped with the attach lock:* other processes wait for a second,
+//! and then create a new group.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -57,7 +55,7 @@ const SIZE: u64 = 4096;
 const NUMBER_BITS: u32 = 24;
 const NUMBERS: u64 = 1 << NUMBER_BITS;
 const GROUP_BITS: u32 = 40;
-/// How often to begin again where others are in between, or have the number.
+/// How often to begin again after interference by other processes, or if a group number is in use.
 const TRIES: u32 = 64;
 
 /// A member of a liveness group: the group, and the member's number in it.
@@ -65,7 +63,7 @@ const TRIES: u32 = 64;
 pub(super) struct MemberId(u64);
 
 impl MemberId {
-    /// As it is written in shared memory; `None` for 0, which is no member.
+    /// Decodes a word of shared memory; `None` for 0, which is no member.
     pub(super) fn from_word(word: u64) -> Option<Self> {
         (word != 0).then_some(Self(word))
     }
@@ -84,42 +82,45 @@ impl MemberId {
     }
 }
 
-/// What a participant's entry says of its process, for where the kernel cannot be asked.
+/// What a participant's entry records about its process, for when the kernel cannot be asked.
 #[derive(Clone, Copy)]
-pub(super) struct Signed {
-    /// 0 while it is not known.
+pub(super) struct Registered {
+    /// 0 while not known.
     pub(super) pid: u32,
     /// When it registered, on the clock of [`since_boot_ns`](crate::sys::clock::since_boot_ns).
     pub(super) since: u64,
 }
 
 /// This process's own id, for threads that do not hold the lock of the attachments; 0 if it is no member.
-/// Changed only by threads that hold it, and in a child by its only thread.
+/// Changed only under that lock, and in a child by its only thread.
 static OWN_ID: AtomicU64 = AtomicU64::new(0);
-/// The descriptor that belongs to it.
+/// The descriptor of that membership.
 static FD: SharedKept = SharedKept::none();
 
-/// The pid namespace of this process, once that was asked for; 0 in a new child.
+/// The pid namespace of this process, once it was read; 0 in a new child.
 static NAMESPACE: AtomicU64 = AtomicU64::new(0);
 
-/// The pid namespace of this process; 0 where the system does not tell.
+/// The pid namespace of this process; 0 if the system does not tell.
 pub(super) fn pid_namespace() -> u64 {
     let known = NAMESPACE.load(Ordering::Relaxed);
     if known != 0 {
         return known;
     }
     let found = process::pid_namespace();
-    // A process keeps its own, and a child may have another. A process that is no member may have no
-    // hook that runs in a child.
+    // A process keeps its namespace, but a child may have another. Cached only in a member: only a member is
+    // sure to have the hook that clears this in a child.
     if OWN_ID.load(Ordering::Relaxed) != 0 {
         NAMESPACE.store(found, Ordering::Relaxed);
     }
     found
 }
 
-/// Whether member `id` lives. `signed` is asked for only where the kernel cannot be; it is `None` if
-/// its process id means nothing here.
-pub(super) fn is_alive(id: MemberId, signed: impl FnOnce() -> Option<Signed>) -> Result<bool> {
+/// Whether member `id` lives. `registered` is called only if the kernel cannot be asked; it returns `None` if
+/// its process id is of another pid namespace.
+pub(super) fn is_alive(
+    id: MemberId,
+    registered: impl FnOnce() -> Option<Registered>,
+) -> Result<bool> {
     let own = MemberId(OWN_ID.load(Ordering::Relaxed));
     if id == own {
         return Ok(true);
@@ -133,8 +134,8 @@ pub(super) fn is_alive(id: MemberId, signed: impl FnOnce() -> Option<Signed>) ->
     let _streams = StreamsTaken::new();
     match shm::open_file(&name::liveness_file(id.group())) {
         Ok(file) => is_held(file.as_fd()),
-        Err(err) => match (signed(), err) {
-            (Some(Signed { pid, since }), _) if pid != 0 => Ok(process::is_older(pid, since)),
+        Err(err) => match (registered(), err) {
+            (Some(Registered { pid, since }), _) if pid != 0 => Ok(process::is_older(pid, since)),
             // Most likely it was collected.
             (_, Error::NotFound { .. }) => Ok(false),
             (Some(_), _) => Ok(true),
@@ -155,13 +156,13 @@ impl Member {
         self.id
     }
 
-    /// The file that keeps it alive, until that and all its copies are closed.
+    /// The file that keeps the membership alive, until it and all its copies are closed.
     pub(super) fn into_file(self) -> File {
         self.file
     }
 
     /// The first member of a new group.
-    fn found() -> Result<Self> {
+    fn create_group() -> Result<Self> {
         for _ in 0..TRIES {
             let [random] = process::random();
             let group = random >> (64 - GROUP_BITS);
@@ -170,7 +171,7 @@ impl Member {
                 file => file?,
             };
             crash_point!();
-            // None if it was collected before it had a member.
+            // `None` if the file was collected before it had a member.
             if let Some(member) = Self::enter(group, file)? {
                 return Ok(member);
             }
@@ -192,7 +193,7 @@ impl Member {
         Self::enter(group, file)
     }
 
-    /// The same, by a description of its file that no other process has.
+    /// A new member of `group`, by a description of its file that no other process has.
     fn enter(group: u64, file: File) -> Result<Option<Self>> {
         let Some(lock) = AttachLock::acquire_soon(file.as_fd())? else {
             return Ok(None);
@@ -209,7 +210,7 @@ impl Member {
 /// The next number of `group`, and its lock. Under the file's attach lock.
 fn take_number(group: u64, file: &File) -> Result<MemberId> {
     let facts = file.metadata().map_err(|_| Error::last_os("fstat"))?;
-    // Id 0 is no member's. To make a file too large raises a signal.
+    // Id 0 is no member. Making a file too large raises a signal.
     let most = limits::file_size().map_or(NUMBERS, |limit| limit.min(NUMBERS));
     for number in facts.len().max(1)..most {
         let id = MemberId(group << NUMBER_BITS | number);
@@ -234,17 +235,17 @@ fn take_number(group: u64, file: &File) -> Result<MemberId> {
     })
 }
 
-/// The member that a process is.
+/// A process's own membership.
 struct OwnMember {
     id: MemberId,
     fd: Kept,
-    /// Keeps the lock if the program closes the descriptor. None where `madvise` does nothing, since
-    /// all children would have the mapping.
+    /// Keeps the lock if the program closes the descriptor. `None` where `madvise` has no effect, since all
+    /// children would inherit the mapping.
     page: Option<Pages>,
 }
 
 impl OwnMember {
-    /// `for_child`: of a process that is yet to be forked.
+    /// `for_child`: the membership of a process that is yet to be forked.
     fn new(member: Member, for_child: bool) -> Result<Self> {
         let page = match mapping::commits() {
             true => Some(Pages::map(member.file.as_fd(), SIZE)?),
@@ -255,17 +256,17 @@ impl OwnMember {
             fd: Kept::new(off_streams(member.file.into())),
             page,
         };
-        own.hand_on(for_child);
+        own.inherit(for_child);
         Ok(own)
     }
 
-    fn hand_on(&self, to_children: bool) {
+    fn inherit(&self, to_children: bool) {
         if let Some(page) = &self.page {
-            page.hand_on(to_children);
+            page.inherit(to_children);
         }
     }
 
-    /// Publishes what other threads have to know of it.
+    /// Publishes the membership to other threads.
     fn announce(&self) {
         FD.set(&self.fd);
         OWN_ID.store(self.id.word(), Ordering::Relaxed);
@@ -296,7 +297,7 @@ pub(super) struct ProcessLiveness {
     next: Option<OwnMember>,
     /// The process whose membership it is.
     process: u32,
-    /// A child shares this membership; or this is the child.
+    /// Whether a child shares this membership, or this is the child.
     shared_slot: bool,
 }
 
@@ -314,7 +315,7 @@ impl ProcessLiveness {
     /// is any.
     ///
     /// # Errors
-    /// `Os`: no descriptor is to be had; `NoSpace` and `NoInodes` for a new group's file.
+    /// `Os`: no descriptor is left; `NoSpace` and `NoInodes` for a new group's file.
     pub(super) fn enter(&mut self, others: &[MemberId]) -> Result<MemberId> {
         if !self.is_ours()
             && let Some(mut old) = self.own.take()
@@ -334,19 +335,19 @@ impl ProcessLiveness {
             .filter_map(|id| Member::join(id.group()).ok()?);
         let member = match joined.next() {
             Some(member) => member,
-            None => Member::found()?,
+            None => Member::create_group()?,
         };
         let own = self.own.insert(OwnMember::new(member, false)?);
         own.announce();
         Ok(own.id)
     }
 
-    /// Whether this process entered, or was forked with the handlers from one that had.
+    /// Whether this process entered, or was forked (with the handlers) from one that had.
     fn is_ours(&self) -> bool {
         self.process == process::pid()
     }
 
-    /// A member that is no process: it lives for as long as its descriptor is open in any process.
+    /// A member that is not a process: it lives while its descriptor is open in any process.
     ///
     /// # Errors
     /// As for [`enter`](Self::enter).
@@ -355,7 +356,7 @@ impl ProcessLiveness {
             Some(own) => own.another().unwrap_or(None),
             None => None,
         };
-        joined.map_or_else(Member::found, Ok)
+        joined.map_or_else(Member::create_group, Ok)
     }
 
     /// The id of a child that is about to be forked; `None` if it has to share this process's, or there
@@ -369,18 +370,19 @@ impl ProcessLiveness {
         match next {
             Ok(next) => Some(self.next.insert(next).id),
             Err(_) => {
-                own.hand_on(true);
+                own.inherit(true);
                 self.shared_slot = true;
                 None
             }
         }
     }
 
-    /// In the parent: the child has what was made for it. If there is no child, it is gone.
+    /// In the parent: drops the child's membership, which the child has taken over. If the fork failed,
+    /// nobody has it.
     pub(super) fn after_fork_in_parent(&mut self) {
         self.next = None;
         if let Some(own) = &self.own {
-            own.hand_on(false);
+            own.inherit(false);
         }
     }
 
@@ -392,7 +394,7 @@ impl ProcessLiveness {
             return;
         };
         crash_point!();
-        next.hand_on(false);
+        next.inherit(false);
         next.announce();
         // The new membership is the child's alone.
         self.shared_slot = false;
@@ -402,7 +404,8 @@ impl ProcessLiveness {
         }
     }
 
-    /// This process is about to end, and is alive until then. The last member removes the group's file.
+    /// Called when this process is about to end; it counts as alive until then. The last member removes the
+    /// group's file.
     pub(super) fn mark_leaving(&mut self) {
         if let Some(own) = &self.own
             && self.is_ours()
@@ -413,7 +416,7 @@ impl ProcessLiveness {
         }
     }
 
-    /// This process has no object: it leaves its group. The last member removes the group's file.
+    /// Leaves the group, since this process has no object any more. The last member removes the group's file.
     pub(super) fn leave(&mut self) {
         if !self.is_ours() {
             return;
@@ -433,7 +436,7 @@ impl ProcessLiveness {
                 crash_point!();
                 remove_if_empty(&named, fd);
             }
-            // The lock is released with the mapping; then it can be seen whether it was the last.
+            // The lock is released with the mapping; after that, `sweep` can tell whether it was the last.
             None => {
                 let id = own.id;
                 drop(own);
@@ -451,8 +454,8 @@ pub(super) fn sweep(id: MemberId) {
     }
 }
 
-/// Removes the file of a group if it has no other member. Waits for another that asks the same: it may have
-/// asked when this one was still there.
+/// Removes the file of a group if it has no other member. Waits for another process that does the same: it
+/// may have checked while this one was still a member.
 fn remove_if_empty(named: &str, fd: BorrowedFd<'_>) {
     if let Ok(Some(_lock)) = AttachLock::acquire_soon(fd)
         && let Ok(None) = ofd::first_held(fd, 0, 0)

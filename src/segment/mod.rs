@@ -12,18 +12,18 @@
 //! Beside it may lie FIFOs, one for each of its queues (`fifo.rs`), and companions, which are objects of
 //! their own (`companion.rs`).
 //!
-//! **Born whole.** It is filled under a private name and then renamed, so a name that can be
-//! seen is always initialised. **Sparse.** It has its full size from the start and never
-//! moves; pages are committed as the object grows, so a full `/dev/shm` is an error and
-//! never a SIGBUS. **Alive by the kernel's word.** A slot names a process that holds a lock, which the
-//! kernel drops with it (`liveness.rs`); no timer ever decides which process is dead.
+//! **Complete from the start.** A segment is filled under a private name and then renamed, so a visible name
+//! is always initialised. **Sparse.** It has its full size from the start and never moves; pages are
+//! committed as the object grows, so a full `/dev/shm` is an error and never a SIGBUS. **The kernel says who
+//! lives.** A slot names a process that holds a lock, which the kernel drops when the process ends
+//! (`liveness.rs`); no timer ever decides which process is dead.
 //!
 //! # Limits
-//! Only processes of the same user, the same pid namespace and an equal layout may be attached at a
-//! time. A segment without participants is never refused for that: it is removed, or, if it is persistent,
-//! changes its pid namespace, before the rest of its stamp is checked. A
-//! hostile process of the same user can truncate the file under a mapping, and the next
-//! access is then a SIGBUS: nothing in user space can prevent that.
+//! Only processes of the same user, the same pid namespace and an equal layout may be attached at a time. A
+//! segment without participants is never refused for that reason: before the rest of its stamp is checked, it
+//! is removed or, if it is persistent, gets another pid namespace. A hostile process of the same user can
+//! truncate the file under a mapping, and the next access is then a SIGBUS: nothing in user space can prevent
+//! that.
 
 mod attach_lock;
 mod attachment;
@@ -47,8 +47,8 @@ pub use collect::{gc, gc_each};
 pub(crate) use companion::Companion;
 pub(crate) use contents::{Inspector, Snapshot};
 pub use contents::{ObjectContents, ObjectHolder, QueueTotals};
-pub(crate) use list::{Looked, Looker, published, unlink_kind};
 pub use list::{ObjectInfo, Participant, list, stat, unlink};
+pub(crate) use list::{ObjectStat, StatCache, published, unlink_kind};
 pub(crate) use name::LONGEST;
 pub(crate) use object::{Object, plain_open, shared_object};
 pub(crate) use open::{Segment, Spec};

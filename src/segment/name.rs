@@ -1,18 +1,18 @@
-//! What an object may be called, and the file that has its name.
+//! Names of objects, and of their files.
 
 use crate::error::{Error, Result};
 use crate::sys;
 
-/// Every published object's file begins so.
+/// The prefix of a published object's file.
 pub(crate) const PUBLISHED: &str = "shoal.";
-/// Every file that is still being filled begins so. No object can be called that.
+/// The prefix of a file that is still being filled. No object's name has it.
 pub(crate) const PRIVATE: &str = "shoal~";
 
-/// Every liveness file begins so. No object can be called that.
+/// The prefix of a liveness file. No object's name has it.
 pub(crate) const LIVENESS: &str = "shoal+";
 
-/// The FIFO of a queue that has a descriptor begins so, followed by the place of the queue in its object, a
-/// dot and the object's name. No object can be called that.
+/// The prefix of the FIFO of a queue that has a descriptor. The queue's number in its object, a dot and the
+/// object's name follow. No object's name has this prefix.
 pub(crate) const FIFO: &str = "shoal=";
 
 /// The longest name, in bytes: what a file name can hold, less the prefix and some.
@@ -37,16 +37,15 @@ pub(crate) fn file_of(name: &str) -> Result<String> {
 
 const ANONYMOUS: &str = "anon-";
 
-/// A name for an object that was given none.
+/// A name for an anonymous object.
 pub(crate) fn anonymous() -> String {
     let [high, low] = sys::process::random();
     format!("{ANONYMOUS}{high:016x}{low:016x}")
 }
 
-/// A private file name, for an object that is to be called `name`, which no other process and no
-/// other thread uses.
+/// A private file name for a new object `name`, which no other process or thread uses.
 pub(crate) fn private_file(name: &str) -> String {
-    // Not one that is derived from such a name, which several processes may create.
+    // Only the random name itself: several processes may create a name that is derived from it.
     if name.starts_with(ANONYMOUS) && name.len() == ANONYMOUS.len() + 32 {
         return format!("{PRIVATE}{name}");
     }
@@ -59,7 +58,7 @@ pub(crate) fn liveness_file(group: u64) -> String {
     format!("{LIVENESS}{group:010x}")
 }
 
-/// The FIFO of the queue at place `way` of the object whose file is `file`.
+/// The FIFO of queue number `way` of the object whose file is `file`.
 pub(crate) fn fifo_file(file: &str, way: u32) -> String {
     let name = file.strip_prefix(PUBLISHED).unwrap_or(file);
     format!("{FIFO}{way}.{name}")

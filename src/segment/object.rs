@@ -1,4 +1,4 @@
-//! What handles on shared objects of every kind have in common.
+//! The common part of handles on shared objects of every kind.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ impl<T: Object> Object for Arc<T> {
     }
 }
 
-/// Gives a type of handles the methods that every one has: `shared_object!(Event, "event", |it| &it.segment)`,
-/// with where its segment is. More documentation of `end_waits` may follow. The type has [`EndWaits`],
-/// and is called as its [`Kind`](super::Kind) is.
+/// Gives a type of handles the methods that all of them have: `shared_object!(Event, "event", |it|
+/// &it.segment)`, where the closure returns its segment. More documentation of `end_waits` may follow. The
+/// type implements [`EndWaits`], and has the name of its [`Kind`](super::Kind).
 macro_rules! shared_object {
     ($type:ident, $noun:literal, $segment:expr $(, $(#[$end_waits:meta])+)?) => {
         impl $type {
@@ -33,12 +33,12 @@ macro_rules! shared_object {
                 $crate::segment::Object::segment(self).created()
             }
 
-            /// Ends the waits through this handle: a thread of this process that waits in a call
-            /// through it returns with `Detached`, and so does from now on each call that would have to
-            /// wait. Calls that need not wait go on working. Other handles, in this process too, and
-            /// other processes do not notice; a forked child has this handle as it was at the fork.
+            /// Ends the waits through this handle: a thread of this process that waits in a call through it
+            /// returns with `Detached`, and so does each later call that would have to wait. Calls that need
+            /// not wait still work. Other handles, even in this process, and other processes are not
+            /// affected. A forked child has this handle as it was at the fork.
             ///
-            /// Never waits. Ending them twice is no error.
+            /// Never waits. Calling it again has no effect.
             $($(#[$end_waits])+)?
             pub fn end_waits(&self) {
                 $crate::sync::EndWaits::end_waits(self);
@@ -63,8 +63,8 @@ macro_rules! shared_object {
     };
 }
 
-/// The ways to open an object for which nothing but [`Options`](super::Options) need be said, from the
-/// type's own `with_options(name, options)`.
+/// The ways to open an object that needs only [`Options`](super::Options), by the type's own
+/// `with_options(name, options)`.
 macro_rules! plain_open {
     ($type:ident, $noun:literal) => {
         impl $type {

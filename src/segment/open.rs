@@ -1,17 +1,16 @@
 //! A segment: how it is created, opened and left.
 //!
 //! # Crash arguments
-//! *Killed while creating*: the private file has no lock on it any more; `gc` removes it.
-//! *Killed between publishing and anything else*: the segment is whole, its only participant
-//! is dead; the next opener finds an ephemeral segment without participants and starts
-//! afresh. *Killed while opening or leaving*: the kernel releases the attach lock and frees the slot.
-//! *Killed after a persistent segment changed its pid namespace*: no process is attached, and the next
-//! opener changes it again.
+//! *Killed while creating*: the private file has no lock on it any more; `gc` removes it. *Killed just after
+//! publishing*: the segment is complete, and its only participant is dead; the next opener finds an ephemeral
+//! segment without participants, and removes it. *Killed while opening or leaving*: the kernel releases the
+//! attach lock and frees the slot. *Killed after a persistent segment changed its pid namespace*: no process
+//! is attached, and the next opener changes it again.
 //!
-//! An ephemeral segment that no process is attached to is *gone*, whether or not its file is still
-//! there: the last one to leave removes it, and a process that finds the file of a segment whose
-//! last participant was killed removes it and carries on as if it had not been there. That is decided
-//! before the checks for which a live segment can be refused.
+//! An ephemeral segment to which no process is attached does not *exist*, even if its file is still there:
+//! the last participant to leave removes the file, and a process that finds the file of a segment whose last
+//! participant was killed removes it and continues as if it had not been there. This is checked before
+//! anything for which a live segment can be refused.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,28 +37,28 @@ use super::options::{Kind, Options};
 use super::participants::{self, Section, Table};
 use super::stamp::{self, Stamp};
 
-/// What a kind of object needs of its segment.
+/// What a kind of object requires of its segment.
 pub(crate) struct Spec {
     /// The kind of object.
     pub(crate) kind: Kind,
     /// Hash of the object's own layout; different layouts refuse each other.
     pub(crate) layout: u64,
-    /// Bytes of the whole segment, for ever. Address space only.
+    /// Bytes of the whole segment, which never change. Address space only.
     pub(crate) size: u64,
-    /// Bytes of data committed at birth, from [`Segment::DATA`] on.
+    /// Bytes of data to commit at creation, from [`Segment::DATA`] on.
     pub(crate) commit: u64,
     /// The slots that this handle may take.
     pub(crate) section: Section,
 }
 
 const PAGE: u64 = 4096;
-/// How often to begin again where other processes are in between. Each retry means that another process
-/// has made progress.
+/// How often to begin again after interference by other processes. Each retry means that another process has
+/// made progress.
 const TRIES: u32 = 1000;
 
 /// A handle on a mapped segment. Dropping it leaves the segment.
 pub(crate) struct Segment {
-    // Before the mapping: fields are dropped in order, and leaving looks at the mapping.
+    // Before the mapping: fields are dropped in order, and leaving uses the mapping.
     handle: Box<Attachment>,
     pages: Arc<Pages>,
     name: String,
@@ -84,7 +83,7 @@ impl Segment {
             return Self::create(&name::anonymous(), options, spec, &init);
         };
         let file = name::file_of(name)?;
-        // Others may create and leave between the two looks, but not for ever.
+        // Other processes may create and leave between the two attempts, but not for ever.
         for _ in 0..TRIES {
             if options.exclusive {
                 if is_alive(name, &file)? {
@@ -149,7 +148,7 @@ impl Segment {
         Err(gone_each_time(name, "created"))
     }
 
-    /// Makes the private file `private` a complete segment. Dropping that removes the file.
+    /// Makes the private file `private` a complete segment. Dropping the segment removes the file.
     fn fill(
         name: &str,
         private: &str,
@@ -161,7 +160,7 @@ impl Segment {
         let (pages, file) = Pages::create(private, spec.size)?;
         crash_point!();
         let region = region_of(&pages);
-        // Pages first: a store to a page that cannot be had is a SIGBUS.
+        // Commits pages first: a store to a page that cannot be allocated raises SIGBUS.
         let table_grows = mapping::commits();
         let head = if table_grows { PAGE } else { Self::DATA };
         shm::commit(file.as_fd(), 0, head)?;
@@ -188,21 +187,21 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Attaches to the published file, if it is alive and of our kind.
+    /// Attaches to the published file, if it is alive and of the kind in `spec`.
     fn open(name: &str, file: &str, spec: &Spec) -> Result<Self> {
-        // Before the attach lock, as a process that leaves does it.
+        // Taken before the attach lock, in the same order as by a process that leaves.
         let mut attachments = attachment::attachments();
         for _ in 0..TRIES {
-            // Read before it is mapped or touched.
+            // Read before the file is mapped.
             let (probe, stamp) = find(name, file)?;
             let Some((_lock, others)) = lock_file(file, &probe, &stamp)? else {
                 continue;
             };
-            // Only now: what is gone is of no kind and no version.
+            // Checked only now: a dead object is removed whatever its kind and version.
             let len = probe.metadata().map_err(|_| Error::last_os("fstat"))?.len();
             stamp.check(name, len)?;
             stamp.check_kind(name, spec.kind, spec.layout)?;
-            // From here on no process attaches or leaves, except by being killed, or by `unlink`.
+            // From here on, no process attaches or leaves, except by being killed.
             let pages = Pages::map(probe.as_fd(), stamp.size())?;
             let region = region_of(&pages);
             enter_namespace(name, &others, &region)?;
@@ -231,7 +230,8 @@ impl Segment {
         })
     }
 
-    /// The companions that it has, or is one of; 0 for none. Written by the process that gives it companions.
+    /// The id of the companions that it has, or is one of; 0 for none. Written by the process that gives it
+    /// companions.
     pub(crate) fn family(&self) -> Result<SharedRef<AtomicU64>> {
         self.region().keep(Offset::new(stamp::FAMILY))
     }
@@ -288,7 +288,7 @@ impl Segment {
         self.file().persistent
     }
 
-    /// The owner that this handle is, for what it holds in the object. Another one after a fork.
+    /// This handle as the owner of what it holds in the object. Different after a fork.
     #[inline]
     pub(crate) fn owner(&self) -> Owner {
         self.handle.owner()
@@ -306,20 +306,20 @@ impl Segment {
         self.handle.me().load(Ordering::Relaxed)
     }
 
-    /// This handle's slot among the participants. Another one after a fork.
+    /// This handle's slot among the participants. Different after a fork.
     #[inline]
     pub(crate) fn slot(&self) -> u16 {
         self.handle.slot()
     }
 
-    /// A word for what this process knows of its slot: null at first, and again in a forked
-    /// child if it has another slot.
+    /// A word in which the object keeps something about this process's slot: null at first, and again in a
+    /// forked child that has another slot.
     #[inline]
     pub(crate) fn known(&self) -> &AtomicPtr<()> {
         self.handle.known()
     }
 
-    /// Whether anybody is attached with this slot.
+    /// Whether a process is attached with this slot.
     pub(crate) fn is_taken(&self, slot: u16) -> Result<bool> {
         let region = self.region();
         let table = Table::of(&region)?;
@@ -342,9 +342,9 @@ impl Segment {
         self.peers().lives(owner)
     }
 
-    /// Makes sure that the pages of `offset .. offset + len` are there, or says `NoSpace`: if even
-    /// what dead processes left was not enough. A part of them may be there then: the caller gives
-    /// back those that it does not use.
+    /// Commits the pages of `offset .. offset + len`; `NoSpace` if there is no memory even after removing
+    /// what dead processes left. A part of them may then be committed: the caller gives back the pages that
+    /// it does not use.
     pub(crate) fn commit(&self, offset: u64, len: u64) -> Result<()> {
         let at = self.region().span(offset, len as usize)?;
         let commit = || {
@@ -373,20 +373,20 @@ impl Segment {
         }
     }
 
-    /// Bytes that the file system still has.
+    /// Bytes that are free in the file system.
     pub(crate) fn available(&self) -> u64 {
         shm::available()
     }
 
-    /// Makes the FIFO of the queue at place `way`, opens it, and says which inode it has. `None` where
-    /// none can be had: the object's name was removed, the directory cannot be written to.
+    /// Makes the FIFO of queue number `way`, opens it, and returns it with its inode. `None` if none can be
+    /// made: the object's name was removed, or the directory cannot be written to.
     ///
     /// Called under a lock of that queue, which has no FIFO yet.
     pub(crate) fn make_fifo(&self, way: u32) -> Option<(OwnedFd, u64)> {
         fifo::make(&self.region(), self.file(), way)
     }
 
-    /// Opens the FIFO of the queue at place `way`, if it is the one with this inode.
+    /// Opens the FIFO of queue number `way`, if it has this inode.
     pub(crate) fn open_fifo(&self, way: u32, inode: u64) -> Option<OwnedFd> {
         fifo::open(self.file(), way, inode)
     }
@@ -416,18 +416,18 @@ fn enter_namespace(name: &str, others: &[MemberId], region: &Region) -> Result<(
     refused
 }
 
-/// The error of a name or a private file that other processes removed at every try.
+/// The error after other processes have removed the file at every try.
 fn gone_each_time(name: &str, what: &str) -> Error {
     Error::corrupt(format!(
         "the file of {name:?} was removed or replaced {TRIES} times while it was being {what}"
     ))
 }
 
-/// Takes the attach lock of `file` through `probe`, and says which members have the object open; `None` if
-/// the name now means another file.
+/// Takes the attach lock of `file` through `probe`, and returns the members that have the object open; `None`
+/// if the name now means another file.
 ///
 /// # Errors
-/// `NotFound` after removing a segment that died with its last participant.
+/// `NotFound` after removing a segment whose last participant died.
 fn lock_file<'a>(
     file: &str,
     probe: &'a File,
@@ -437,7 +437,7 @@ fn lock_file<'a>(
     if !shm::names(file, probe.as_fd()) {
         return Ok(None);
     }
-    let others = participants::held(probe, stamp.is_near())?;
+    let others = participants::held(probe, stamp.has_our_namespace())?;
     let others: Vec<MemberId> = others.iter().map(|it| it.id).collect();
     if stamp.persistent() || !others.is_empty() || participants::is_locked(probe)? {
         return Ok(Some((lock, others)));
@@ -458,7 +458,7 @@ fn lock_file<'a>(
     })
 }
 
-/// Whether a live object has this name; removes what a dead one left.
+/// Whether a live object has this name; removes a dead one.
 fn is_alive(name: &str, file: &str) -> Result<bool> {
     // No child of another thread's fork may inherit a file's attach lock.
     let _attachments = attachment::attachments();

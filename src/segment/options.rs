@@ -1,4 +1,4 @@
-//! How an object is opened, the same for every kind.
+//! Options for opening an object of any kind.
 
 use std::fmt;
 
@@ -94,22 +94,20 @@ pub struct Options {
     pub create: bool,
     /// With `create`: fail with `Exists` if there is one.
     pub exclusive: bool,
-    /// With `create`: the object stays until it is unlinked. Otherwise the last handle
-    /// that goes takes it along.
+    /// With `create`: the object stays until it is unlinked. Otherwise it is removed with its last handle.
     pub persistent: bool,
     /// With `create`: bytes of data the object starts with; 0 for the default of its kind.
     pub capacity: u64,
     /// With `create`: bytes of data the object may grow to; 0 for the default of its kind.
     /// Address space only: no memory is used before it is needed.
     pub max_capacity: u64,
-    /// With `create`, of a queue or a pipe: the most messages it holds at a time; 0 for as many as
-    /// fit.
+    /// With `create`, for a queue or a pipe: the most messages it holds at a time; 0 for as many as fit.
     pub max_items: u64,
-    /// With `create`, of a queue: how often a message is delivered before it is a dead letter; 0 for
-    /// any number of times.
+    /// With `create`, for a queue: how often a message is delivered before it is a dead letter; 0 for any
+    /// number of times.
     pub max_attempts: u8,
-    /// With `create`, of a map: it is walked in the order in which its keys were inserted. Each
-    /// entry takes 8 bytes more, and a walk begins by copying all keys.
+    /// With `create`, for a map: iteration is in the order in which the keys were inserted. Each entry takes
+    /// 8 bytes more, and an iteration begins by copying all keys.
     pub ordered: bool,
 }
 
@@ -121,11 +119,11 @@ impl Options {
 
     /// Opens what exists, and creates it otherwise.
     ///
-    /// Besides what each kind says, creating fails with [`Error::NoSpace`] or [`Error::NoInodes`]
-    /// where the file system of `/dev/shm` (or `SHOAL_DIR`) is full, even of what killed processes
-    /// left; with [`Error::TooLarge`] beyond `ulimit -f` or `-v`; with [`Error::Permission`] where no
-    /// file can be created in the directory; and with [`Error::Unsupported`] where there is no such
-    /// directory, or its file system lacks something, which is named.
+    /// Besides the errors of each kind, creating fails with [`Error::NoSpace`] or [`Error::NoInodes`] where
+    /// the file system of `/dev/shm` (or `SHOAL_DIR`) is full, even after removing what killed processes
+    /// left; with [`Error::TooLarge`] beyond `ulimit -f` or `-v`; with [`Error::Permission`] where no file
+    /// can be created in the directory; and with [`Error::Unsupported`] where there is no such directory, or
+    /// its file system lacks something, which is named.
     pub fn create() -> Self {
         Self {
             create: true,
@@ -176,7 +174,7 @@ impl Options {
         self
     }
 
-    /// The error of an option that `kind` does not have.
+    /// An error if an option is set that `kind` does not have.
     pub(super) fn check(&self, kind: Kind) -> Result<()> {
         use Kind::{List, Map, Pipe, Queue};
         let growing: &[Kind] = &[Queue, Map, List, Pipe];

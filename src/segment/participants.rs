@@ -8,20 +8,19 @@
 //!      0     8  holder   slot's holder   a member of a liveness group; 0 while it is free
 //!      8     8  since    slot's holder   when it registered, on the clock since the machine started
 //!     16     4  generation  slot's holder   how often the slot was taken
-//!     20     4  pid      slot's holder   0 while that is not known; bit 31: the process is about to end
+//!     20     4  pid      slot's holder   0 while not known; bit 31: the process is about to end
 //! ```
-//! A slot is taken by one compare-and-swap of `holder`, from free or from one that is dead, and given
-//! back by storing 0. What else it says is for people, and for where the kernel cannot be asked.
+//! A slot is taken by one compare-and-swap of `holder` from 0, and given back by storing 0. The other fields
+//! are for diagnosis, and for when the kernel cannot be asked.
 //!
-//! The first slots lie on the object's first page. Pages for more are committed as they are needed,
-//! and only then `open` is raised; it doubles, once all slots below it are held by the living.
+//! The first slots lie on the object's first page. Pages for more are committed when they are needed, and
+//! then `open` is raised; it doubles once living processes hold all slots below it.
 //!
 //! # Crash arguments
-//! *Killed after the swap:* the slot is a dead one's. `generation` may still be that of the last holder,
-//! which is dead too. *Killed before raising `open`:* a page is there that is not used yet.
-//! *Killed after it said that it is about to end:* as one that is killed; a process that leaves after it removes
-//! the object's name although it still lives.
-//! *A dead holder is swapped for 0 by any process that finds it so:* a member that is dead stays dead.
+//! *Killed after the swap:* the slot's holder is dead. `generation` may still be that of the previous holder,
+//! which is dead too. *Killed before raising `open`:* a page is committed that is not used yet. *Killed after
+//! it marked that it is about to end:* like any kill; but a process that leaves while it still lives has
+//! removed the object's name. *Any process may swap a dead holder for 0:* a dead member stays dead.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -33,7 +32,7 @@ use crate::layout::{Offset, Owner, Region, Shared};
 use crate::sync::crash::{committing, crash_point};
 use crate::sys::{clock, mapping, ofd, process};
 
-use super::liveness::{self, MemberId, Signed};
+use super::liveness::{self, MemberId, Registered};
 use super::stamp;
 
 /// How many handles may be attached at a time.
@@ -43,10 +42,10 @@ const SIZE: u64 = size_of::<Table>() as u64;
 /// Slots to begin with.
 const FIRST: u32 = 16;
 const PAGE: u64 = 4096;
-/// How often to begin again where others are faster.
+/// How often to begin again if other processes are faster.
 const TRIES: u32 = 1000;
 
-/// Some of the slots: those that a handle may take, or that are asked about.
+/// A subset of the slots.
 #[derive(Clone, Copy)]
 pub(crate) struct Section {
     first: usize,
@@ -56,7 +55,7 @@ pub(crate) struct Section {
 impl Section {
     /// Every slot.
     pub(crate) const ALL: Self = Self { first: 0, step: 1 };
-    /// Where an object has two sides, the slots of each.
+    /// The slots of each side of an object that has two.
     pub(crate) const SIDES: [Self; 2] = [Self { first: 0, step: 2 }, Self { first: 1, step: 2 }];
 
     fn len(self) -> u64 {
@@ -91,8 +90,8 @@ unsafe impl Shared for Table {}
 
 const SLOTS: u64 = 128;
 
-/// In `pid`: the process is about to end. It is alive, and what it holds is its own, until it has ended; but
-/// the object goes without it.
+/// In `pid`: the process is about to end. Until it has ended, it is alive and owns what it holds; but it no
+/// longer keeps the object's name.
 const LEAVING: u32 = 1 << 31;
 
 /// Where in the table the first `count` slots end.
@@ -101,14 +100,14 @@ const fn slots_end(count: u32) -> u64 {
 }
 
 impl Slot {
-    /// Says who has the slot now. Only stores: it may run in a freshly forked child.
-    fn sign(&self, pid: u32) {
+    /// Records which process has the slot. Only stores, since it may run in a freshly forked child.
+    fn record_holder(&self, pid: u32) {
         self.since.store(clock::since_boot_ns(), Ordering::Relaxed);
         self.pid.store(pid, Ordering::Relaxed);
     }
 
-    fn signed(&self) -> Signed {
-        Signed {
+    fn registered(&self) -> Registered {
+        Registered {
             pid: self.pid.load(Ordering::Relaxed) & !LEAVING,
             since: self.since.load(Ordering::Relaxed),
         }
@@ -120,7 +119,7 @@ impl Slot {
         let Some(holder) = MemberId::from_word(word) else {
             return Ok(false);
         };
-        if liveness::is_alive(holder, || Some(self.signed()))? {
+        if liveness::is_alive(holder, || Some(self.registered()))? {
             return Ok(true);
         }
         let _ = self
@@ -131,7 +130,7 @@ impl Slot {
 
     /// Takes it if it is free.
     fn take(&self, id: MemberId, pid: u32) -> bool {
-        // SYNC: with processes that ask whether any is attached, under the attach lock or by a total order.
+        // SYNC: pairs with the loads of processes that check whether any other is attached, by the attach lock or by the total order.
         let taken = self
             .holder
             .compare_exchange(0, id.word(), Ordering::SeqCst, Ordering::Relaxed);
@@ -139,10 +138,10 @@ impl Slot {
             return false;
         }
         crash_point!();
-        // First: what an earlier holder left must not look like this holder's.
+        // Before anything else: what an earlier holder left must not look like this holder's.
         self.generation.fetch_add(1, Ordering::SeqCst);
         crash_point!();
-        self.sign(pid);
+        self.record_holder(pid);
         true
     }
 }
@@ -153,8 +152,7 @@ impl Table {
         region.resolve(Offset::new(stamp::PARTICIPANTS))
     }
 
-    /// Opens the first slots. Only before the segment is published; with `memory` for all of them,
-    /// every one is opened.
+    /// Opens the first slots, or all if all have `memory`. Only before the segment is published.
     pub(super) fn init(&self, memory: bool) {
         let open = if memory { COUNT as u32 } else { FIRST };
         self.open.store(open, Ordering::Relaxed);
@@ -183,24 +181,24 @@ impl Table {
         Owner { slot, generation }
     }
 
-    /// Whether `owner` is still attached, by the kernel's word.
+    /// Whether `owner` is still attached; asks the kernel.
     pub(super) fn is_attached(&self, owner: Owner) -> Result<bool> {
         let Some(slot) = self.slot(owner.slot) else {
             return Ok(false);
         };
-        // Asked last: the next holder of the slot has counted up by now, or will, and then the owner
-        // is found gone the next time.
+        // The generation is read last: the next holder of the slot may not have incremented it yet, and then
+        // the next check finds that the owner is gone.
         Ok(slot.is_held()? && slot.generation.load(Ordering::SeqCst) == owner.generation)
     }
 
-    /// Says that this process has the slot. May run in a freshly forked child.
-    pub(super) fn sign(&self, slot: u16) {
+    /// Records that this process has the slot. May run in a freshly forked child.
+    pub(super) fn record_holder(&self, slot: u16) {
         if let Some(it) = self.slot(slot) {
-            it.sign(process::pid());
+            it.record_holder(process::pid());
         }
     }
 
-    /// Takes a free slot of `section` for member `id`; `pid` is 0 while it is not known.
+    /// Takes a free slot of `section` for member `id`; `pid` is 0 while not known.
     pub(super) fn join(
         &self,
         region: &Region,
@@ -214,7 +212,7 @@ impl Table {
             if let Some((index, _)) = self.open_slots(section).find(take) {
                 return Ok(index);
             }
-            // First the slots of the dead, then more slots.
+            // Frees the slots of dead processes before opening more.
             let mut freed = false;
             for (_, slot) in self.open_slots(section) {
                 freed |= !slot.is_held()?;
@@ -252,14 +250,14 @@ impl Table {
         }
     }
 
-    /// Says that the holder of the slot is about to end.
+    /// Marks that the holder of the slot is about to end.
     pub(super) fn mark_leaving(&self, slot: u16) {
         if let Some(it) = self.slot(slot) {
             it.pid.fetch_or(LEAVING, Ordering::SeqCst);
         }
     }
 
-    /// Whether any handle but that with the slot `but` is attached, of a process that is not about to end.
+    /// Whether any handle but that with the slot `but` is attached whose process is not about to end.
     pub(super) fn has_others_that_stay(&self, but: u16) -> Result<bool> {
         for (index, slot) in self.open_slots(Section::ALL) {
             let stays = slot.pid.load(Ordering::SeqCst) & LEAVING == 0;
@@ -285,7 +283,7 @@ impl Table {
 pub(super) struct Entry {
     pub(super) slot: u16,
     pub(super) id: MemberId,
-    pub(super) signed: Signed,
+    pub(super) registered: Registered,
     /// How often the slot was taken.
     pub(super) generation: u32,
 }
@@ -320,7 +318,7 @@ pub(super) fn entries(file: &File) -> Result<Vec<Entry>> {
         Some(Entry {
             slot: slot as u16,
             id: MemberId::from_word(word(&bytes, at))?,
-            signed: Signed {
+            registered: Registered {
                 since: word(&bytes, at + 8),
                 pid: half(&bytes, at + 20) & !LEAVING,
             },
@@ -340,22 +338,22 @@ fn half(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes(half.unwrap_or_default())
 }
 
-/// The entries of the living. `near`: they are of this process's pid namespace.
-pub(super) fn held(file: &File, near: bool) -> Result<Vec<Entry>> {
-    held_by(file, |id, signed| {
-        liveness::is_alive(id, || near.then_some(signed))
+/// The entries of living processes. `same_namespace`: they are of this process's pid namespace.
+pub(super) fn held(file: &File, same_namespace: bool) -> Result<Vec<Entry>> {
+    held_by(file, |id, registered| {
+        liveness::is_alive(id, || same_namespace.then_some(registered))
     })
 }
 
-/// The entries of those that `is_alive` says are alive.
+/// The entries for which `is_alive` is true.
 pub(super) fn held_by(
     file: &File,
-    mut is_alive: impl FnMut(MemberId, Signed) -> Result<bool>,
+    mut is_alive: impl FnMut(MemberId, Registered) -> Result<bool>,
 ) -> Result<Vec<Entry>> {
     let mut held = entries(file)?;
     let mut failed = Ok(());
     held.retain(|entry| {
-        is_alive(entry.id, entry.signed).unwrap_or_else(|err| {
+        is_alive(entry.id, entry.registered).unwrap_or_else(|err| {
             failed = Err(err);
             true
         })
@@ -363,13 +361,13 @@ pub(super) fn held_by(
     failed.map(|()| held)
 }
 
-/// Whether any process but this one has locked a part of the file: it has the attach lock, or it is a
-/// participant of an object of an older version, which has no such table.
+/// Whether any other process has locked a part of the file: it has the attach lock, or is a participant of an
+/// object of an older version, which has no such table.
 pub(super) fn is_locked(file: &File) -> Result<bool> {
     Ok(ofd::first_held(file.as_fd(), 0, 0)?.is_some())
 }
 
 /// Whether any process has the object open, or is about to.
-pub(super) fn is_held(file: &File, near: bool) -> Result<bool> {
-    Ok(is_locked(file)? || !held(file, near)?.is_empty())
+pub(super) fn is_held(file: &File, same_namespace: bool) -> Result<bool> {
+    Ok(is_locked(file)? || !held(file, same_namespace)?.is_empty())
 }

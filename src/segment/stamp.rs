@@ -7,18 +7,18 @@
 //!     12     4  endian          0x01020304 as the creator's machine writes it
 //!     16     4  word            bytes of a pointer
 //!     20     4  kind            queue, map, …
-//!     24     4  fifos           bit n: the queue at place n of the object may have a FIFO
+//!     24     4  fifos           bit n: queue number n of the object may have a FIFO
 //!     28     4  companion       which companion of another object this is, 0: none
 //!     32     8  layout          hash of the object's own layout
 //!     40     8  size            bytes of the file, for ever
-//!     48     8  pid_namespace   whose pids the participants have
+//!     48     8  pid_namespace   the pid namespace of the participants
 //!     56     4  persistent      0 or 1
-//!     60     4  creator         pid, for people
-//!     64     8  family          which companions it has, or is one of; 0: it has none
+//!     60     4  creator         pid, for diagnosis
+//!     64     8  family          id of the companions that it has, or is one of; 0: none
 //! ```
 //! All of it is constant once the segment is published, but for three words. A process that opens a
-//! persistent segment without participants stores its own `pid_namespace`. Before a FIFO is made its bit
-//! in `fifos` is set, for good (see `fifo.rs`). `family` is set before an object gets companions (see
+//! persistent segment without participants stores its own `pid_namespace`. Before a FIFO is made, its bit in
+//! `fifos` is set, and never cleared (see `fifo.rs`). `family` is set before an object gets companions (see
 //! `companion.rs`).
 //!
 //! Every version has `magic`, `version`, `pid_namespace` and `persistent` at these places. Up to
@@ -60,8 +60,8 @@ pub(crate) struct Stamp {
 const _: () = assert!(size_of::<Stamp>() as u64 <= PARTICIPANTS && DATA.is_multiple_of(4096));
 const _: () = assert!(size_of::<Stamp>() == 72 && align_of::<Stamp>() <= align_of::<AtomicU64>());
 
-// SAFETY: plain integers, valid for any bits. What is written after publication is reached through
-// atomics; of a `Stamp` only copies are read.
+// SAFETY: plain integers, valid for any bits. The words that change after publication are accessed through
+// atomics; a `Stamp` is only read as a copy.
 unsafe impl Shared for Stamp {}
 
 const MAGIC: [u8; 8] = *b"SHOAL\r\n\x1a";
@@ -100,7 +100,7 @@ pub(crate) fn check_namespace(name: &str, theirs: u64) -> Result<()> {
 }
 
 impl Stamp {
-    /// What this library writes for a new segment.
+    /// The stamp of a new segment.
     pub(crate) fn new(kind: Kind, layout: u64, size: u64, persistent: bool) -> Self {
         Self {
             magic: MAGIC,
@@ -162,7 +162,7 @@ impl Stamp {
     }
 
     /// Whether its participants are of this process's pid namespace.
-    pub(crate) fn is_near(&self) -> bool {
+    pub(crate) fn has_our_namespace(&self) -> bool {
         self.pid_namespace == liveness::pid_namespace()
     }
 
@@ -201,12 +201,12 @@ impl Stamp {
         self.size
     }
 
-    /// Which companions it has or is one of, and if so which.
+    /// The id of the companions that it has or is one of, and which of them it is.
     pub(crate) fn family(&self) -> (u64, u32) {
         (self.family, self.companion)
     }
 
-    /// The companions that go with its name; 0 for none.
+    /// The id of the companions to remove with its name; 0 for none.
     pub(crate) fn companions(&self) -> u64 {
         match self.companion {
             0 => self.family,
@@ -214,7 +214,7 @@ impl Stamp {
         }
     }
 
-    /// Which queues of it may have a FIFO.
+    /// A bit for each of its queues that may have a FIFO.
     pub(crate) fn fifos(&self) -> u32 {
         self.fifos
     }

@@ -1,9 +1,9 @@
-//! `pthread_cancel` is kept out of calls.
+//! Protection of calls against `pthread_cancel`.
 //!
-//! A cancelled thread ends at the next cancellation point that it comes to: some of the C library's
-//! functions, which then unwind its stack. What is unwound so is gone with what it had begun in
-//! shared memory, and Rust aborts the process instead. So no such function is called unshielded, and
-//! the thread ends at a cancellation point of its program's.
+//! A cancelled thread ends at its next cancellation point, which are some of the C library's functions: they
+//! unwind its stack. That would leave changes of shared memory half done, and Rust aborts the process at such
+//! an unwind. So this library calls such functions only with cancellation disabled, and the thread ends at a
+//! cancellation point of its program.
 
 use libc::c_int;
 
@@ -22,7 +22,7 @@ pub(crate) struct Shield {
 impl Shield {
     pub(crate) fn new() -> Self {
         let mut old = 0;
-        // SAFETY: `old` is a place for the state. It fails only for another state.
+        // SAFETY: `old` is a place for the state. It fails only for an invalid state.
         unsafe { pthread_setcancelstate(DISABLE, &mut old) };
         Self { old }
     }

@@ -1,4 +1,4 @@
-//! Monotonic deadlines. Nothing in this library is decided by the wall clock.
+//! Monotonic deadlines. This library never uses the wall clock.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ pub(crate) fn now_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC)
 }
 
-/// Nanoseconds since the machine started, those included in which it slept: as the kernel says when
-/// processes began.
+/// Nanoseconds since the machine started, including suspension: the clock of the kernel's process start
+/// times.
 pub(crate) fn since_boot_ns() -> u64 {
     read(libc::CLOCK_BOOTTIME)
 }
@@ -37,12 +37,12 @@ pub(crate) enum Deadline {
     Now,
     /// At this time of [`now_ns`].
     At(u64),
-    /// The call waits for as long as it takes.
+    /// The call waits without limit.
     Never,
 }
 
 impl Deadline {
-    /// Starts the clock of a public timeout. A timeout too long for the clock is forever.
+    /// The deadline of a public timeout that begins now. A timeout too long for the clock never ends.
     pub(crate) fn after(timeout: Timeout) -> Self {
         match timeout {
             Timeout::Infinite => Deadline::Never,
@@ -73,7 +73,7 @@ impl Deadline {
     }
 }
 
-/// `ns` of [`now_ns`] as the kernel wants it.
+/// Converts `ns` of [`now_ns`] to a `timespec`.
 pub(crate) fn timespec(ns: u64) -> libc::timespec {
     libc::timespec {
         tv_sec: (ns / 1_000_000_000) as libc::time_t,

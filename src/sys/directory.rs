@@ -1,7 +1,7 @@
 //! The directory in which the objects' files are: `/dev/shm`, or what `SHOAL_DIR` names.
 //!
-//! It is chosen once per process: open handles know their files by name, and a forked child has to
-//! agree with its parent.
+//! It is chosen once per process: open handles refer to their files by name, and a forked child must use the
+//! same directory as its parent.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ const VARIABLE: &str = "SHOAL_DIR";
 /// The directory.
 ///
 /// # Errors
-/// `Invalid` if `SHOAL_DIR` is no absolute path.
+/// `Invalid` if `SHOAL_DIR` is not an absolute path.
 pub(crate) fn directory() -> Result<&'static Path> {
     static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
     if let Some(chosen) = CHOSEN.get() {
         return Ok(chosen);
     }
-    // A user that runs a program with another user's rights must not choose where its files are.
+    // Ignored in a set-user-ID program: the user must not choose where its files are.
     let named = std::env::var_os(VARIABLE).filter(|_| !process::has_others_rights());
     let chosen = choose(named)?;
     Ok(CHOSEN.get_or_init(|| chosen))
@@ -34,7 +34,7 @@ pub(crate) fn directory() -> Result<&'static Path> {
 fn choose(named: Option<OsString>) -> Result<PathBuf> {
     let named = PathBuf::from(named.filter(|it| !it.is_empty()).unwrap_or(DEFAULT.into()));
     if named.is_absolute() {
-        // By its components: a slash at the end does not make it another directory.
+        // Normalised: a slash at the end does not make it another directory.
         return Ok(named.components().collect());
     }
     let why = format!("{named:?} is not an absolute path");
@@ -59,7 +59,7 @@ pub(crate) fn exists() -> Result<()> {
             let why = format!("{}: {err}; name a directory on a tmpfs", shown());
             Err(Error::invalid(VARIABLE, why))
         }
-        // What is in the way will be told by the call that meets it.
+        // The call that fails on it reports other problems.
         Err(err) if !matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(()),
         _ => Err(Error::unsupported(format!(
             "there is no directory {} for shared objects: mount a tmpfs there, or name another \
@@ -69,7 +69,7 @@ pub(crate) fn exists() -> Result<()> {
     }
 }
 
-/// The error of a file that cannot be created in the directory, whatever its name.
+/// The error if no file can be created in the directory.
 pub(crate) fn refuses(call: &'static str, errno: i32) -> Error {
     match errno {
         libc::ENOENT | libc::ENOTDIR => exists()

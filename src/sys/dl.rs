@@ -1,4 +1,4 @@
-//! Libraries that are loaded if they are there (`dlopen`).
+//! Loading of optional libraries (`dlopen`).
 
 use std::ffi::{CStr, CString, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +12,7 @@ pub(crate) struct Library(*mut c_void);
 unsafe impl Send for Library {}
 
 impl Library {
-    /// Loads it, which runs its constructors; or says why not, in the loader's words.
+    /// Loads it, which runs its constructors. The error is the loader's message.
     ///
     /// # Safety
     /// The file is a library whose constructors may run in this process.
@@ -40,7 +40,7 @@ impl Library {
 }
 
 fn last_error() -> String {
-    // SAFETY: it returns null, or a string that this thread may read until its next such call.
+    // SAFETY: it returns null, or a string that is valid until this thread's next call of the loader.
     let text = unsafe { libc::dlerror() };
     if text.is_null() {
         return "the loader gives no reason".to_owned();

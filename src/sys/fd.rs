@@ -1,4 +1,4 @@
-//! Descriptors: copies of them, pipes, and which numbers the library's own have.
+//! Descriptors: duplicates, pipes, and the numbers of the library's own.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -7,7 +7,7 @@ use super::limits;
 use super::shm::{self, Identity};
 use crate::error::{Error, Result};
 
-/// The first number that is no standard stream's.
+/// The first number after the standard streams.
 const FIRST: RawFd = 3;
 /// A number above those that shells and programs choose themselves.
 const REMOTE: RawFd = 700;
@@ -27,9 +27,9 @@ pub(crate) fn duplicate(fd: RawFd, above: RawFd) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// Makes reads from a descriptor that only this process has return at once.
+/// Makes a descriptor that only this process has non-blocking.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: integers; the new flags are those that it has, and one more.
+    // SAFETY: integers; the new flags are the old ones with one added.
     let done = unsafe {
         let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
         libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)
@@ -40,7 +40,7 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
-/// Lets a descriptor stay open when this process executes another program, or not.
+/// Sets whether a descriptor stays open when this process executes another program.
 pub(crate) fn keep_on_exec(fd: BorrowedFd<'_>, keep: bool) -> Result<()> {
     let flags = if keep { 0 } else { libc::FD_CLOEXEC };
     // SAFETY: integers.
@@ -58,9 +58,8 @@ pub(crate) fn is_open(fd: RawFd) -> bool {
 
 /// Gives a descriptor that the library keeps a number above those of the standard streams.
 ///
-/// In a process that has closed one of these a new descriptor gets its number, and would be
-/// what the process prints to and what its children inherit. Where no further descriptor is
-/// to be had, it stays.
+/// In a process that has closed one of these, a new descriptor gets its number: the process would print to
+/// it, and its children would inherit it. If no further descriptor is left, it keeps its number.
 pub(crate) fn off_streams(fd: OwnedFd) -> OwnedFd {
     if fd.as_raw_fd() >= FIRST {
         return fd;
@@ -71,15 +70,14 @@ pub(crate) fn off_streams(fd: OwnedFd) -> OwnedFd {
     }
 }
 
-/// The first number for a descriptor that a program has without knowing of it, in a process that may have
-/// `most` of them. A program that opens a number of its own choice, as a shell's `exec 4>log` does, would
-/// close it.
+/// The first number for a descriptor that a program does not know about, in a process that may have `most`
+/// descriptors. A program that chooses a number itself, as a shell's `exec 4>log` does, would close it.
 pub(crate) fn remote(most: u64) -> RawFd {
     let half = RawFd::try_from(most / 2).unwrap_or(RawFd::MAX);
     REMOTE.min(half).max(FIRST)
 }
 
-/// Gives a descriptor such a number. Where no further descriptor is to be had, it stays.
+/// Gives a descriptor such a number. If no further descriptor is left, it keeps its number.
 pub(crate) fn made_remote(fd: OwnedFd) -> OwnedFd {
     match duplicate(fd.as_raw_fd(), remote(limits::descriptors())) {
         Ok(Some(moved)) => moved,
@@ -87,15 +85,15 @@ pub(crate) fn made_remote(fd: OwnedFd) -> OwnedFd {
     }
 }
 
-/// Keeps the numbers of the standard streams taken that this process has closed, so that what
-/// is opened meanwhile gets other ones, as [`off_streams`] does for one descriptor.
+/// Occupies the numbers of standard streams that this process has closed, so that descriptors opened
+/// meanwhile get other ones, as [`off_streams`] does for one descriptor.
 pub(crate) struct StreamsTaken(Vec<OwnedFd>);
 
 impl StreamsTaken {
-    /// Where no descriptor is to be had, and without `/dev/null`, they stay free.
+    /// If no descriptor is left, or without `/dev/null`, the numbers stay free.
     pub(crate) fn new() -> Self {
         let mut taken = Self(Vec::new());
-        // SAFETY: it only asks.
+        // SAFETY: a query on integers.
         let is_closed = |fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1;
         if !(0..FIRST).any(is_closed) {
             return taken;
@@ -117,10 +115,10 @@ impl StreamsTaken {
     }
 }
 
-/// A descriptor that the library keeps for long.
+/// A descriptor that the library keeps open for long.
 ///
-/// Some programs close every descriptor they find, as daemons do. Its number may then be another
-/// file's, which is neither used nor closed.
+/// Some programs close every descriptor that they find, as daemons do. The number may then belong to another
+/// file, which is neither used nor closed here.
 #[derive(Debug)]
 pub(crate) struct Kept {
     fd: RawFd,
@@ -134,9 +132,9 @@ impl Kept {
         Self { fd, file }
     }
 
-    /// The descriptor, for callers that were promised one, whatever the program did to it.
+    /// The descriptor, even if the program has closed it.
     pub(crate) fn number(&self) -> BorrowedFd<'_> {
-        // SAFETY: this library does not close it before the value goes.
+        // SAFETY: this library does not close it before the value is dropped.
         unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
 
@@ -145,7 +143,7 @@ impl Kept {
         if self.fd < 0 {
             return None;
         }
-        // SAFETY: it is only asked which file it is, if any; and it is used only if that is ours.
+        // SAFETY: only its identity is read, and it is used only if it is still the kept file.
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
         (shm::identity(fd) == Some(self.file)).then_some(fd)
     }
@@ -154,13 +152,13 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         if self.get().is_some() {
-            // SAFETY: it is still ours, and given up here.
+            // SAFETY: it is still the kept file's, which this value owns.
             drop(unsafe { OwnedFd::from_raw_fd(self.fd) });
         }
     }
 }
 
-/// A [`Kept`] descriptor for all threads to use, which does not own it.
+/// A reference to a [`Kept`] descriptor for all threads, which does not own it.
 pub(crate) struct SharedKept {
     fd: AtomicI32,
     device: AtomicU64,
@@ -198,7 +196,7 @@ impl SharedKept {
             ),
         });
         kept.get()?;
-        // SAFETY: open, and the same file's, as was just asked.
+        // SAFETY: open, and the same file's, as just checked.
         Some(unsafe { BorrowedFd::borrow_raw(kept.fd) })
     }
 }

@@ -13,10 +13,10 @@ use super::directory::path;
 use super::fd::off_streams;
 use super::{process, shm};
 
-/// Makes the FIFO `file`, for this user only, in place of whatever has that name.
+/// Makes the FIFO `file`, for this user only, and replaces any file of that name.
 ///
 /// # Errors
-/// `Os`, whatever the reason.
+/// `Os`.
 pub(crate) fn make(file: &str) -> Result<()> {
     let _ = shm::unlink(file);
     let at = path(file)?;
@@ -26,7 +26,7 @@ pub(crate) fn make(file: &str) -> Result<()> {
     if unsafe { libc::mkfifo(path.as_ptr(), shm::MODE) } != 0 {
         return Err(Error::last_os("mkfifo"));
     }
-    // A umask may have taken rights of the user, too.
+    // A umask may have removed rights of the user, too.
     let is_as_made = |facts: &fs::Metadata| facts.mode() & shm::MODE == shm::MODE;
     if !shm::facts(file).is_ok_and(|facts| is_as_made(&facts)) {
         let _ = fs::set_permissions(&at, Permissions::from_mode(shm::MODE));
@@ -34,8 +34,8 @@ pub(crate) fn make(file: &str) -> Result<()> {
     Ok(())
 }
 
-/// Opens the FIFO `file` to read from it and to write to it, which never waits; and its inode.
-/// Close-on-exec. `None` if it cannot be opened, or is no FIFO of this user.
+/// Opens the FIFO `file` for reading and writing, non-blocking and close-on-exec; also returns its inode.
+/// `None` if it cannot be opened, or is not a FIFO of this user.
 pub(crate) fn open(file: &str) -> Option<(OwnedFd, u64)> {
     let _shield = Shield::new();
     let open = OpenOptions::new()

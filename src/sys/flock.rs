@@ -1,5 +1,5 @@
-//! Locks on whole files, by open file description (`flock`). They need no right to write: a directory
-//! can be locked.
+//! Locks on whole files, by open file description (`flock`). They need no write access: a directory can be
+//! locked.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -27,7 +27,7 @@ pub(crate) fn try_lock(fd: BorrowedFd<'_>) -> Result<bool> {
     }
 }
 
-/// Gives the lock back, for every copy of the descriptor.
+/// Releases the lock, for every copy of the descriptor.
 pub(crate) fn unlock(fd: BorrowedFd<'_>) {
     // SAFETY: integers; unlocking cannot fail.
     unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) };

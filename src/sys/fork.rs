@@ -7,8 +7,8 @@ use super::cancel::Shield;
 use super::once::Once;
 use crate::error::{Error, Result};
 
-/// Registers the three handlers for good, if `once` says that they are not. A failure is the
-/// caller's error, and the next caller tries again: no caller goes on without the handlers.
+/// Registers the three handlers permanently, once. A failure is the caller's error, and the next caller tries
+/// again: no caller continues without the handlers.
 ///
 /// `prepare` runs in the parent before the fork, `parent` and `child` after it in the thread
 /// that forked. `child` may make system calls but must not allocate or take a lock that
@@ -32,19 +32,18 @@ pub(crate) fn at_fork(
     })
 }
 
-/// Forks wait for readers, and the other way round.
+/// Forks take it for writing, and so wait for readers.
 static FORKS: RwLock<()> = RwLock::new(());
 
 thread_local! {
-    /// How often the calling thread holds off forks.
+    /// How many times the calling thread holds off forks.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
-/// The other threads of this process do not fork while this lives. Belongs to its thread; of several, the
-/// last one made goes first.
+/// While this lives, the other threads of this process do not fork. Belongs to its thread; several are
+/// dropped in reverse order.
 pub(crate) struct ForksHeldOff {
-    /// None within another one: a thread that took the lock twice could wait for a fork that waits for
-    /// the first.
+    /// `None` if the thread already has one: taking the lock twice could deadlock with a waiting fork.
     lock: Option<RwLockReadGuard<'static, ()>>,
 }
 
@@ -57,10 +56,9 @@ impl Drop for ForksHeldOff {
 
 /// Keeps the other threads of this process from forking, for as long as the result lives.
 ///
-/// For descriptors that must not be copied into a child that has nothing to do with them.
-/// The calling thread must not fork meanwhile, so its signals are blocked. It does not keep
-/// off a thread that makes processes without the handlers of `fork`, as `vfork` and
-/// `posix_spawn` do: what these make executes a program, which closes the copies.
+/// For descriptors that must not be copied into an unrelated child. The calling thread must not fork
+/// meanwhile, so its signals are blocked. This does not stop processes that are made without the handlers of
+/// `fork`, as by `vfork` and `posix_spawn`: those execute a program, which closes the copies.
 pub(crate) fn hold_off() -> Result<ForksHeldOff> {
     static ONCE: Once = Once::new();
     at_fork(&ONCE, begin, end, end)?;
@@ -70,7 +68,7 @@ pub(crate) fn hold_off() -> Result<ForksHeldOff> {
     Ok(ForksHeldOff { lock })
 }
 
-/// Whether the calling thread does so already, with its signals blocked.
+/// Whether the calling thread already holds off forks, with its signals blocked.
 pub(crate) fn is_held_off() -> bool {
     DEPTH.get() > 0
 }
@@ -86,12 +84,12 @@ static FORK_LOCK: ForkLock = ForkLock(UnsafeCell::new(None));
 
 unsafe extern "C" fn begin() {
     let guard = FORKS.write().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: see `ForkLock`: the lock is ours.
+    // SAFETY: see `ForkLock`: this thread has the lock.
     unsafe { *FORK_LOCK.0.get() = Some(guard) };
 }
 
 unsafe extern "C" fn end() {
-    // SAFETY: see `ForkLock`: the lock is ours until the guard is dropped here.
+    // SAFETY: see `ForkLock`: this thread has the lock until the guard is dropped here.
     unsafe { drop((*FORK_LOCK.0.get()).take()) };
 }
 
@@ -106,8 +104,8 @@ pub(crate) enum Side {
 ///
 /// # Safety
 ///
-/// Only the calling thread exists in the child. It touches nothing that another thread may
-/// have locked or left half-changed.
+/// Only the calling thread exists in the child. It must not use anything that another thread may have locked
+/// or half changed.
 pub(crate) unsafe fn fork() -> Result<Side> {
     // SAFETY: the caller's contract.
     match unsafe { libc::fork() } {
@@ -117,21 +115,21 @@ pub(crate) unsafe fn fork() -> Result<Side> {
     }
 }
 
-/// Writes out what C's streams hold.
+/// Flushes the C library's streams.
 pub(crate) fn flush() {
     let _shield = Shield::new();
     // SAFETY: a null stream stands for all of them.
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
-/// Makes `pid`, or with 0 this process, the leader of a group of its own. Fails only where
-/// the other side of the fork was first.
+/// Makes `pid`, or with 0 this process, the leader of a group of its own. Fails only if the other side of the
+/// fork was first.
 pub(crate) fn lead_group(pid: libc::pid_t) {
     // SAFETY: integers only.
     unsafe { libc::setpgid(pid, pid) };
 }
 
-/// Dies when the thread that forked this process does, or now if `parent` is gone.
+/// Makes this process die when the thread that forked it ends, or now if `parent` has ended.
 pub(crate) fn die_with(parent: u32) {
     // SAFETY: integers only.
     unsafe {

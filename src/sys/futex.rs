@@ -9,7 +9,7 @@ use super::{clock, errno};
 /// How a [`wait`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
-    /// A waker chose this thread, or the word no longer had the expected value.
+    /// A waker chose this thread, or the word did not have the expected value.
     Woken,
     /// The deadline passed.
     TimedOut,
@@ -27,7 +27,7 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, until_ns: u64) -> Waited {
     )
 }
 
-/// [`wait`], where [`wake_marked`] finds the sleeper by any bit of `mark`, which has one.
+/// [`wait`], such that [`wake_marked`] finds the sleeper by any bit of `mark`, which is not 0.
 pub(crate) fn wait_marked(word: &AtomicU32, expected: u32, until_ns: u64, mark: u32) -> Waited {
     let until = clock::timespec(until_ns);
     // SAFETY: `word` outlives the call and `until` is a valid timespec. WAIT_BITSET takes an
@@ -48,7 +48,7 @@ pub(crate) fn wait_marked(word: &AtomicU32, expected: u32, until_ns: u64, mark: 
         _ => match errno() {
             libc::ETIMEDOUT => Waited::TimedOut,
             libc::EINTR => Waited::Interrupted,
-            // EAGAIN: the word has changed already. Nothing else can happen to a mapped word.
+            // EAGAIN: the word has already changed. A mapped word has no other error.
             _ => Waited::Woken,
         },
     }
@@ -77,7 +77,7 @@ pub(crate) fn wake_marked(word: &AtomicU32, mark: u32) {
     }
 }
 
-/// One of several words to sleep on, as the kernel's `struct futex_waitv`.
+/// One of several words to sleep on: the kernel's `struct futex_waitv`.
 #[repr(C)]
 pub(crate) struct OneOf {
     expected: u64,
@@ -93,8 +93,7 @@ pub(crate) const MOST: usize = 128;
 const SHARED_WORD: u32 = 2;
 
 impl OneOf {
-    /// Sleep while the word is `expected`. Where it is then no longer mapped, [`wait_any`]
-    /// does not sleep.
+    /// Sleep while the word is `expected`. If it is no longer mapped by then, [`wait_any`] does not sleep.
     pub(crate) fn new(word: &AtomicU32, expected: u32) -> Self {
         Self {
             expected: expected.into(),
@@ -111,8 +110,8 @@ impl OneOf {
 /// `None` if the kernel does not know the call (before Linux 5.16, some sandboxes).
 pub(crate) fn wait_any(words: &[OneOf], until_ns: u64) -> Option<Waited> {
     let until = clock::timespec(until_ns);
-    // SAFETY: `words` and `until` outlive the call. The kernel only reads the words, and
-    // answers EFAULT for one that is not mapped.
+    // SAFETY: `words` and `until` outlive the call. The kernel only reads the words, and returns EFAULT for
+    // one that is not mapped.
     let rc = unsafe {
         libc::syscall(
             libc::SYS_futex_waitv,
@@ -128,7 +127,7 @@ pub(crate) fn wait_any(words: &[OneOf], until_ns: u64) -> Option<Waited> {
         _ => match errno() {
             libc::ETIMEDOUT => Waited::TimedOut,
             libc::EINTR => Waited::Interrupted,
-            // A word has changed, or its object was closed meanwhile: time to look again.
+            // A word has changed, or its object was closed meanwhile: the caller checks again.
             libc::EAGAIN | libc::EFAULT => Waited::Woken,
             _ => return None,
         },

@@ -1,4 +1,4 @@
-//! Being told when files in a directory are closed or removed (inotify).
+//! Notification when files in a directory are closed or removed (inotify).
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -7,14 +7,14 @@ use std::path::Path;
 
 use super::fd::off_streams;
 
-/// Readable once a file that was open for writing was closed for good, or removed: the file that is
-/// watched, or any in the directory that is watched. The kernel closes the files of a process that is
-/// killed, so that is told as well. Close-on-exec; no call on it waits.
+/// Readable once a file that was open for writing was closed for good, or removed: the watched file, or any
+/// in the watched directory. The kernel closes the files of a killed process, so that is notified as well.
+/// Close-on-exec and non-blocking.
 pub(crate) struct Closes(OwnedFd);
 
 impl Closes {
-    /// `None` where the system gives none, such as above the user's limit of instances: the caller has
-    /// to look from time to time.
+    /// `None` if none can be made, for example beyond the user's limit of instances: the caller then has to
+    /// poll.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let path = CString::new(path.as_os_str().as_bytes()).ok()?;
         // SAFETY: an integer.
@@ -34,7 +34,7 @@ impl Closes {
     pub(crate) fn clear(&self) {
         let mut bytes = [0u8; 4096];
         for _ in 0..64 {
-            // SAFETY: an open descriptor and room for so many bytes. It fails if there are none.
+            // SAFETY: an open descriptor and a buffer of this length. It fails if there is nothing to read.
             let read =
                 unsafe { libc::read(self.0.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
             if read <= 0 {

@@ -1,21 +1,20 @@
-//! What the system lets this process have: descriptors, the size of its files, address space, and locked
-//! memory.
+//! Limits of this process: descriptors, file size, address space, and locked memory.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of address space that mappings of this library take in this process.
+/// Bytes of address space that this library's mappings take in this process.
 pub(super) static LIBRARY_MAPPED: AtomicU64 = AtomicU64::new(0);
 
-/// What one object's defaults take of a limit at most. A pipe's two queues with their message
-/// stores are more than four times as large as the bound of one ring.
+/// The defaults of one object take at most one part in this many of a limit. A pipe's two queues with their
+/// message stores are more than four times as large as the bound of one ring.
 const PART_OF_FILE: u64 = 8;
-/// Likewise, of what address space is left where that is limited: the program has other uses for it,
-/// and more objects.
+/// Likewise, of the address space that is left if that is limited: the program has other uses for it, and
+/// more objects.
 const PART_OF_SPACE: u64 = 16;
 
-/// The largest file that this process may make, if that is limited. Beyond it the kernel does not
-/// only refuse: it sends SIGXFSZ, which ends the process.
+/// The largest file that this process may make, if that is limited. Beyond it, the kernel also sends SIGXFSZ,
+/// which ends the process.
 pub(crate) fn file_size() -> Option<u64> {
     limit(libc::RLIMIT_FSIZE)
 }
@@ -35,12 +34,12 @@ pub(crate) fn descriptors() -> u64 {
     limit(libc::RLIMIT_NOFILE).unwrap_or(u64::MAX)
 }
 
-/// What an object may grow to unless its creator says it: one `part` of the addresses that objects have
-/// left, so that there can be some times as many objects as that; or less where files or the address
-/// space are limited. Mostly the memory ends before that.
+/// The default maximum size of an object: one part in `part` of the addresses that are left for objects, so
+/// that several times `part` objects fit; or less if files or the address space are limited. Memory usually
+/// runs out first.
 pub(crate) fn growth(part: u64) -> u64 {
     let addresses = ADDRESSES.saturating_sub(LIBRARY_MAPPED.load(Ordering::Relaxed)) / part;
-    // The same for most objects.
+    // Rounded, so that it is the same for most objects.
     let addresses = addresses.next_power_of_two();
     let file = file_size().map_or(u64::MAX, |limit| limit / PART_OF_FILE);
     let space = address_space().map_or(u64::MAX, |limit| {
@@ -59,19 +58,18 @@ fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
-/// How many addresses a process has that is not limited otherwise: 47 bits of them with x86-64, and
-/// 48 with most 64-bit Arm.
+/// The address space of a process without other limits: 47 bits on x86-64, and 48 on most 64-bit Arm.
 pub(crate) const ADDRESSES: u64 = if cfg!(target_arch = "aarch64") {
     1 << 48
 } else {
     1 << 47
 };
 
-/// How many mappings this process has, and how many it may have; `None` where /proc does not tell.
+/// How many mappings this process has, and how many it may have; `None` if /proc does not tell.
 pub(crate) fn mappings() -> Option<(u64, u64)> {
     let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?;
     let mut maps = std::fs::File::open("/proc/self/maps").ok()?;
-    // A piece at a time: a process that may map nothing more may have no memory for the whole.
+    // In pieces: a process that can map nothing more may have no memory for the whole file.
     let (mut piece, mut count) = ([0; 4096], 0);
     loop {
         match maps.read(&mut piece).ok()? {
@@ -81,9 +79,9 @@ pub(crate) fn mappings() -> Option<(u64, u64)> {
     }
 }
 
-/// Bytes of address space in use; 0 where /proc does not tell.
+/// Bytes of address space in use; 0 if /proc does not tell.
 pub(crate) fn mapped() -> u64 {
-    // SAFETY: it only asks.
+    // SAFETY: sysconf has no conditions.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm

@@ -1,4 +1,4 @@
-//! A file of the directory, mapped whole; and the memory of such a mapping.
+//! Mappings of whole files in the directory, and their memory.
 //!
 //! A mapping keeps no descriptor: its memory is committed and given back through it.
 
@@ -19,19 +19,18 @@ pub(crate) struct Pages {
     len: usize,
 }
 
-// SAFETY: an address and a length; what is done with the mapped bytes is decided in `layout` and
-// above.
+// SAFETY: an address and a length; `layout` and its users govern access to the mapped bytes.
 unsafe impl Send for Pages {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// Creates the file `file` of `size` bytes, none of them committed, and maps it. The file is
-    /// removed again if that fails.
+    /// Creates the file `file` of `size` bytes, none of them committed, and maps it. Removes the file again
+    /// if that fails.
     ///
     /// # Errors
-    /// `TooLarge` beyond a limit of the process; `NoSpace` or `NoInodes`; `Permission` and
-    /// `Unsupported` if the directory cannot be written to or is not there; `Exists`.
+    /// `TooLarge` beyond a limit of the process; `NoSpace` or `NoInodes`; `Permission` and `Unsupported` if
+    /// the directory is not writable or does not exist; `Exists`.
     pub(crate) fn create(file: &str, size: u64) -> Result<(Self, File)> {
         fits(size)?;
         let created = shm::create_file(file)?;
@@ -51,7 +50,7 @@ impl Pages {
         }
     }
 
-    /// Maps `size` bytes of an open file, which the mapping does not need afterwards.
+    /// Maps `size` bytes of an open file, which may be closed afterwards.
     ///
     /// # Errors
     /// `TooLarge` for the address space; `TooMany` mappings.
@@ -85,48 +84,49 @@ impl Pages {
         self.len
     }
 
-    /// Where it is, and its length.
+    /// Its address and its length.
     pub(crate) fn place(&self) -> (usize, usize) {
         (self.base.as_ptr().addr(), self.len)
     }
 
-    /// Whether children that are forked from now on have this mapping too.
-    pub(crate) fn hand_on(&self, to_children: bool) {
+    /// Sets whether children that are forked from now on inherit this mapping.
+    pub(crate) fn inherit(&self, to_children: bool) {
         let advice = match to_children {
             true => libc::MADV_DOFORK,
             false => libc::MADV_DONTFORK,
         };
-        // SAFETY: a whole mapping of our own. A child without it does not have this value either.
+        // SAFETY: a whole mapping that this value owns. A child without the mapping forgets its copy of the
+        // value.
         unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) };
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // SAFETY: the whole of a mapping of our own, which nothing resolved outlives.
+        // SAFETY: the whole mapping that this value owns; nothing resolved from it outlives it.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
         limits::LIBRARY_MAPPED.fetch_sub(self.len as u64, Ordering::Relaxed);
     }
 }
 
-/// Whether [`commit`] works: since Linux 5.14, and not where `madvise` is only pretended.
+/// Whether [`commit`] works: since Linux 5.14, unless `madvise` is emulated without effect.
 pub(crate) fn commits() -> bool {
     static WORKS: OnceLock<bool> = OnceLock::new();
-    /// No advice of any kernel. An emulator that takes it knows none.
+    /// No kernel has this advice. An emulator that accepts it implements none.
     const NONSENSE: libc::c_int = 0x5ba1;
-    // SAFETY: of no bytes nothing is touched; the kernel only says whether it knows the advice.
+    // SAFETY: no bytes are affected; the kernel only tells whether it knows the advice.
     let knows = |advice| unsafe { libc::madvise(ptr::null_mut(), 0, advice) == 0 };
     *WORKS.get_or_init(|| knows(libc::MADV_POPULATE_WRITE) && !knows(NONSENSE))
 }
 
-/// Commits memory for the `len` bytes at `at`, whole pages of a shared mapping, and maps it. What
-/// was there stays as it is.
+/// Commits and maps memory for the `len` bytes at `at`, whole pages of a shared mapping. Bytes that had
+/// memory do not change.
 ///
-/// It takes less time than `fallocate` and the page faults that follow that: 0.5 ms instead of 0.7
-/// for 1 MiB that is then written.
+/// Faster than `fallocate` and the page faults after that: 0.5 ms instead of 0.7 for 1 MiB that is then
+/// written.
 ///
 /// # Errors
-/// `NoSpace`. A part of the memory may be there then: the caller gives it back.
+/// `NoSpace`. A part may then be committed: the caller gives it back.
 pub(crate) fn commit(at: NonNull<u8>, len: usize) -> Result<()> {
     let _shield = Shield::new();
     loop {
@@ -135,7 +135,7 @@ pub(crate) fn commit(at: NonNull<u8>, len: usize) -> Result<()> {
             0 => return Ok(()),
             _ => match errno() {
                 libc::EINTR | libc::EAGAIN => {}
-                // Where a store would be a SIGBUS; and where a group of processes has its limit.
+                // EFAULT: a store would raise SIGBUS. ENOMEM: a control group's limit.
                 libc::EFAULT | libc::ENOMEM => {
                     return Err(Error::NoSpace {
                         needed: len as u64,
@@ -153,15 +153,15 @@ pub(crate) fn commit(at: NonNull<u8>, len: usize) -> Result<()> {
     }
 }
 
-/// Gives the memory of the `len` bytes at `at` back, whole pages of a shared mapping. To touch it is
-/// harmless while there is memory.
+/// Gives the memory of the `len` bytes at `at` back, whole pages of a shared mapping. A later access is
+/// harmless while the system has memory.
 pub(crate) fn decommit(at: NonNull<u8>, len: usize) -> Result<()> {
     let _shield = Shield::new();
-    // SAFETY: mapped, as the caller says; whether anybody still uses the bytes is its business.
+    // SAFETY: mapped, as the caller says; the caller makes sure that no process uses the bytes.
     match unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_REMOVE) } {
         0 => Ok(()),
         _ => match errno() {
-            // The program has locked its memory (`mlockall`): it is kept.
+            // The program has locked its memory (`mlockall`), so it is kept.
             libc::EINVAL => Ok(()),
             libc::EOPNOTSUPP => Err(directory::lacks("memory that is given back (MADV_REMOVE)")),
             _ => Err(Error::last_os("madvise(MADV_REMOVE)")),
@@ -210,7 +210,7 @@ fn not_mapped(errno: i32, size: u64) -> Error {
                 limit: limits::ADDRESSES,
             },
         },
-        // The program locks all that it maps (`mlockall`).
+        // The program locks all its mappings (`mlockall`).
         (libc::EAGAIN, _) => Error::TooLarge {
             what: "memory that this process locks (see ulimit -l, mlockall, and max_capacity)",
             size: limits::mapped().saturating_add(size),

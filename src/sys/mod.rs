@@ -1,4 +1,5 @@
-//! Everything that talks to the kernel or the C library. No other module calls `libc`, and nothing here knows what a queue or a map is.
+//! All calls of the kernel and the C library. No other module calls `libc`, and this one knows nothing about
+//! queues or maps.
 
 pub(crate) mod cancel;
 pub(crate) mod clock;

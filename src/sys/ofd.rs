@@ -1,10 +1,9 @@
 //! Locks on single bytes of a file, held by an *open file description*.
 //!
-//! The kernel drops such a lock when the last descriptor of the description is closed, and
-//! so at the very moment its process dies. Unlike the older record locks they are not
-//! lost when some other descriptor of the file is closed, and they outlive nothing: no
-//! process id is involved, so neither reuse of ids nor pid namespaces can fool us.
-//! A forked child shares its parent's description; see `segment::liveness`.
+//! The kernel drops such a lock when the last descriptor of the description is closed, and so when its
+//! process dies. Unlike the older record locks, it is not lost when another descriptor of the file is closed.
+//! No process id is involved, so neither reuse of ids nor pid namespaces can mislead. A forked child shares
+//! its parent's description; see `segment::liveness`.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -13,7 +12,7 @@ use crate::error::{Error, Result};
 use super::errno;
 
 fn request(kind: libc::c_int, start: u64, len: u64) -> libc::flock {
-    // SAFETY: an all-zero `flock` is valid, and OFD locks want its `l_pid` to be zero.
+    // SAFETY: an all-zero `flock` is valid, and OFD locks require its `l_pid` to be zero.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
@@ -56,17 +55,17 @@ pub(crate) fn lock(fd: BorrowedFd<'_>, byte: u64) -> Result<()> {
     }
 }
 
-/// Gives the lock on `byte` back.
+/// Releases the lock on `byte`.
 pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) {
     let lock = request(libc::F_UNLCK, byte, 1);
     // SAFETY: the descriptor is open and `lock` is a valid request; unlocking cannot fail.
     unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
 }
 
-/// The bytes of `start .. start + len` that one other description has locked for writing, as
-/// their first and their number; `None` if there are none. `fd` need not be open for writing.
+/// A range within `start .. start + len` that another description has locked for writing, as its first byte
+/// and its length; `None` if there is none. `fd` need not be open for writing.
 ///
-/// A process that may only read the file can lock it for reading, and is not seen.
+/// A process with only read access can lock the file only for reading, and is not reported.
 pub(crate) fn written_range(
     fd: BorrowedFd<'_>,
     start: u64,
@@ -81,7 +80,7 @@ pub(crate) fn written_range(
         return Ok(None);
     }
     let (from, count) = (lock.l_start as u64, lock.l_len as u64);
-    // No length is one without an end.
+    // A length of 0 means to the end.
     let end = if count == 0 {
         u64::MAX
     } else {
@@ -102,6 +101,6 @@ pub(crate) fn first_held(fd: BorrowedFd<'_>, start: u64, len: u64) -> Result<Opt
     if lock.l_type == libc::F_UNLCK as libc::c_short {
         return Ok(None);
     }
-    // A lock may begin before the range that was asked about.
+    // A lock may begin before the range.
     Ok(Some((lock.l_start as u64).max(start)))
 }

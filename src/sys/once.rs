@@ -1,15 +1,15 @@
-//! What has to be done once in a process, and can fail.
+//! An action that is done once in a process, and can fail.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
 
-/// Whether it has been done.
+/// Whether the action has been done.
 pub(crate) struct Once {
     done: AtomicBool,
-    /// Held only while it is being done: a forked child finds it held by a thread that it does not
-    /// have only if the fork happened during the first call of all.
+    /// Held only during the action: a forked child finds it locked by a missing thread only if the fork
+    /// happened during the first call.
     doing: Mutex<()>,
 }
 
@@ -21,8 +21,8 @@ impl Once {
         }
     }
 
-    /// Does it, unless that was done. Of several callers one does it and the others wait. An
-    /// error is only that caller's: the next one tries again.
+    /// Runs `act`, unless it has succeeded before. Of several callers, one runs it and the others wait. Only
+    /// that caller gets an error; the next one tries again.
     pub(crate) fn run(&self, act: impl FnOnce() -> Result<()>) -> Result<()> {
         // SYNC: observe(done)
         if self.done.load(Ordering::Acquire) {

@@ -1,7 +1,7 @@
 //! Process descriptors: reaping a process, and sending it signals.
 //!
-//! A pidfd stays bound to its process after the process is gone, so nothing here can ever
-//! reach another process that was given the same number.
+//! A pidfd stays bound to its process after the process has ended, so nothing here can reach another process
+//! that got the same number.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -13,7 +13,7 @@ use super::fd::off_streams;
 use super::poll;
 use crate::error::{Error, Result};
 
-/// What asking for a child's exit found.
+/// The result of reaping a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reaped {
     /// It still runs.
@@ -22,8 +22,7 @@ pub(crate) enum Reaped {
     Exited(i32),
     /// This signal ended it. The process is reaped.
     Signaled(i32),
-    /// There is nothing to ask: it is no child of this process, or it was reaped elsewhere
-    /// and the kernel keeps no record.
+    /// It is not a child of this process, or it was reaped elsewhere and the kernel has no record.
     NotOurs,
 }
 
@@ -31,27 +30,26 @@ pub(crate) enum Reaped {
 #[repr(C)]
 #[derive(Default)]
 struct Info {
-    /// What is asked for, and then what there is.
+    /// In: the requested fields. Out: the valid ones.
     mask: u64,
     cgroup: u64,
     ids: [u32; 11],
-    /// As `wait` tells it.
+    /// The wait status.
     status: i32,
 }
 
 /// In `Info::mask`: how the process ended.
 const EXIT: u64 = 1 << 3;
 
-/// `PIDFD_GET_INFO`: to read and write an `Info`, by number 11 of the pidfds' own.
+/// `PIDFD_GET_INFO`: `_IOWR(0xff, 11, Info)`.
 const GET_INFO: libc::c_ulong =
     (3 << 30) | ((size_of::<Info>() as libc::c_ulong) << 16) | (0xff << 8) | 11;
 
 const _: () = assert!(size_of::<Info>() == 64);
 
-/// A descriptor (close-on-exec) of our unreaped child `pid`.
+/// A descriptor (close-on-exec) of this process's unreaped child `pid`.
 ///
-/// `None` if there is no such child any more: with `SIGCHLD` ignored the kernel reaps by
-/// itself.
+/// `None` if there is no such child any more: with `SIGCHLD` ignored, the kernel reaps children.
 pub(crate) fn open(pid: libc::pid_t) -> Result<Option<OwnedFd>> {
     // SAFETY: the call takes two integers and returns a new descriptor or -1.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -86,10 +84,10 @@ pub(crate) fn reap(fd: BorrowedFd<'_>) -> Result<Reaped> {
     }
 }
 
-/// [`record`]. The kernel tells those who wait for the end of a process that it reaps by itself before it
-/// records the end: a process that has ended is asked again for a while.
+/// [`record`], repeated for a while: when the kernel reaps a process by itself, it wakes waiters before it
+/// records the exit.
 fn recorded(fd: BorrowedFd<'_>) -> Result<Reaped> {
-    for _ in 0..LOOKS {
+    for _ in 0..TRIES {
         match record(fd) {
             Some(Reaped::NotOurs) if poll::readable(&[fd], Deadline::Now)? => {}
             Some(reaped) => return Ok(reaped),
@@ -100,12 +98,12 @@ fn recorded(fd: BorrowedFd<'_>) -> Result<Reaped> {
     Ok(Reaped::NotOurs)
 }
 
-/// Some milliseconds: a process that has ended and that another one has not reaped yet has no record either.
-const LOOKS: u32 = 100;
+/// Some milliseconds: a process that has ended and is not reaped yet has no record either.
+const TRIES: u32 = 100;
 
-/// How a process ended that was reaped by another thread, or by the kernel itself. Since
-/// Linux 6.15 the kernel keeps that as long as a descriptor of the process is open; before, this is `None`.
-/// Of a process that was not reaped it is `NotOurs`.
+/// How a process ended that another thread, or the kernel itself, has reaped. Linux 6.15 and later record
+/// this while a descriptor of the process is open; `None` on earlier ones. `NotOurs` for a process that was
+/// not reaped.
 fn record(fd: BorrowedFd<'_>) -> Option<Reaped> {
     let mut info = Info {
         mask: EXIT,
@@ -117,7 +115,7 @@ fn record(fd: BorrowedFd<'_>) -> Option<Reaped> {
     (asked == 0).then(|| known.unwrap_or(Reaped::NotOurs))
 }
 
-/// What the status of a process that has ended says.
+/// Decodes the wait status of a process that has ended.
 pub(crate) fn end_of(status: i32) -> Reaped {
     if libc::WIFEXITED(status) {
         Reaped::Exited(libc::WEXITSTATUS(status))
@@ -151,7 +149,7 @@ fn wait_id(fd: BorrowedFd<'_>, options: i32) -> Result<Reaped> {
     })
 }
 
-/// Sends a signal; to a process that is gone, nothing, and that is no error.
+/// Sends a signal. Succeeds without effect if the process has ended.
 pub(crate) fn signal(fd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     let info = std::ptr::null_mut::<libc::siginfo_t>();
     // SAFETY: a null info asks the kernel to fill in an ordinary kill().

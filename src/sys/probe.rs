@@ -1,5 +1,5 @@
-//! Whether the files of the directory can do what a segment needs: it is tried out once per
-//! process, before the first object is created, unless the directory is on a tmpfs.
+//! Whether the directory's file system supports what a segment needs: tested once per process, before the
+//! first object is created, unless the directory is on a tmpfs.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -14,8 +14,8 @@ use super::mapping::{self, Pages, fits};
 use super::{directory, errno, ofd, shm};
 
 const TMPFS: u32 = 0x0102_1994;
-/// File systems whose files other machines may change: memory is not shared with those, and their
-/// processes would be taken for dead.
+/// File systems whose files other machines may change: memory is not shared with those machines, and their
+/// processes would count as dead.
 const REMOTE: [(u32, &str); 9] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
@@ -28,14 +28,13 @@ const REMOTE: [(u32, &str); 9] = [
     (0x0bd0_0bd0, "Lustre"),
 ];
 
-/// How much of the file is tried.
+/// The size of the test file.
 const PAGES: u64 = 2 * 4096;
 /// A byte far behind the end, as segments lock them.
 const FAR: u64 = 1 << 62;
 
-/// Makes sure that objects can be created in the directory. `private` makes names for a file that
-/// is removed again; should the process be killed meanwhile, it is collected like an unfinished
-/// object.
+/// Makes sure that objects can be created in the directory. `private` makes names for a test file, which is
+/// removed again. If the process is killed meanwhile, the file is collected like an unfinished object.
 ///
 /// # Errors
 /// `Unsupported`, which names what the directory or its file system lacks; `Permission`; `NoSpace`.
@@ -51,7 +50,7 @@ pub(crate) fn check(private: impl Fn() -> String) -> Result<()> {
     }
     if kind != TMPFS {
         let names = [private(), private()];
-        let tried = try_out(&names);
+        let tried = test(&names);
         for name in &names {
             let _ = shm::unlink(name);
         }
@@ -61,7 +60,7 @@ pub(crate) fn check(private: impl Fn() -> String) -> Result<()> {
     Ok(())
 }
 
-/// The number of the kind of file system that the directory is on.
+/// The type number of the directory's file system.
 fn file_system() -> Result<u32> {
     let path = CString::new(directory::directory()?.as_os_str().as_bytes())
         .map_err(|_| Error::invalid("SHOAL_DIR", "it has a NUL"))?;
@@ -75,8 +74,8 @@ fn file_system() -> Result<u32> {
     Ok(stat.f_type as u32)
 }
 
-/// Every service that a segment asks of its file.
-fn try_out([first, second]: &[String; 2]) -> Result<()> {
+/// Tests everything that a segment needs from its file.
+fn test([first, second]: &[String; 2]) -> Result<()> {
     fits(PAGES)?;
     let failed = |call| move |_: std::io::Error| Error::last_os(call);
     let file = shm::create_file(first)?;
@@ -107,7 +106,7 @@ fn try_out([first, second]: &[String; 2]) -> Result<()> {
     shm::publish(first, second)
 }
 
-/// Whether a lock of one open file description keeps another out, and is seen by it.
+/// Checks that a lock of one open file description excludes another, and is visible to it.
 fn locks(file: &File, other: &File) -> Result<()> {
     let (file, other) = (file.as_fd(), other.as_fd());
     let works = || -> Result<bool> {

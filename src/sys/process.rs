@@ -9,38 +9,38 @@ pub(crate) fn pid() -> u32 {
 
 /// The user whose objects the process may open.
 pub(crate) fn effective_uid() -> u32 {
-    // SAFETY: always succeeds.
+    // SAFETY: geteuid has no conditions.
     unsafe { libc::geteuid() }
 }
 
-/// Whether the program runs with rights that the user who started it does not have (set-user-ID and
-/// its like), so that the environment is not to be trusted.
+/// Whether the program runs with rights that the user who started it does not have (such as set-user-ID), so
+/// that its environment is untrusted.
 pub(crate) fn has_others_rights() -> bool {
-    // SAFETY: it only asks.
+    // SAFETY: getauxval reads a value that the kernel gave the process, and has no conditions.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// The short name of process `pid`, for people to read; empty where /proc does not tell.
+/// The short name of process `pid`, for messages; empty if /proc does not tell.
 pub(crate) fn command(pid: u32) -> String {
     let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
     String::from_utf8_lossy(&name).trim_end().to_owned()
 }
 
-/// Whether `/proc` shows the processes of this pid namespace, by their numbers here.
+/// Whether `/proc` is that of this pid namespace.
 pub(crate) fn has_own_proc() -> bool {
     let own = std::fs::read_link("/proc/self");
     own.is_ok_and(|it| it.as_os_str() == self::pid().to_string().as_str())
 }
 
-/// The program of process `pid` and its arguments, for people to read; empty where /proc does not tell.
+/// The program of process `pid` and its arguments, for messages; empty if /proc does not tell.
 pub(crate) fn command_line(pid: u32) -> String {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let line = String::from_utf8_lossy(&line).replace('\0', " ");
     line.trim_end().chars().take(1024).collect()
 }
 
-/// Whether process `pid` exists and began at `since` on [`clock::since_boot_ns`] or before: it is not
-/// another one that got the number later. True where that cannot be told.
+/// Whether process `pid` exists and began by `since` on [`clock::since_boot_ns`], so that it is not a later
+/// process with the same number. True if that cannot be determined.
 pub(crate) fn is_older(pid: u32, since: u64) -> bool {
     let Ok(id) = libc::pid_t::try_from(pid) else {
         return false;
@@ -49,18 +49,18 @@ pub(crate) fn is_older(pid: u32, since: u64) -> bool {
     if unsafe { libc::kill(id, 0) } != 0 && errno() == libc::ESRCH {
         return false;
     }
-    // A /proc of another pid namespace would tell of another process.
+    // In a /proc of another pid namespace, the number would name another process.
     if !has_own_proc() {
         return true;
     }
     let Some(stat) = Stat::of(pid) else {
         return true;
     };
-    // Its parent has not waited for it.
+    // A zombie: its parent has not reaped it.
     if matches!(stat.field(0), Some("Z" | "X")) && stat.number(17).is_none_or(|it| it <= 1) {
         return false;
     }
-    // SAFETY: it only asks.
+    // SAFETY: sysconf has no conditions.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
     let start = stat.number(19);
     start.is_none_or(|start| start.saturating_mul(1_000_000_000 / ticks) <= since)
@@ -68,23 +68,23 @@ pub(crate) fn is_older(pid: u32, since: u64) -> bool {
 
 /// The environment of another process.
 pub(crate) enum Environment {
-    /// With which its program began: `NAME=value`, each with a NUL behind it.
+    /// The environment at the start of its program: `NAME=value`, each followed by a NUL.
     Whole(Vec<u8>),
-    /// It is amid an exec, or was while this was read.
+    /// The process is in an exec, or was while this was read.
     Changing,
-    /// It may not be read; or the process has ended, or is a thread of the kernel.
+    /// It may not be read, or the process has ended, or it is a kernel thread.
     Unknown,
 }
 
 impl Environment {
     pub(crate) fn of(pid: u32) -> Self {
         let read = std::fs::read(format!("/proc/{pid}/environ"));
-        // What has no program has no environment either.
+        // A process without a program, such as a kernel thread, has no environment.
         let program = std::fs::read_link(format!("/proc/{pid}/exe"));
         let (Ok(text), Ok(_), Some(stat)) = (read, program, Stat::of(pid)) else {
             return Self::Unknown;
         };
-        // Amid an exec there is no end of it yet. It is read in pieces, which end with the old program.
+        // During an exec, its end is not set yet. A read may also end early, with the old program.
         match (stat.number(47), stat.number(48)) {
             (Some(start), Some(end)) if end > 0 && end - start.min(end) == text.len() as u64 => {
                 Self::Whole(text)
@@ -94,8 +94,8 @@ impl Environment {
     }
 }
 
-/// What /proc tells of a process behind its name, which may hold anything: 0 state, 17 threads, 19 start,
-/// 47 and 48 where in its memory its environment begins and ends, and others.
+/// The fields of /proc/PID/stat behind the process's name, which may contain any characters: 0 is the state,
+/// 17 the number of threads, 19 the start time, 47 and 48 the bounds of its environment in memory.
 struct Stat(String);
 
 impl Stat {
@@ -114,8 +114,8 @@ impl Stat {
     }
 }
 
-/// Identifies the pid namespace: participants and holds carry the ids of processes and threads, which
-/// mean nothing in another one. Zero when the system does not tell.
+/// The number of the pid namespace: ids of processes and threads have no meaning in another one. Zero if the
+/// system does not tell.
 pub(crate) fn pid_namespace() -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |it| it.ino())
@@ -125,13 +125,13 @@ pub(crate) fn pid_namespace() -> u64 {
 pub(crate) fn random<const N: usize>() -> [u64; N] {
     let mut words = [0u64; N];
     let bytes = size_of_val(&words);
-    // SAFETY: as many writable bytes. Up to 256 of them never come back short.
+    // SAFETY: this many writable bytes. Requests of up to 256 bytes are always filled.
     let got = unsafe { libc::getrandom(words.as_mut_ptr().cast(), bytes, 0) };
     if got == bytes as isize {
         return words;
     }
-    // A kernel without the call, or a filter that forbids it: names need only be unlikely
-    // to meet, and creation is exclusive anyway.
+    // A kernel without the call, or a filter that forbids it: names only have to be unlikely to collide, and
+    // creation is exclusive anyway.
     words.map(|_| clock::now_ns() ^ (u64::from(pid()) << 40))
 }
 

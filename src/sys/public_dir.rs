@@ -1,8 +1,8 @@
 //! A directory in which all users create files of their own and read those of the others, as in `/tmp`.
 //!
 //! It is created with mode 1777. Files are created exclusively and opened without `O_CREAT`, so what
-//! `fs.protected_regular` forbids never happens. What other programs put there instead of a file (links, FIFOs,
-//! directories) is not opened.
+//! `fs.protected_regular` forbids never happens. Links, FIFOs and directories that other programs put there
+//! are not opened.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -18,7 +18,7 @@ use super::{flock, process, shm};
 const MODE: u32 = 0o1777;
 const STICKY: u32 = 0o1000;
 const OTHERS_WRITE: u32 = 0o002;
-/// How often to begin again where another process creates or removes the directory.
+/// How often to begin again if another process creates or removes the directory.
 const TRIES: usize = 16;
 
 /// An open directory.
@@ -30,7 +30,7 @@ pub(crate) struct PublicDir {
 }
 
 impl PublicDir {
-    /// Opens it; with `create` it is created if its parent is there. `None` if it is not there.
+    /// Opens it; with `create`, creates it if its parent exists. `None` if it does not exist.
     ///
     /// # Errors
     /// `Invalid`: a relative path, no directory, or all users can write to it without the sticky bit, so
@@ -85,18 +85,17 @@ impl PublicDir {
         )))
     }
 
-    /// Takes the lock on the directory, which is about nothing but what its users agree on, if no other
-    /// process has it.
+    /// Takes the advisory lock on the directory, if no other process has it.
     pub(crate) fn try_lock(&self) -> Result<bool> {
         flock::try_lock(self.file.as_fd())
     }
 
-    /// Gives it back.
+    /// Releases the lock.
     pub(crate) fn unlock(&self) {
         flock::unlock(self.file.as_fd());
     }
 
-    /// Whether its path still means this directory.
+    /// Whether its path still leads to this directory.
     pub(crate) fn is_current(&self) -> bool {
         let named = fs::metadata(&self.path).map(|it| (it.dev(), it.ino()));
         named.ok() == shm::identity(self.file.as_fd())
@@ -106,14 +105,14 @@ impl PublicDir {
         &self.path
     }
 
-    /// The names of all files that begin so and are text.
+    /// The names of all files that begin with `prefix` and are UTF-8.
     pub(crate) fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let entries = fs::read_dir(&self.path).map_err(|err| self.refused(&err))?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         Ok(names.filter(|name| name.starts_with(prefix)).collect())
     }
 
-    /// Creates a file that its owner alone can write to and all can read.
+    /// Creates a file that only its owner can write and all can read.
     ///
     /// # Errors
     /// `Permission`, `NoSpace`, `Os`; never `Exists` for a name that is random.
@@ -126,18 +125,18 @@ impl PublicDir {
             .custom_flags(libc::O_NOFOLLOW)
             .open(self.path.join(name))
             .map_err(|err| self.refused(&err))?;
-        // The process may have an umask that lets no other user read it.
+        // The process's umask may deny other users the right to read.
         file.set_permissions(Permissions::from_mode(0o644))
             .map_err(|err| self.refused(&err))?;
         Ok(file)
     }
 
-    /// Opens a regular file to read it; `None` if there is none of that name that may be read.
+    /// Opens a regular file for reading; `None` if there is no readable one of that name.
     pub(crate) fn open_file(&self, name: &str) -> Option<File> {
         open_file(&self.path.join(name))
     }
 
-    /// Removes a file, if that is allowed.
+    /// Removes a file, if permitted.
     pub(crate) fn remove(&self, name: &str) {
         let _ = fs::remove_file(self.path.join(name));
     }
@@ -157,8 +156,8 @@ pub(crate) fn open_file(path: &Path) -> Option<File> {
     file.metadata().is_ok_and(|it| it.is_file()).then_some(file)
 }
 
-/// Creates the directory under another name and gives it its own when its mode is right: an umask applies
-/// at first, and other users could not write to it.
+/// Creates the directory under another name, and renames it when its mode is right: at first the umask
+/// applies, and other users could not write to it.
 fn make(path: &Path) -> io::Result<()> {
     let [random] = process::random::<1>();
     let mut draft = path.as_os_str().to_owned();

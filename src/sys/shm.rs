@@ -23,12 +23,12 @@ fn not_found(file: &str) -> Error {
     }
 }
 
-/// The error of a file that is not there: `NotFound`, unless the directory is not there either.
+/// The error of a missing file: `NotFound`, unless the directory is missing too.
 pub(crate) fn missing(file: &str) -> Error {
     directory::exists().err().unwrap_or_else(|| not_found(file))
 }
 
-/// The error of what has the name of a file and is none, unless the path of the directory is at fault.
+/// The error of a name that is not a regular file, unless the path of the directory is at fault.
 fn no_file(file: &str) -> Error {
     let is_none = || Error::corrupt(format!("{file:?} is not a regular file"));
     directory::exists().err().unwrap_or_else(is_none)
@@ -41,7 +41,7 @@ fn denied(file: &str, errno: i32) -> Error {
     }
 }
 
-/// Opens the file itself; the descriptor is closed on exec.
+/// Opens the file, but no link; the descriptor is closed on exec.
 pub(crate) fn open_file(file: &str) -> Result<File> {
     OpenOptions::new()
         .read(true)
@@ -60,14 +60,14 @@ pub(crate) fn open_file(file: &str) -> Result<File> {
         })
 }
 
-/// Who may open a file: its user.
+/// The mode of a file: only its user may open it.
 pub(super) const MODE: u32 = 0o600;
 
 /// Creates the file, empty, for this user only; the descriptor is closed on exec.
 ///
 /// # Errors
-/// `Exists`; `NoSpace` or `NoInodes`; `Permission` and `Unsupported` if the directory cannot be written
-/// to or is not there.
+/// `Exists`; `NoSpace` or `NoInodes`; `Permission` and `Unsupported` if the directory is not writable or does
+/// not exist.
 pub(crate) fn create_file(file: &str) -> Result<File> {
     let created = OpenOptions::new()
         .read(true)
@@ -76,7 +76,8 @@ pub(crate) fn create_file(file: &str) -> Result<File> {
         .mode(MODE)
         .custom_flags(libc::O_NOFOLLOW)
         .open(path(file)?);
-    // A umask may have taken rights of the user, too. Where modes cannot be changed, it is what it is.
+    // A umask may have removed rights of the user, too. A failure is ignored: some file systems have no
+    // modes.
     let created = created.inspect(|it| drop(it.set_permissions(Permissions::from_mode(MODE))));
     created.map_err(|err| match err.raw_os_error().unwrap_or(0) {
         libc::EEXIST => Error::Exists {
@@ -91,23 +92,23 @@ pub(crate) fn create_file(file: &str) -> Result<File> {
 /// `names`.
 ///
 /// # Errors
-/// `Unsupported` without /proc if it has none of them any more.
+/// `Unsupported` without /proc, if the file has none of these names any more.
 pub(crate) fn reopen<'a>(
     fd: BorrowedFd<'_>,
     names: impl IntoIterator<Item = &'a str>,
 ) -> Result<File> {
-    // Without allocating: an allocator may have its own handlers of a fork, which run before.
+    // Without allocating: this runs in a fork handler, and an allocator's own handlers may have run before.
     let mut link = [0u8; 32];
     let written = write!(&mut link[..], "/proc/self/fd/{}\0", fd.as_raw_fd());
     written.map_err(|_| Error::corrupt("a descriptor of more than 17 digits"))?;
     // SAFETY: a path that ends in NUL.
     match unsafe { libc::open(link.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC) } {
-        // SAFETY: a new descriptor, owned by no other value.
+        // SAFETY: a new descriptor that nothing else owns.
         open @ 0.. => return Ok(unsafe { File::from_raw_fd(open) }),
         _ if matches!(errno(), libc::ENOENT | libc::ENOTDIR) => {}
         _ => return Err(Error::last_os("open(/proc/self/fd)")),
     }
-    // No /proc: by name, which may mean another file by now.
+    // Without /proc: by name, which may belong to another file by now.
     let wanted = identity(fd);
     let same = |open: &File| wanted.is_some() && identity(open.as_fd()) == wanted;
     let mut named = names.into_iter().filter_map(|file| open_file(file).ok());
@@ -164,13 +165,13 @@ pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
     Ok(())
 }
 
-/// Bytes that the file system of the directory still has for us.
+/// Bytes that are free in the directory's file system.
 pub(crate) fn available() -> u64 {
     let stat = file_system();
     stat.f_bavail.saturating_mul(stat.f_frsize)
 }
 
-/// What is known of the file system of the directory; zeros if that is nothing.
+/// The state of the directory's file system; zeros if it cannot be read.
 fn file_system() -> libc::statvfs {
     // SAFETY: an all-zero statvfs is valid and is overwritten.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
@@ -198,7 +199,7 @@ fn no_room_for_file() -> Error {
     }
 }
 
-/// Gives the finished file `from` the name `to`, unless that name is taken.
+/// Renames the complete file `from` to `to`, unless that name is taken.
 pub(crate) fn publish(from: &str, to: &str) -> Result<()> {
     let renamed = rename_new(&path(from)?, &path(to)?);
     renamed.map_err(|err| match err.raw_os_error().unwrap_or(0) {
@@ -212,7 +213,7 @@ pub(crate) fn publish(from: &str, to: &str) -> Result<()> {
     })
 }
 
-/// Gives `from` the path `to`, unless there is something.
+/// Renames `from` to `to`, unless that exists.
 pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     let [from, to] = [from, to].map(|it| CString::new(it.as_os_str().as_bytes()));
     let (from, to) = (from?, to?);
@@ -247,8 +248,7 @@ pub(crate) fn unlink(file: &str) -> Result<()> {
     })
 }
 
-/// What tells a file from every other, for as long as somebody has it open or mapped: its device and
-/// its inode.
+/// A file's device and inode, which identify it while any process has it open or mapped.
 pub(crate) type Identity = (u64, u64);
 
 /// Which file `fd` is open on; `None` if it is not open.
@@ -260,7 +260,7 @@ pub(crate) fn identity(fd: BorrowedFd<'_>) -> Option<Identity> {
     (rc == 0).then_some((facts.st_dev, facts.st_ino))
 }
 
-/// Whether `file` is still the name of the very file `open` is open on.
+/// Whether `file` is still the name of the file that `open` is open on.
 pub(crate) fn names(file: &str, open: BorrowedFd<'_>) -> bool {
     identity(open).is_some_and(|open| is_name_of(file, open))
 }
@@ -270,19 +270,19 @@ pub(crate) fn is_name_of(file: &str, identity: Identity) -> bool {
     facts(file).is_ok_and(|named| (named.dev(), named.ino()) == identity)
 }
 
-/// Removes the name if it still means the file `open` is open on.
+/// Removes the name if it is still that of the file that `open` is open on.
 pub(crate) fn unlink_if_same(file: &str, open: BorrowedFd<'_>) -> bool {
     names(file, open) && unlink(file).is_ok()
 }
 
-/// The names of the files in the directory that begin with one of `prefixes`, in no order. Those
-/// that were met until the time `until`, if the directory is large.
+/// The names of the files in the directory that begin with one of `prefixes`, in no order. Stops at the time
+/// `until`, if the directory is large.
 pub(crate) fn files(prefixes: &[&str], until: Option<u64>) -> Result<Vec<String>> {
     let files = files_and_inodes(prefixes, until)?;
     Ok(files.into_iter().map(|(name, _)| name).collect())
 }
 
-/// The same, each with its inode, which the directory tells without a look at the file.
+/// The same, each with its inode, which the directory entry contains.
 pub(crate) fn files_and_inodes(
     prefixes: &[&str],
     until: Option<u64>,
@@ -316,7 +316,7 @@ pub(crate) fn facts(file: &str) -> Result<std::fs::Metadata> {
     })
 }
 
-/// Refuses another user's file, of which root could do what it likes.
+/// Refuses another user's file, even for root.
 pub(crate) fn check_user(name: &str, facts: &std::fs::Metadata) -> Result<()> {
     let (theirs, ours) = (facts.uid(), process::effective_uid());
     if theirs == ours {

@@ -1,20 +1,19 @@
 //! Starting a program: a child that shares this process's memory until its exec.
 //!
-//! Everything that can fail for the caller's reasons or that allocates happens before, in
-//! the making of a [`Plan`]. The child then does, in this order:
+//! Everything that allocates, or can fail because of the caller's arguments, happens before, when a [`Plan`]
+//! is made. The child then does, in this order:
 //!
 //! ```text
 //! signals to default - (die with parent) - session / group - dup2 each fd
 //!   - standard streams that are left as they are - chdir - close the rest - signal mask - exec
 //! ```
 //!
-//! As in `posix_spawn` the child is made by `CLONE_VM | CLONE_VFORK`: no page table is copied,
-//! so the cost does not grow with the parent, and the calling thread sleeps until the child
-//! has executed the program or ended. So the kernel says when the exec succeeded, and a child
-//! that failed leaves the reason in this process's memory. No descriptor takes part in that:
-//! a pipe's end can be copied into a process that another thread forks, and would then be
-//! open for as long as that process lives. `posix_spawn` itself cannot tie the child's life
-//! to its parent's, and does not tell which step failed.
+//! As in `posix_spawn` the child is made by `CLONE_VM | CLONE_VFORK`: no page table is copied, so the cost
+//! does not grow with the parent, and the calling thread sleeps until the child has executed the program or
+//! ended. So the kernel tells when the exec succeeded, and a child that failed leaves the reason in this
+//! process's memory. No pipe is used for that: its end could be copied into a process that another thread
+//! forks, and would stay open while that process lives. `posix_spawn` itself cannot tie the child's life to
+//! its parent's, and does not tell which step failed.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CStr, CString};
@@ -28,7 +27,7 @@ use super::fd::off_streams;
 /// The highest descriptor a child can be given: most systems allow no more than 1024.
 pub(crate) const MAX_FD: RawFd = 1023;
 
-/// All that a child is made from.
+/// Everything that a child is made from.
 pub(crate) struct Plan {
     pub(crate) program: CString,
     pub(crate) argv: Vec<CString>,
@@ -51,15 +50,14 @@ impl Plan {
         self.fds.iter().any(|(to, _)| *to == fd)
     }
 
-    /// The standard streams that the child has from its parent. A child has all three: one
-    /// that the parent has marked close-on-exec is kept, and one that it has closed leads to
-    /// nowhere. Else the first file that the program opens would be its output.
+    /// The standard streams that the child inherits. A child always has all three: one that the parent has
+    /// marked close-on-exec stays open, and one that the parent has closed leads to `/dev/null`. Otherwise
+    /// the first file that the program opens would become its output.
     fn inherited(&self) -> impl Iterator<Item = RawFd> {
         (0..3).filter(|&stream| !self.gives(stream))
     }
 
-    /// What is closed in the child, from the first to the last number: all but the standard
-    /// streams and what it is given.
+    /// The ranges of descriptors to close in the child: all but the standard streams and the given ones.
     fn closed(&self) -> Vec<(libc::c_uint, libc::c_uint)> {
         let mut given: Vec<_> = self.fds.iter().map(|(to, _)| to.cast_unsigned()).collect();
         given.sort_unstable();
@@ -84,7 +82,7 @@ pub(crate) struct Failure {
     pub(crate) errno: i32,
 }
 
-/// NULL-terminated, borrowed from the strings.
+/// A NULL-terminated array of pointers to the strings.
 fn pointers(strings: &[CString]) -> Vec<*mut libc::c_char> {
     let each = strings.iter().map(|s| s.as_ptr().cast_mut());
     each.chain([ptr::null_mut()]).collect()
@@ -104,7 +102,7 @@ pub(crate) fn signal_set(full: bool) -> libc::sigset_t {
     }
 }
 
-/// Replaces the calling thread's signal mask and returns the old one; `None` only asks.
+/// Replaces the calling thread's signal mask and returns the old one; with `None`, only returns it.
 pub(crate) fn thread_signal_mask(new: Option<&libc::sigset_t>) -> libc::sigset_t {
     let mut old = signal_set(false);
     let new = new.map_or(ptr::null(), |set| set as *const _);
@@ -134,8 +132,8 @@ pub(crate) fn is_executable(path: &CStr) -> bool {
     unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) == 0 }
 }
 
-/// A child, and its descriptor (close-on-exec) where the kernel makes one with the child: then
-/// it stands for the child even if that was collected meanwhile.
+/// A child, and its descriptor (close-on-exec) if the kernel made one with the child: that refers to the
+/// child even if it was reaped meanwhile.
 pub(crate) type Started = (libc::pid_t, Option<OwnedFd>);
 
 /// The steps of the child that can fail.
@@ -151,8 +149,8 @@ const STEPS: [&str; 9] = [
     "exec",
 ];
 
-/// The child's stack, in units of its alignment: 64 KiB. The steps need a small part of that;
-/// the dynamic linker, which may have a function to look up, needs up to 12 KiB.
+/// The child's stack, in units of its alignment: 64 KiB. The steps need a small part of that; the dynamic
+/// linker, which may resolve a function, needs up to 12 KiB.
 const STACK: usize = 4096;
 
 /// A plan and the memory that starting it takes, so that the start itself allocates nothing.
@@ -169,7 +167,7 @@ pub(crate) struct Start<'a> {
     failed: Cell<Option<(usize, i32)>>,
 }
 
-/// Starts the program. On failure there is no child, not even for a moment after.
+/// Starts the program. After a failure, the child is already reaped.
 ///
 /// All signals must be blocked in the calling thread, so that no handler runs in the child.
 /// With `die_with_parent` the kernel kills the child when the calling thread ends.
@@ -190,7 +188,7 @@ impl<'a> Start<'a> {
         }
     }
 
-    /// As [`start`], with a descriptor of the child if `with_pidfd`. Neither allocates nor locks.
+    /// As [`start`], with a descriptor of the child if `with_pidfd`. Neither allocates nor takes a lock.
     pub(crate) fn run(&self, with_pidfd: bool) -> Result<Started, Failure> {
         // SAFETY: getpid has no conditions.
         self.parent.set(unsafe { libc::getpid() });
@@ -212,13 +210,13 @@ impl<'a> Start<'a> {
         let this = ptr::from_ref(self).cast_mut().cast();
         let plain = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         let with = plain | libc::CLONE_PIDFD;
-        // Emulators refuse a descriptor.
+        // Without a descriptor on the second try: emulators refuse one.
         for flags in [if with_pidfd { with } else { plain }, plain] {
             let mut fd: libc::c_int = -1;
-            // SAFETY: the stack is aligned, large enough for `child`, and lives until the
-            // child needs it no more, as do `self` and all it borrows: this thread sleeps
-            // until then. The child has a copy of the descriptors and of the signal actions,
-            // and calls only what a child of vfork may call. `fd` is room for a descriptor.
+            // SAFETY: the stack is aligned, large enough for `child`, and lives until the child no longer
+            // needs it, as do `self` and all that it borrows: this thread sleeps until then. The child has a
+            // copy of the descriptors and of the signal actions, and calls only what a child of vfork may
+            // call. `fd` is room for a descriptor.
             let pid = unsafe { libc::clone(child, top.cast(), flags, this, &raw mut fd) };
             if pid > 0 {
                 // SAFETY: the kernel just made this descriptor for us.
@@ -236,22 +234,21 @@ impl<'a> Start<'a> {
     }
 }
 
-/// The child's whole life before the program, on a stack of its own.
+/// The child before the program, on a stack of its own.
 extern "C" fn child(start: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `clone` was given this pointer, and the thread that owns it sleeps.
     let start = unsafe { &*start.cast::<Start<'_>>() };
     // SAFETY: this is that child, and all signals are blocked.
     start.failed.set(Some(unsafe { start.become_program() }));
-    // SAFETY: it ends the child, without running what the parent registered for its exit.
+    // SAFETY: it ends the child, without the parent's exit handlers.
     unsafe { libc::_exit(127) }
 }
 
-/// Waits for a child that is on its way out; its status is not wanted.
+/// Reaps a child that is ending; its status is not needed.
 fn collect(pid: libc::pid_t) {
     loop {
-        // By the system call itself: the C library's function could end a thread that
-        // somebody cancels.
-        // SAFETY: null pointers are not written to.
+        // By a direct system call: the C library's function is a cancellation point. SAFETY: null pointers
+        // are not written to.
         let done = unsafe {
             let (status, usage) = (
                 ptr::null_mut::<libc::c_int>(),
@@ -265,7 +262,7 @@ fn collect(pid: libc::pid_t) {
     }
 }
 
-/// Ends a child that was started but cannot be handed out, and collects it.
+/// Kills and reaps a child that was started but cannot be returned.
 pub(crate) fn discard(pid: libc::pid_t) {
     // SAFETY: integers; the child is unreaped, so the number is still its own.
     unsafe { libc::kill(pid, libc::SIGKILL) };
@@ -315,8 +312,8 @@ impl Start<'_> {
                     return (3, errno());
                 }
             }
-            // In ascending order, so that a new descriptor, the lowest that is free, is the
-            // one that is missing.
+            // In ascending order, so that a new descriptor gets the missing number, which is the lowest free
+            // one.
             for stream in plan.inherited() {
                 if libc::syscall(libc::SYS_fcntl, stream, libc::F_SETFD, 0) == 0 {
                     continue;

@@ -1,10 +1,10 @@
-//! Threads of the library's own, in a process that is somebody else's.
+//! The library's own threads in a host process.
 
 use crate::error::{Error, Result};
 
 use super::spawn::Blocked;
 
-/// Starts a thread in which none of the host's signal handlers ever run.
+/// Starts a thread with all signals blocked, so that none of the host's handlers run in it.
 ///
 /// It ends with the process, and does not exist in a forked child.
 pub(crate) fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -20,22 +20,22 @@ pub(crate) fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<
     })
 }
 
-/// The kernel's number of the calling thread.
+/// The kernel's id of the calling thread.
 pub(crate) fn id() -> u32 {
-    // SAFETY: it only asks.
+    // SAFETY: gettid has no conditions.
     unsafe { libc::gettid() as u32 }
 }
 
-/// A number that no other living thread of the process has, never 0. A forked child's only thread
-/// keeps it.
+/// A number that no other living thread of the process has, never 0. The only thread of a forked child keeps
+/// it.
 ///
-/// The address of what the C library keeps for the thread, from the register that holds it: a
-/// thread-local variable would be a call, in a shared library. Miri, which knows no assembly, has one.
+/// The address of the C library's thread block, from the register that holds it: a thread-local variable
+/// would cost a call in a shared library. Miri, which supports no assembly, uses one.
 #[inline(always)]
 pub(crate) fn token() -> u64 {
     let token: u64;
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: it only reads. The ABI has the first word of a thread's block be its own address.
+    // SAFETY: it only reads. By the ABI, the first word of a thread's block is its own address.
     unsafe {
         std::arch::asm!("mov {}, fs:0", out(reg) token, options(nostack, preserves_flags, pure, readonly));
     }

@@ -8,30 +8,30 @@ use super::shared::{GUARDIAN, HOST, NONE, Order, READY, SLICE_NS, Shared, WAKE};
 use crate::sys::spawn::signal_set;
 use crate::sys::{clock, errno, futex};
 
-/// The kernel's word that the thread that made the guardian has ended, and so has the host.
+/// The kernel sends this when the thread that made the guardian has ended, and so the host has.
 const HOST_DIED: libc::c_int = libc::SIGUSR2;
 
 /// How long the guardian waits for killed descendants to end. One in an uninterruptible sleep may take
 /// longer; it has its SIGKILL, and init reaps it.
 const REAPING_NS: u64 = 10_000_000_000;
 
-/// How long the thread that made the guardian may take to get to its `wait4`.
+/// How long the thread that made the guardian may take to reach its `wait4`.
 const PARKING_NS: u64 = 10_000_000_000;
 
-/// The mapping by which the host's liveness lock is kept, if there is one. The guardian removes it from
-/// the memory of a dead host, so that others see at once that the host is dead.
+/// The mapping that keeps the host's liveness lock, if there is one. The guardian unmaps it after the host's
+/// death, so that others see at once that the host is dead.
 static LIVENESS: (AtomicUsize, AtomicUsize) = (AtomicUsize::new(0), AtomicUsize::new(0));
 
-/// Says where the mapping of the liveness lock is; a length of 0: nowhere.
+/// Sets where the mapping of the liveness lock is; a length of 0 for none.
 pub(crate) fn set_liveness_mapping(base: usize, len: usize) {
     LIVENESS.1.store(0, Ordering::Release);
     LIVENESS.0.store(base, Ordering::Release);
     LIVENESS.1.store(len, Ordering::Release);
 }
 
-/// The guardian's whole life, on a stack of its own.
+/// The guardian, on a stack of its own.
 pub(super) extern "C" fn guard(arg: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: `clone` was given this pointer, and what it points to lives until this process has ended.
+    // SAFETY: `clone` was given this pointer, to a value that lives until this process has ended.
     let shared = unsafe { &*arg.cast::<Shared>() };
     // SAFETY: this is that process.
     unsafe {
@@ -46,7 +46,7 @@ unsafe fn watch(shared: &Shared) {
     // SAFETY: system calls on integers and on places of this stack. The signal actions are this process's
     // own.
     unsafe {
-        // Where a child cannot share the memory it never sees this, and ends.
+        // If memory cannot be shared with a child, this never changes, and the child ends.
         let until_ns = clock::now_ns() + PARKING_NS;
         while shared.parked.load(Ordering::Acquire) == 0 {
             if clock::now_ns() >= until_ns || libc::getppid() != shared.host {
@@ -54,11 +54,11 @@ unsafe fn watch(shared: &Shared) {
             }
             libc::syscall(libc::SYS_sched_yield);
         }
-        // The host may ignore it, and then there would be no exits to collect.
+        // The host may ignore SIGCHLD, and then the kernel would reap the workers.
         let default = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
         libc::sigaction(libc::SIGCHLD, &default, ptr::null_mut());
         libc::prctl(libc::PR_SET_NAME, c"shoal-guardian".as_ptr());
-        // A signal to the host's group is none for the guardian.
+        // A signal to the host's group must not reach the guardian.
         libc::setpgid(0, 0);
         if libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) != 0
             || libc::prctl(libc::PR_SET_PDEATHSIG, HOST_DIED) != 0
@@ -70,7 +70,7 @@ unsafe fn watch(shared: &Shared) {
 
         let mut host_died = false;
         while !host_died && !shared.stop.load(Ordering::Acquire) {
-            // The host may have died before the prctl, and the signal can be lost to nobody else.
+            // The host may have died before the prctl: then there was no signal.
             if libc::getppid() != shared.host {
                 host_died = true;
                 break;
@@ -80,8 +80,8 @@ unsafe fn watch(shared: &Shared) {
             host_died = sleep(shared.host, SLICE_NS);
         }
         if host_died {
-            // What others wait for must not wait for the workers to end: the ends of the host's pipes, and
-            // its locks. The table is copied first, should the host live after all (after an exec).
+            // Released before the workers end: what others wait for, which is the ends of the host's pipes,
+            // and its locks. The table is copied first, should the host live after all (after an exec).
             libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, UNSHARE);
             if libc::getppid() != shared.host {
                 let (base, len) = (
@@ -93,7 +93,7 @@ unsafe fn watch(shared: &Shared) {
                 }
             }
         } else {
-            // A descriptor is needed to find the children, and the host may have none left.
+            // A descriptor is needed to find the children, and the host may have used all.
             libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, UNSHARE);
         }
         kill_all(shared);
@@ -103,7 +103,7 @@ unsafe fn watch(shared: &Shared) {
 /// `CLOSE_RANGE_UNSHARE`.
 const UNSHARE: libc::c_uint = 1 << 1;
 
-/// Sleeps until there may be something to do. Whether the host has died.
+/// Sleeps until there may be something to do. True if the host has died.
 ///
 /// # Safety
 /// As [`watch`].
@@ -123,12 +123,12 @@ unsafe fn sleep(host: libc::pid_t, ns: u64) -> bool {
             &time,
             8usize,
         );
-        // Also after an exec of the host: then its number is still the parent's, but the thread is gone.
+        // Also sent after an exec of the host: its number is then unchanged, but the thread has ended.
         got == i64::from(HOST_DIED) && info.assume_init_ref().si_pid() == host
     }
 }
 
-/// Does what the host has asked for, if anything.
+/// Executes the host's order, if there is one.
 ///
 /// # Safety
 /// As [`watch`].
@@ -165,7 +165,7 @@ unsafe fn obey(shared: &Shared) {
     futex::wake(&shared.turn, i32::MAX);
 }
 
-/// Reaps what has ended and reports the workers among it. Whether children are left.
+/// Reaps children that have ended, and reports the workers among them. True if children are left.
 ///
 /// # Safety
 /// As [`watch`].
@@ -196,7 +196,7 @@ unsafe fn reap(shared: &Shared) -> bool {
                 .iter()
                 .find(|it| it.pid.load(Ordering::Relaxed) == pid);
             if slot.is_some() {
-                // While its leader is not reaped, the number of the group cannot be another's.
+                // While its leader is not reaped, the group's number cannot be reused.
                 libc::kill(-pid, libc::SIGKILL);
             }
             let mut status = 0;
@@ -212,8 +212,8 @@ unsafe fn reap(shared: &Shared) -> bool {
     }
 }
 
-/// Kills every descendant. What has lost its parent becomes a child of this process, which is how those
-/// are found that no group or session leads to.
+/// Kills every descendant. A descendant that loses its parent becomes a child of this process: so those
+/// outside the workers' groups and sessions are found too.
 ///
 /// # Safety
 /// As [`watch`]; the descriptors are this process's own.
@@ -248,7 +248,7 @@ unsafe fn each_child(mut act: impl FnMut(libc::pid_t)) {
     let mut buf = [0u8; 512];
     // SAFETY: paths that end with NUL, and places of this stack with their sizes.
     unsafe {
-        // In a /proc of another pid namespace the numbers would be those of other processes.
+        // In a /proc of another pid namespace, the numbers would name other processes.
         let own = libc::syscall(
             libc::SYS_readlinkat,
             libc::AT_FDCWD,
@@ -288,7 +288,7 @@ unsafe fn each_child(mut act: impl FnMut(libc::pid_t)) {
                     number = add_digit(number, byte);
                     continue;
                 }
-                // Never 0, -1 or init, which stand for others.
+                // Never 0, -1 or 1, which mean groups or init.
                 if let child @ 2.. = std::mem::take(&mut number) {
                     act(child);
                 }

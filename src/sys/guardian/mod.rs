@@ -10,19 +10,19 @@
 //!            └── what a worker had started as its parent and that lost this parent
 //! ```
 //!
-//! **Why a process.** A thread ends with its process. `PR_SET_PDEATHSIG` alone reaches neither what
-//! workers start nor a worker that changes its user. The guardian is not killed with the host, and as a
-//! subreaper it is the ancestor of everything that its workers start, also of what starts a session of its
-//! own or loses its parent.
+//! **Why a process.** A thread ends with its process. `PR_SET_PDEATHSIG` alone reaches neither what workers
+//! start nor a worker that changes its user. The guardian is not killed with the host. As a subreaper, it is
+//! the ancestor of everything that its workers start, even of processes that start a new session or lose
+//! their parent.
 //!
-//! **Why it shares the memory.** A library has no program of its own to execute. A fork would copy the
-//! page tables of the host, and keep a copy of each page that the host then writes. The guardian runs on a
-//! stack of its own, and uses the thread-local variables of the thread that made it, which executes nothing
-//! but `wait4` meanwhile. It neither allocates nor takes a lock: the host may be killed while one of its
-//! threads holds that lock. It gets its orders, and reports, by atomics.
+//! **Why it shares the memory.** A library has no program of its own to execute. A fork would copy the page
+//! tables of the host, and keep a copy of each page that the host then writes. The guardian runs on a stack
+//! of its own, and uses the thread-local variables of the thread that made it, which meanwhile executes only
+//! `wait4`. It neither allocates nor takes a lock: the host may be killed while one of its threads holds that
+//! lock. Orders and reports are passed by atomics.
 //!
-//! **Why it is the parent.** It alone reaps the workers, so a number that it signals cannot have become
-//! another process's, and no `wait` of the host for any child takes a worker's exit. The host's `wait` does
+//! **Why it is the parent.** Only the guardian reaps the workers, so a number that it signals cannot belong
+//! to another process, and no `wait` of the host for any child takes a worker's exit. The host's `wait` does
 //! not see the guardian either: it has no exit signal.
 //!
 //! # What a kill leaves
@@ -35,15 +35,15 @@
 //! | host, later | the kernel signals the guardian; it kills all its descendants, reaps them, and ends |
 //! | host, while the guardian starts a worker | the guardian sleeps until the program runs or has failed, and then does as above |
 //! | guardian, before a worker has asked for the guardian's death signal | the worker sees another parent, and ends before its program begins |
-//! | guardian, later | the kernel kills each worker; the host is told, since its thread's `wait4` returns |
+//! | guardian, later | the kernel kills each worker; the host notices, since its thread's `wait4` returns |
 //!
 //! # Limits
-//! - If the guardian is killed, the kernel kills the workers, but not one that has changed its user, and
-//!   nothing that they have started: the host has to find that (`process/supervisor/marked.rs`). If both
-//!   are killed, that stays. One SIGKILL is enough where the out-of-memory killer chooses the host: it
-//!   ends all processes that share its memory.
-//! - A host that executes another program is the parent of the guardian still. The guardian kills the
-//!   workers and ends, and stays a zombie until that program ends.
+//! - If the guardian is killed, the kernel kills the workers, but not one that has changed its user, and not
+//!   what they have started: the host has to find those (`process/supervisor/marked.rs`). If host and
+//!   guardian are killed, those remain. The out-of-memory killer kills both at once: it ends all processes
+//!   that share the host's memory.
+//! - A host that executes another program remains the parent of the guardian. The guardian kills the workers
+//!   and ends, and is a zombie until that program ends.
 //! - A descendant that runs as another user (such as by `sudo`) cannot be signalled.
 //! - Without `/proc` of this pid namespace, only the workers and their process groups are found.
 
@@ -68,17 +68,17 @@ use crate::error::{Error, Result};
 /// The guardian's stack in units of its alignment: 64 KiB.
 const STACK: usize = 4096;
 
-/// The host's side. For one thread at a time.
+/// The host's side. Used by one thread at a time.
 pub(crate) struct Guardian {
     shared: Arc<Shared>,
 }
 
 impl Guardian {
-    /// Makes the guardian, for so many workers. `wake_word` changes, and its sleepers are woken, when a
-    /// worker or the guardian has ended.
+    /// Makes a guardian for `slots` workers. `wake_word` changes, and its sleepers are woken, when a worker
+    /// or the guardian has ended.
     ///
     /// # Errors
-    /// `Os` if there can be no thread or process; `Unsupported` where a child cannot share memory.
+    /// `Os` if no thread or process can be made; `Unsupported` if a child cannot share memory.
     pub(crate) fn new(slots: usize, wake_word: &Arc<AtomicU32>) -> Result<Self> {
         let slot = || Slot {
             pid: AtomicI32::new(NONE),
@@ -99,8 +99,8 @@ impl Guardian {
             slots: std::iter::repeat_with(slot).take(slots).collect(),
             wake_word: Arc::clone(wake_word),
         });
-        let theirs = Arc::clone(&shared);
-        thread::start("shoal-guardian", move || keep(&theirs))?;
+        let shared_by_thread = Arc::clone(&shared);
+        thread::start("shoal-guardian", move || run(&shared_by_thread))?;
         while shared.state.load(Ordering::Acquire) == STARTING {
             let until_ns = clock::now_ns() + SLICE_NS;
             futex::wait(&shared.state, STARTING, until_ns);
@@ -119,7 +119,7 @@ impl Guardian {
         })
     }
 
-    /// Whether there is a guardian. Without one there are no workers either.
+    /// Whether the guardian is running. Without it, there are no workers either.
     pub(crate) fn is_there(&self) -> bool {
         self.shared.state.load(Ordering::Acquire) == READY
     }
@@ -141,7 +141,7 @@ impl Guardian {
         plan.die_with_parent = true;
         plan.group = !plan.session;
         let start = Start::new(plan);
-        // The lifetime is that of this call, which does not return before the guardian is done with it.
+        // Valid for this call, which does not return before the guardian has finished with it.
         let start = ptr::from_ref(&start).cast::<Start<'static>>();
         self.shared.slots[slot]
             .ended
@@ -149,12 +149,12 @@ impl Guardian {
         self.give(Order::Start { slot, start })
     }
 
-    /// Signals the group of a worker, if that runs.
+    /// Signals the group of a worker, if it runs.
     pub(crate) fn signal(&self, slot: usize, signal: libc::c_int) -> Result<()> {
         self.give(Order::Signal { slot, signal }).map(drop)
     }
 
-    /// The status of a slot's worker, as `wait` tells it, if it has ended since it was started. Once.
+    /// The wait status of a slot's worker, if it has ended since it was started. Returned once.
     pub(crate) fn take_ended(&self, slot: usize) -> Option<i32> {
         let slot = &self.shared.slots[slot];
         // SYNC: observe(status)
@@ -170,7 +170,7 @@ impl Guardian {
         if !self.is_there() {
             return Err(lost());
         }
-        // SAFETY: G1: it is the host's turn, and this is the one thread that gives orders.
+        // SAFETY: G1: it is the host's turn, and only this thread gives orders.
         unsafe { *shared.order.get() = order };
         // SYNC: publish(order)
         shared.turn.store(GUARDIAN, Ordering::Release);
@@ -189,13 +189,12 @@ impl Guardian {
     }
 
     fn wake(&self) {
-        // While the state is READY the guardian is not reaped, but for the moment between its `wait4` and
-        // the store of ENDED. A number is not used again that soon.
-        // SAFETY: integers.
+        // While the state is READY, the guardian is not reaped, except between its thread's `wait4` and the
+        // store of ENDED. A number is not reused that soon. SAFETY: integers.
         unsafe { libc::kill(self.pid(), WAKE) };
     }
 
-    /// Kills all that the workers have left and ends the guardian. Waits for that.
+    /// Kills what the workers have left, ends the guardian, and waits for its end.
     pub(crate) fn finish(&self) {
         let shared = &*self.shared;
         shared.stop.store(true, Ordering::Release);
@@ -213,36 +212,36 @@ impl Drop for Guardian {
 }
 
 /// The thread that makes the guardian and waits for its end.
-fn keep(shared: &Arc<Shared>) {
+fn run(shared: &Arc<Shared>) {
     let mut stack: Vec<MaybeUninit<u128>> = Vec::with_capacity(STACK);
     let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
     let arg = Arc::as_ptr(shared).cast_mut().cast();
-    // No exit signal: the host's `wait` for any child does not see it.
+    // No exit signal: the host's `wait` for any child does not see the guardian.
     let flags = libc::CLONE_VM | libc::CLONE_FILES;
-    // SAFETY: the stack is aligned and large enough for `guard`. This frame has it, and a share of what
-    // `arg` points to, until the guardian has ended. All signals are blocked. Until then this thread
-    // executes `park` only, so that the guardian has the thread-local variables for itself.
+    // SAFETY: the stack is aligned and large enough for `guard`. This frame keeps it, and a share of what
+    // `arg` points to, until the guardian has ended. All signals are blocked. Until then this thread executes
+    // only `park`, so that only the guardian uses the thread-local variables.
     let pid = unsafe { libc::clone(guard, top.cast(), flags, arg) };
     if pid < 0 {
         shared.errno.store(errno(), Ordering::Relaxed);
     } else {
         shared.pid.store(pid, Ordering::Relaxed);
         // SAFETY: `pid` is a child of this process that no other thread reaps: it has no exit signal, and
-        // nothing else asks for children without one.
+        // nothing else waits for children without one.
         unsafe { park(pid, shared.parked.as_ptr()) };
     }
     drop(stack);
     shared.set_state(ENDED);
 }
 
-/// Sets `*parked` and waits for the end of a child, without touching a thread-local variable.
+/// Sets `*parked` and waits for the end of a child, without using a thread-local variable.
 ///
 /// # Safety
 /// `parked` is a place that other threads only read; `pid` is a child to be reaped here.
 unsafe fn park(pid: libc::pid_t, parked: *mut u32) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a store to the caller's place and `wait4`, which is given no memory; it is called again
-    // after a handler of the C library's own has interrupted it.
+    // SAFETY: a store to the caller's place and `wait4` without buffers, which is repeated after a signal
+    // handler of the C library has interrupted it.
     unsafe {
         std::arch::asm!(
             "mov dword ptr [{parked}], 1",

@@ -1,4 +1,4 @@
-//! What host and guardian share.
+//! The state that host and guardian share.
 
 use std::cell::UnsafeCell;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::sys::spawn::{Failure, Start};
 /// Wakes the guardian: there is an order.
 pub(super) const WAKE: libc::c_int = libc::SIGUSR1;
 
-/// How long a side sleeps at most before it looks around.
+/// How long a side sleeps at most before it checks for work.
 pub(super) const SLICE_NS: u64 = 1_000_000_000;
 
 /// `Shared::state`.
@@ -19,23 +19,23 @@ pub(super) const READY: u32 = 1;
 /// No guardian: it could not be made, or has ended.
 pub(super) const ENDED: u32 = 2;
 
-/// `Shared::turn`: whose the order is.
+/// `Shared::turn`: which side owns the order.
 pub(super) const HOST: u32 = 0;
 pub(super) const GUARDIAN: u32 = 1;
 
 /// `Slot::pid` of a slot without a process.
 pub(super) const NONE: i32 = 0;
 
-/// A worker, as both sides see it.
+/// The shared state of a worker.
 pub(super) struct Slot {
     /// Written by the guardian only.
     pub(super) pid: AtomicI32,
-    /// As `wait` tells it; published by [`Slot::ended`].
+    /// The wait status; published by [`Slot::ended`].
     pub(super) status: AtomicI32,
     pub(super) ended: AtomicBool,
 }
 
-/// What the guardian is asked to do.
+/// An order to the guardian.
 #[derive(Clone, Copy)]
 pub(super) enum Order {
     Start {
@@ -53,22 +53,22 @@ pub(super) enum Order {
 pub(super) struct Shared {
     pub(super) host: libc::pid_t,
     pub(super) state: AtomicU32,
-    /// Why there is no guardian, while that is so.
+    /// Why there is no guardian, if there is none.
     pub(super) errno: AtomicI32,
     pub(super) pid: AtomicI32,
-    /// Set by the thread that made the guardian, once it uses its thread-local variables no more.
+    /// Set by the thread that made the guardian, once it no longer uses its thread-local variables.
     pub(super) parked: AtomicU32,
     pub(super) turn: AtomicU32,
     pub(super) order: UnsafeCell<Order>,
     pub(super) answer: UnsafeCell<Result<libc::pid_t, Failure>>,
-    /// The host wants no workers any more.
+    /// The host needs no more workers.
     pub(super) stop: AtomicBool,
     pub(super) slots: Box<[Slot]>,
-    /// The wake word: changes whenever there is something for the host to see.
+    /// The wake word: changes when the host has something to handle.
     pub(super) wake_word: Arc<AtomicU32>,
 }
 
-// SAFETY: G1 says which side may touch the cells; everything else is atomic.
+// SAFETY: G1 says which side may access the cells; everything else is atomic.
 unsafe impl Send for Shared {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Shared {}
