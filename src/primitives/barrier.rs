@@ -3,9 +3,9 @@
 //! ```text
 //! offset  size  field    written by          invariant
 //!      0    64  lock                         guards all that follows, but for `ended`
-//!     64     8  round    the lock's owner    which round it is, and how the last one ended
+//!     64     8  round    the lock's owner    the round's number, and how the last one ended
 //!     72     8  parties  creator             constant; at least 1
-//!     80    12  ended    everybody           processes that arrive while a round is full sleep here
+//!     80    12  ended    any process         processes that arrive while a round is full sleep here
 //!     96        waiters  the lock's owner    which processes wait in this round
 //!
 //! round      bit 0    broken: every wait fails until the barrier is reset
@@ -49,13 +49,13 @@ const _: () = assert!(std::mem::offset_of!(BarrierState, round) == 64);
 const _: () = assert!(std::mem::offset_of!(BarrierState, ended) == 80);
 const _: () = assert!(std::mem::offset_of!(BarrierState, waiters) == 96);
 
-// SAFETY: `repr(C)`, shared structures only; `_unused` is never looked at.
+// SAFETY: `repr(C)`, shared structures, and `_unused`, which is never accessed.
 unsafe impl Shared for BarrierState {}
 
 const IS_BROKEN: u64 = 1;
 const WAS_BROKEN: u64 = 2;
 
-/// What can be said of it without opening it.
+/// How `observe` reads a barrier without opening it.
 pub(crate) const INSPECTOR: Inspector = Inspector {
     layout: LAYOUT,
     inspect: |file| {
@@ -74,14 +74,14 @@ pub struct Arrival {
     pub place: u32,
     /// How many arrived before: 0 to one less than there are parties.
     pub index: u32,
-    /// Whether all have arrived: the caller has to [open](Barrier::release) the barrier.
+    /// Whether all have arrived: then the caller has to [open](Barrier::release) the barrier.
     pub last: bool,
 }
 
 /// A meeting point for a fixed number of processes or threads, used round after round.
 ///
-/// When a waiter dies, or its time is up, the barrier is *broken*: all waiters, and all that
-/// arrive later, get the error `Poisoned` until a process [resets](Self::reset) it.
+/// When a waiter dies or times out, the barrier is *broken*: all waiters, and all that arrive later, get the
+/// error `Poisoned` until a process [resets](Self::reset) it.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`. The last handle of all processes
 /// removes the barrier, unless it was created [persistent](Options::persistent).
@@ -159,7 +159,7 @@ impl Barrier {
         self.state.parties.load(Ordering::Relaxed)
     }
 
-    /// The same, if a barrier can have so many.
+    /// The same, checked against the limits of a barrier.
     fn checked_parties(&self) -> Result<u64> {
         match self.parties() {
             parties @ 1..=MOST => Ok(parties),
@@ -214,9 +214,9 @@ impl Barrier {
     /// Waits until all have arrived, and returns how many arrived before the caller.
     ///
     /// # Errors
-    /// `Poisoned` if the barrier is broken, which happens when a waiter's time is up or it dies;
-    /// `Interrupted` when a signal handler ran: the caller then counts as not arrived; `Timeout` when
-    /// it could not arrive because waiters of the round before had not left yet.
+    /// `Poisoned` if the barrier is broken, which happens when a waiter times out or dies; `Interrupted` when
+    /// a signal handler ran: the caller then has not arrived; `Timeout` when it could not arrive because
+    /// waiters of the round before had not left yet.
     pub fn wait(&self, timeout: Timeout) -> Result<u32> {
         self.wait_with(timeout, || {})
     }
@@ -361,7 +361,7 @@ impl Barrier {
     /// Breaks the barrier: all waiters, and all that arrive later, get `Poisoned`.
     ///
     /// # Errors
-    /// `Poisoned` if the lock was given up.
+    /// `Poisoned`.
     pub fn abort(&self) -> Result<()> {
         let _guard = self.enter()?;
         self.end_round(IS_BROKEN | WAS_BROKEN);

@@ -36,7 +36,7 @@ const _: () = assert!(std::mem::offset_of!(ConditionState, waiters) == 64);
 // SAFETY: `repr(C)`, shared structures only.
 unsafe impl Shared for ConditionState {}
 
-/// What can be said of it without opening it.
+/// How `observe` reads a condition without opening it.
 pub(crate) const INSPECTOR: Inspector = Inspector {
     layout: LAYOUT,
     inspect: |file| {
@@ -49,13 +49,13 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 /// How a wait for a [`Condition`] ended. The lock is held again in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wake {
-    /// Whether it was notified; if not, the time was up.
+    /// Whether the waiter was notified; otherwise the wait timed out.
     pub notified: bool,
     /// Whether the lock was taken over from an owner that died.
     pub taken: Acquisition,
 }
 
-/// Waiting for a change of something that a [`Lock`] guards.
+/// A condition variable: waits for a change of state that a [`Lock`] guards.
 ///
 /// A notification reaches a living waiter if there is one: dead ones are skipped, and the
 /// notification of a waiter that dies is passed on to another. Notifying does not wait.
@@ -117,14 +117,13 @@ impl Condition {
     /// many levels as before. All waiters of a condition use the same lock.
     ///
     /// # Errors
-    /// `Invalid` if the lock is not held, or not by this thread if it is recursive;
-    /// `Interrupted` when a signal handler ran, and `Detached` when the [waits through this
-    /// handle](Self::end_waits) were ended, with the lock held again; `Exhausted` if 1024 wait
-    /// already. `Detached`, without the lock, if the waits through the lock's handle were
-    /// ended.
+    /// `Invalid` if the lock is not held, or not by this thread if it is recursive; `Interrupted` when a
+    /// signal handler ran, and `Detached` when the [waits through this handle](Self::end_waits) were ended,
+    /// with the lock held again; `Exhausted` if 1024 wait already. `Detached`, without the lock, if the waits
+    /// through the lock's handle were ended.
     pub fn wait(&self, lock: &Lock, timeout: Timeout) -> Result<Wake> {
         let deadline = Deadline::after(timeout);
-        // Until the lock is taken again, also after a notification.
+        // The thread is counted until the lock is taken again, even after a notification.
         self.policy.waits.count();
         let place = self.enlist()?;
         let depth = match lock.release_all() {
@@ -139,13 +138,13 @@ impl Condition {
         let taken = lock.take_back(depth);
         let mut notified = self.leave(place)?;
         if notified && (detached || taken.is_err()) {
-            // The caller does not learn of it.
+            // The caller gets an error instead of the notification, so another waiter gets it.
             self.notify(1)?;
             notified = false;
         }
         let taken = taken?;
         match slept {
-            // Otherwise the caller has to learn of the notification, or of the dead owner.
+            // A notification or a dead owner must be reported, so they take precedence over the error.
             Err(err @ (Error::Interrupted | Error::Detached))
                 if !notified && taken == Acquisition::Clean =>
             {
@@ -188,7 +187,7 @@ impl Condition {
             .map(drop)
     }
 
-    /// Gives up the place, and says whether it was notified.
+    /// Gives up the place, and returns whether it was notified.
     ///
     /// # Errors
     /// `Invalid` if the place belongs to another process.
@@ -222,7 +221,7 @@ impl Condition {
     /// Notifies `count` living waiters whose numbers are below `end`. The caller has the lock.
     fn notify_before(&self, count: u32, end: u64) -> Result<()> {
         let waiters = &self.state.waiters;
-        // Each number is read once: a sort may panic if they change meanwhile.
+        // Each number is read once: sorting may panic if numbers change meanwhile.
         let numbered = waiters.waiting().map(|it| (it.number(), it));
         let mut waiting: Vec<_> = numbered.filter(|(number, _)| *number < end).collect();
         waiting.sort_unstable_by_key(|(number, _)| *number);
@@ -232,7 +231,7 @@ impl Condition {
                 break;
             }
             if place.lives(&self.segment)? {
-                // If it dies, the notification goes to one that waits already now.
+                // If it dies, the notification goes to a process that waits by now already.
                 place.number.store(waiters.next(), Ordering::Relaxed);
                 place.set_state(NOTIFIED);
                 place.wake();

@@ -3,10 +3,10 @@
 //! ```text
 //! offset  size  field    written by       invariant
 //!      0     4  changes  set and clear    odd while it is set; only grows
-//!      4    12  changed  everybody        waiters sleep here
+//!      4    12  changed  any process      waiters sleep here
 //! ```
-//! A waiter reads an even number and waits until the number is another one. So a wait that began
-//! before the event was set ends, even if the event is cleared again at once.
+//! A waiter reads an even number and waits until the number changes. So a wait that began before the event
+//! was set ends, even if the event is cleared again at once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -31,7 +31,7 @@ const _: () = assert!(std::mem::offset_of!(EventState, changed) == 4);
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for EventState {}
 
-/// What can be said of it without opening it.
+/// How `observe` reads an event without opening it.
 pub(crate) const INSPECTOR: Inspector = Inspector {
     layout: LAYOUT,
     inspect: |file| {
@@ -44,8 +44,8 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 
 /// Something that has happened or not, which processes and threads wait for.
 ///
-/// Setting and clearing are one exchange each: a process that is killed has done it or not. A dead
-/// waiter delays no other process.
+/// Setting and clearing are one atomic step each, so a kill comes before or after it. A dead waiter delays no
+/// other process.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`. The last handle of all processes
 /// removes the event, unless it was created [persistent](Options::persistent).

@@ -1,16 +1,16 @@
-//! How much of something each participant holds.
+//! How many permits or read holds each participant has.
 //!
 //! ```text
 //! offset  size  field   written by          invariant
 //!      0     4  used    the lock's owner    no slot from here on was ever written
-//!      4     4  kept    the lock's owner    held by no process any more, and still taken: no death
+//!      4     4  kept    the lock's owner    taken, but held by no process any more: no death
 //!                                           returns it
 //!      8     8  slot 0  the lock's owner    bits 32..64: generation of the slot;
 //!                                           0..32: how much it holds
 //!     16     8  slot 1  …
 //! ```
-//! One word a slot, so that one store changes what its participant holds. A word whose generation
-//! has ended says what a dead participant holds. The lock of the object guards all of it.
+//! One word for each slot, so that one store changes what its participant holds. A word whose generation has
+//! ended counts what a dead participant held. The lock of the object guards all of it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -94,7 +94,7 @@ impl Holds {
         })
     }
 
-    /// Makes what `owner` holds *kept*: taken, but held by no process.
+    /// Makes what `owner` holds *kept*: still taken, but held by no process.
     pub(super) fn keep(&self, owner: Owner) -> Result<()> {
         let held = self.count(owner)?;
         if held > 0 {
@@ -108,8 +108,8 @@ impl Holds {
         Ok(())
     }
 
-    /// Takes at most `most` of what is kept, or else of what one participant holds, and returns how
-    /// many; 0 if nothing is held.
+    /// Removes at most `most` from what is kept, or else from what one participant holds. Returns how many; 0
+    /// if nothing is held.
     pub(super) fn take_from_any(&self, most: u32) -> u32 {
         let kept = self.kept.load(Ordering::Relaxed);
         let taken = kept.min(most);

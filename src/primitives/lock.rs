@@ -10,7 +10,7 @@ use super::object;
 
 const LAYOUT: u64 = 0x4c4f_434b_0000_0002;
 
-/// What can be said of it without opening it.
+/// How `observe` reads a lock without opening it.
 pub(crate) const INSPECTOR: Inspector = Inspector {
     layout: LAYOUT,
     inspect: |file| {
@@ -30,8 +30,8 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 /// over is served next, so none starves.
 ///
 /// **When the owner dies**, or drops its last handle, the next caller gets the lock with
-/// [`Acquisition::OwnerDied`]. It owns the lock like any other owner, and has to check whether what
-/// the lock guards is still consistent.
+/// [`Acquisition::OwnerDied`]. That caller owns the lock like any other, and has to check whether the guarded
+/// data is consistent.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; a child does not own what its parent
 /// holds, but may release a plain lock. The last handle of all processes removes the lock,
@@ -45,7 +45,7 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 /// {
 ///     let guard = lock.lock(Timeout::Infinite)?;
 ///     if guard.owner_died() {
-///         // Look after what the lock guards: its last owner did not finish.
+///         // Repair the guarded data: the last owner did not finish.
 ///     }
 ///     assert!(same.is_held());
 /// }
@@ -70,8 +70,8 @@ plain_open!(Lock, "lock");
 shared_object!(Lock, "lock", |it| &it.segment);
 
 impl Lock {
-    /// Opens or creates a lock as `options` say; what is created is plain. Options of size do not apply. Without a
-    /// name it is always created.
+    /// Opens or creates a plain lock as `options` say. Options of size do not apply. Without a name it is
+    /// always created.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`.
@@ -79,7 +79,7 @@ impl Lock {
         Self::of(name, options, false)
     }
 
-    /// As [`with_options`](Self::with_options), but what is created is recursive.
+    /// As [`with_options`](Self::with_options), but a new lock is recursive.
     ///
     /// # Errors
     /// The same.
@@ -138,8 +138,8 @@ impl Lock {
         self.cell.try_acquire(self.segment.me())
     }
 
-    /// As [`try_acquire`](Self::try_acquire), but tries for about a microsecond. For callers to whom
-    /// a call of [`acquire`](Self::acquire) costs more than that.
+    /// As [`try_acquire`](Self::try_acquire), but spins for up to 60 us while spinning has paid lately. For
+    /// callers to whom a call of [`acquire`](Self::acquire) costs more than that.
     ///
     /// # Errors
     /// The same.
@@ -180,7 +180,7 @@ impl Lock {
         self.cell.is_recursive()
     }
 
-    /// Whether the lock is taken. A dead owner's lock is, until the next caller takes it over.
+    /// Whether the lock is taken. A dead owner's lock counts as taken until the next caller takes it over.
     pub fn is_held(&self) -> bool {
         self.cell.is_held()
     }

@@ -1,15 +1,15 @@
 //! Locks, semaphores, events, conditions and barriers between processes, each a named object.
 //!
 //! - [`object`]: how a segment that holds one of them is opened, and how its state is locked.
-//! - [`holds`]: how much of something each participant holds.
+//! - [`holds`]: how many permits or read holds each participant has.
 //! - [`waiters`]: a table with an entry for each waiter.
 //! - [`lock`], [`semaphore`], [`event`], [`condition`], [`barrier`], [`rwlock`]: the public
 //!   objects.
 //!
 //! # Ownership
-//! What a process holds is recorded under its [owner](crate::layout::Owner), a slot of the
-//! segment's participants. So a waiter can ask the kernel whether that owner lives. It takes over
-//! what a dead owner held, and is told of the death where that matters.
+//! What a process holds is recorded under its [owner](crate::layout::Owner), a slot of the segment's
+//! participants. So a waiter can ask the kernel whether that owner lives. The waiter takes over what a dead
+//! owner held, and is told about the death where that matters.
 
 pub(crate) mod barrier;
 pub(crate) mod condition;

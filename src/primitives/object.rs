@@ -8,7 +8,7 @@ use crate::segment::{Kind, ObjectContents, Options, Section, Segment, Snapshot, 
 use crate::sync::{Acquired, Guard, RobustMutex};
 use crate::sys::clock::Deadline;
 
-/// Opens or creates a segment that holds one `T`, which `init` makes from zeros.
+/// Opens or creates a segment that holds one `T`, which `init` initialises from zeros.
 pub(super) fn open<T: Shared>(
     name: Option<&str>,
     options: &Options,
@@ -31,14 +31,14 @@ pub(super) fn open<T: Shared>(
     Ok((segment, state))
 }
 
-/// Looks at the state of the object in `file`.
+/// Inspects the state of the object in `file`.
 pub(super) fn inspect<T: Shared>(
     file: &File,
-    look: impl FnOnce(&T, &mut ObjectContents),
+    show: impl FnOnce(&T, &mut ObjectContents),
 ) -> Result<ObjectContents> {
     let copy = Snapshot::read(file, Segment::DATA, size_of::<T>())?;
     let mut found = ObjectContents::default();
-    look(copy.get(0)?, &mut found);
+    show(copy.get(0)?, &mut found);
     Ok(found)
 }
 

@@ -8,16 +8,16 @@
 //!    136     8  next     the lock's owner    the writer that is next; 0: none
 //!    144     8  readers  the lock's owner    derived: number of holds for reading
 //!    152     4  died     the lock's owner    1 from a writer's death until another has written
-//!    156    12  changed  everybody           event: waiters sleep here
+//!    156    12  changed  any process         event: waiters sleep here
 //!    168        holds    the lock's owner    which processes read, and how often
 //! ```
-//! **Writers do not starve.** A writer that finds the lock taken registers as the next. While a
-//! living writer is registered, no new reader is admitted. A process that reads already may take
-//! the lock for reading again, since otherwise it would wait for itself.
+//! **Writers do not starve.** A writer that finds the lock taken registers as the next. While a living writer
+//! is registered, no new reader is admitted. A process that already reads may take the lock for reading
+//! again: otherwise it would wait for itself.
 //!
 //! # What a death costs
-//! A waiter removes the holds of dead readers and writers. The death of a writer is remembered:
-//! every new owner is told, until a writer that was told has released the lock.
+//! A waiter removes the holds of dead readers and writers. `died` remembers the death of a writer: every new
+//! owner is told, until a writer that was told has released the lock.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -56,7 +56,7 @@ const _: () = assert!(std::mem::offset_of!(RwLockState, holds) == 168);
 // SAFETY: `repr(C)`, shared structures only.
 unsafe impl Shared for RwLockState {}
 
-/// What can be said of it without opening it.
+/// How `observe` reads a read-write lock without opening it.
 pub(crate) const INSPECTOR: Inspector = Inspector {
     layout: LAYOUT,
     inspect: |file| {
@@ -153,7 +153,7 @@ impl RwLock {
     /// As for [`read`](Self::read).
     pub fn write(&self, timeout: Timeout) -> Result<Acquisition> {
         let (state, deadline) = (self.state, Deadline::after(timeout));
-        // Whether its last owner died does not matter here: `died` says it if that owner wrote.
+        // The death of its last owner does not matter here: `died` records it if that owner wrote.
         let _ = state
             .writers
             .acquire(self.segment.peers(), &self.policy, deadline)?;
@@ -179,7 +179,7 @@ impl RwLock {
             if ask {
                 self.release_dead()?;
             }
-            // What changes after this look ends the sleep.
+            // A change after this reading ends the sleep.
             let seen = self.seen();
             if let Some(taken) = attempt()? {
                 return Ok(taken);
@@ -196,7 +196,7 @@ impl RwLock {
         }
     }
 
-    /// What decides whether the lock can be taken.
+    /// The state that decides whether the lock can be taken.
     fn seen(&self) -> (bool, bool, bool) {
         let state = self.state;
         let is = |word: &AtomicU64| word.load(Ordering::SeqCst) != 0;
@@ -303,7 +303,7 @@ impl RwLock {
     /// Releases one hold for reading.
     ///
     /// # Errors
-    /// `Invalid` if this handle has none.
+    /// `Invalid` if this handle has no such hold.
     pub fn release_read(&self) -> Result<()> {
         let (state, guard) = (self.state, self.enter()?);
         let me = self.segment.owner();
@@ -327,8 +327,7 @@ impl RwLock {
         if state.writer.load(Ordering::Relaxed) != pack(self.segment.owner()) {
             return Err(Error::invalid("lock", "this process does not write"));
         }
-        // If this process is killed after this store, it is a dead writer again, and the next owner is
-        // told.
+        // After a kill behind this store, this process is a dead writer again, and the next owner is told.
         state.died.store(0, Ordering::Relaxed);
         crash_point!();
         state.writer.store(0, Ordering::SeqCst);

@@ -6,19 +6,19 @@
 //!     64     8  total      the lock's owner    how many permits there are
 //!     72     8  available  the lock's owner    derived: `total` minus what is held
 //!     80     8  bound      creator             constant; the most that may be available; 0: no bound
-//!     88    40  handoff    everybody           the waiters for a permit: see `sync::handoff`
+//!     88    40  handoff    any process         the waiters for a permit: see `sync::handoff`
 //!    128        holds      the lock's owner    how many each process holds
 //! ```
-//! **Whose permit is released?** The semaphore does not know: one process may take permits and
-//! another release them. So a release returns a permit of the caller if it holds any, else one that
-//! another process holds, and adds a permit only if no process holds any. This is exact if the same
-//! process takes and releases. If one side takes and the other releases, as with signals, the number
-//! of permits is always right, and the permits that a dead process took and no other released return.
+//! **Whose permit is released?** The semaphore does not know: one process may take permits and another
+//! release them. So a release returns a permit of the caller if it holds any, else one that another process
+//! holds, and adds a permit only if no process holds any. This is exact if the same process takes and
+//! releases. If one side takes and the other releases, as with signals, the number of permits is always
+//! right, and those permits of a dead process return that no other process released.
 //!
-//! **What if a process exits normally?** If permits count items, a permit that was taken is used
-//! up, and its process need not live until it is released. Such a process declares before it exits
-//! that its permits are *kept*: taken, but held by no process. A release by a process that holds no
-//! permit takes from the kept ones first.
+//! **What if a process exits normally?** If permits count items, taking one consumes an item, and the process
+//! need not live until the permit is released. Such a process declares before it exits that its permits are
+//! *kept*: taken, but held by no process. A release by a process that holds no permit takes from the kept
+//! ones first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -56,7 +56,7 @@ const _: () = assert!(std::mem::offset_of!(SemaphoreState, holds) == 128);
 // SAFETY: `repr(C)`, shared structures only.
 unsafe impl Shared for SemaphoreState {}
 
-/// What can be said of it without opening it.
+/// How `observe` reads a semaphore without opening it.
 pub(crate) const INSPECTOR: Inspector = Inspector {
     layout: LAYOUT,
     inspect: |file| {
@@ -71,9 +71,9 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 
 /// A number of permits that processes and threads take and release.
 ///
-/// Permits are held by the process that took them. When it dies, or drops its handle, they return,
-/// unless it has [kept](Self::keep) them. Any process may release: one that holds no permit releases
-/// another process's, and adds a permit if no process holds any, unless the semaphore is bounded.
+/// A process holds the permits that it took. When it dies, or drops its handle, they return, unless it has
+/// [kept](Self::keep) them. Any process may release: one that holds no permit releases another process's, and
+/// adds a permit if no process holds any, unless the semaphore is bounded.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; the child starts with no permits. The
 /// last handle of all processes removes the semaphore, unless it was created
@@ -179,8 +179,8 @@ impl Semaphore {
         handoff.wait(&self.policy, deadline, is_free, attempt)
     }
 
-    /// Takes a permit if one is available and no other process works on the semaphore: it does not wait
-    /// for that either.
+    /// Takes a permit if one is available and no other process is changing the semaphore. Does not wait for
+    /// that either.
     pub(crate) fn try_acquire(&self) -> Result<bool> {
         self.mutex
             .try_lock()
@@ -204,7 +204,8 @@ impl Semaphore {
         state.available.store(left, Ordering::Relaxed);
         crash_point!();
         drop(guard);
-        // One wake-up is in flight at a time: a process that takes a permit and sees more wakes the next.
+        // One wake-up is in flight at a time: a process that takes a permit and sees more of them wakes the
+        // next waiter.
         if left > 0 {
             state.handoff.wake_next();
         }
@@ -223,14 +224,14 @@ impl Semaphore {
     /// Releases `count` permits: the caller's own first, then others'.
     ///
     /// # Errors
-    /// `Invalid` if the semaphore is bounded and more permits than its bound would be available;
-    /// `TooMany` beyond 2^31 - 1. No permit is released then.
+    /// `Invalid` if the semaphore is bounded and more permits than its bound would be available; `TooMany`
+    /// beyond 2^31 - 1. After an error, no permit was released.
     pub fn release(&self, count: u32) -> Result<()> {
         self.give(self.enter()?, count)
     }
 
-    /// [`release`](Self::release), unless another process works on the semaphore: it does not wait for that.
-    /// Whether it was done.
+    /// [`release`](Self::release), unless another process is changing the semaphore: then this does not wait,
+    /// and returns false.
     pub(crate) fn try_release(&self, count: u32) -> Result<bool> {
         let Some(guard) = self.mutex.try_lock() else {
             return Ok(false);
@@ -275,8 +276,8 @@ impl Semaphore {
         Ok(())
     }
 
-    /// Keeps the permits that this process holds taken after its end, until a process releases
-    /// them. Permits that it acquires later return with its death as usual.
+    /// Makes the permits that this process holds stay taken after its end, until a process releases them.
+    /// Permits that it acquires later return with its death as usual.
     ///
     /// For a process that exits normally, if permits count items.
     ///
@@ -299,7 +300,7 @@ impl Semaphore {
         self.state.holds.keep(self.segment.owner())
     }
 
-    /// How many permits this process holds: acquired here, and neither released nor kept.
+    /// How many permits this process holds: acquired through this handle, and neither released nor kept.
     ///
     /// # Errors
     /// `Poisoned`; `Corrupt`.
@@ -346,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_try_does_not_wait_for_a_process_that_works_on_the_semaphore() -> Result<()> {
+    fn a_try_does_not_wait_for_a_process_that_is_changing_the_semaphore() -> Result<()> {
         let permits = Semaphore::bounded(None, 1, &Options::create())?;
         let other = Semaphore::open(permits.segment.name())?;
         let busy = other.enter()?;

@@ -1,4 +1,4 @@
-//! The waiters of one object: a table with an entry for each, through which it is notified.
+//! The waiters of one object: a table with an entry for each waiter, through which it is notified.
 //!
 //! ```text
 //! offset  size  field   written by          invariant
@@ -29,9 +29,9 @@ const ENTRIES: usize = 1024;
 const FREE: u32 = 0;
 /// Its owner waits.
 pub(super) const WAITING: u32 = 1;
-/// What it waited for has happened.
+/// The waited-for event has happened.
 pub(super) const NOTIFIED: u32 = 2;
-/// What it waited for will not happen.
+/// The waited-for event will not happen.
 pub(super) const BROKEN: u32 = 3;
 
 #[repr(C)]
@@ -84,22 +84,22 @@ impl Waiter {
         self.set_state(FREE);
     }
 
-    /// Sleeps until the state changes. Calls `look` after each slice of the sleep.
+    /// Sleeps until the state changes. Calls `check` after each slice of the sleep.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; those of `look`.
+    /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; those of `check`.
     pub(super) fn sleep(
         &self,
         policy: &WaitPolicy,
         deadline: Deadline,
-        mut look: impl FnMut() -> Result<()>,
+        mut check: impl FnMut() -> Result<()>,
     ) -> Result<u32> {
-        let is_over = || self.state() != WAITING;
+        let has_changed = || self.state() != WAITING;
         let mut nap = policy.nap();
         if deadline != Deadline::Now {
-            policy.spin(is_over);
+            policy.spin(has_changed);
         }
-        while !is_over() {
+        while !has_changed() {
             if deadline.passed() {
                 return Err(Error::Timeout);
             }
@@ -110,7 +110,7 @@ impl Waiter {
                 Waited::Woken => policy.set_idle(false),
                 Waited::TimedOut => {
                     policy.set_idle(true);
-                    look()?;
+                    check()?;
                     nap.ended(Slept::TimedOut);
                 }
                 Waited::Interrupted => return Err(Error::Interrupted),
@@ -132,12 +132,12 @@ impl WaiterTable {
         &self.table[..used.min(ENTRIES)]
     }
 
-    /// The entries of those that wait.
+    /// The entries of waiting processes.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Waiter> {
         self.entries().iter().filter(|it| it.state() == WAITING)
     }
 
-    /// Adds those that wait to `found`, dead ones too.
+    /// Adds the waiters to `found`, dead ones too.
     pub(super) fn inspect(&self, found: &mut ObjectContents) {
         for waiter in self.waiting() {
             let owner = waiter.owner.load(Ordering::Relaxed);
@@ -145,7 +145,7 @@ impl WaiterTable {
         }
     }
 
-    /// How many waiters live, by the kernel's word.
+    /// How many waiters live; asks the kernel.
     pub(super) fn count_living(&self, segment: &Segment) -> Result<usize> {
         let mut living = 0;
         for waiter in self.waiting() {

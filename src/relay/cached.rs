@@ -1,9 +1,9 @@
 //! The companions that a handle has opened.
 //!
-//! A handle opens a companion when it first needs it, and keeps it. If the object is given other companions
-//! meanwhile, it opens those. Those before stay until the handle is dropped: another thread may be in a call
-//! on them. Nothing is locked, so a child that is forked while another thread opens one does not wait for
-//! that thread.
+//! A handle opens a companion when it first needs it, and keeps it. If the object gets other companions
+//! meanwhile, it opens those. The previous ones stay open until the handle is dropped: another thread may be
+//! in a call on them. Nothing is locked, so a child that is forked while another thread opens one does not
+//! wait for that thread.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -16,7 +16,7 @@ pub(crate) struct Cached<T> {
 }
 
 struct Node<T> {
-    /// Which companions it is one of.
+    /// The companion's family.
     id: u64,
     handle: T,
     older: *mut Node<T>,
@@ -38,9 +38,9 @@ impl<T> Default for Cached<T> {
 impl<T> Cached<T> {
     /// The handle on the companion with this id, from `open` if there is none yet.
     ///
-    /// It is the same one for all threads, also for those that open the companion at the same time: what a
-    /// thread reserves through a handle is committed through that handle. The exchange decides whose handle
-    /// it is; a thread that comes second drops its own.
+    /// All threads get the same handle, even if they open the companion at the same time: what a thread
+    /// reserves through a handle is committed through that handle. The exchange decides whose handle is used;
+    /// the other thread drops its own.
     pub(crate) fn get(&self, id: u64, open: impl FnOnce() -> Result<T>) -> Result<&T> {
         if let Some(known) = self.find(id) {
             return Ok(known);
@@ -52,7 +52,7 @@ impl<T> Cached<T> {
         });
         loop {
             let newest = self.newest.load(Ordering::Acquire);
-            // Looks at `newest` and all before it. If one is added after that, the exchange fails.
+            // Searches again from `newest` on. If a node is added after that, the exchange fails.
             if let Some(known) = self.find(id) {
                 return Ok(known);
             }
@@ -64,7 +64,7 @@ impl<T> Cached<T> {
             match added {
                 // SAFETY: just made from a box, and dropped only with the list.
                 Ok(_) => return Ok(unsafe { &(*raw).handle }),
-                // SAFETY: made from a box above, and not added: this thread has it alone.
+                // SAFETY: made from a box above, and not added, so no other thread has it.
                 Err(_) => node = unsafe { Box::from_raw(raw) },
             }
         }
@@ -110,7 +110,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn a_companion_is_opened_once_and_another_one_beside_it() {
+    fn a_companion_is_opened_once_and_another_one_separately() {
         let cached = Cached::default();
         let value = Arc::new(());
         let open = || Ok((1, Arc::clone(&value)));

@@ -8,15 +8,15 @@
 //!      3     1  flags     of a map's requests: bit 0, `number` is a time to live
 //!      4     4  first     bytes of the first part: a token, or a key
 //!      8     8  number    nanoseconds: a delay, a deadline, a time to live
-//!     16     8  version   of a compare-and-swap: the version that the key is to have
-//!     24    16  ticket    under which the asker waits for the answer; 0 if it does not
+//!     16     8  version   of a compare-and-swap: the version that the key must have
+//!     24    16  ticket    key of the answer that the caller waits for; 0 if it does not
 //!     40    24  unused
 //!     64 first  the first part
 //!         rest  the second part: a payload, or a value
 //! ```
 //! A payload that is written in place is as aligned as in a queue without a relay.
 //!
-//! The bytes are those of another process: [`Frame::read`] checks all that the rest relies on.
+//! The bytes come from another process: [`Frame::read`] checks all that the rest relies on.
 
 use crate::error::{Error, Result};
 
@@ -59,12 +59,12 @@ impl FrameKind {
     }
 }
 
-/// A request, in the process that makes it or in the one that takes it.
+/// A decoded request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub(crate) kind: FrameKind,
     pub(crate) attempts: u8,
-    /// A delay, a deadline or a time to live, in nanoseconds. `None` only where that says something.
+    /// A delay, a deadline or a time to live, in nanoseconds. `None` only where its absence has a meaning.
     pub(crate) number: Option<u64>,
     pub(crate) version: u64,
     pub(crate) ticket: [u64; 2],
@@ -90,7 +90,7 @@ impl<'a> Frame<'a> {
         HEAD + self.first.len() + self.second.len()
     }
 
-    /// What stands before the second part.
+    /// The header.
     fn head(&self) -> [u8; HEAD] {
         let mut head = [0; HEAD];
         head[..4].copy_from_slice(&[
@@ -99,7 +99,7 @@ impl<'a> Frame<'a> {
             self.attempts,
             self.number.is_some().into(),
         ]);
-        // Keys and tokens are short; what is longer is refused before it gets here.
+        // The length fits: longer keys and tokens were refused before.
         head[4..8].copy_from_slice(&(self.first.len() as u32).to_le_bytes());
         let words = [
             self.number.unwrap_or(0),
@@ -131,10 +131,10 @@ impl<'a> Frame<'a> {
         rest[..self.second.len()].copy_from_slice(self.second);
     }
 
-    /// What `bytes` say.
+    /// Decodes `bytes`.
     ///
     /// # Errors
-    /// `Corrupt` for what no process of this library has written.
+    /// `Corrupt` if this library did not write these bytes.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self> {
         let no_request = || Error::corrupt("a message in a companion queue is no request");
         let (head, rest) = bytes.split_at_checked(HEAD).ok_or_else(no_request)?;
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_read_as_it_was_written() {
+    fn a_request_decodes_to_what_was_encoded() {
         let frame = Frame {
             attempts: 3,
             number: Some(u64::MAX),

@@ -1,11 +1,10 @@
-//! Relays: what a queue and a map have in common that are carried beyond this machine, or anywhere else,
-//! by a process of the user's.
+//! Relays: the common part of queues and maps whose changes a process of the user carries to another machine,
+//! or anywhere else.
 //!
-//! An object can have a *relay*, as a queue has its dead letters beside it. While it has one, what others
-//! put, set or remove does not change the object. It becomes a *request* in a *companion*, a queue of its
-//! own beside the object. A process that has the *role* of the relay takes the requests and does with them
-//! what it likes. Only what it delivers goes into the object itself. The library knows nothing of where
-//! requests go and where deliveries come from.
+//! An object can have a *relay*. While it has one, what others put, set or remove does not change the object.
+//! It becomes a *request* in a *companion*, a queue of its own beside the object. A process that has the
+//! *role* of the relay takes the requests and does what it wants with them. Only what the relay delivers goes
+//! into the object itself. The library does not know where requests go and where deliveries come from.
 //!
 //! ```text
 //! others ── put ──────▶ jobs.relay ────── next_request ──▶ relay process ──▶ somewhere
@@ -17,22 +16,21 @@
 //! others ◀─ the answer ─ config.answers ◀─ done, conflict ──── relay process
 //! ```
 //!
-//! - [`state`]: the part of an object's header that says so.
+//! - [`state`]: the relay's part of an object's header.
 //! - [`frame`]: the format of a request.
 //! - [`cached`]: the companions that a handle has opened.
-//! - [`options`]: what a relay says of itself, and what requests are called.
+//! - [`options`]: a relay's options and state, and the ids of requests.
 //! - [`role`]: which process is the relay.
 //!
-//! Queue and map have two files each: `relayed`, what becomes of the calls of others, and `relay`, what
-//! the relay does.
+//! Queue and map have two main files each: `relayed` for the calls of programs, and `relay` for those of the
+//! relay.
 //!
 //! # What a kill leaves
-//! *The relay is killed:* the object stays relayed. Requests that it had taken are leases of a dead
-//! process, and are given to the next relay under the same numbers. What others put waits in the
-//! companion, up to its bounds. A companion is persistent, so it needs no process to have it open. It
-//! goes with the object: the process that removes the object's name removes the companions' first.
-//! *Killed while attaching:* see [`state`].
-//! *A process that waits for an answer is killed:* the answer expires.
+//! *The relay is killed:* the object stays relayed. Requests that it had taken are leases of a dead process:
+//! the next relay gets them under the same numbers. What others put waits in the companion, up to its bounds.
+//! A companion is persistent, so it exists even if no process has it open. It is removed with the object: the
+//! process that removes the object's name removes the companions' names first. *Killed while attaching:* see
+//! [`state`]. *A process that waits for an answer is killed:* the answer expires.
 
 mod cached;
 mod frame;
@@ -49,7 +47,7 @@ pub use options::{RelayInfo, RelayOptions, RequestId};
 pub(crate) use role::{Relayed, Role};
 pub(crate) use state::RelayState;
 
-/// Refuses the name of an object that leaves no room for those of its companions.
+/// Refuses the name of an object that leaves no room for its companions' names.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let suffix = Companion::Settled.suffix();
     let longest = LONGEST - suffix.len();

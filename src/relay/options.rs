@@ -1,13 +1,13 @@
-//! What a relay says of itself when it attaches, and what requests are called.
+//! A relay's options and state, and the ids of requests.
 
 use std::fmt;
 use std::time::Duration;
 
 /// How an object is relayed: the bounds of what waits for the relay.
 ///
-/// They are those of the first relay since the object is relayed. A relay that takes over, or attaches
-/// later, finds the companions as they are; only [`max_payload`](Self::max_payload),
-/// [`wait`](Self::wait) and [`sets_wait`](Self::sets_wait) are set anew by each.
+/// The first relay creates the companions with these bounds. A relay that takes over, or attaches later, uses
+/// the companions as they are, and sets only [`max_payload`](Self::max_payload), [`wait`](Self::wait) and
+/// [`sets_wait`](Self::sets_wait).
 ///
 /// ```
 /// use std::time::Duration;
@@ -23,17 +23,17 @@ pub struct RelayOptions {
     pub max_requests: u64,
     /// Bytes of requests that wait for the relay at a time; 0 for the default of a queue.
     pub max_bytes: u64,
-    /// The longest message or value, in bytes, that the relay accepts; 0 for any. A longer one is
-    /// refused with `TooLarge` at the call.
+    /// The longest message or value, in bytes, that the relay accepts; 0 for any. The call with a longer one
+    /// fails with `TooLarge`.
     pub max_payload: u64,
     /// How long the calls of a map wait, which have no timeout of their own: for room among the
     /// requests, and for the relay's answer. 30 seconds by default.
     pub wait: Duration,
-    /// Of a map: whether each [`set`](crate::Map::set) waits for the relay's answer. Otherwise it returns once it is a
-    /// request, and the process itself reads the old value until the relay delivers the new one.
+    /// For a map: whether each [`set`](crate::Map::set) waits for the relay's answer. Otherwise it returns
+    /// once it is a request, and even its process reads the old value until the relay delivers the new one.
     pub sets_wait: bool,
-    /// Of a map that was not relayed before: whether the keys that it has are removed. Otherwise such a
-    /// map is refused, since their versions are none of the relay's.
+    /// For a map that was not relayed before: whether its keys are removed. Otherwise a map with keys is
+    /// refused, since their versions are not the relay's.
     pub discard: bool,
 }
 
@@ -86,14 +86,14 @@ impl RelayOptions {
         self
     }
 
-    /// Lets the keys that a map has be removed when it becomes relayed.
+    /// Removes a map's keys when it becomes relayed.
     pub fn discard(mut self) -> Self {
         self.discard = true;
         self
     }
 }
 
-/// How an object's relay is doing; see [`Queue::relay`](crate::Queue::relay).
+/// The state of an object's relay; see [`Queue::relay`](crate::Queue::relay).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RelayInfo {
@@ -101,15 +101,15 @@ pub struct RelayInfo {
     pub is_running: bool,
     /// Requests that the relay has not finished.
     pub requests: u64,
-    /// Settlements that the relay has not finished; of a map 0.
+    /// Settlements that the relay has not finished; 0 for a map.
     pub settlements: u64,
 }
 
-/// What a request is called: the same each time it is given to a relay, and no other request's, of this
-/// or any other object.
+/// The id of a request: the same each time that a relay takes it, and different from that of any other
+/// request of any object.
 ///
-/// So a relay that repeats what it did for a request, since it or an earlier one was killed meanwhile, can
-/// let the other side recognise the repetition.
+/// If a relay handles a request again, because it or an earlier one was killed meanwhile, the other side can
+/// recognise the repetition by the id.
 ///
 /// ```
 /// use shoal::RequestId;

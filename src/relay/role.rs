@@ -17,7 +17,7 @@ use super::state::RelayState;
 
 /// An object that can have a relay.
 pub(crate) trait Relayed: Object {
-    /// The relay's part of its header.
+    /// The relay's part of the header.
     fn relay_state(&self) -> &RelayState;
 
     /// Whether a living process has the role.
@@ -26,14 +26,14 @@ pub(crate) trait Relayed: Object {
         role.owner_lives(self.segment().peers())
     }
 
-    /// Which companions it has; 0 for none.
+    /// The id of its companions; 0 for none.
     fn family(&self) -> Result<u64> {
         Ok(self.segment().family()?.load(Ordering::Acquire))
     }
 
-    /// The companion `which` for one of the others, from `cached`, or from `open`, which is given its family
-    /// and its name. Where the `waits` through the object's handle are ended, so are those in the companion.
-    /// `None` if the object has no relay any more, by `is_relayed`.
+    /// The companion `which`, for a process other than the relay: from `cached`, or from `open`, which gets
+    /// its family and its name. If the `waits` through the object's handle are ended, those through the
+    /// companion are too. `None` if `is_relayed` says that the object has no relay any more.
     fn companion<'a, C: EndWaits>(
         &self,
         which: Companion,
@@ -47,7 +47,7 @@ pub(crate) trait Relayed: Object {
         }
         let family = self.family()?;
         if family == 0 {
-            // The mark is removed before the family, and set after it.
+            // The mark is cleared before the family, and set after it.
             return match is_relayed() && self.family()? == 0 {
                 true => Err(Error::corrupt("an object with a relay has no companions")),
                 false => Ok(None),
@@ -57,15 +57,16 @@ pub(crate) trait Relayed: Object {
         match cached.get(family, || open(family, &name)) {
             // It was removed together with the relay.
             Err(Error::NotFound { .. }) if !is_relayed() => Ok(None),
-            // The object's name was removed, and its companions with it. Another object has them now.
+            // The object's name was removed, and its companions with it. Another object may have these names
+            // now.
             Err(Error::NotFound { .. } | Error::Exists { .. }) => Err(Error::NotFound {
                 what: "companion of this relay",
                 name,
             }),
             found => found.map(|companion| {
-                // Here and not as it is opened: if they are ended meanwhile, either this finds it, or the
-                // thread that ends them finds the companion among those that are open.
-                waits.hand_on(companion);
+                // After the companion is in `cached`, not in `open`: if the waits are ended meanwhile, either
+                // this sees it, or the thread that ends them finds the companion in `cached`.
+                waits.share_with(companion);
                 Some(companion)
             }),
         }
@@ -82,7 +83,7 @@ impl RelayInfo {
     }
 }
 
-/// The role, from when it was taken until it is dropped.
+/// The role, held until dropped.
 pub(crate) struct Role<T: Relayed> {
     object: Arc<T>,
     owner: Owner,
@@ -90,7 +91,8 @@ pub(crate) struct Role<T: Relayed> {
 }
 
 impl<T: Relayed> Role<T> {
-    /// Waits until `deadline` for the role of the relay of `object`, which is a `noun`.
+    /// Waits until `deadline` for the role of the relay of `object`. `noun` is the kind of object, for
+    /// messages.
     ///
     /// # Errors
     /// `Timeout`, `Interrupted`; `Invalid` for an object that cannot have a relay.
@@ -130,7 +132,7 @@ impl<T: Relayed> Role<T> {
         Err(Error::invalid("relay", why))
     }
 
-    /// Which companions the object has or, if it has none yet, is to have.
+    /// The id of the object's companions; chosen first, if there are none yet.
     pub(crate) fn make_family(&self) -> Result<u64> {
         let family = self.object.segment().family()?;
         if family.load(Ordering::Relaxed) == 0 {
@@ -141,14 +143,14 @@ impl<T: Relayed> Role<T> {
         Ok(family.load(Ordering::Relaxed))
     }
 
-    /// The companions are removed.
+    /// Notes that the companions are removed.
     pub(crate) fn forget_family(&self) -> Result<()> {
         self.object.segment().family()?.store(0, Ordering::Release);
         crash_point!();
         Ok(())
     }
 
-    /// Stores what each relay sets anew.
+    /// Stores the options that each relay sets.
     pub(crate) fn set_options(&self, options: &RelayOptions) {
         let state = self.object.relay_state();
         let wait = u64::try_from(options.wait.as_nanos()).unwrap_or(u64::MAX);
@@ -161,8 +163,8 @@ impl<T: Relayed> Role<T> {
             .store(options.sets_wait.into(), Ordering::Relaxed);
     }
 
-    /// The companion `which`, from `open`, which is given its name, its family and how to open it. One that
-    /// an object that is gone left behind, by `is_abandoned`, is replaced.
+    /// The companion `which`, from `open`, which gets its name, its family and its options. One that a
+    /// removed object left behind, according to `is_abandoned`, is replaced.
     pub(crate) fn open_companion<C>(
         &self,
         which: Companion,
@@ -191,7 +193,7 @@ impl<T: Relayed> Role<T> {
 
 impl<T: Relayed> Drop for Role<T> {
     fn drop(&mut self) {
-        // In a forked child it is the parent's.
+        // In a forked child, the role is the parent's.
         if self.check().is_ok() {
             let role = &self.object.relay_state().role;
             let _ = role.release(self.object.segment().me());

@@ -1,24 +1,24 @@
-//! The part of an object's header that says whether and how it is relayed.
+//! The relay's part of an object's header.
 //!
 //! ```text
 //! offset  size  field        written by        meaning
-//!      0    64  role         everybody         which process has the role of the relay; see `sync::lock`
+//!      0    64  role         any process       which process has the role of the relay; see `sync::lock`
 //!     64     8  max_payload  the relay         the longest payload of a request; 0 for any
 //!     72     8  wait_ns      the relay         how long a call waits that has no timeout
-//!     80     8  revision     the relay         of a map: up to which revision everything was delivered. Of a
-//!                                              queue: when a consumer found it empty last, a hint. In a
-//!                                              companion: a random number that its requests are called by
-//!     88     4  sets_wait    the relay         of a map: 1 if a set waits for the answer
+//!     80     8  revision     the relay         in a map: the revision up to which all was delivered. In a
+//!                                              queue: when a consumer last found it empty, a hint. In a
+//!                                              companion: a random number, part of its requests' ids
+//!     88     4  sets_wait    the relay         in a map: 1 if a set waits for the answer
 //!     92    36  unused
 //! ```
-//! Whether an object is relayed *now* is a mark of its own beside what its changes read anyway: a bit of a
-//! queue's flags, a word of a map's header. It changes only under the locks under which the object changes,
-//! so a process that has such a lock sees what holds until it releases it.
+//! A separate mark says whether an object is relayed *now*, beside words that its changes read anyway: a bit
+//! of a queue's flags, a word of a map's header. The mark changes only under the locks under which the object
+//! changes, so it is constant while a process holds such a lock.
 //!
 //! # What a kill leaves
 //! ```text
 //! attaching                                     killed after it
-//! 1  the role is taken                          the next relay takes it over
+//! 1  the role is taken                          the next relay takes the role over
 //! 2  the stamp's `family` is stored             an object that is not relayed; a process that removes it
 //!                                               looks for companions
 //! 3  the companions are created                 the same; they are empty
@@ -27,14 +27,14 @@
 //! detaching
 //! 5  the mark is removed                        requests may be left in the companion, and a process may be
 //!                                               about to put another
-//! 6  the companion is closed                    requests may be left; no more come: a process that is told
-//!                                               so looks at the mark again
+//! 6  the companion is closed                    requests may be left; no more come: a process whose put
+//!                                               fails reads the mark again
 //! 7  what is left is put into the object        a request may be put twice, none is lost
 //! 8  the companions are removed                 the same, without companions
 //! 9  `family` is 0                              an object that never was relayed
 //! ```
 //! A relay that attaches and finds a `family` without the mark does not know whether steps 2 to 4 or 5 to 9
-//! were cut short. It ends what may have been a removal, 6 to 9, and begins at 2.
+//! were cut short. It completes what may have been a removal, 6 to 9, and begins at 2.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -64,13 +64,14 @@ const _: () = {
 unsafe impl Shared for RelayState {}
 
 impl RelayState {
-    /// Of a companion, only before it is published: chooses what its requests are called by.
+    /// In a companion, before it is published: chooses the random part of its requests' ids.
     pub(crate) fn init_serial(&self) {
         let [serial] = process::random();
         self.revision.store(serial, Ordering::Relaxed);
     }
 
-    /// Of a companion: what its requests are called by. A companion that was made anew counts from 1 again.
+    /// In a companion: the random part of its requests' ids. A companion that was created again counts from 1
+    /// again.
     pub(crate) fn serial(&self) -> u64 {
         self.revision.load(Ordering::Relaxed)
     }

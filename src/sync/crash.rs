@@ -25,7 +25,7 @@ pub use armed::{arm, disarm, unwatch_memory, watch_memory};
 #[cfg(feature = "crash-points")]
 pub(crate) use armed::{committing, step};
 
-/// Runs what commits memory or gives it back; no other code may do so.
+/// Runs `work`, which commits memory or gives it back; no other code may do so.
 #[cfg(not(feature = "crash-points"))]
 #[inline(always)]
 pub(crate) fn committing<T>(work: impl FnOnce() -> T) -> T {
@@ -50,8 +50,8 @@ mod armed {
         file.metadata().expect("an open file").blocks()
     }
 
-    /// From now on the calling thread panics where it finds that one of the objects' files has other
-    /// pages than were committed. No other thread uses these objects meanwhile.
+    /// From now on, the calling thread panics at a crash point if one of the objects' files has other pages
+    /// than were committed. No other thread may use these objects meanwhile.
     pub fn watch_memory(paths: &[impl AsRef<Path>]) {
         let watched = paths.iter().map(|path| {
             let file = File::open(path).expect("a file to watch");
@@ -63,11 +63,11 @@ mod armed {
 
     /// Checks once more, and ends [`watch_memory`].
     pub fn unwatch_memory() {
-        look();
+        check();
         WATCHED.take();
     }
 
-    fn look() {
+    fn check() {
         // The list is gone when the handlers of a process's exit run.
         let _ = WATCHED.try_with(|watched| {
             for (file, may) in &*watched.borrow() {
@@ -78,7 +78,7 @@ mod armed {
     }
 
     pub(crate) fn committing<T>(work: impl FnOnce() -> T) -> T {
-        look();
+        check();
         let done = work();
         WATCHED.with_borrow_mut(|watched| {
             for (file, may) in watched {
@@ -99,7 +99,7 @@ mod armed {
     }
 
     pub(crate) fn step() {
-        look();
+        check();
         let Some((passed, fatal)) = STATE.get() else {
             return;
         };

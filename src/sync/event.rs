@@ -9,19 +9,19 @@
 //!                                      slice ended
 //! ```
 //!
-//! A sleeper sets `asleep`, looks once more, and sleeps on the `seq` it read before that. A
-//! waker publishes its change, and only if it then sees `asleep` makes a system call. With
-//! both sides fenced, either the waker sees `asleep` or the sleeper sees the change.
+//! A sleeper sets `asleep`, checks once more, and sleeps on the `seq` that it read before that. A waker
+//! publishes its change, and makes a system call only if it then sees `asleep`. With both sides fenced,
+//! either the waker sees `asleep` or the sleeper sees the change.
 //!
-//! **At most one wake is in flight.** On a virtual machine a wake-up costs 25 µs, in which
-//! hundreds of messages pass; waking a sleeper for each of them would do nothing but make
-//! processes push each other off the cores. So while `waking` is set no other process is
-//! woken, and a process that takes one item and sees more of them wakes the next.
+//! **At most one wake is in flight.** On a virtual machine a wake-up costs 25 µs, in which hundreds of
+//! messages pass; waking a sleeper for each of them would only make processes preempt each other. So while
+//! `waking` is set no other process is woken, and a process that takes one item and sees more of them wakes
+//! the next.
 //!
 //! # What a death costs
 //! *A sleeper dies:* `asleep` stays set; the next wake finds no sleeper and clears it. *The woken process
 //! dies before it clears `waking`:* another sleeper, whose slice ends, clears it. *A waker dies between its
-//! change and its wake:* the sleeper looks when its slice ends. No death costs more than a slice, and no
+//! change and its wake:* the sleeper checks when its slice ends. No death costs more than a slice, and no
 //! count of sleepers is kept that a death could make wrong.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -34,7 +34,7 @@ use crate::sys::futex::{self, Waited};
 use super::crash::crash_point;
 use super::waits::Waits;
 
-/// One side of a wait, as it lies in shared memory.
+/// The state of an event in shared memory.
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct EventCell {
@@ -77,7 +77,7 @@ impl EventCell {
         self.asleep.load(Ordering::Relaxed) != 0
     }
 
-    /// Wakes one sleeper, if there is one and none is being woken already. Says whether it did.
+    /// Wakes one sleeper, if there is one and none is being woken already. Returns whether it did.
     ///
     /// The caller has published what the sleeper waits for and called [`publish_fence`].
     #[inline]
@@ -96,10 +96,10 @@ impl EventCell {
         crash_point!();
         let mut woken = self.wake_sleeper();
         if !woken {
-            // A stale flag. Cleared before another wake: one that has set it meanwhile either sleeps
-            // by then or finds the word changed; one that sets it afterwards stays visible. The flag
-            // is not cleared where a process sleeps, not even for the time of the call: the woken
-            // process may take this core at once, and would see no others asleep.
+            // A stale flag. It is cleared before another wake: a sleeper that has set it meanwhile either
+            // sleeps by then or finds the word changed; one that sets it afterwards stays visible. The flag
+            // is not cleared before a wake that finds a sleeper: the woken process may run on this core at
+            // once, and would see no others asleep.
             self.asleep.swap(0, Ordering::SeqCst);
             crash_point!();
             woken = self.wake_sleeper();
@@ -129,7 +129,7 @@ impl EventCell {
         futex::wake(&self.seq, i32::MAX);
     }
 
-    /// Wakes the sleepers with this mark, and no others. A thread that is about to sleep looks once more.
+    /// Wakes only the sleepers with this mark. A thread that is about to sleep checks once more.
     #[cold]
     pub(crate) fn nudge(&self, mark: u32) {
         self.seq.fetch_add(1, Ordering::SeqCst);
@@ -142,7 +142,7 @@ impl EventCell {
         self.waking.load(Ordering::Relaxed) != 0
     }
 
-    /// Announces that the caller is about to sleep. It looks once more, and then sleeps while
+    /// Announces that the caller is about to sleep. The caller then checks once more, and sleeps while
     /// [`word`](Self::word) is what this returns.
     pub(crate) fn announce(&self) -> u32 {
         let seq = self.seq.load(Ordering::SeqCst);
@@ -158,17 +158,17 @@ impl EventCell {
         &self.seq
     }
 
-    /// Notes that the caller has slept, and is about to look.
+    /// Notes that the caller has slept, and is about to check.
     pub(crate) fn awake(&self) {
-        // Before looking, so that a waker that comes after the look finds it clear.
+        // Before the check, so that a waker that comes after the check finds the flag clear.
         self.waking.store(0, Ordering::SeqCst);
     }
 
     /// Sleeps until woken, but at most `slice_ns`; not at all if `ready()` is true.
     ///
     /// # Errors
-    /// `Timeout` if the deadline has passed; `Interrupted` when a signal handler ran; `Detached` once
-    /// these waits are over.
+    /// `Timeout` if the deadline has passed; `Interrupted` when a signal handler ran; `Detached` once these
+    /// waits are ended.
     pub(crate) fn sleep(
         &self,
         waits: &Waits,
@@ -189,7 +189,7 @@ impl EventCell {
         crash_point!();
         self.awake();
         if waits.is_ended() {
-            // The wake-up that it may have received is for another sleeper.
+            // Passes on the wake-up that this thread may have received.
             self.notify_one();
             return Err(Error::Detached);
         }
@@ -202,7 +202,7 @@ impl EventCell {
 }
 
 impl Waits {
-    /// Ends the waits, of which each sleeps on one of these. True if there were any.
+    /// Ends the waits, all of which sleep on one of `events`. False if no thread waits.
     pub(crate) fn end<'a>(&self, events: impl IntoIterator<Item = &'a EventCell>) -> bool {
         let busy = self.set_ended();
         if busy {
@@ -220,11 +220,11 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
-    /// Far more than a test takes; only a lost wake would last as long.
+    /// Far more than a test takes: only a lost wake would last this long.
     const LONG_NS: u64 = 600_000_000_000;
 
     #[test]
-    fn a_sleeper_is_told() {
+    fn a_sleeper_is_woken() {
         let waits = Waits::new();
         let (event, flag) = (EventCell::default(), AtomicBool::new(false));
         let ready = || flag.load(Ordering::Acquire);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_that_finds_no_sleeper_forgets_the_dead_one() {
+    fn a_wake_that_finds_no_sleeper_clears_the_flag_of_a_dead_one() {
         let event = EventCell::default();
         event.asleep.store(1, Ordering::SeqCst);
         assert!(!event.notify_one());
@@ -261,7 +261,7 @@ mod tests {
         std::thread::scope(|scope| {
             let sleep = || event.sleep(&waits, LONG_NS, Deadline::Never, || false);
             let sleepers = [scope.spawn(sleep), scope.spawn(sleep)];
-            // One that was about to sleep goes on without a wake that counts.
+            // One that was about to sleep continues without a counted wake.
             while !sleepers.iter().all(|it| it.is_finished()) {
                 if event.notify_one() {
                     while event.is_waking() {
@@ -292,7 +292,7 @@ mod tests {
         let sleep = |waits| event.sleep(waits, LONG_NS, Deadline::Never, || false);
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
-                // It may be woken as well, if it has the same mark.
+                // It may be woken too, if it has the same mark.
                 while sleep(&other) == Ok(Slept::Woken) {}
                 other.is_ended()
             });

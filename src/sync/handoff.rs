@@ -1,31 +1,29 @@
-//! Hand-off of something that is taken: which of its waiters gets it next.
+//! Hand-off of a lock or a permit: which of its waiters gets it next.
 //!
 //! ```text
 //! offset  size  field        written by     meaning
-//!      0     8  reserved_ns  a waiter, or   since when what is free is reserved for a woken waiter;
+//!      0     8  reserved_ns  a waiter, or   since when a free lock is reserved for a woken waiter;
 //!                            a releaser     0: any process may take it
-//!      8     4  late         a taker        1 if it had waited for long: the next is served at once
+//!      8     4  late         a taker        1 if it had waited long: the next waiter is served at once
 //!     12    12  freed        event: waiters sleep on it
-//!     24    12  passed       event: waiters sleep on it that were woken, and found it taken again
+//!     24    12  passed       event: waiters sleep on it that were woken and found the lock taken again
 //! ```
 //!
-//! What is freed goes to the first process that takes it. That is fast: the owner may take it again
-//! at once, and no core waits for a sleeper to wake up. But a sleeper that is woken runs 20 us
-//! later, or some milliseconds on a busy machine, and finds it taken again. Three rules give it its
-//! share:
+//! A free lock goes to the first process that takes it. That is fast: the owner may take it again at once,
+//! and no core waits for a sleeper to wake up. But a sleeper that is woken runs 20 us later, or some
+//! milliseconds on a busy machine, and finds the lock taken again. Three rules prevent starvation:
 //!
-//! 1. **A woken waiter that finds it taken claims it**: from then on, no other process takes it when
-//!    it is free, for [`GRACE_NS`] at most. Until that waiter runs, it can be taken by others.
-//! 2. **It keeps its place.** The kernel wakes sleepers in the order in which they came. One that was
-//!    woken in vain sleeps on another word, which is woken first.
-//! 3. **After a wait of [`LONG_NS`] nothing is taken twice**: what is freed is reserved for the next
-//!    sleeper from the moment it is woken, and so on until waits are short again. On a busy
-//!    machine, the processes that use the lock then leave their cores to the woken one.
+//! 1. **A woken waiter that finds the lock taken claims it**: from then on, no other process takes it when it
+//!    is free, for [`GRACE_NS`] at most. Until the woken waiter runs, others can take it.
+//! 2. **It keeps its place.** The kernel wakes sleepers in the order of their arrival. One that was woken and
+//!    found the lock taken sleeps on another word, which is woken first.
+//! 3. **After a wait of [`LONG_NS`], each waiter is served in turn**: a freed lock is reserved for the next
+//!    sleeper from the moment of its wake-up, until waits are short again. On a busy machine, the processes
+//!    that use the lock then leave their cores to the woken one.
 //!
-//! The table is about eight processes that keep a lock for some time and take it again at once, on two
-//! cores beside programs that compute. It has the longest wait within 0.7 s in milliseconds, and thousands
-//! of acquisitions a second: medians of three windows. "In order" is a futex lock that is handed over in
-//! order of arrival.
+//! The table shows eight processes that hold a lock for some time and take it again at once, on two cores
+//! beside programs that compute: the longest wait within 0.7 s in milliseconds, and thousands of acquisitions
+//! a second. "In order" is a futex lock that is handed over in order of arrival.
 //!
 //! | programs | kept for | without these rules | with them | in order  |
 //! |----------|----------|--------------------|-----------|-----------|
@@ -36,13 +34,12 @@
 //! | 4        | 0        | 96, 8 600          | 20, 8 200 | 19, 26    |
 //! | 4        | 1 ms     | 415, 0.85          | 41, 0.46  | 23, 0.56  |
 //!
-//! `cargo xtask bench --busy 0,2,4 --waits handover` measures the like.
+//! `cargo xtask bench --busy 0,2,4 --waits handover` measures this.
 //!
 //! # What a kill leaves
-//! No word says for which process something is reserved. If the woken process is killed, its reservation
-//! ends after [`GRACE_NS`]. `reserved_ns` and `late` are hints: they decide which waiter is served first,
-//! never which process owns something. A wake-up that is lost with a process costs the others a slice of
-//! their sleep.
+//! A reservation names no process. If the woken process is killed, its reservation ends after [`GRACE_NS`].
+//! `reserved_ns` and `late` are hints: they decide which waiter is served first, never which process owns the
+//! lock. A wake-up that is lost with a process costs the others a slice of their sleep.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -54,18 +51,18 @@ use super::crash::crash_point;
 use super::policy::{Ask, WaitPolicy};
 use super::{EventCell, Slept, publish_fence};
 
-/// After a wait of so long the next waiter is served at once.
+/// After a wait of this length, the next waiter is served at once.
 const LONG_NS: u64 = 5_000_000;
 
-/// How long something is reserved for a woken waiter: longer than the waiter needs to get a core on a
-/// machine on which several programs compute on each core.
+/// How long a free lock is reserved for a woken waiter: longer than the waiter needs to get a core that it
+/// shares with several programs that compute.
 const GRACE_NS: u64 = 20_000_000;
 
-/// How often a woken waiter looks before it sleeps again: some microseconds, in which an owner that
-/// runs on another core and is about to leave does so.
-const LOOKS: u32 = 200;
+/// How often a woken waiter polls before it sleeps again: some microseconds, enough for an owner that runs on
+/// another core and is about to release.
+const POLLS: u32 = 200;
 
-/// The waiters, as they are known in shared memory.
+/// The waiters' state in shared memory.
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct Handoff {
@@ -83,18 +80,18 @@ const _: () = assert!(size_of::<Handoff>() == 40);
 // SAFETY: `repr(C)`, atomics and events only.
 unsafe impl Shared for Handoff {}
 
-/// How a waiter tries to take something.
+/// How a waiter tries to take the lock.
 #[derive(Clone, Copy)]
 pub(crate) struct Try {
-    /// Whether it is to ask the kernel if the owner lives.
+    /// Whether to ask the kernel if the owner lives.
     pub(crate) ask: Ask,
-    /// Whether what is reserved for a woken waiter may be for this one.
+    /// Whether this waiter was woken, so that the reservation may be for it.
     pub(crate) woken: bool,
 }
 
 impl Handoff {
-    /// Whether what is free may be taken. Asked after taking it: read before that, its cache line would be
-    /// fetched twice from a core that has written to it. If the answer is no, the caller frees it again.
+    /// Whether the free lock may be taken. Checked after taking it: a read before that would fetch the cache
+    /// line twice from a core that has written to it. If this is false, the caller frees it again.
     #[inline(always)]
     pub(crate) fn admits(&self, woken: bool) -> bool {
         let reserved = self.reserved_ns.load(Ordering::Relaxed);
@@ -110,13 +107,13 @@ impl Handoff {
         admits
     }
 
-    /// Reserves what is free for a woken waiter from now on; with 0, ends that.
+    /// Reserves the lock for a woken waiter from now on; with 0, ends the reservation.
     fn reserve(&self, now_ns: u64) {
         self.reserved_ns.store(now_ns, Ordering::Relaxed);
         crash_point!();
     }
 
-    /// Wakes the next waiter. Called after something was freed, and a read-modify-write or a fence.
+    /// Wakes the next waiter. Called after freeing the lock by a read-modify-write, or after a fence.
     #[inline(always)]
     pub(crate) fn wake_next(&self) {
         publish_fence();
@@ -148,7 +145,7 @@ impl Handoff {
         self.freed.notify_all();
     }
 
-    /// Waits until `attempt` succeeds, which may do so while `is_free()`. It is made at least once.
+    /// Waits until `attempt` succeeds, which is possible while `is_free()`. Calls it at least once.
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; and those of `attempt`.
@@ -196,7 +193,7 @@ impl Handoff {
             how.woken |= slept == Slept::Woken;
             how.ask = Ask::kernel(nap.ended(slept));
             if slept == Slept::TimedOut {
-                // A process that was woken and killed before it looked may have been the last sleeper there.
+                // A process that was woken and killed before it ran may have been the last sleeper there.
                 self.freed.awake();
                 self.passed.awake();
             }
@@ -207,19 +204,19 @@ impl Handoff {
         ended
     }
 
-    /// A woken waiter that finds it taken reserves it for itself, and spins for some microseconds. True if
-    /// it is free.
+    /// A woken waiter that finds the lock taken reserves it, and spins for some microseconds. True if it is
+    /// free.
     fn claim(&self, is_free: impl Fn() -> bool) -> bool {
         if self.reserved_ns.load(Ordering::Relaxed) == 0 {
             self.reserve(now_ns());
         }
-        (0..LOOKS).any(|_| {
+        (0..POLLS).any(|_| {
             std::hint::spin_loop();
             is_free()
         })
     }
 
-    /// A waiter that was woken has got what it waited for, or its wait has ended without it.
+    /// Ends the wait of a waiter that was woken. `has_it`: it has taken the lock.
     fn leave(&self, began_ns: u64, has_it: bool, is_free: impl Fn() -> bool) {
         if has_it {
             let late = now_ns().wrapping_sub(began_ns) >= LONG_NS;
@@ -230,7 +227,7 @@ impl Handoff {
         } else {
             self.reserve(0);
             if is_free() {
-                // The wake-up that came too late for this one is for another.
+                // Passes on the wake-up that came too late for this waiter.
                 self.wake_next();
             }
         }

@@ -1,38 +1,36 @@
-//! The lock of this library, as it lies in shared memory: in queues, maps and lists, and in a segment
-//! of its own.
+//! The lock of this library in shared memory: in queues, maps and lists, and in a segment of its own.
 //!
 //! ```text
 //! offset  size  field      written by    invariant
 //!      0     8  owner      any process   the process that has the lock; 0 while it is free
-//!      8     8  thread     the owner     which of its threads; 0 while that is not known
+//!      8     8  thread     the owner     which of its threads; 0 while not known
 //!     16    40  handoff    see `handoff` the waiters
 //!     56     4  depth      the owner     how often it has a recursive lock
 //!     60     4  recursive  creator       constant; 1 if its owner may take it again
 //!
 //! owner      bit 63   recovered from a dead owner, and not yet declared consistent
-//!            48..63   MARK, so that bytes which are no owner's hardly ever look like one
+//!            48..63   MARK, so that arbitrary bytes hardly ever look like an owner
 //!            32..48   the owner's slot
 //!             0..32   the slot's generation
 //!            all ones: abandoned, see `robust`
 //! ```
-//! It is taken by one compare-and-swap of `owner` and freed by one exchange of it, by any thread of
-//! any process. Like a robust pthread mutex it tells the next owner that the last one died. Unlike
-//! such a mutex it belongs to a handle and not to a thread, does not depend on the C library, and holds nothing
-//! that could crash a process if it were overwritten: a word that names no living participant is a
-//! dead owner's.
+//! It is taken by one compare-and-swap of `owner` and freed by one exchange of it, by any thread of any
+//! process. Like a robust pthread mutex it tells the next owner that the last one died. Unlike such a mutex,
+//! it belongs to a handle and not to a thread, does not depend on the C library, and holds nothing that could
+//! crash a process if it were overwritten: a word that names no living participant counts as a dead owner's.
 //!
 //! # What a death costs
-//! `owner` alone says which process has the lock; the other words have a meaning only for that owner.
-//! *Killed with the lock:* a waiter asks the kernel when it comes and after each slice of its sleep,
-//! and takes over by exchanging that very owner for itself, so that one of them gets it. *Killed
-//! while taking over:* the same again. *Killed between freeing the lock and waking a waiter:* the
-//! waiters' slices, a tenth of a second at most.
+//! `owner` alone says which process has the lock; the other words have a meaning only for that owner. *Killed
+//! with the lock:* a waiter asks the kernel when it arrives and after each slice of its sleep. It takes over
+//! by a compare-and-swap of the dead owner's word, so exactly one waiter succeeds. *Killed while taking
+//! over:* the same again. *Killed between freeing the lock and waking a waiter:* the waiters try again after
+//! their slices, a tenth of a second at most.
 //!
 //! # Limits
-//! An owner is a handle on the segment, in one process: a *thread* that ends with the lock leaves it
-//! taken for as long as its process has the handle. A thread that begins later may get its number,
-//! and then has a recursive lock as if it had taken it. A *stopped* owner (SIGSTOP, a debugger) is
-//! alive: others wait for it, until their deadline where they have one.
+//! An owner is a handle on the segment, in one process: a *thread* that ends with the lock leaves it taken
+//! for as long as its process has the handle. A later thread may get the same number, and then has a
+//! recursive lock as if it had taken it. A *stopped* owner (SIGSTOP, a debugger) is alive: others wait for
+//! it, until their deadline where they have one.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -47,15 +45,14 @@ use super::policy::{Ask, WaitPolicy};
 
 /// The processes that use a lock: the participants of its segment.
 pub(crate) trait Peers: Send + Sync {
-    /// The caller, as [`pack`] writes it. Another one in a forked child.
+    /// The caller's owner word, from [`pack`]. A forked child has another one.
     fn me(&self) -> &AtomicU64;
 
-    /// Whether `owner` is still attached, by the kernel's word.
+    /// Whether `owner` is still attached; asks the kernel.
     fn lives(&self, owner: Owner) -> Result<bool>;
 }
 
-/// The lock. Its operations are given the participants, which tell the caller's owner word and which owners
-/// live.
+/// The lock. Its operations take the participants, which know the caller's owner word and which owners live.
 #[repr(C, align(64))]
 #[derive(Default)]
 pub(crate) struct LockCell {
@@ -91,7 +88,7 @@ const MARK: u64 = 0x5ba1;
 pub(super) const FREE: u64 = 0;
 /// The lock was poisoned: no process can have it any more.
 pub(super) const POISONED: u64 = u64::MAX;
-/// An owner that is alive left work half done. It names no participant, so it counts as dead.
+/// A living owner left work half done. This word names no participant, so it counts as a dead owner's.
 const ABANDONED: u64 = 1;
 
 /// An owner as one word, which is never 0.
@@ -99,7 +96,8 @@ pub(crate) fn pack(owner: Owner) -> u64 {
     MARK << 48 | u64::from(owner.slot) << 32 | u64::from(owner.generation)
 }
 
-/// The owner a word names. Other bytes name a slot that does not exist, whose owner is dead.
+/// The owner that a word names. An invalid word names a slot that does not exist, so that its owner counts as
+/// dead.
 pub(crate) fn unpack(word: u64) -> Owner {
     let is_owner = (word & !RECOVERING) >> 48 == MARK;
     Owner {
@@ -119,7 +117,7 @@ impl LockCell {
             .store(u32::from(recursive), Ordering::Relaxed);
     }
 
-    /// Which participant has it, living or dead, if any: for a look from outside.
+    /// Which participant has it, living or dead, if any: for inspection from outside.
     pub(crate) fn owner(&self) -> Option<Owner> {
         let word = self.owner.load(Ordering::Relaxed);
         let names_one = (word & !RECOVERING) >> 48 == MARK;
@@ -156,11 +154,12 @@ impl LockCell {
         }
     }
 
-    /// Takes the lock if it is free, and says whether that succeeded; otherwise the owner is the error.
+    /// Takes the lock if it is free. False if it is reserved for another waiter; the error is the owner that
+    /// has it.
     #[inline(always)]
     pub(super) fn take(&self, me: u64, woken: bool) -> std::result::Result<bool, u64> {
-        // SYNC: pairs with the exchange in `free`. A failure pairs with `mark_consistent`: who reads an owner
-        // that has taken over from a dead one reads its thread too, and not that of the dead.
+        // SYNC: pairs with the exchange in `free`. A failure pairs with `mark_consistent`: a thread that reads
+        // an owner which took over from a dead one also reads the new owner's thread, not the dead one's.
         self.owner
             .compare_exchange(FREE, me, Ordering::Acquire, Ordering::Acquire)?;
         crash_point!();
@@ -172,7 +171,7 @@ impl LockCell {
         Ok(true)
     }
 
-    /// Frees what was taken: it is reserved for another waiter.
+    /// Frees the lock that was just taken: it is reserved for another waiter.
     #[cold]
     fn put_back(&self) {
         self.owner.swap(FREE, Ordering::SeqCst);
@@ -180,7 +179,7 @@ impl LockCell {
         self.handoff.wake_next();
     }
 
-    /// As [`try_acquire`](Self::try_acquire), but spins for as long as that has paid.
+    /// As [`try_acquire`](Self::try_acquire), but spins for as long as the policy allows.
     ///
     /// # Errors
     /// The same.
@@ -240,17 +239,17 @@ impl LockCell {
         self.depth.store(depth, Ordering::Relaxed);
     }
 
-    /// Whether `owner`, as just read, is the calling thread. A thread reads its own number only if it
-    /// has written it: a process that frees the lock clears the number first, and one that takes over from
-    /// a dead owner marks the lock until it has written its own. (The dead one's number may be the caller's:
-    /// a forked child's thread has that of its parent.)
+    /// Whether `owner`, as just read, is the calling thread. A thread reads its own number only if it has
+    /// written it: a process that frees the lock clears the number first, and one that takes over from a dead
+    /// owner marks the lock until it has written its own. (The dead owner's number may equal the caller's: a
+    /// forked child's thread has that of its parent.)
     #[inline]
     fn is_thread_of(&self, owner: u64, me: u64) -> bool {
         owner == me && self.thread.load(Ordering::Relaxed) == token()
     }
 
-    /// Takes the lock over from its owner if that is dead, and says whether it did. The lock is then marked
-    /// until [`mark_consistent`](Self::mark_consistent).
+    /// Takes the lock over if its owner is dead; false if it is not. The lock is then marked until
+    /// [`mark_consistent`](Self::mark_consistent).
     pub(super) fn recover(&self, peers: &dyn Peers, me: u64) -> Result<bool> {
         let owner = self.owner.load(Ordering::Relaxed);
         if owner == FREE || owner == POISONED || peers.lives(unpack(owner))? {
@@ -271,7 +270,7 @@ impl LockCell {
 
     /// Declares that what the recovered lock guards is consistent.
     pub(super) fn mark_consistent(&self, me: u64) {
-        // Fails if the lock was released by a thread that did not have it. SYNC: publishes the thread.
+        // Fails if another thread released the lock meanwhile. SYNC: publishes the thread.
         let _ =
             self.owner
                 .compare_exchange(me | RECOVERING, me, Ordering::Release, Ordering::Relaxed);
@@ -282,13 +281,14 @@ impl LockCell {
         self.owner.load(Ordering::Relaxed) == me | RECOVERING
     }
 
-    /// Makes the lock useless for all processes, and wakes those that wait for it.
+    /// Makes the lock unusable for all processes, and wakes its waiters.
     pub(super) fn poison(&self) {
         self.owner.store(POISONED, Ordering::SeqCst);
         self.handoff.wake_all();
     }
 
-    /// Leaves the lock, if it is the caller's, as the caller's death would: the next owner recovers it.
+    /// Leaves the lock, if it is the caller's, in the state that the caller's death would: the next owner
+    /// recovers it.
     pub(super) fn abandon(&self, me: u64) {
         self.about_to_free();
         let _ = self
@@ -315,7 +315,7 @@ impl LockCell {
         self.free()
     }
 
-    /// Frees all levels of the lock, and says how many there were.
+    /// Frees all levels of the lock, and returns how many there were.
     ///
     /// # Errors
     /// As for [`release`](Self::release).
@@ -356,7 +356,7 @@ impl LockCell {
         Ok(())
     }
 
-    /// Frees the lock if `me` has it and what it guards is consistent, and says whether it did.
+    /// Frees the lock if `me` has it and has declared it consistent; false otherwise.
     #[inline(always)]
     pub(super) fn free_own(&self, me: u64) -> bool {
         self.about_to_free();
@@ -375,7 +375,7 @@ impl LockCell {
         crash_point!();
     }
 
-    /// Whether the calling thread has the lock, and need not repair anything first.
+    /// Whether the calling thread has the lock and has declared it consistent.
     pub(crate) fn is_mine(&self, me: u64) -> bool {
         // SYNC: as a failure in `take`.
         self.is_thread_of(self.owner.load(Ordering::Acquire), me)
@@ -386,7 +386,7 @@ impl LockCell {
         !self.is_free()
     }
 
-    /// Whether it has an owner, and that lives.
+    /// Whether it has an owner that lives.
     pub(crate) fn owner_lives(&self, peers: &dyn Peers) -> Result<bool> {
         match self.owner.load(Ordering::Relaxed) {
             FREE => Ok(false),
@@ -426,7 +426,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_is_not_taken_for_one_of_its_process_that_takes_over_from_a_dead_child() {
+    fn a_thread_does_not_own_what_another_thread_took_over_from_a_dead_child() {
         let lock = LockCell::default();
         let owner = |slot| {
             pack(Owner {

@@ -1,56 +1,55 @@
 //! How a waiter waits: it spins while spinning pays, and sleeps otherwise.
 //!
-//! Every wait in this library ends in one of two ways. The waiter *spins*: it looks at shared memory
-//! again and again, and sees the change within a cache line's way from the other core. Or it
-//! *sleeps* in the kernel until it is woken, which costs both sides a system call and, on a virtual
-//! machine whose other core has to leave its idle state, 20 us and more.
+//! Every wait in this library ends in one of two ways. The waiter *spins*: it polls shared memory, and sees
+//! the change after one cache line transfer from the other core. Or it *sleeps* in the kernel until it is
+//! woken, which costs both sides a system call and, on a virtual machine whose other core has to leave its
+//! idle state, 20 us and more.
 //!
 //! Neither is right everywhere:
 //!
 //! | where | a spin | a sleep |
 //! |---|---|---|
 //! | both processes have a core, and answer within microseconds | 0.3 us | 43 us |
-//! | both share one core | 10 us in vain, each time | 5 us |
-//! | messages come 1000 times a second | 1 % of a core in vain | 30 us, and nothing else |
+//! | both share one core | 10 us wasted, each time | 5 us |
+//! | messages come 1000 times a second | 1 % of a core wasted | 30 us, and nothing else |
 //!
 //! (A round trip of 64 B, two cores of a virtual Zen 4, Linux 6.18: `cargo xtask bench --busy 0,1`.)
 //!
-//! A spin of fixed length is wrong in a third way. Copying 64 KiB takes longer than 10 us, so a
-//! consumer that spins for that long sleeps before the message is there, and the producer has to wake
-//! it. While it wakes up, the producer is ahead by one message; it catches up with that one, and
-//! sleeps again: 37 us a message, for as long as the stream lasts, although both are running. The
-//! same holds for a batch of 1 MiB. A stream stays fast only if a wait may be as long as the waits
-//! before it were, and gets out of the slow state only if short sleeps count as spins that were given
-//! up too early. Points 1 and 2 say how.
+//! A spin of fixed length has a third flaw. Copying 64 KiB takes longer than 10 us, so a consumer that spins
+//! for that long sleeps before the message is there, and the producer has to wake it. While it wakes up, the
+//! producer is ahead by one message; the consumer catches up and sleeps again: 37 us a message, for as long
+//! as the stream lasts, although both are running. The same holds for a batch of 1 MiB. A stream stays fast
+//! only if a spin may last as long as the previous waits, and leaves the slow state only if short sleeps
+//! count as spins that were given up too early. Points 1 and 2 do this.
 //!
 //! # The policy
-//! 1. **Spinning has to pay.** A [`WaitPolicy`] remembers how long the next wait at its place may spin.
-//!    A spin that found something sets that to [`USUAL_NS`], or to four times as long as it took if
-//!    that is longer, [`LONGEST_NS`] at most. A spin in vain halves it; below [`LEAST_NS`] it is 0,
-//!    and the waiter sleeps at once.
-//! 2. **It is tried again now and then.** Where a wait that slept was over within [`SHORT_NS`], the
-//!    partner is quick, and only the cores may have been the reason. After [`FIRST_REST_NS`] one wait
-//!    spins for [`LONGEST_NS`], which is longer than a partner that sleeps takes to be woken. If that
-//!    is in vain, the next try comes after twice as long a rest, up to [`LAST_REST_NS`]; each spin
-//!    that pays halves the rest, so that one that succeeds among many in vain changes little. Where waits
-//!    are long, nothing is tried: an idle waiter costs nothing.
-//! 3. **No waiter yields.** `sched_yield` gives the core to any other runnable process, and beside a
-//!    program that computes the waiter comes back a time slice later, after some milliseconds. A sleeper
-//!    that is woken gets a core at once, because it has used less than its share.
-//! 4. **A spinner that lost its core stops spinning.** Two readings of the clock a few looks apart
-//!    then differ by more than [`STOLEN_NS`]. The machine is busy, and that counts as a spin in vain.
-//! 5. **Sleeps have slices** ([`Nap`]). A waker can be killed between its change and its wake-up, so
-//!    a sleeper looks by itself every [`FIRST_NAP_NS`] to [`LAST_NAP_NS`]. The first slice is longer
-//!    than the kernel's tick: a nearer end costs the timer's hardware an exit to the hypervisor on
-//!    the way in and on the way out (2 ms instead of 100 ms: 43 instead of 31 us a round trip).
+//! 1. **Spinning has to pay.** A [`WaitPolicy`] remembers how long the next wait at its place may spin. A
+//!    spin that succeeds sets that to [`USUAL_NS`], or to four times as long as it took if that is longer,
+//!    [`LONGEST_NS`] at most. A spin that fails halves it; below [`LEAST_NS`] it is 0, and the waiter sleeps
+//!    at once.
+//! 2. **It is tried again now and then.** Where a sleep ended within [`SHORT_NS`], the partner is quick, and
+//!    only a lack of cores may have made spins fail. After [`FIRST_REST_NS`] one wait spins for
+//!    [`LONGEST_NS`], which is longer than the wake-up of a sleeping partner takes. If that fails, the next
+//!    try comes after twice as long a rest, up to [`LAST_REST_NS`]; each spin that succeeds halves the rest,
+//!    so that one success among many failures changes little. Where waits are long, nothing is tried: an idle
+//!    waiter costs nothing.
+//! 3. **No waiter yields.** `sched_yield` gives the core to any other runnable process, and beside a program
+//!    that computes the waiter runs again a time slice later, after some milliseconds. A sleeper that is
+//!    woken gets a core at once, because it has used less than its share.
+//! 4. **A spinner that lost its core stops spinning.** Two readings of the clock a few polls apart then
+//!    differ by more than [`STOLEN_NS`]. The machine is busy, and that counts as a spin that failed.
+//! 5. **Sleeps have slices** ([`Nap`]). A waker can be killed between its change and its wake-up, so a
+//!    sleeper checks by itself every [`FIRST_NAP_NS`] to [`LAST_NAP_NS`]. The first slice is longer than the
+//!    kernel's tick: setting and clearing the timer for a nearer end costs an exit to the hypervisor each (2
+//!    ms instead of 100 ms: 43 instead of 31 us a round trip).
 //! 6. **A waiter that was passed over is served next**: see [`super::handoff`].
 //!
-//! What is learned lies in the process, beside the handle of the object, one for each side that can
-//! be waited for. Nothing of it is shared, so a kill cannot leave it wrong. Threads that share a
-//! handle share what was learned. They may lose each other's updates, which does no harm.
+//! A policy lies in the process, beside the handle of the object, one for each side that can be waited for.
+//! It is not in shared memory, so a kill cannot leave it wrong. Threads that share a handle share its
+//! policies. They may lose each other's updates, which does no harm.
 //!
-//! To halve a spin after each one in vain is the usual answer to "spin or block" (A. Karlin et al.,
-//! *Empirical Studies of Competitive Spinning for a Shared-Memory Multiprocessor*, SOSP 1991).
+//! Halving the spin after each failure is the usual answer to "spin or block" (A. Karlin et al., *Empirical
+//! Studies of Competitive Spinning for a Shared-Memory Multiprocessor*, SOSP 1991).
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -65,18 +64,18 @@ const USUAL_NS: u32 = 10_000;
 /// The longest spin: longer than a partner that sleeps on another core takes to be woken and to
 /// answer.
 const LONGEST_NS: u32 = 60_000;
-/// Shorter spins are not worth the look at the clock.
+/// Shorter spins are not worth reading the clock.
 const LEAST_NS: u32 = 2_000;
 /// A sleep that was shorter than this might have been a spin.
 const SHORT_NS: u64 = 60_000;
-/// How long a place where spins were in vain is left alone.
+/// How long not to spin where spins have failed.
 const FIRST_REST_NS: u32 = 1_000_000;
 const LAST_REST_NS: u32 = 32_000_000;
-/// Looks between two readings of the clock: about a microsecond.
-const LOOKS: u32 = 32;
-/// Between two such readings, so much time means that the core was taken away.
+/// Polls between two readings of the clock: about a microsecond.
+const POLLS: u32 = 32;
+/// This much time between two such readings means that the thread was preempted.
 const STOLEN_NS: u64 = 50_000;
-/// The kernel is asked at most this often which owners live, before the first sleep of a wait: it costs a
+/// How often at most the kernel is asked which owners live before the first sleep of a wait: that costs a
 /// system call.
 const ASK_NS: u64 = 1_000_000;
 
@@ -98,7 +97,7 @@ pub(crate) struct WaitPolicy {
     short: AtomicBool,
     /// Whether the last sleep lasted for its whole slice.
     idle: AtomicBool,
-    /// The threads that sleep so.
+    /// The threads that wait by this policy.
     pub(crate) waits: Waits,
 }
 
@@ -132,7 +131,7 @@ impl WaitPolicy {
         let spin_ns = if is_try { LONGEST_NS } else { usual_ns };
         let (mut began, mut before) = (0, 0);
         loop {
-            for _ in 0..LOOKS {
+            for _ in 0..POLLS {
                 if ready() {
                     self.paid(before - began);
                     return true;
@@ -146,7 +145,7 @@ impl WaitPolicy {
                 (began, before) = (now, now);
             }
             if now - before > STOLEN_NS || now - began >= u64::from(spin_ns) {
-                self.was_in_vain(spin_ns, is_try, now);
+                self.failed(spin_ns, is_try, now);
                 return ready();
             }
             before = now;
@@ -177,7 +176,7 @@ impl WaitPolicy {
     }
 
     #[cold]
-    fn was_in_vain(&self, spin_ns: u32, is_try: bool, now_ns: u64) {
+    fn failed(&self, spin_ns: u32, is_try: bool, now_ns: u64) {
         let half = if is_try { 0 } else { spin_ns / 2 };
         let half = if half < LEAST_NS { 0 } else { half };
         let mut rest = self.rest_ns.load(Ordering::Relaxed);
@@ -208,15 +207,15 @@ impl WaitPolicy {
         slept
     }
 
-    /// Whether the last sleep, by whatever means, was for its whole slice.
+    /// Notes whether the last sleep lasted for its whole slice.
     pub(crate) fn set_idle(&self, idle: bool) {
         if self.idle.load(Ordering::Relaxed) != idle {
             self.idle.store(idle, Ordering::Relaxed);
         }
     }
 
-    /// The first slice of a wait: a long one where the last wait was in vain, since a program may
-    /// wait for one thing in many calls.
+    /// The first slice of a wait: a long one if the last sleep timed out, since a program may wait for one
+    /// thing in many calls.
     pub(crate) fn nap(&self) -> Nap {
         match self.idle.load(Ordering::Relaxed) {
             true => Nap(LAST_NAP_NS),
@@ -259,19 +258,19 @@ impl Nap {
         self.0
     }
 
-    /// The last one ended like this. True if the sleeper was not woken, and may now ask the kernel
-    /// whether the owner it waits for lives.
+    /// Notes how the last slice ended. True if the sleeper was not woken, and may now ask the kernel whether
+    /// the owner lives.
     pub(crate) fn ended(&mut self, slept: Slept) -> bool {
-        let in_vain = slept == Slept::TimedOut;
-        self.0 = match in_vain {
+        let timed_out = slept == Slept::TimedOut;
+        self.0 = match timed_out {
             true => (self.0 * 2).min(LAST_NAP_NS),
             false => FIRST_NAP_NS,
         };
-        in_vain
+        timed_out
     }
 }
 
-/// Whether a look is to ask the kernel which owners live.
+/// Whether an attempt asks the kernel which owners live, or believes shared memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ask {
     Memory,
@@ -284,7 +283,7 @@ impl Ask {
     }
 }
 
-/// Waits until `find` finds something. It looks whenever `event` wakes it, and after each slice.
+/// Waits until `find` finds something. Calls it whenever `event` wakes the caller, and after each slice.
 ///
 /// # Errors
 /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; and those of `find`.
@@ -327,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spin_in_vain_is_shorter_the_next_time_and_soon_there_is_none() {
+    fn a_spin_that_fails_is_shorter_the_next_time_and_soon_there_is_none() {
         let policy = WaitPolicy::default();
         let mut spins = 0;
         while policy.spins() {
@@ -337,13 +336,13 @@ mod tests {
             spins += 1;
         }
         assert!(spins <= 4);
-        // One look, and no more.
-        let looks = Cell::new(0);
+        // It polls exactly once.
+        let polls = Cell::new(0);
         assert!(!policy.spin(|| {
-            looks.set(looks.get() + 1);
+            polls.set(polls.get() + 1);
             false
         }));
-        assert_eq!(looks.get(), 1);
+        assert_eq!(polls.get(), 1);
     }
 
     #[test]
@@ -367,10 +366,10 @@ mod tests {
         policy.slept(|| std::thread::sleep(std::time::Duration::from_millis(1)));
         assert!(!policy.may_try_again());
         policy.short.store(true, Ordering::Relaxed);
-        let looks = Cell::new(0);
+        let polls = Cell::new(0);
         assert!(policy.spin(|| {
-            looks.set(looks.get() + 1);
-            looks.get() > 2
+            polls.set(polls.get() + 1);
+            polls.get() > 2
         }));
         assert!(policy.spins());
     }

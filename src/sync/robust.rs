@@ -9,8 +9,8 @@
 //! poisoned       Poisoned        nothing: a guard was dropped without the repair
 //! ```
 //!
-//! The kernel says whether an owner is dead; no timer decides it. What the owner left half done is
-//! visible to the caller that gets [`Acquired::Recovered`], and only that caller can know how to repair it.
+//! The kernel says whether an owner is dead; no timer decides it. The caller that gets
+//! [`Acquired::Recovered`] sees what the owner left half done, and knows how to repair it.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,7 +44,7 @@ pub(crate) enum Acquired<'a> {
 pub(crate) struct Guard<'a> {
     mutex: &'a RobustMutex,
     me: u64,
-    // Only the thread that locked it can be recognised when it locks it again.
+    // The lock records its thread, to detect that it locks again.
     _not_send: PhantomData<*mut ()>,
 }
 
@@ -89,7 +89,7 @@ impl RobustMutex {
         matches!(self.cell.take(me, false), Ok(true)).then(|| self.guard(me))
     }
 
-    /// The lock, unless it stays taken for as long as spinning has paid.
+    /// The lock, unless it stays taken for as long as the policy spins.
     pub(crate) fn spin(&self) -> Option<Guard<'_>> {
         match self.policy.spin(|| self.cell.is_free()) {
             true => self.try_lock(),
@@ -97,8 +97,8 @@ impl RobustMutex {
         }
     }
 
-    /// A call that must not wait for a message still waits this long for the lock: owners
-    /// hold it for well under a microsecond, unless they were stopped.
+    /// A call that must not wait still waits this long for the lock: owners hold it for well under a
+    /// microsecond, unless they are stopped.
     const GRACE_NS: u64 = 1_000_000_000;
 
     #[cold]
@@ -128,7 +128,7 @@ impl RobustMutex {
         loop {
             let handoff = self.cell.handoff();
             match handoff.wait(&self.policy, deadline, is_free, attempt) {
-                // Owners hold the lock only for a moment: a signal handler does not end the wait.
+                // Owners hold the lock only for a moment, so a signal handler does not end the wait.
                 Err(Error::Interrupted) => {}
                 other => return other,
             }
@@ -171,7 +171,7 @@ impl Guard<'_> {
     #[cold]
     pub(crate) fn abandon(self) {
         self.mutex.cell.abandon(self.me);
-        // From here on the lock may be another thread's of this process, under the same number.
+        // Not dropped: another thread of this process may own the lock by now, with the same owner word.
         std::mem::forget(self);
     }
 }
@@ -186,7 +186,7 @@ impl Drop for Guard<'_> {
 }
 
 impl Guard<'_> {
-    /// Does nothing in a child forked while the lock was held: the lock is its parent's.
+    /// Has no effect in a child that was forked while the lock was held: the lock is its parent's.
     #[cold]
     fn poison_if_unrepaired(&self) {
         if self.mutex.cell.is_unrepaired(self.me) {
@@ -203,7 +203,7 @@ mod tests {
     use crate::layout::Owner;
     use crate::sync::lock::pack;
 
-    /// A participant that lives until it is said to be dead.
+    /// A participant that lives until `dead` is set.
     struct Peer {
         me: AtomicU64,
         dead: AtomicBool,
@@ -245,7 +245,7 @@ mod tests {
             }
         }
 
-        /// The owner dies with the lock; from now on it is asked for by another participant.
+        /// The owner dies with the lock; from now on another participant asks for it.
         fn owner_dies(&self) {
             std::mem::forget(self.mutex.lock(Deadline::Never).unwrap());
             self.peer.dead.store(true, Ordering::Relaxed);

@@ -1,33 +1,33 @@
 //! Ending the waits of this process's own threads through one handle.
 //!
 //! The waits through a handle can be ended while threads of its process sleep in calls through it. Other
-//! handles and processes are not affected: the handle has a flag that each waiter looks at before it sleeps
-//! and when it wakes, and a mark that its sleepers leave with the kernel, so that those can be woken and no
-//! others. (There are 32 marks, and a forked child has those of its parent: a sleeper of another handle may
-//! wake once and find nothing.) A call that need not sleep never looks at any of it.
+//! handles and processes are not affected: the handle has a flag that each waiter checks before it sleeps and
+//! when it wakes, and a mark that its sleepers pass to the kernel, so that only they are woken. (There are 32
+//! marks, and a forked child has those of its parent: a sleeper of another handle may get one spurious
+//! wakeup.) A call that does not sleep reads none of this.
 //!
 //! ```text
 //! waiter                              the thread that ends the waits
 //! reads the futex word                sets `ended`
 //! counts itself                       asks whether any thread is counted
-//! looks at `ended`: leaves            changes the futex word
+//! checks `ended`: leaves              changes the futex word
 //! sleeps while the word is as read    wakes the sleepers with its mark
 //! ```
-//! Either the waiter sees the flag, or it is seen to be counted and its word changes before it sleeps.
+//! Either the waiter sees the flag, or the other thread sees it counted and changes its word before it
+//! sleeps.
 //!
 //! **Freeing.** A C program may free a handle while threads sleep in calls through it, and what is in the
 //! handle must stay until they have left. So a thread that has waited for a microsecond stays counted until
-//! its call is over, also while it looks between two sleeps or acts on what it found. Each call of the C interface says
-//! at its end that it has [`left`]. Only handles of C [count](EndWaits::count_waits): in Rust a handle is not
+//! its call is over, also while it checks between two sleeps or uses what it found. Each call of the C
+//! interface ends with [`left`]. Only handles of C [count](EndWaits::count_waits): in Rust a handle is not
 //! dropped while it is borrowed.
 //!
 //! # What a kill leaves
-//! All this lies in the process and goes with it, but for the futex word, which may change at any
-//! time.
+//! All this lies in the process and ends with it, except the futex word, which may change at any time.
 //!
 //! # Limits
-//! A thread that waits for an object's own lock, which is held for a moment, is neither told nor
-//! counted, except at a list. Where its owner is stopped, that moment lasts.
+//! A thread that waits for an object's internal lock is neither told nor counted, except at a list. That lock
+//! is held for a moment, unless its owner is stopped.
 
 use std::cell::RefCell;
 use std::ptr;
@@ -47,10 +47,11 @@ pub(crate) struct Waits {
     inside: AtomicU64,
 }
 
-/// Grows in every forked child.
+/// Incremented in every forked child.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// The length of all threads' [`INSIDE`], so that a call need not look at its own where no thread has waited.
+/// The total length of all threads' [`INSIDE`], so that a call need not read its own while no thread has
+/// waited.
 static COUNTED: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
@@ -62,16 +63,16 @@ thread_local! {
 pub(crate) fn forked() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     COUNTED.store(0, Ordering::Relaxed);
-    // A fork in a callback of a call that has slept: here that call is not counted.
+    // The fork may be in a callback of a call that has slept; in the child, that call is not counted.
     let _ = INSIDE.try_with(|inside| inside.try_borrow_mut().map(|mut all| all.clear()));
 }
 
 /// A handle through which threads wait.
 pub(crate) trait EndWaits {
-    /// No call through this handle waits any more; those that do end.
+    /// Ends the waits: no call through this handle waits any more.
     fn end_waits(&self) {}
 
-    /// Shows the threads that wait through it.
+    /// Calls `see` with each [`Waits`] of the handle.
     fn each_waits(&self, _see: &mut dyn FnMut(&Waits)) {}
 
     /// From now on its threads are counted, until they have [`left`].
@@ -79,7 +80,7 @@ pub(crate) trait EndWaits {
         self.each_waits(&mut |waits| waits.counts.store(true, Ordering::Relaxed));
     }
 
-    /// Whether threads are still in calls that have waited. Only if they are counted.
+    /// Whether threads are still in calls that have waited. Needs [`count_waits`](Self::count_waits).
     fn is_waited_in(&self) -> bool {
         let mut busy = false;
         self.each_waits(&mut |waits| busy |= waits.is_busy());
@@ -109,7 +110,7 @@ impl Waits {
     /// Before every sleep.
     ///
     /// # Errors
-    /// `Detached` if the waits are over.
+    /// `Detached` if the waits are ended.
     pub(crate) fn enter(&self) -> Result<()> {
         self.count();
         self.check()
@@ -132,7 +133,7 @@ impl Waits {
             }
             is_new
         });
-        // A thread that is being torn down cannot note it. It stays counted, and the handle is kept.
+        // An exiting thread has no list any more. It stays counted, and the handle is kept.
         if is_new.unwrap_or(true) {
             self.count_in();
         }
@@ -165,7 +166,7 @@ impl Waits {
     }
 
     /// # Errors
-    /// `Detached` if the waits are over.
+    /// `Detached` if the waits are ended.
     pub(crate) fn check(&self) -> Result<()> {
         match self.is_ended() {
             true => Err(Error::Detached),
@@ -173,19 +174,19 @@ impl Waits {
         }
     }
 
-    /// What the sleepers of this handle leave with the kernel: never 0.
+    /// The mark that the sleepers of this handle pass to the kernel: never 0.
     pub(crate) fn mark(&self) -> u32 {
         1 << ((ptr::from_ref(self).addr() >> 4) % 32)
     }
 
-    /// Records that the waits are ended, and says whether there may be any.
+    /// Records that the waits are ended; false if no thread waits.
     pub(super) fn set_ended(&self) -> bool {
         self.ended.store(true, Ordering::SeqCst);
         !self.counts() || self.is_busy()
     }
 
-    /// What holds for this handle holds for one that was opened for it.
-    pub(crate) fn hand_on(&self, companion: &impl EndWaits) {
+    /// Applies this handle's state to a companion's handle that was opened for it.
+    pub(crate) fn share_with(&self, companion: &impl EndWaits) {
         if self.counts() {
             companion.count_waits();
         }
@@ -195,7 +196,8 @@ impl Waits {
     }
 }
 
-/// Runs a program's function within a call, which may make other calls: their end is not that of this one.
+/// Runs a program's function within a call. That function may make other calls, whose end is not the end of
+/// this one.
 pub(crate) fn set_aside<T>(act: impl FnOnce() -> T) -> T {
     let generation = GENERATION.load(Ordering::Relaxed);
     let aside = INSIDE.try_with(|inside| std::mem::take(&mut *inside.borrow_mut()));
@@ -208,13 +210,13 @@ pub(crate) fn set_aside<T>(act: impl FnOnce() -> T) -> T {
     done
 }
 
-/// The calling thread's call is over: it touches no handle any more that it has waited in.
+/// Ends the calling thread's call: it uses no handle any more in which it has waited.
 ///
 /// # Safety
 /// The handles that were used in the call were not freed while threads were counted there.
 #[inline]
 pub(crate) unsafe fn left() {
-    // What this thread has added itself, it sees.
+    // A thread sees its own additions.
     if COUNTED.load(Ordering::Relaxed) != 0 {
         // SAFETY: the same contract.
         unsafe { leave() };
@@ -225,7 +227,7 @@ pub(crate) unsafe fn left() {
 /// As [`left`].
 #[cold]
 unsafe fn leave() {
-    // If there is no such list any more, it was never there, or nothing could be noted.
+    // An exiting thread has no list any more.
     let _ = INSIDE.try_with(|inside| {
         for waits in inside.borrow_mut().drain(..) {
             // SAFETY: this thread is counted there, so it was not freed: the caller's contract.
@@ -277,12 +279,12 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_that_is_opened_for_another_is_as_that_is() {
+    fn a_handle_that_is_opened_for_another_has_its_state() {
         let (handle, companion) = (Waits::new(), Waits::new());
-        handle.hand_on(&companion);
+        handle.share_with(&companion);
         assert!(!companion.counts());
         handle.count_waits();
-        handle.hand_on(&companion);
+        handle.share_with(&companion);
         assert!(companion.counts());
     }
 }

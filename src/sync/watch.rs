@@ -1,9 +1,9 @@
-//! Descriptors that follow events: a thread sleeps on many [`EventCell`]s, and keeps a descriptor for each
-//! readable or unreadable as it should be.
+//! Descriptors that follow events: a thread sleeps on many [`EventCell`]s, and makes a descriptor for each
+//! readable or unreadable.
 //!
-//! A waker in another process can reach a futex in shared memory, but no descriptor of this
-//! process. So a thread of this process sleeps on the futex and updates the descriptor. It is started
-//! with the first watch, and another one for every [`ROOM`] of them; they never end.
+//! A waker in another process can reach a futex in shared memory, but no descriptor of this process. So a
+//! thread of this process sleeps on the futex and updates the descriptor. The first watch starts one, and
+//! every [`ROOM`] watches another; the threads never end.
 //!
 //! ```text
 //! there is     descriptor    the thread sleeps on
@@ -11,23 +11,22 @@
 //! something    readable      `cleared`
 //! ```
 //!
-//! The thread looks whenever one of these events wakes it, and when its slice is over: ten times a
-//! second at least. Each look makes the descriptor readable or not by what is there at that moment, and
-//! by nothing that the thread remembers. So a look also repairs what deaths have left. A program that
-//! does not take what is there costs a few looks a second, and no wakes.
+//! The thread checks whenever one of these events wakes it, and at the end of each slice: at least ten times
+//! a second. Each check sets the descriptor from the object's state at that moment, not from what the thread
+//! remembers. So a check also repairs what deaths have left. A program that does not take what is there costs
+//! a few checks a second, and no wakes.
 //!
-//! **Going away.** The thread touches what it watches only under the lock of its group, and a
-//! watch leaves that list under the lock. The thread sleeps without the lock, on words that
-//! may then be unmapped: the kernel checks them, and does not use the address once the thread sleeps. A
-//! watch that is dropped changes the group's wake word while its own word is still mapped, and the thread
-//! reads the wake word first: so it never sleeps on other memory that is mapped there later.
+//! **Dropping a watch.** The thread uses a watch only under the lock of its group, and a watch leaves the
+//! group's list under that lock. The thread sleeps without the lock, on words that may be unmapped meanwhile:
+//! the kernel checks them, and does not use the address once the thread sleeps. A watch that is dropped
+//! changes the group's wake word while its own word is still mapped, and the thread reads the wake word
+//! first: so it never sleeps on other memory that is mapped there later.
 //!
 //! # Limits
-//! In a forked child the thread does not exist. A watch belongs to the process that made it;
-//! the child drops its copies, and makes others if it wants them.
-//! A waker that was killed between its change and its wake costs a slice, as in all waits.
-//! A look may wait for an object's own lock, for a second if its owner is stopped; the other
-//! descriptors of the thread are late by that.
+//! In a forked child the thread does not exist. A watch belongs to the process that made it; the child drops
+//! its copies, and makes others if it needs them. A waker that was killed between its change and its wake
+//! costs a slice, as in all waits. A check may wait for an object's internal lock, for a second if its owner
+//! is stopped; the other descriptors of the thread are delayed by that.
 
 use std::ptr;
 use std::sync::Arc;
@@ -45,16 +44,16 @@ use super::policy::{FIRST_NAP_NS, LAST_NAP_NS};
 /// How many watches one thread serves: as many as the kernel takes, less one for the wake word.
 const ROOM: usize = futex::MOST - 1;
 
-/// The longest slice where the kernel cannot sleep on several words: the thread then learns of a change
-/// only at the end of a slice.
+/// The longest slice where the kernel cannot sleep on several words: the thread then notices a change only at
+/// the end of a slice.
 const LAST_BLIND_SLICE_NS: u64 = 10_000_000;
 
-/// How often in a row a look is repeated because other processes have changed what is there meanwhile.
+/// How often a check is repeated because other processes have changed the object meanwhile.
 const TRIES: u32 = 8;
 
-/// What has a descriptor.
+/// An object whose descriptor is updated by the thread.
 pub(crate) trait Watched: Send + Sync {
-    /// Makes the descriptor readable if there is something and unreadable if not, and says which.
+    /// Makes the descriptor readable if there is something, and unreadable if not. Returns whether there is.
     fn update(&self) -> bool;
 
     /// The event that something has come. A thread that is woken by it and leaves something there wakes
@@ -76,20 +75,20 @@ pub(crate) struct Watch {
 
 #[derive(Default)]
 struct WatchState {
-    /// What the last look found.
+    /// What the last check found.
     there: bool,
     /// The futex word of `arrived` on which the thread has slept since then, if it has.
     slept_on: Option<u32>,
 }
 
 impl Watch {
-    /// What is watched is used until the watch is dropped, and not after that.
+    /// The thread uses `watched` until the watch is dropped, and not after that.
     ///
     /// # Errors
-    /// `Os`: no thread is to be had.
+    /// `Os`: no thread can be started.
     pub(crate) fn new(watched: Arc<dyn Watched>) -> Result<Box<Self>> {
         let groups = Groups::current()?;
-        // While this is locked no group can become fuller.
+        // While this is locked, no other thread adds to a group.
         let mut list = lock(&groups.list);
         let room = list
             .iter()
@@ -117,9 +116,9 @@ impl Watch {
         self.process == std::process::id()
     }
 
-    /// By the thread, under the group's lock. Says whether something has changed, and adds the word to
-    /// sleep on.
-    fn look(&self, slice_over: bool, words: &mut Vec<OneOf>) -> bool {
+    /// Called by the thread, under the group's lock. Returns whether something has changed, and adds the word
+    /// to sleep on.
+    fn check(&self, slice_over: bool, words: &mut Vec<OneOf>) -> bool {
         let mut state = lock(&self.state);
         let arrived = self.watched.arrived();
         let woken = self.was_woken(&state);
@@ -128,7 +127,7 @@ impl Watch {
         }
         let before = state.there;
         for _ in 0..TRIES {
-            // Before looking: what changes after the look changes the word.
+            // Read before the check: a change after the check changes the word.
             let event = match state.there {
                 true => self.watched.cleared(),
                 false => arrived,
@@ -145,8 +144,8 @@ impl Watch {
         let (there, changed) = (state.there, state.there != before);
         drop(state);
         if woken && there {
-            // It is unknown when this program takes what is there, or if it ever does. Another process
-            // that sleeps may take it.
+            // It is unknown whether this program takes what is there. Another process that sleeps may take
+            // it.
             arrived.notify_one();
         }
         woken || changed
@@ -161,15 +160,15 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // In a forked child no thread looks, and another thread may have held the lock at the fork.
+        // In a forked child the thread does not exist, and another thread may have held the lock at the fork.
         if !self.is_ours() {
             return;
         }
         let mut watches = lock(&self.group.watches);
         watches.0.retain(|&watch| !ptr::eq(watch, self));
         drop(watches);
-        // The thread may be asleep on the word, or about to be, and must not stay so: it would
-        // take wakes that are for others. If it has taken one, that is passed on here.
+        // The thread may be asleep on the word, or about to be, and must not stay asleep: it would consume
+        // wakes of others. If it has consumed one, that is passed on here.
         self.group.wake();
         if self.was_woken(&lock(&self.state)) {
             self.watched.arrived().awake();
@@ -178,7 +177,8 @@ impl Drop for Watch {
     }
 }
 
-/// Ends all watches of this process: its threads use no object any more. For the end of the process.
+/// Ends all watches of this process, so that its threads use no object any more. Called at the end of the
+/// process.
 pub(crate) fn stop_watching() {
     // SYNC: find(groups)
     let groups = GROUPS.load(Ordering::Acquire);
@@ -198,14 +198,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 struct Watches(Vec<*const Watch>);
 
-// SAFETY: each pointer is to a boxed watch that removes itself, under the lock of the list,
-// before it goes.
+// SAFETY: each pointer is to a boxed watch that removes itself, under the lock of the list, before it is
+// freed.
 unsafe impl Send for Watches {}
 
 /// The watches of one thread. Never freed.
 struct Group {
     watches: Mutex<Watches>,
-    /// The wake word: a futex word that changes whenever the thread has to look again.
+    /// The wake word: a futex word that changes whenever the thread has to check again.
     wake_word: AtomicU32,
 }
 
@@ -220,7 +220,7 @@ impl Group {
     }
 
     fn wake(&self) {
-        // SYNC: wake(wake_word), after what there is to see.
+        // SYNC: wake(wake_word), after the change that the thread has to see.
         self.wake_word.fetch_add(1, Ordering::Release);
         futex::wake(&self.wake_word, 1);
     }
@@ -231,12 +231,12 @@ impl Group {
         let (mut slice, mut waited) = (FIRST_NAP_NS, Waited::Woken);
         loop {
             words.clear();
-            // SYNC: read(wake_word), before looking. If it changes from now on, the thread does not
+            // SYNC: read(wake_word), before the check. If it changes from now on, the thread does not
             // sleep.
             let wake_word = self.wake_word.load(Ordering::Acquire);
             words.push(OneOf::new(&self.wake_word, wake_word));
             let slice_over = waited == Waited::TimedOut;
-            let changed = self.look(slice_over, &mut words);
+            let changed = self.check(slice_over, &mut words);
             let last = if blind {
                 LAST_BLIND_SLICE_NS
             } else {
@@ -263,11 +263,11 @@ impl Group {
         }
     }
 
-    fn look(&self, slice_over: bool, words: &mut Vec<OneOf>) -> bool {
+    fn check(&self, slice_over: bool, words: &mut Vec<OneOf>) -> bool {
         let mut changed = false;
         for &watch in &lock(&self.watches).0 {
-            // SAFETY: a watch removes itself from the list, under its lock, before it goes.
-            changed |= unsafe { &*watch }.look(slice_over, words);
+            // SAFETY: a watch removes itself from the list, under its lock, before it is freed.
+            changed |= unsafe { &*watch }.check(slice_over, words);
         }
         changed
     }
