@@ -3,14 +3,14 @@
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// A caller's memory, to write payloads to. It need not be initialised, since a C program's mostly is not.
-/// It is never read here.
+/// A caller's memory to write payloads to. It may be uninitialised, as a C program's mostly is, and is never
+/// read here.
 pub(crate) type Room = [MaybeUninit<u8>];
 
 /// Initialised memory as room for bytes.
 #[inline]
 pub(crate) fn room(bytes: &mut [u8]) -> &mut Room {
-    // SAFETY: the same bytes; code that is given a `Room` writes nothing but initialised bytes to it.
+    // SAFETY: the same bytes; code that gets a `Room` writes only initialised bytes to it.
     unsafe { &mut *(std::ptr::from_mut(bytes) as *mut Room) }
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn fill(room: &mut Room, bytes: &[u8]) {
     };
 }
 
-/// From this many bytes on the C library may choose `rep movsb`.
+/// The C library may choose `rep movsb` for this many bytes or more.
 const LARGE: usize = 2048;
 const STEP: usize = 64;
 

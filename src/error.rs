@@ -1,8 +1,8 @@
 //! One error type for the whole library and the status code each error has in C.
 //!
-//! There is a variant for each way in which a caller can react; its message names the object and the
-//! limit that was exceeded. The C header, the C++ wrapper and the Python package derive their
-//! errors from [`Status`], and a test compares the lists.
+//! There is a variant for each way in which a caller can react. Its message names the object and the limit
+//! that was exceeded. The C header, the C++ wrapper and the Python package derive their errors from
+//! [`Status`], and a test compares the lists.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,7 @@ pub enum Error {
     /// No shared object, key, program or device of this name exists.
     #[error("no {what} is named {name:?}")]
     NotFound {
-        /// What was looked for.
+        /// The kind of thing that was searched for.
         what: &'static str,
         /// Its name.
         name: String,
@@ -104,8 +104,8 @@ pub enum Error {
     #[error("timed out")]
     Timeout,
     /// The object has a [relay](crate::QueueRelay), and there was no room for a request to it, or no answer
-    /// from it, in time; or the relay says that it cannot know what became of the request. A request that
-    /// waited for its answer may have been done, or may still be.
+    /// from it, in time; or the relay reports that it cannot know whether the request was done. A request
+    /// that waited for its answer may have been done, or may still be.
     #[error(
         "timed out: the relay behind {name:?} is not running, has more requests than it can forward, or does \
          not know what became of this one"
@@ -152,7 +152,7 @@ pub enum Error {
         /// The invariant that does not hold.
         what: Cow<'static, str>,
     },
-    /// The object could not be repaired after a process died in it and refuses all use.
+    /// The object could not be repaired after a process died in a call on it, and refuses all use.
     #[error("poisoned: {what}")]
     Poisoned {
         /// Why the repair failed.
@@ -252,7 +252,7 @@ fn no_space(needed: u64, available: u64) -> String {
     )
 }
 
-/// What there is to do about an error of the operating system, where that is a limit.
+/// What to do about an error of the operating system that is a limit.
 fn hint(call: &str, errno: i32) -> &'static str {
     match (errno, call) {
         (libc::EMFILE, _) => ": this process has all descriptors that it may have (see ulimit -n)",
@@ -308,7 +308,7 @@ impl Error {
         Error::Corrupt { what: what.into() }
     }
 
-    /// The same, if it is about memory, with what is free now that a part was given back.
+    /// `NoSpace` with the memory that is free now, after a part was given back; other errors as they are.
     pub(crate) fn with_available(self, free: impl FnOnce() -> u64) -> Self {
         match self {
             Error::NoSpace { needed, .. } => Error::NoSpace {

@@ -1,9 +1,9 @@
 //! Addresses inside shared memory: regions, offsets and the types that may live there.
 //!
-//! Every process maps a segment somewhere else, so no pointer is ever stored in one. What
-//! is stored is an [`Offset`] from the segment's first byte, and nothing follows from it until
-//! [`Region::resolve`] has checked it: whatever another process wrote there, the answer is
-//! a reference inside the mapping or [`Error::Corrupt`], in release builds too.
+//! Every process maps a segment at another address, so no pointer is ever stored in one. An [`Offset`] from
+//! the segment's first byte is stored instead. It is not trusted until [`Region::resolve`] has checked it:
+//! whatever another process wrote there, the result is a reference inside the mapping or [`Error::Corrupt`],
+//! in release builds too.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -31,7 +31,7 @@ unsafe impl Shared for AtomicI32 {}
 // SAFETY: as for `AtomicU8`.
 unsafe impl Shared for AtomicU64 {}
 
-/// A participant of an object: its slot, and how often that slot had been taken by then. What a
+/// A participant of an object: its slot, and how often that slot had been taken by then. Everything that a
 /// participant holds in an object carries this, so that others can tell whether it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
@@ -107,11 +107,12 @@ impl Region {
         Ok(unsafe { at.as_ref() })
     }
 
-    /// The same, to be stored in an object beside its mapping.
+    /// The same, to be stored in an object beside the mapping.
     #[inline]
     pub(crate) fn keep<T: Shared>(&self, offset: Offset<T>) -> Result<SharedRef<T>> {
         let at = self.checked(offset)?;
-        // SAFETY: as in `resolve`. The lifetime stays inside: what is borrowed from it is shorter.
+        // SAFETY: as in `resolve`. The `'static` lifetime stays inside: references that `SharedRef` gives out
+        // are borrowed from it.
         Ok(SharedRef(unsafe { at.as_ref() }))
     }
 
@@ -139,9 +140,8 @@ impl Region {
 /// A checked reference to a `T` in a [`Region`], without a lifetime: an object stores it beside the
 /// mapping that it points into.
 ///
-/// Like the region that it comes from it is used only while the memory is mapped (see
-/// [`Region::new`]). A plain reference is borrowed from it, and so lives no longer than the object
-/// that stores it.
+/// Like its region, it is used only while the memory is mapped (see [`Region::new`]). A plain reference is
+/// borrowed from it, and so lives no longer than the object that stores it.
 pub(crate) struct SharedRef<T: 'static>(&'static T);
 
 impl<T> Clone for SharedRef<T> {
@@ -153,7 +153,7 @@ impl<T> Clone for SharedRef<T> {
 impl<T> Copy for SharedRef<T> {}
 
 impl<T> SharedRef<T> {
-    /// A part of it, to be stored likewise.
+    /// A reference to a part of it, to be stored likewise.
     pub(crate) fn part<U>(&self, part: impl FnOnce(&'static T) -> &'static U) -> SharedRef<U> {
         SharedRef(part(self.0))
     }
@@ -168,8 +168,8 @@ impl<T> Deref for SharedRef<T> {
     }
 }
 
-/// Keeps its content on cache lines of its own, so that two processes, or threads, writing to
-/// neighbours do not steal each other's lines.
+/// Keeps its content on cache lines of its own, so that processes or threads that write to neighbours do not
+/// contend for a line.
 ///
 /// 128 bytes: x86 prefetches lines in pairs, and some Arm cores have lines of 128.
 #[repr(C, align(128))]

@@ -13,7 +13,7 @@ use crate::sys::poll;
 /// What this process has learned about waiting for several things.
 static POLICY: WaitPolicy = WaitPolicy::new();
 
-/// To look at more things than this repeatedly costs more than to sleep.
+/// Polling more things than this repeatedly costs more than a sleep.
 const FEW: usize = 16;
 
 /// Something to wait for.
@@ -23,14 +23,14 @@ pub enum Waitable<'a> {
     Queue(&'a Queue),
     /// Ready when there is something to receive, and once the connection is over.
     Pipe(&'a Pipe),
-    /// Ready once it has ended. It is not joined by that.
+    /// Ready once it has ended. Waiting does not join it.
     Process(&'a Process),
     /// Ready when it is readable, or at its end.
     Fd(BorrowedFd<'a>),
 }
 
 impl<'a> Waitable<'a> {
-    /// Where messages come from, if it is a queue or an end of a pipe.
+    /// The queue that messages come from, if it is a queue or an end of a pipe.
     fn queue(self) -> Result<Option<&'a Queue>> {
         match self {
             Waitable::Queue(queue) => Ok(Some(queue)),
@@ -70,22 +70,22 @@ impl<'a> Waitable<'a> {
 
 /// Waits until one of these is ready, and returns the index of the first that is.
 ///
-/// "First" is by its place among `things`: where an early one is always ready, later ones are never
-/// returned. To be fair, change the order from call to call.
+/// "First" is by the order of `things`: if an early one is always ready, later ones are never returned. To be
+/// fair, change the order from call to call.
 ///
-/// A queue that was ready may be empty by the time the caller takes from it, if others take from it too:
-/// use a `get` that does not wait. A process may have put something just before it ended: look into its
-/// queue once more.
+/// A queue that was ready may be empty by the time the caller takes from it, if others take from it too: use
+/// a `get` that does not wait. A process may have put something just before it ended: check its queue once
+/// more.
 ///
-/// Waits until `timeout`; zero only looks. Any number of threads may wait for the same things. In a forked
-/// child it works as in its parent, on handles of both. Queues and pipes get
-/// [descriptors](Queue::fd), unless something is ready at once.
+/// Waits until `timeout`; zero does not wait. Any number of threads may wait for the same things. In a forked
+/// child it works as in its parent, on handles of both. Queues and pipes get [descriptors](Queue::fd), unless
+/// something is ready at once.
 ///
 /// # Errors
 /// `Timeout`: none was ready in time, with a timeout of zero too. `Interrupted`: a signal handler ran while
-/// waiting. `Detached`: the [waits](Queue::end_waits) through one of the handles were ended. `Invalid`:
-/// there is nothing to wait for. `Unsupported`: the end of a pipe that only sends. `Os`: no descriptor or
-/// thread is to be had.
+/// waiting. `Detached`: the [waits](Queue::end_waits) through one of the handles were ended. `Invalid`: there
+/// is nothing to wait for. `Unsupported`: the end of a pipe that only sends. `Os`: no descriptor or thread
+/// can be made.
 ///
 /// ```
 /// use shoal::{Queue, Spawn, Timeout, Waitable, wait_any};
@@ -115,7 +115,7 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
     }
     let queues: Vec<&Queue> = each(things, Waitable::queue)?;
     let waits: Vec<&Waits> = each(things, Waitable::waits)?;
-    // From before the spin: what is looked at may be freed while this thread spins or makes descriptors.
+    // Counted before the spin: a handle may be freed while this thread spins or makes descriptors.
     waits.iter().for_each(|waits| waits.count());
     let arrived = || queues.iter().any(|queue| queue.has_arrived());
     if things.len() <= FEW
@@ -129,12 +129,13 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
         .any(|thing| matches!(thing, Waitable::Process(_)));
     let mut nap = Nap::FIRST;
     loop {
-        // Each time: the program may have closed those that there were, as daemons do that close all.
+        // Made each time: the program may have closed the previous ones, as daemons do that close all
+        // descriptors.
         let fds: Vec<BorrowedFd<'_>> = each(things, Waitable::fd)?;
         if deadline.passed() {
             return Err(Error::Timeout);
         }
-        // There was nothing. What has come since makes the queues' descriptors readable again.
+        // Nothing was ready. What has come since makes the queues' descriptors readable again.
         queues.iter().for_each(|queue| queue.found_nothing());
         waits.iter().try_for_each(|waits| waits.check())?;
         // The descriptor of a queue whose waits are ended becomes readable; that of a process does not.

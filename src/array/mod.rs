@@ -7,10 +7,10 @@
 //!     64     8  item    creator     A1: constant; at least 1
 //!     72     8  count   creator     A1: constant; item * count bytes lie behind the header
 //!     80    16  format  creator     constant; a short text that describes an item, or zeros
-//!    128        data    everybody
+//!    128        data    any process
 //! ```
-//! All memory is committed at creation, so that writing to an item never raises SIGBUS. The library
-//! returns the address and does not look at what is written: a kill leaves what was stored.
+//! All memory is committed at creation, so that writing to an item never raises SIGBUS. The library returns
+//! the address and does not read what is written: a kill leaves what was stored.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,14 +41,14 @@ unsafe impl Shared for ArrayHeader {}
 
 /// Where the items begin, counted from the header.
 const DATA: u64 = 128;
-/// The address space of every supported machine has room for so many bytes.
+/// The address space of every supported machine has room for this.
 const LARGEST: u64 = 1 << 45;
 /// The longest format, in bytes.
 const FORMAT: usize = 16;
 
 const LAYOUT: u64 = 0x4152_5259_0000_0002;
 
-/// What an array holds, as its file says it, without opening it.
+/// What an array holds, read from its file without opening the array.
 pub(crate) const INSPECTOR: Inspector = Inspector {
     layout: LAYOUT,
     inspect: |file| {
@@ -69,10 +69,10 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 
 /// Items of one size that any number of processes share, and a recursive lock.
 ///
-/// The items are plain memory, zeros at first, at the address that [`as_ptr`](Self::as_ptr) tells.
-/// The lock is optional; a process that reads or writes more than one word at a time should take it.
-/// The death of its owner frees it, and the next owner [is told](ArrayGuard::owner_died): what was
-/// being written may be half written.
+/// The items are plain memory, zeros at first, at the address that [`as_ptr`](Self::as_ptr) returns. The lock
+/// is optional; a process that reads or writes more than one word at a time should take it. The death of its
+/// owner frees it, and the next owner [is told](ArrayGuard::owner_died): what was being written may be half
+/// written.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; a child does not have its parent's
 /// lock. Dropping the last handle of all processes removes the array, unless it was created
@@ -100,7 +100,7 @@ pub struct Array {
     segment: Segment,
 }
 
-// SAFETY: the data is shared memory, to which the address gives out no reference.
+// SAFETY: the data is shared memory, to which this type never makes a reference.
 unsafe impl Send for Array {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Array {}
@@ -200,7 +200,7 @@ impl Array {
         })
     }
 
-    /// Refuses items other than those asked for.
+    /// An error if the array differs from what the caller asked for.
     fn check(&self, item: u64, count: u64, format: &str) -> Result<()> {
         for (what, wanted, found) in [
             ("item size", item, self.item_size()),
@@ -233,8 +233,8 @@ impl Array {
         &self.format
     }
 
-    /// The address of the first item, aligned to 128 bytes. Other processes may write there at any
-    /// time, so make no references to it. It is good for as long as this handle.
+    /// The address of the first item, aligned to 128 bytes. Other processes may write there at any time, so
+    /// make no references to it. It is valid while this handle exists.
     pub fn as_ptr(&self) -> *mut u8 {
         self.data.as_ptr()
     }
@@ -345,7 +345,7 @@ impl ArrayGuard<'_> {
     /// Copies bytes to `offset` and on.
     ///
     /// # Errors
-    /// `Invalid` if they do not fit there; then nothing is written.
+    /// `Invalid` if they do not fit there; nothing is then written.
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<()> {
         let to = self.array.span(offset, from.len())?;
         // SAFETY: as for `read`.
@@ -356,7 +356,7 @@ impl ArrayGuard<'_> {
 
 impl Drop for ArrayGuard<'_> {
     fn drop(&mut self) {
-        // It fails in a forked child, whose parent has the lock.
+        // Fails in a forked child, whose parent has the lock.
         let _ = self.array.release();
     }
 }

@@ -9,17 +9,17 @@
 //!     16    16  full      derived: bit b is set if and only if bins[b] is not empty
 //!     32   512  bins      derived: heads of the lists of free extents, by size
 //! ```
-//! Allocating, freeing and moving the frontier each commit by one store. After a kill between two of
-//! them, [`Arena::rebuild`] restores the rest by a walk over the block map (`walk.rs`).
+//! Allocating, freeing and moving the frontier each commit by one store. After a kill, [`Arena::rebuild`]
+//! restores the rest by a walk over the block map (`walk.rs`).
 //!
 //! A3: no block of a free extent of [`PUNCH`] blocks or more holds memory, unless the object was
 //! created with that memory, a process died meanwhile, or a process was reading without a lock.
 //!
-//! An arena that *keeps* memory, for extents that come and go with every message, does not give any
-//! back by itself. A4: all its blocks before the frontier hold memory, so that allocating one costs
-//! no system call. [`Arena::trim`] gives back the free blocks at the frontier.
+//! An arena that *keeps* memory, for extents that are allocated and freed with every message, gives memory
+//! back only on request. A4: all its blocks before the frontier hold memory, so that allocating one costs no
+//! system call. [`Arena::trim`] gives back the free blocks at the frontier.
 //!
-//! The caller owns the arena's lock, except in tests of one thread.
+//! The caller owns the arena's lock, except in single-threaded tests.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -30,8 +30,8 @@ use crate::sync::crash::crash_point;
 
 /// Free extents of this many blocks (64 KiB) give their memory back.
 pub(crate) const PUNCH: u32 = 64;
-/// How many extents of nearly the right size are looked at before a larger one is split.
-const LOOK: usize = 16;
+/// How many extents of nearly the right size are tried before a larger one is split.
+const TRIES: usize = 16;
 pub(crate) const BINS: usize = 128;
 
 /// The arena's state in shared memory; drawn at the top of this file.
@@ -102,11 +102,11 @@ impl Arena<'_> {
         (used, self.heap.blocks() as u64 - 1)
     }
 
-    /// An extent of `blocks` blocks with memory behind them, whose contents are arbitrary.
+    /// An extent of `blocks` committed blocks, whose contents are arbitrary.
     ///
     /// # Errors
-    /// `NoSpace` if the heap or the filesystem is full; then nothing has changed, except that the
-    /// block map may have more memory.
+    /// `NoSpace` if the heap or the file system is full; then nothing has changed, except that the block map
+    /// may have more memory.
     pub(crate) fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32> {
         let head = self.allocate_with(blocks, owner, purpose, |_| Ok(()))?;
         head.ok_or_else(|| self.no_space(blocks))
@@ -122,7 +122,7 @@ impl Arena<'_> {
         prepare: impl FnOnce(u32) -> Result<()>,
     ) -> Result<Option<u32>> {
         debug_assert!(blocks > 0);
-        let head = match self.find(blocks, LOOK)? {
+        let head = match self.find(blocks, TRIES)? {
             Some(head) => head,
             None => match self.extend(blocks)? {
                 Some(head) => head,
@@ -154,7 +154,7 @@ impl Arena<'_> {
             .used
             .store(used.saturating_sub(blocks as u64), Ordering::Relaxed);
 
-        // The memory to give back includes neighbours that were too small to be given back alone.
+        // The memory to give back includes that of neighbours which were too small to give theirs back alone.
         let (mut from, mut to) = (head, end);
         let (mut first, mut total) = (head, blocks);
         if end < frontier
@@ -193,7 +193,7 @@ impl Arena<'_> {
         }
     }
 
-    /// Makes `blocks` blocks one free extent that has memory. Only before the segment is published.
+    /// Makes `blocks` blocks one free extent with committed memory. Only before the segment is published.
     pub(crate) fn reserve(&self, blocks: u32) -> Result<()> {
         if blocks == 0 || self.extend(blocks)?.is_none() {
             return Ok(());
@@ -201,14 +201,14 @@ impl Arena<'_> {
         self.commit(1, 1 + blocks)
     }
 
-    /// Finds a free extent of at least `blocks` blocks; looks at `look` that may be too small.
-    fn find(&self, blocks: u32, look: usize) -> Result<Option<u32>> {
+    /// Finds a free extent of at least `blocks` blocks; tries at most `tries` that may be too small.
+    fn find(&self, blocks: u32, tries: usize) -> Result<Option<u32>> {
         let (own, safe) = (bin_of(blocks), bin_for(blocks));
         if own != safe {
             let mut at = self.state.bins[own].load(Ordering::Relaxed);
             // Each free extent has a block of its own.
             let all = self.frontier()? as usize;
-            for _ in 0..look.min(all) {
+            for _ in 0..tries.min(all) {
                 if at == 0 {
                     break;
                 }
@@ -219,7 +219,7 @@ impl Arena<'_> {
                     _ => return Err(Error::corrupt("a free list holds a block in use")),
                 }
             }
-            if at != 0 && look >= all {
+            if at != 0 && tries >= all {
                 return Err(Error::corrupt("a list of free extents has a cycle"));
             }
         }
@@ -350,7 +350,7 @@ impl Arena<'_> {
         self.decommit((offset, offset + len))
     }
 
-    /// Memory for the blocks `from .. to`, and for what else lies on their pages.
+    /// Commits the pages of the blocks `from .. to`.
     fn commit(&self, from: u32, to: u32) -> Result<()> {
         let from = self.heap.offset_of(from) & !(PAGE - 1);
         let to = self.heap.offset_of(to).next_multiple_of(PAGE);
@@ -366,8 +366,8 @@ impl Arena<'_> {
         })
     }
 
-    /// The bytes of the pages, wholly within the free blocks `first .. end`, that the blocks
-    /// `from .. to` lie on. Nothing is in use beyond the frontier.
+    /// The bytes of those pages of the blocks `from .. to` that lie wholly within the free blocks `first ..
+    /// end`. Nothing is in use beyond the frontier.
     pub(crate) fn free_pages(
         &self,
         from: u32,

@@ -32,8 +32,8 @@
 //! frees it. All other fields are derived and can be rebuilt by a walk.
 //!
 //! # Limits
-//! A forged offset may point at a block that holds no memory yet; reading it makes the kernel
-//! allocate that page without a `commit`.
+//! A forged offset may point to a block that has no memory yet; reading it makes the kernel allocate that
+//! page without a `commit`.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence};
@@ -70,7 +70,7 @@ pub(crate) enum Purpose {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Word {
-    /// Nothing was ever written here, or nothing that can be read.
+    /// Never written, or invalid.
     Blank,
     /// The first block of a free extent.
     Free { blocks: u32 },
@@ -152,14 +152,14 @@ impl BlockEntry {
         Word::decode(self.word.load(Ordering::Acquire))
     }
 
-    /// The one store that changes what an extent is.
+    /// Changes what an extent is, with one store.
     pub(crate) fn set(&self, word: Word) {
         commit_store(&self.word, word.encode());
     }
 }
 
-/// Stores `value` in program order: of a process that is killed at any instruction, other processes
-/// see all stores before this one if they see it, and no store after it if they do not.
+/// Stores `value` in program order: wherever a process is killed, if others see this store, they see all
+/// before it; if not, they see none after it.
 ///
 /// Only the compiler could reorder them: stores that a processor has retired before a kill reach
 /// memory, in order.
@@ -172,16 +172,16 @@ pub(crate) fn commit_store(word: &AtomicU64, value: u64) {
 
 /// Commits memory to page-aligned ranges of the segment, and gives it back.
 pub(crate) trait Backing {
-    /// Gives the bytes memory. On `NoSpace` nothing has changed.
+    /// Commits memory to these bytes. After `NoSpace` nothing has changed.
     fn commit(&self, offset: u64, len: u64) -> Result<()>;
     /// Gives the memory back; the bytes are zeros when they are committed again.
     fn decommit(&self, offset: u64, len: u64) -> Result<()>;
 
-    /// Bytes that there are for more memory.
+    /// Bytes of memory that can still be committed.
     fn available(&self) -> u64;
 }
 
-/// Where the block map and the blocks lie in a region. Process-local and so trusted.
+/// Where the block map and the blocks lie in a region. Process-local, so trusted.
 #[derive(Clone, Copy)]
 pub(crate) struct Heap {
     region: Region,
@@ -189,7 +189,7 @@ pub(crate) struct Heap {
     entries: &'static [BlockEntry],
     base: u64,
     blocks: u32,
-    /// Where the first slot may begin, and how many bytes later the last one; see [`Heap::slot`].
+    /// Where the first slot may begin, and how many bytes behind it the last one may; see [`Heap::slot`].
     first_slot: u64,
     slots: u64,
 }
@@ -218,7 +218,8 @@ impl Heap {
             return Err(Error::corrupt("the heap does not fit its segment"));
         }
         let entries = region.span(offset, blocks as usize * size_of::<BlockEntry>())?;
-        // SAFETY: so many entries lie there, page-aligned as the region is; they are `Shared`.
+        // SAFETY: `span` checked that this many entries lie in the region; `offset` is page-aligned as the
+        // region is; `BlockEntry` is `Shared`.
         let entries =
             unsafe { NonNull::slice_from_raw_parts(entries.cast(), blocks as usize).as_ref() };
         let base = offset + block_map_size(blocks);
@@ -236,7 +237,7 @@ impl Heap {
         })
     }
 
-    /// Blocks of a heap that holds at least `bytes` bytes; whole pages of them.
+    /// Blocks of a heap that holds at least `bytes` bytes, in whole pages.
     pub(crate) fn blocks_for(bytes: u64) -> u64 {
         let pages = bytes.div_ceil(PAGE) + 1;
         pages * (PAGE / BLOCK)
@@ -318,11 +319,11 @@ impl Heap {
         self.region.resolve(Offset::new(offset))
     }
 
-    /// The slot at `offset`, aligned to 16 bytes. From there on as many bytes as the largest slot has lie
-    /// in the region, so contents that claim to be no longer than that need no other check.
+    /// The slot at `offset`, aligned to 16 bytes. As many bytes as the largest slot has lie in the region
+    /// from there on, so contents of at most that length need no other check.
     ///
-    /// In the last [`class::LARGEST`] bytes of a region there are no slots: the region has to continue
-    /// behind the heap.
+    /// The last [`class::LARGEST`] bytes of a region have no slots, so the region has to continue behind the
+    /// heap.
     #[inline]
     pub(crate) fn slot(&self, offset: u64) -> Option<NonNull<u8>> {
         let is_one = offset.wrapping_sub(self.first_slot) < self.slots && offset.is_multiple_of(16);
@@ -352,7 +353,7 @@ impl Heap {
         })
     }
 
-    /// Prefetches word `index` of a table at block `head`. Both may be any numbers.
+    /// Prefetches word `index` of a table at block `head`. Both may be invalid.
     #[inline]
     pub(crate) fn prefetch_word(&self, head: u32, index: usize) {
         let at = self.region.base().as_ptr();
@@ -360,8 +361,8 @@ impl Heap {
         cache::fetch_to_read(at.wrapping_add(index.wrapping_mul(8)));
     }
 
-    /// The part of the block map, in whole pages, that needs memory for the blocks below `new` and not
-    /// yet for those below `old`: `(offset, len)`, which may be empty.
+    /// The pages of the block map that the blocks below `new` need and those below `old` do not: `(offset,
+    /// len)`, which may be empty.
     pub(crate) fn block_map_span(&self, old: u32, new: u32) -> (u64, u64) {
         let from = block_map_size(old);
         let to = block_map_size(new);
@@ -369,8 +370,8 @@ impl Heap {
     }
 }
 
-/// Bytes of the block map for `blocks` blocks, in whole pages. None for block 0 alone, whose entry is
-/// not used: so the first extent commits the first page like every other page.
+/// Bytes of the block map for `blocks` blocks, in whole pages. Block 0 alone, whose entry is unused, needs
+/// none: so the first extent commits the first page like every other page.
 fn block_map_size(blocks: u32) -> u64 {
     if blocks <= 1 {
         return 0;

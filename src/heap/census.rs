@@ -1,4 +1,4 @@
-//! A census: the extents of one owner, and which of their slots the owner refers to.
+//! A census: the extents of one owner, and which of their slots are in use.
 //!
 //! | extent                       | after a death                       |
 //! |------------------------------|-------------------------------------|
@@ -23,7 +23,7 @@ pub(crate) struct Census {
 
 struct ExtentUse {
     extent: Extent,
-    /// For each slot of a slab whether it is referred to; one value for any other extent.
+    /// For each slot of a slab, whether it is in use; one value for any other extent.
     in_use: Vec<bool>,
     /// Bytes of a slot; of the whole extent if it is not a slab.
     size: u64,
@@ -99,7 +99,7 @@ impl Census {
         Ok(())
     }
 
-    /// Checks that the slabs are as the census says, and that no extent is lost.
+    /// Checks that the slabs agree with the census, and that no extent is lost.
     pub(crate) fn verify(&self, slabs: &Slabs<'_>) -> Result<()> {
         let (mut bytes, mut partial, mut empty) = (0, 0, 0);
         for (head, found) in &self.extents {

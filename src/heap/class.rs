@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn every_size_goes_to_the_smallest_class_that_holds_it() {
-        // An interpreter takes minutes for all of them.
+        // Miri takes minutes for all of them.
         let step = if cfg!(miri) { 7 } else { 1 };
         for bytes in (1..=LARGEST).step_by(step) {
             let class = of(bytes);

@@ -1,11 +1,11 @@
-//! A heap that processes share: its arena, the lock that guards it, and what becomes of both when
-//! an owner of that lock dies. Lists and maps are built on it.
+//! A heap that processes share: its arena, the lock that guards it, and the recovery of both when an owner of
+//! that lock dies. Lists and maps are built on it.
 //!
 //! Every lock of such an object follows the same rules:
 //! - An owner that dies leaves its change half done. The next owner repairs what the lock guards
 //!   before it does anything else.
-//! - A panic under the lock leaves the same, but the process lives on. The guard then
-//!   [abandons](Guard::abandon) the lock, so that the next owner, of whatever process, repairs too.
+//! - A panic under the lock also leaves a change half done, but the process lives on. The guard then
+//!   [abandons](Guard::abandon) the lock, so that the next owner, in any process, repairs.
 //! - A repair that fails *poisons* the object: its flag is set and never cleared (H1), and every
 //!   later owner of any of its locks gets `Poisoned`. The lock itself is consistent again.
 
@@ -52,7 +52,7 @@ pub(crate) struct GuardedHeap<M> {
     pub(crate) heap: Heap,
     arena: SharedRef<ArenaState>,
     poisoned: SharedRef<AtomicU32>,
-    /// What the object is, for messages.
+    /// The kind of object, for messages.
     object: &'static str,
     lock: RobustMutex,
     // Last: everything above points into it.
@@ -62,15 +62,15 @@ pub(crate) struct GuardedHeap<M> {
 /// Owns a lock of the object until it is dropped; after a panic the next owner repairs.
 pub(crate) struct ObjectGuard<'a> {
     guard: Option<Guard<'a>>,
-    /// `None` if a panic was under way before: it did not interrupt what this guard protects. Not a
-    /// flag: a single byte is copied together with what lies behind it, and reading that back stalls
-    /// (a list's set of 64 bytes takes 10 ns of 74 longer).
+    /// `None` if a panic was under way before the lock was taken: that does not interrupt work under this
+    /// guard. Not a `bool`: a single byte is copied together with the bytes behind it, and reading that back
+    /// stalls (a list's set of 64 bytes takes 74 ns instead of 64).
     abandons: Option<&'a AtomicU32>,
 }
 
 /// The share of the free address space that the default bound takes: 64 GiB of 2^47.
 const SHARE: u64 = 1 << 11;
-/// Up to here the slots of a map's table can address all of the heap.
+/// The slots of a map's table can address a heap of this size.
 const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
 /// The `capacity` and the `max_capacity` of an object whose heap is at least `smallest` bytes.
@@ -156,8 +156,8 @@ impl<M: Memory> GuardedHeap<M> {
         })
     }
 
-    /// Repairs what `guard` protects, or poisons the object. Either way the lock itself is
-    /// consistent again: the poison keeps everybody out.
+    /// Repairs what `guard` protects, or poisons the object. The lock itself is consistent in both cases: the
+    /// poison makes every later owner fail.
     #[cold]
     fn recover<'a>(
         &self,

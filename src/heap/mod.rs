@@ -2,7 +2,7 @@
 //!
 //! - [`block`]: blocks of 1 KiB, and the block map that says what each of them is.
 //! - [`arena`]: allocates and frees extents of whole blocks.
-//! - [`walk`]: how a walk over the block map rebuilds and checks all the rest.
+//! - [`walk`]: rebuilds and checks the arena by a walk over the block map.
 //! - [`class`], [`slab`]: small items in slots of equal size.
 //! - [`census`]: which memory an owner refers to, for repairs and checks.
 //! - [`guarded`]: a heap with its lock, for objects that repair and poison it.

@@ -4,8 +4,8 @@
 //! block map, so an operation touches only the slot that it uses. Slabs with free slots form a list
 //! for each class; a freed slot's first word links it into its slab's free chain.
 //!
-//! All of this is derived: what is in use is what the shard's table refers to, and
-//! [`Slabs::restore`] restores the rest from that after a death.
+//! All of this is derived: the owner's references define which slots are in use, and [`Slabs::restore`]
+//! rebuilds the rest from them after a death.
 //!
 //! # Limits
 //! Entries never move, so a slab lives as long as one entry in it does.
@@ -18,11 +18,11 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
-/// A new slab has about a sixteenth of the size of what the owner holds, between these bounds, so that
-/// small objects stay small and large ones seldom need the arena.
+/// A new slab has about a sixteenth of the bytes that the owner uses, between these bounds, so that small
+/// objects stay small and large ones seldom need the arena.
 const SMALLEST: u64 = BLOCK;
 const BIGGEST: u64 = 64 * BLOCK;
-/// With fewer slots than this it has an eighth, to waste less behind its last slot.
+/// If that gives fewer slots than this, it has an eighth, to waste less behind its last slot.
 const MANY: u64 = 8;
 /// The largest slab that is kept when it becomes empty, one for each owner, so that a key that is
 /// inserted and removed repeatedly does not cost a system call each time.
@@ -30,7 +30,7 @@ const KEPT_BLOCKS: u32 = 4;
 
 /// Where slabs, tables and large entries get their blocks.
 pub(crate) trait Extents {
-    /// `blocks` blocks with memory behind them, whose contents are arbitrary.
+    /// `blocks` committed blocks, whose contents are arbitrary.
     fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32>;
     /// Frees the extent that begins at `head`.
     fn free(&self, head: u32) -> Result<()>;
@@ -177,7 +177,7 @@ impl<'a> Slabs<'a> {
         if before == 0 || before == head {
             return Ok(());
         }
-        // It may have been filled again, or freed, since it was kept.
+        // Since it was kept, it may have been used again or freed.
         match self.slab(before) {
             Ok(kept) if kept.entry.live.load(Ordering::Relaxed) == 0 => self.release(&kept),
             _ => Ok(()),
@@ -306,7 +306,7 @@ impl<'a> Slabs<'a> {
         self.state.bytes.store(0, Ordering::Relaxed);
     }
 
-    /// Rebuilds one slab of which `in_use` (a bit for each slot) is known.
+    /// Rebuilds one slab. `in_use` has one value for each slot.
     pub(crate) fn restore(&self, head: u32, in_use: &[bool]) -> Result<()> {
         let slab = self.slab(head)?;
         slab.reset();
@@ -367,7 +367,7 @@ impl<'a> Slabs<'a> {
         Ok(())
     }
 
-    /// Checks the lists: `partial` is the number of slabs with free slots.
+    /// Checks the lists. `partial` is the number of slabs with free slots, `bytes` the bytes in use.
     pub(crate) fn verify_lists(&self, partial: usize, bytes: u64) -> Result<()> {
         let mut found = 0;
         for class in 0..CLASSES as u8 {

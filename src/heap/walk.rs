@@ -89,7 +89,7 @@ impl Arena<'_> {
             }
             self.link(head, blocks)?;
         }
-        // Memory that was committed for an extent that was never published.
+        // Gives back memory that was committed for an extent that was never published.
         let unused = (frontier, end);
         self.decommit(self.free_pages(frontier, end, unused, end))?;
         let (offset, len) = self.heap.block_map_span(frontier, end);

@@ -4,7 +4,7 @@
 //! offset  size  field     written by            invariant
 //!      0     8  blocks    creator               constant; the heap's size follows
 //!      8     4  poisoned  owner of the lock     H1: 1 once a repair has failed, never 0 again
-//!     64    64  lock      everybody             guards all the rest
+//!     64    64  lock      any process           guards all the rest
 //!    128   544  arena     owner of the lock     see `heap::arena`
 //!    704   448  list      owner of the lock     see `store`
 //!   4096        heap      see `heap`
@@ -43,15 +43,15 @@ pub(super) const HEADER: u64 = Segment::DATA;
 const HEAP: u64 = HEADER + PAGE;
 const _: () = assert!(HEAP.is_multiple_of(PAGE));
 
-/// Bytes of data to commit at birth: the header. For the heap the arena commits.
-pub(super) const BIRTH: u64 = PAGE;
+/// Bytes of data to commit at creation: the header. The arena commits the heap.
+pub(super) const INITIAL_COMMIT: u64 = PAGE;
 
 /// Bytes of a segment whose heap has `blocks` blocks.
 pub(super) fn segment_size(blocks: u32) -> u64 {
     HEAP + Heap::size(blocks)
 }
 
-/// Fills a private segment: `blocks` blocks of heap, `reserve` of them with memory.
+/// Fills a private segment: `blocks` blocks of heap, `reserve` of them committed.
 pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32) -> Result<()> {
     let header = header(&segment.region())?;
     header.blocks.store(blocks as u64, Ordering::Relaxed);
@@ -65,7 +65,7 @@ fn header(region: &Region) -> Result<SharedRef<ListHeader>> {
 /// An attached list, without the public interface.
 pub(super) struct Core {
     state: SharedRef<ListState>,
-    // Last: it keeps the segment, which `state` points into.
+    // Last: it owns the segment, which `state` points into.
     guarded: GuardedHeap<Segment>,
 }
 
@@ -123,7 +123,7 @@ impl Core {
         })
     }
 
-    /// What the lock guards, for its owner.
+    /// The contents, for the lock's owner.
     #[inline]
     pub(super) fn store(&self) -> Store<'_> {
         Store {
@@ -141,7 +141,7 @@ impl Core {
     }
 }
 
-/// The owner of a store owns the list's lock.
+/// Called only through a store, whose user owns the list's lock.
 impl Extents for Core {
     fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32> {
         self.guarded.arena().allocate(blocks, owner, purpose)

@@ -1,4 +1,4 @@
-//! Elements, and the words of the table that stand for them.
+//! Elements, and their words in the table.
 //!
 //! ```text
 //! word    bits  0..4   0: bits 4..64 are the place, at that offset in the segment
@@ -7,7 +7,7 @@
 //!              0     8  len     E1: written completely before a table refers to it, and never
 //!              8   len  bytes       changed after that
 //! ```
-//! Places are multiples of 16, which the slots of slabs and the blocks of extents are.
+//! Places are multiples of 16, as are the slots of slabs and the blocks of extents.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,11 +18,11 @@ use crate::heap::{BLOCK, Heap, LARGEST_SLOT, Purpose};
 use crate::sync::crash::crash_point;
 
 const HEADER: u64 = 8;
-/// The longest element that its word itself holds.
+/// The longest element that is stored in its word.
 const INLINE: usize = 7;
 const KIND: u64 = 0xf;
 
-/// An element that was read and checked, good for as long as the list's lock is held.
+/// An element that was read and checked, valid while the list's lock is held.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Element<'a> {
     /// In the word itself.
@@ -31,13 +31,13 @@ pub(super) enum Element<'a> {
     Placed(&'a [u8]),
 }
 
-/// Bytes of the place of an element of `len` bytes; `None` if the word itself holds it.
+/// Bytes of the place of an element of `len` bytes; `None` if it is stored in its word.
 #[inline]
 pub(super) fn place_size(len: usize) -> Option<u64> {
     (len > INLINE).then_some(HEADER + len as u64)
 }
 
-/// The offset of the place that `word` refers to; `None` if the word itself holds the element.
+/// The offset of the place that `word` refers to; `None` if the element is stored in the word.
 #[inline]
 pub(super) fn place_of(word: u64) -> Option<u64> {
     (word & KIND == 0).then_some(word)
@@ -69,7 +69,7 @@ pub(super) fn write(heap: &Heap, offset: u64, bytes: &[u8]) -> Result<()> {
 }
 
 impl<'a> Element<'a> {
-    /// The element that `word` stands for, if it lies wholly inside the heap.
+    /// The element of `word`, if it lies wholly inside the heap.
     #[inline]
     pub(super) fn read(heap: &'a Heap, word: u64) -> Result<Self> {
         let Some(offset) = place_of(word) else {
@@ -88,8 +88,8 @@ impl<'a> Element<'a> {
             check_large(heap, offset, len)?;
         }
         let at = heap.bytes(offset, (HEADER + len) as usize)?;
-        // SAFETY: the element lies in the mapping, checked above; the caller holds the lock,
-        // under which no process of ours changes an element (E1).
+        // SAFETY: the element lies in the mapping, checked above; the caller holds the lock, under which no
+        // process changes an element (E1).
         Ok(Self::Placed(unsafe {
             std::slice::from_raw_parts(at.add(HEADER as usize).as_ptr(), len as usize)
         }))

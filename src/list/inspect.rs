@@ -1,4 +1,4 @@
-//! What a list holds, as its file says it, without opening it.
+//! What a list holds, read from its file without opening the list.
 
 use std::sync::atomic::Ordering;
 
@@ -15,7 +15,7 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
         let header: &ListHeader = copy.get(0)?;
         let blocks = header.arena.used.load(Ordering::Relaxed);
         let mut found = ObjectContents {
-            // While a change is under way a copy may have a shape of two times.
+            // During a change, the copy may have parts of two shapes.
             len: header.list.shape().ok().map(|it| it.len),
             bytes: Some(blocks.saturating_mul(BLOCK)),
             poisoned: header.poisoned.load(Ordering::Relaxed) != 0,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::ops::List;
 use crate::error::Result;
 
-/// Elements and bytes copied under one lock; an element that is larger comes alone.
+/// Elements and bytes copied under one lock; a larger element is copied by itself.
 const STEP: usize = 256;
 const STEP_BYTES: usize = 64 * 1024;
 
@@ -19,7 +19,7 @@ pub struct Iter<'a> {
 }
 
 impl Iter<'_> {
-    /// Copies the next few elements out of the list.
+    /// Copies the next few elements of the list.
     fn fill(&mut self) -> Result<()> {
         let (ready, mut bytes) = (&mut self.ready, 0);
         self.list.with(|locked| {
@@ -39,11 +39,10 @@ impl Iter<'_> {
 impl List {
     /// The elements, in order, while others may write.
     ///
-    /// Up to 256 elements, of 64 KiB together or one larger one, are copied at one moment. Then the
-    /// iterator continues from the next index without a lock: if other processes insert or remove
-    /// elements before that index meanwhile, elements are returned twice or skipped, as in a loop over
-    /// indices. [`range_vec`](Self::range_vec) copies them all at one moment. After an
-    /// error the iteration is over.
+    /// Up to 256 elements, of 64 KiB together or one larger one, are copied atomically. Then the iterator
+    /// continues from the next index without a lock: if other processes insert or remove elements before that
+    /// index meanwhile, elements are returned twice or skipped, as in a loop over indices.
+    /// [`range_vec`](Self::range_vec) copies all of them atomically. After an error the iteration ends.
     ///
     /// ```
     /// # let list = shoal::List::anonymous()?;

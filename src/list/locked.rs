@@ -13,10 +13,10 @@ use crate::error::{Error, Result};
 
 /// A [`List`](crate::List) whose lock is held: other processes see several operations as one.
 ///
-/// [`List::with`](crate::List::with) passes one to its function. If the process is killed, each
-/// single operation has happened completely or not at all, and earlier ones stay done. While this
-/// value exists all other users of the list wait. A call on the [`List`](crate::List) itself from
-/// the same thread is an error.
+/// [`List::with`](crate::List::with) passes one to its function. If the process is killed, each single
+/// operation has happened completely or not at all, and earlier ones remain done. While this value exists,
+/// all other users of the list wait. A call on the [`List`](crate::List) itself from the same thread is an
+/// error.
 pub struct Locked<'a> {
     owned: Owned<'a>,
 }
@@ -223,8 +223,8 @@ impl<'a> Locked<'a> {
     /// operation. Elements that it does not name are removed.
     ///
     /// # Errors
-    /// `Invalid` if `order` names an element twice, or one that does not exist; `NoSpace`; the list
-    /// is unchanged then; `Corrupt`.
+    /// `Invalid` if `order` names an element twice, or one that does not exist; `NoSpace`; `Corrupt`. After
+    /// an error, the list is unchanged.
     pub fn rearrange(&mut self, order: &[u64]) -> Result<()> {
         self.store().rearrange(order)
     }

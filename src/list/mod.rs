@@ -1,14 +1,13 @@
 //! A list of byte strings between processes: many readers, many writers, one lock.
 //!
-//! - [`element`]: an element, and the word of the table that stands for it.
-//! - [`shape`]: which words of the table are the list: a length, and a gap.
+//! - [`element`]: an element, and its word in the table.
+//! - [`shape`]: which words of the table are elements: a length, and a gap.
 //! - [`store`], [`splice`], [`repair`]: the contents, their changes, their repair and check.
-//! - [`sort`]: sorting by a caller's function, which may be inconsistent.
+//! - [`sort`]: sorting by a caller's comparison, which may be inconsistent.
 //! - [`core`], [`locked`], [`ops`], [`iter`]: the lock, the list for the lock's owner, the public
 //!   [`List`], iteration.
 //!
-//! All but the last two lines use neither locks nor system calls. Memory comes from a
-//! [heap](crate::heap).
+//! All but the last item use neither locks nor system calls. Memory comes from a [heap](crate::heap).
 //!
 //! # The gap
 //! The table is a gap buffer: an array of words, one for each element, with a gap somewhere and free
@@ -18,10 +17,10 @@
 //! move nothing.
 //!
 //! # What a kill can do
-//! There are two copies of the shape, and one store says which of them is valid. Every change commits
-//! by that store, or by the store of one word of the table, or (a swap) by a record of two such
-//! stores, which the next owner of the lock completes. The slabs are derived, and memory that nothing
-//! refers to is found by a walk ([`repair`]).
+//! There are two copies of the shape, and one store says which of them is valid. Every change commits by that
+//! store, or by the store of one word of the table, or (a swap) by a record of two such stores, which the
+//! next owner of the lock completes. The slabs are derived, and a walk finds memory that nothing refers to
+//! ([`repair`]).
 //!
 //! # Limits
 //! 512 GiB. Readers exclude each other. A repair takes time proportional to the length.

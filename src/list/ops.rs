@@ -17,10 +17,9 @@ use crate::sync::{EndWaits, Waits};
 /// be killed at any instruction: what it was doing has then happened completely or not at all, and
 /// nothing else is lost.
 ///
-/// A handle is [`Send`] and [`Sync`]; threads may use it like processes. A call
-/// waits while another one works on the list. Handles survive `fork`: the
-/// child's copy is a participant of its own. Dropping the last handle of all processes
-/// removes the list, unless it was created [persistent](Options::persistent).
+/// A handle is [`Send`] and [`Sync`]; threads may use it like processes. A call waits while another one uses
+/// the list. Handles survive `fork`: the child's copy is a participant of its own. Dropping the last handle
+/// of all processes removes the list, unless it was created [persistent](Options::persistent).
 ///
 /// Elements are up to [`max_element`](Self::max_element) bytes and may be empty. Appending,
 /// indexing, and removing at either end take constant time; inserting and removing elsewhere
@@ -58,7 +57,7 @@ impl std::fmt::Debug for List {
 
 const SMALLEST_MAX_CAPACITY: u64 = 64 << 10;
 
-/// Changes with every incompatible change of the layout.
+/// A number that changes with every incompatible change of the layout.
 pub(super) const LAYOUT: u64 = 0x4c49_5354_0000_0002;
 
 plain_open!(List, "list");
@@ -83,7 +82,7 @@ impl List {
             kind: Kind::List,
             layout: LAYOUT,
             size: core::segment_size(blocks as u32),
-            commit: core::BIRTH,
+            commit: core::INITIAL_COMMIT,
             section: Section::ALL,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
@@ -206,7 +205,7 @@ impl List {
     /// Replaces element `index`. False if the list is shorter.
     ///
     /// # Errors
-    /// As for [`append`](Self::append); the old element stays then.
+    /// As for [`append`](Self::append); the old element then remains.
     pub fn set(&self, index: usize, bytes: &[u8]) -> Result<bool> {
         self.lock()?.set(index, bytes)
     }
@@ -271,8 +270,8 @@ impl List {
         self.lock()?.swap(a, b)
     }
 
-    /// Sorts the list; equal elements keep their order. The list is locked meanwhile, so `compare`
-    /// must not use it. The elements themselves are not moved in memory.
+    /// Sorts the list; equal elements keep their order. The list is locked meanwhile, so `compare` must not
+    /// use it. The elements are not moved in memory.
     ///
     /// # Errors
     /// `NoSpace` for the new order, and the list is as it was then; `Poisoned`, `Corrupt`.

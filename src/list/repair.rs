@@ -1,9 +1,8 @@
-//! Repair of a list after a process died in it, and the check of all its invariants.
+//! Repair of a list after the death of its lock's owner, and the check of all its invariants.
 //!
-//! Both walk the table, which alone says what the list holds, and compare it with the extents
-//! that the arena says there are: see [`Census`]. If a process is killed while it repairs, the next
-//! owner of the lock starts over. Contents that no killed process could have left are an error, and
-//! the list is poisoned.
+//! Both walk the table, which alone defines what the list holds, and compare it with the extents in the
+//! arena: see [`Census`]. If a process is killed while it repairs, the next owner of the lock starts over.
+//! Contents that no killed process could have left are an error, and the list is poisoned.
 
 use super::element::{self, Element};
 use super::store::{OWNER, Store};
@@ -12,8 +11,8 @@ use crate::heap::{Census, Extent};
 use crate::sync::crash::crash_point;
 
 impl Store<'_> {
-    /// Completes what was committed, restores all that is derived, and frees all memory that nothing
-    /// refers to.
+    /// Completes what was committed, rebuilds all that is derived, and frees all memory that nothing refers
+    /// to.
     ///
     /// # Errors
     /// `Corrupt` if the table is not one that a killed process could have left.

@@ -1,12 +1,12 @@
 //! Sorting by a comparison that may be inconsistent.
 //!
 //! The standard library's sort may panic if a comparison says that `a < b`, `b < c` and `c < a`. The
-//! comparison here comes from a caller, and may be a C program's `a > b` or a Python object's: with an
-//! inconsistent one the result is some order, and no panic.
+//! comparison here comes from a caller, and may be a C program's `a > b` or a Python object's: an
+//! inconsistent one gives some order, and no panic.
 //!
-//! Merges runs of twice the length each time, as Knuth has it (*The Art of Computer Programming*,
-//! volume 3, 5.2.4). Whatever the comparison returns, it is called n log n times at most, and the
-//! result has each element once. A sorted list takes n calls.
+//! Merges runs, which double in length each time, as in Knuth (*The Art of Computer Programming*, volume 3,
+//! 5.2.4). Whatever the comparison returns, it is called n log n times at most, and the result has each
+//! element once. A sorted list takes n calls.
 
 use std::cmp::Ordering;
 
@@ -64,7 +64,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_sort_is_the_standard_librarys(items in prop::collection::vec(0u8..20, 0..200)) {
+        fn a_sort_agrees_with_the_standard_library(items in prop::collection::vec(0u8..20, 0..200)) {
             let items: Vec<_> = items.into_iter().enumerate().collect();
             let mut model = items.clone();
             model.sort_by_key(|(_, key)| *key);
@@ -72,7 +72,7 @@ mod tests {
         }
 
         #[test]
-        fn any_answers_give_some_order_of_the_same_items(
+        fn any_comparison_gives_some_order_of_the_same_items(
             len in 0usize..2000,
             answers in prop::collection::vec(0..3u8, 1..50),
         ) {

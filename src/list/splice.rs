@@ -10,9 +10,9 @@
 //! | sort, reverse, rearrange  | a table in that order   | a shape        | the old table,    |
 //! |                           |                         |                | dropped elements  |
 //!
-//! If the process is killed before the store that publishes the shape, the operation did not happen,
-//! and the repair frees what was prepared; if it is killed after it, the operation happened, and the
-//! repair retires what is left.
+//! If the process is killed before the store that publishes the shape, the operation did not happen, and the
+//! repair frees what was prepared; if it is killed after it, the operation happened, and the repair retires
+//! what the change replaced.
 
 use std::sync::atomic::Ordering;
 
@@ -25,7 +25,7 @@ impl Store<'_> {
     /// Replaces the elements `from .. to` by `items`, at once.
     ///
     /// # Errors
-    /// `NoSpace`; the list is as it was then.
+    /// `NoSpace`; the list is then unchanged.
     #[inline]
     pub(super) fn splice<T: AsRef<[u8]>>(&self, from: u64, to: u64, items: &[T]) -> Result<()> {
         let count = items.len() as u64;
@@ -38,7 +38,7 @@ impl Store<'_> {
         } as usize;
         for (index, item) in items.iter().enumerate() {
             match self.prepare(item.as_ref()) {
-                // No process reads that word before the shape is published.
+                // No process reads this word before the shape is published.
                 Ok(word) => words[start + index].store(word, Ordering::Relaxed),
                 Err(err) => {
                     for word in &words[start..start + index] {
@@ -79,8 +79,8 @@ impl Store<'_> {
     fn rearrange_room(&self, from: u64, to: u64, count: u64) -> Result<Shape> {
         let shape = self.whole_shape()?;
         if count == 0 {
-            let near = if shape.gap_at < from { from } else { to };
-            return self.move_gap(shape, near);
+            let nearest = if shape.gap_at < from { from } else { to };
+            return self.move_gap(shape, nearest);
         }
         if from == shape.len {
             // Closing the gap is worth the move only if that gains many free words.
@@ -119,8 +119,8 @@ impl Store<'_> {
             }
         };
         while shape.gap > 0 && shape.gap_at != to {
-            // As many words at a time as fit into the gap, whose words no process reads before the
-            // shape is published.
+            // Copies at most as many words at a time as the gap has: no process reads the gap's words before
+            // the shape is published.
             if to < shape.gap_at {
                 let count = shape.gap.min(shape.gap_at - to);
                 let from = shape.gap_at - count;
@@ -163,8 +163,8 @@ impl Store<'_> {
         Ok(())
     }
 
-    /// Replaces a table that has become far too large. If there is no memory for a smaller one, the
-    /// table stays, and the caller's operation succeeds all the same.
+    /// Replaces a table that has become far too large. If there is no memory for a smaller one, the table
+    /// stays, and the caller's operation still succeeds.
     #[inline]
     fn shrink(&self) -> Result<()> {
         let shape = self.shape()?;
@@ -192,7 +192,7 @@ impl Store<'_> {
     /// most once; the others are removed.
     ///
     /// # Errors
-    /// `Invalid` for an order that does not fit; `NoSpace`; the list is as it was then.
+    /// `Invalid` for an order that does not fit; `NoSpace`; the list is then unchanged.
     pub(super) fn rearrange(&self, order: &[u64]) -> Result<()> {
         let shape = self.whole_shape()?;
         let mut named = vec![false; shape.len as usize];

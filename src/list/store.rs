@@ -1,4 +1,4 @@
-//! A list's contents, and the words that say what they are.
+//! A list's contents, and the words that define them.
 //!
 //! ```text
 //! offset  size  field    written by          invariant
@@ -19,7 +19,7 @@ use crate::heap::{Extents, Heap, Purpose, SlabState, Slabs, Word, commit_store};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
-/// A list has one owner of all its extents.
+/// The one owner of all extents of a list.
 pub(super) const OWNER: u8 = 0;
 
 /// The contents in shared memory; drawn at the top of this file.
@@ -64,7 +64,7 @@ pub(super) struct Store<'a> {
 }
 
 impl<'a> Store<'a> {
-    /// Differs whenever the contents do.
+    /// Changes whenever the contents do.
     pub(super) fn version(&self) -> u64 {
         self.state.version.load(Ordering::Relaxed)
     }
@@ -74,8 +74,8 @@ impl<'a> Store<'a> {
         self.state.shape()
     }
 
-    /// The shape, for walks over all of it: the table's size must agree with its extent. Otherwise a
-    /// forged word could make this process walk, and the kernel allocate, the whole heap.
+    /// The shape, for walks over all of it. Checks the table's size against its extent: otherwise a forged
+    /// word could make this process walk, and the kernel allocate, the whole heap.
     pub(super) fn whole_shape(&self) -> Result<Shape> {
         let shape = self.shape()?;
         if shape.blocks != 0 {
@@ -195,7 +195,7 @@ impl<'a> Store<'a> {
         self.complete_swap(&shape)
     }
 
-    /// Completes the pending swap (L2), if there is one. Doing it twice has the same result.
+    /// Completes the pending swap (L2), if there is one. Idempotent.
     pub(super) fn complete_swap(&self, shape: &Shape) -> Result<()> {
         if self.state.pending.load(Ordering::Relaxed) == 0 {
             return Ok(());
@@ -253,7 +253,7 @@ impl<'a> Store<'a> {
         })
     }
 
-    /// Publishes `shape` and frees the table of `old`, which is a different one.
+    /// Publishes `shape`, which has a new table, and frees the table of `old`.
     pub(super) fn replace_table(&self, old: &Shape, shape: Shape) -> Result<()> {
         self.publish(shape);
         if old.blocks != 0 {

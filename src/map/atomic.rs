@@ -10,8 +10,8 @@ use crate::sys::clock::Timeout;
 impl Map {
     /// The value of `key` and its version; `None` if the map has no such key.
     ///
-    /// No two values of a key have the same version, not even if it was removed in between;
-    /// later ones have higher versions. A version is never 0.
+    /// No two values of a key have the same version, not even if the key was removed in between; later values
+    /// have higher versions. A version is never 0.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -46,8 +46,8 @@ impl Map {
         Ok(self.read(key, |value| value.version())?.unwrap_or(0))
     }
 
-    /// Gives `key` the value `new`, or removes it, if its value still has this `version`; 0
-    /// stands for a key that is not there. True if it did.
+    /// Changes the value of `key` to `new`, or removes it, if it still has this `version`; 0 stands for no
+    /// value. True if it did.
     ///
     /// ```
     /// # let map = shoal::Map::anonymous()?;
@@ -87,8 +87,7 @@ impl Map {
         })
     }
 
-    /// Adds `delta` to the number `key` and returns its new value: as [`add`](Self::add), of an
-    /// IEEE 754 double of 8 bytes, least significant first.
+    /// [`add`](Self::add) for an IEEE 754 double of 8 bytes, least significant first.
     ///
     /// # Errors
     /// As for [`add`](Self::add).
@@ -118,14 +117,14 @@ impl Map {
         }
     }
 
-    /// Replaces the value of `key` by what `function` makes of it, and returns that; `None`
-    /// stands for a key that is not there.
+    /// Replaces the value of `key` by what `function` returns for it, and returns that; `None` stands for no
+    /// value.
     ///
-    /// The [key is locked](Self::lock_key) meanwhile, so that updates of it exclude each other; the
-    /// map is not locked. If another operation changes the key meanwhile, `function` is called again
-    /// with the new value. A process that is killed anywhere in here leaves the old value or the
-    /// new one. In a map with a [relay](crate::MapRelay) the key is not locked: the relay tells when
-    /// `function` is to be called again.
+    /// The [key is locked](Self::lock_key) meanwhile, so that updates of it exclude each other; the map is
+    /// not locked. If another operation changes the key meanwhile, `function` is called again with the new
+    /// value. A process that is killed in this call leaves the old value or the new one. In a map with a
+    /// [relay](crate::MapRelay) the key is not locked: the relay's answer decides whether `function` is
+    /// called again.
     ///
     /// ```
     /// # let map = shoal::Map::anonymous()?;
@@ -152,7 +151,7 @@ impl Map {
             });
         }
         let _guard = match self.lock_key(key, Timeout::Infinite) {
-            // It has a relay since it was asked.
+            // A relay has attached since the check above.
             Err(Error::Unsupported { .. }) if self.is_relayed() => {
                 return self.update(key, function);
             }
@@ -172,7 +171,7 @@ impl Map {
     }
 }
 
-/// The bytes of a number; zeros if there is none.
+/// The bytes of a number; zeros if there is no value.
 fn counter(old: Option<&[u8]>) -> Result<[u8; 8]> {
     let Some(value) = old else {
         return Ok([0; 8]);

@@ -1,5 +1,5 @@
-//! A relay that is attached to a map: its role and its companions, how they come and go, and what requests
-//! want. What a kill leaves between the steps, `relay::state` says.
+//! A relay that is attached to a map: its role and its companions, how they are created and removed, and the
+//! changes that requests ask for. `relay::state` says what a kill leaves between the steps.
 
 use std::time::Duration;
 
@@ -13,13 +13,14 @@ use crate::segment::{self, Companion, Options, Section};
 use crate::sync::crash::crash_point;
 use crate::sys::clock::Deadline;
 
-/// How long an answer is kept for an asker that does not take it.
+/// How long an answer is kept that its caller does not take.
 const ANSWER_LIFE: Duration = Duration::from_secs(60);
-/// Bytes of answers: as many as several thousand askers that died, or gave up, left in that time.
+/// Bytes of answers: enough for several thousand callers that die or give up within that time.
 const ANSWERS: u64 = 64 << 20;
+
 /// What a relay and its requests have in common.
 pub(super) struct Attached {
-    // Before the role: what is leased through it is given back before the next relay can begin.
+    // Dropped before the role: leases through it are given back before the next relay can begin.
     pub(super) requests: Queue,
     answers: Map,
     pub(super) role: Role<Map>,
@@ -37,29 +38,29 @@ impl Relayed for Map {
     }
 }
 
-/// What a [`MapRequest`](crate::MapRequest) wants.
+/// The change that a [`MapRequest`](crate::MapRequest) asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MapChange<'a> {
-    /// The key is to have this value, whatever it has now.
+    /// Set the key to this value.
     Set {
         /// The value.
         value: &'a [u8],
-        /// How long the key is to live, from when it was asked for; `None` for ever.
+        /// How long the key is to live, counted from the program's call; `None` for ever.
         life: Option<Duration>,
     },
-    /// The key is to be removed, if it is there.
+    /// Remove the key, if it is there.
     Remove,
-    /// If the key has this version, it is to have something new.
+    /// Change the key, if it has this version.
     Swap {
-        /// The version; 0: the key is not there.
+        /// The version; 0 for a key that is not there.
         version: u64,
-        /// What it is to have.
+        /// The change.
         new: SwapTo<'a>,
     },
 }
 
-/// What a key is to have if it has the version that is expected.
+/// How a [`MapChange::Swap`] changes a key that has the expected version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SwapTo<'a> {
@@ -70,9 +71,9 @@ pub enum SwapTo<'a> {
         /// How long the key is to live; `None` for ever.
         life: Option<Duration>,
     },
-    /// Nothing: it is to be removed.
+    /// Remove it.
     Nothing,
-    /// What it has: the asker only wants to know whether it still has that version.
+    /// Leave it as it is: the program only asks whether it still has that version.
     Same,
 }
 
@@ -91,8 +92,8 @@ pub(super) fn change_of<'a>(frame: &Frame<'a>) -> Option<MapChange<'a>> {
 }
 
 impl Map {
-    /// An error if a map that is relayed from now on has keys. They are removed if they came between the
-    /// caller's removal of all and the mark.
+    /// An error if a map that has just become relayed has keys. With `discard`, removes the keys that were
+    /// set between the caller's `clear` and the mark.
     pub(super) fn check_empty(&self, discard: bool) -> Result<()> {
         let keys = self.len()?;
         if discard {
@@ -111,7 +112,7 @@ impl Map {
         Ok(())
     }
 
-    /// Whether `name` is a companion map of an object that is gone: no process has it open.
+    /// Whether `name` is a companion map that no process has open: its object is gone.
     fn is_abandoned(name: &str) -> Result<bool> {
         let found = match Map::open(name) {
             Ok(found) => found,
@@ -147,7 +148,7 @@ impl Attached {
         })
     }
 
-    /// Ends the removal of the relay, of a map that is not relayed any more.
+    /// Completes the removal of the relay, after the map has stopped being relayed.
     pub(super) fn removed(self, deadline: Deadline) -> Result<Role<Map>> {
         let map = self.role.object();
         self.requests.drain_closed(deadline, |frame| {
@@ -171,7 +172,7 @@ impl Attached {
         Ok(self.role)
     }
 
-    /// Does a request in the map itself, which is not relayed any more.
+    /// Applies a request to the map itself, which is not relayed any more.
     fn do_here(&self, frame: &Frame<'_>) -> Result<Answer> {
         let (map, key) = (self.role.object(), frame.first);
         let life = frame.number.map(Duration::from_nanos);
@@ -203,7 +204,7 @@ impl Attached {
         })
     }
 
-    /// Sets an answer for the asker with this ticket, if there is one.
+    /// Sets an answer for the caller with this ticket, if it waits for one.
     pub(super) fn answer(&self, ticket: [u64; 2], answer: &Answer) -> Result<()> {
         if ticket == [0; 2] {
             return Ok(());

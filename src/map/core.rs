@@ -1,4 +1,4 @@
-//! A map in this process: the locks of its shards, and the work that is done under them.
+//! A map in this process: the locks of its shards, and the work under them.
 //!
 //! Lock order: one shard, then the arena. Several shards are locked in the order of their numbers.
 
@@ -24,12 +24,12 @@ use crate::sync::{EventCell, RobustMutex, WaitPolicy, publish_fence};
 pub(super) struct Core {
     pub(super) hasher: Hasher,
     header: SharedRef<MapHeader>,
-    // Arrays: looking up a shard that a hash names checks nothing.
+    // An array: indexing it with a hash's shard needs no bounds check.
     shards: SharedRef<[Shard; SHARDS]>,
     locks: Box<[RobustMutex; SHARDS]>,
     /// What this handle learned from waits for a key or a change.
     pub(super) waiting: WaitPolicy,
-    // Last: it keeps the segment, which everything above points into.
+    // Last: it owns the segment, which everything above points into.
     guarded: GuardedHeap<MapMemory>,
 }
 
@@ -79,7 +79,7 @@ impl Core {
         &self.guarded.heap
     }
 
-    /// The segment, and its readers without a lock.
+    /// The segment and its optimistic readers.
     #[inline]
     pub(super) fn memory(&self) -> &MapMemory {
         &self.guarded.memory
@@ -114,7 +114,7 @@ impl Core {
         &self.shards[index].changed
     }
 
-    /// Which process is next to lock a key of a shard. The caller has the shard's lock.
+    /// Which waiter is next to lock a key of a shard. The caller has the shard's lock.
     pub(super) fn handoff_in(&self, index: usize) -> &KeyHandoff {
         &self.header.handoffs[index % SHARDS]
     }
@@ -130,7 +130,7 @@ impl Core {
         self.waiting.waits.end(events);
     }
 
-    /// The version of a key's shard, and how many entries expire there, in shared memory.
+    /// The words of a key's shard that hold its version and its number of expiring entries.
     pub(super) fn watched(&self, hash: Hash) -> (&AtomicU64, &AtomicU32) {
         let shard = &self.shards[hash.shard as usize % SHARDS];
         (&shard.store.version, &shard.store.expiring)
@@ -154,8 +154,8 @@ impl Core {
 
     /// Locks a shard, and repairs it if its last owner died or panicked.
     ///
-    /// Inlined by force with what is done under it: otherwise the results are moved through memory,
-    /// which takes a quarter of the time of a set.
+    /// `inline(always)`, as for the work under the lock: otherwise the results go through memory, which takes
+    /// a quarter of the time of a set.
     #[inline(always)]
     pub(super) fn lock(&self, index: usize) -> Result<LockedShard<'_>> {
         let store = self.store(index);
@@ -184,8 +184,8 @@ impl Core {
         store.read_optimistic(&probe, hash.tag, key, read)
     }
 
-    #[inline]
     /// How many keys have a time to live.
+    #[inline]
     pub(super) fn expiring(&self) -> u64 {
         (0..SHARDS).map(|index| self.store(index).expiring()).sum()
     }
@@ -199,7 +199,7 @@ impl Core {
         }
     }
 
-    /// Looks for `key` in its shard, and does `work` under the shard's lock.
+    /// Looks `key` up in its shard, and runs `work` under the shard's lock.
     #[inline]
     pub(super) fn look_up<'a, T>(
         &'a self,
@@ -212,9 +212,9 @@ impl Core {
         work(&shard, &found)
     }
 
-    /// The same for work of others than the relay that may change the shard; `None` if the map has a
-    /// relay, to which it becomes a request. If there is no space, the holds of dead processes are released,
-    /// and the work is done again.
+    /// The same for work that may change the shard, by any process but the relay. `None` if the map has a
+    /// relay: the change must become a request. If there is no space, releases the holds of dead processes
+    /// and runs `work` again.
     #[inline(always)]
     pub(super) fn change<'a, T>(
         &'a self,
@@ -228,7 +228,7 @@ impl Core {
         self.retry_if_full(done, once)
     }
 
-    /// The same for work of the relay.
+    /// The same for work of the relay, which changes the map itself.
     pub(super) fn deliver<'a, T>(
         &'a self,
         key: &[u8],
@@ -241,13 +241,13 @@ impl Core {
         done.ok_or_else(|| Error::corrupt("the relay's own change became a request"))
     }
 
-    /// Whether what others change becomes a request. Exact under a shard's lock.
+    /// Whether changes become requests to a relay. Exact under a shard's lock.
     #[inline]
     pub(super) fn is_relayed(&self) -> bool {
         self.header.relayed.load(Ordering::Relaxed) != 0
     }
 
-    /// Sets or removes the mark that says so. When it returns, no change that began before it is under way.
+    /// Sets or clears that mark. When this returns, no change that began before is under way.
     pub(super) fn mark_relayed(&self, relayed: bool) -> Result<()> {
         self.header.relayed.store(relayed.into(), Ordering::SeqCst);
         crash_point!();
@@ -259,8 +259,8 @@ impl Core {
         &self.header.relay
     }
 
-    /// The result `done`. If that is `NoSpace`, releases the holds of dead processes and, if there were
-    /// any, tries again. The caller has no lock of the map.
+    /// Returns `done`. If that is `NoSpace`, releases the holds of dead processes and, if there were any,
+    /// tries `again`. The caller has no lock of the map.
     #[inline(always)]
     pub(super) fn retry_if_full<T>(
         &self,
@@ -315,8 +315,8 @@ impl Core {
         if let Some(held) = holds.take(kind, what, owner) {
             return Ok(Some(held));
         }
-        // A dead process's key locks stay, so that the next owner is told of the death, but only
-        // while there are enough holds.
+        // A dead process's key locks stay, so that the next owner is told of the death; but not if the shard
+        // has no free hold.
         for held in holds.all() {
             if !self.is_attached(held.owner)? {
                 holds.end(&held);

@@ -47,7 +47,7 @@ unsafe impl Shared for EntryHeader {}
 
 /// The bit of `key_len` that says that the entry expires.
 const HAS_EXPIRY: u32 = 1 << 31;
-/// The bit of `key_len` that says that the entry knows when its key was inserted.
+/// The bit of `key_len` that says that the entry has the time of its key's insertion.
 const HAS_INSERTION: u32 = 1 << 30;
 /// What each of the two fields adds to `key_len`: a shift then says where the key begins, without a
 /// branch.
@@ -79,7 +79,7 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// The same, expiring at `expires` on the clock; not at all if that is [`NEVER`].
+    /// The same, expiring at `expires` on the clock, or never if that is [`NEVER`].
     pub(super) fn expiring_at(mut self, expires: u64) -> Self {
         if expires != NEVER {
             (self.times, self.expires) = (with(self.times, HAS_EXPIRY), expires);
@@ -125,8 +125,8 @@ fn before_key(word: u32) -> u64 {
     HEADER + u64::from(word / TIME % 4) * 8
 }
 
-/// An entry whose header was read. It is only known that the entry begins in the heap, and that the
-/// bytes of the largest slot from there on lie in the mapping.
+/// An entry whose header was read. Known is only that the entry begins in the heap, and that as many bytes as
+/// the largest slot has lie in the mapping from there on.
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     at: NonNull<u8>,
@@ -137,7 +137,7 @@ pub(super) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// `None` if it would lie outside the heap.
+    /// `None` if the entry would lie outside the heap.
     #[inline]
     pub(super) fn read(heap: &'a Heap, offset: u64) -> Option<Self> {
         let at = heap.slot(offset)?;
@@ -185,14 +185,14 @@ impl<'a> Head<'a> {
         self.key_len() as usize == key.len() && unsafe { is_same(self.key_at(), key) }
     }
 
-    /// Where the key begins: in the mapping, as the header is.
+    /// Where the key begins, which lies in the mapping like the header.
     #[inline]
     fn key_at(&self) -> NonNull<u8> {
         // SAFETY: at most 40 bytes from the beginning of a slot.
         unsafe { self.at.add(before_key(self.word) as usize) }
     }
 
-    /// The value. It is good for as long as the entry is not freed.
+    /// The value, valid until the entry is freed.
     ///
     /// # Safety
     /// As for [`has_key`](Self::has_key).
@@ -215,7 +215,7 @@ impl<'a> Head<'a> {
     /// The word that says when it expires, if it does.
     #[inline]
     pub(super) fn expiry(&self) -> Option<&'a AtomicU64> {
-        // SAFETY: behind the header, aligned as that is; an atomic may have any value.
+        // SAFETY: behind the header and aligned like it; any bytes are a valid atomic.
         self.is_expiring()
             .then(|| unsafe { self.at.add(HEADER as usize).cast().as_ref() })
     }
@@ -250,8 +250,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// An entry that lies completely in the heap. What it refers to is good for as long as the shard's
-/// lock is held.
+/// An entry that lies completely in the heap. Its references are valid while the shard's lock is held.
 #[derive(Clone, Copy)]
 pub(super) struct Entry<'a>(Head<'a>);
 
@@ -277,14 +276,14 @@ impl<'a> Entry<'a> {
 
     #[inline]
     pub(super) fn has_key(&self, key: &[u8]) -> bool {
-        // SAFETY: it was checked.
+        // SAFETY: `Entry::read` has checked it.
         unsafe { self.0.has_key(key) }
     }
 
     #[inline]
     pub(super) fn key(&self) -> &'a [u8] {
-        // SAFETY: it was checked; the caller holds the shard's lock, under which no process of
-        // ours changes an entry (E3).
+        // SAFETY: `read` checked the bounds; the caller holds the shard's lock, under which no process
+        // changes key or value (E3).
         unsafe {
             let key = self.0.key_at().as_ptr();
             std::slice::from_raw_parts(key, self.0.key_len() as usize)
@@ -298,10 +297,10 @@ impl<'a> Entry<'a> {
         unsafe { std::slice::from_raw_parts(at.as_ptr(), len) }
     }
 
-    /// The value as an address.
+    /// The value by its address.
     #[inline]
     pub(super) fn pointed(&self) -> Value {
-        // SAFETY: it was checked.
+        // SAFETY: `Entry::read` has checked it.
         unsafe { self.0.value() }
     }
 }
@@ -309,13 +308,13 @@ impl<'a> Entry<'a> {
 /// The version of the entry whose header was read at `entry`.
 #[inline]
 fn version_at(entry: NonNull<u8>) -> u64 {
-    // SAFETY: as in `Head::read`, through which every one of these came.
+    // SAFETY: `entry` comes from `Head::read`, which checked it.
     let header: &EntryHeader = unsafe { entry.cast().as_ref() };
     header.version.load(Ordering::Relaxed)
 }
 
-/// A value in the mapping. Other processes may change its bytes meanwhile, which makes a copy of them
-/// meaningless.
+/// A value in the mapping. Without the lock, other processes may change its bytes meanwhile, which makes a
+/// copy meaningless.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Value {
     pub(super) at: NonNull<u8>,
@@ -329,13 +328,13 @@ impl Value {
         version_at(self.entry)
     }
 
-    /// Copies the value to the front of `buf`, if it has room for all of it, and returns its
-    /// length either way: [`fits`] tells the caller.
+    /// Copies the value to the front of `buf`, if it has room for all of it. Returns the value's length in
+    /// any case, for [`fits`].
     #[inline]
     pub(crate) fn copy_to(&self, buf: &mut Room) -> usize {
         if self.len <= buf.len() {
-            // SAFETY: it was checked that the value lies in the mapping; `buf` has room, and
-            // is the caller's own memory.
+            // SAFETY: the value lies in the mapping, as its constructors checked; `buf` has room, and is not
+            // shared memory.
             unsafe { copy(self.at, NonNull::from(buf).cast(), self.len) };
         }
         self.len
@@ -355,7 +354,7 @@ impl Value {
     }
 }
 
-/// The length that [`Value::copy_to`] returned, if `buf` had room for so much.
+/// The length that [`Value::copy_to`] returned, if `buf` had room for that many bytes.
 #[inline]
 pub(super) fn fits(needed: usize, buf: &Room) -> Result<usize> {
     match buf.len() {
@@ -369,7 +368,7 @@ fn too_small(needed: usize, capacity: usize) -> Error {
     Error::BufferTooSmall { needed, capacity }
 }
 
-/// Writes an entry to a free place of `size` bytes, which are [`Pair::size`], at `offset`.
+/// Writes an entry to a free place at `offset`; `size` is [`Pair::size`].
 #[inline]
 pub(super) fn write(
     heap: &Heap,
@@ -382,7 +381,7 @@ pub(super) fn write(
         heap.bytes(offset, size as usize)?;
     }
     debug_assert_eq!(size, pair.size());
-    // SAFETY: so many bytes lie in the mapping, checked above.
+    // SAFETY: `size` bytes lie in the mapping: a slot has up to LARGEST_SLOT, more was checked above.
     unsafe { write_at(at, version, pair) };
     Ok(())
 }
@@ -441,9 +440,9 @@ fn outside() -> Error {
     Error::corrupt("an entry lies outside the heap")
 }
 
-/// A length that is too large for a slab must agree with the extent, so that a forged length cannot
-/// make this process read (and the kernel allocate) gigabytes. Both must lie in the mapping, since
-/// the extent may be forged too. E2 is checked because walks copy keys.
+/// An entry too large for a slab must fit its extent, so that a forged length cannot make this process read
+/// (and the kernel allocate) gigabytes. The entry must also lie in the mapping, since the extent may be
+/// forged too. E2 is checked because walks copy keys.
 #[cold]
 fn check_large(heap: &Heap, offset: u64, key_len: u32, size: u64) -> Result<()> {
     let extent = heap.extent_at(offset)?;

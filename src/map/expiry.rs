@@ -16,7 +16,7 @@ use crate::sys::clock::now_ns;
 /// The clock's time after `life`.
 fn after(life: Duration) -> u64 {
     let life = u64::try_from(life.as_nanos()).unwrap_or(NEVER);
-    // NEVER does not stand for a time.
+    // `NEVER` is not a time.
     now_ns().saturating_add(life).min(NEVER - 1)
 }
 
@@ -28,9 +28,8 @@ impl Lookup<'_> {
 }
 
 impl Map {
-    /// Gives `key` the value `value` for the time `life`, after which the key is as if removed. The
-    /// time is measured by the machine's monotonic clock, which stops while the machine is
-    /// suspended.
+    /// Sets the value of `key` for the time `life`; after that, the key is as if removed. The time is
+    /// measured by the machine's monotonic clock, which stops while the machine is suspended.
     ///
     /// [`set`](Self::set) and the compare-and-swap calls remove the expiry;
     /// [`add`](Self::add) does not change it.

@@ -5,21 +5,21 @@
 //!      0     8  seed      creator                 constant
 //!      8     8  blocks    creator                 constant; all sizes follow from it
 //!     16     4  poisoned  owner of any lock       H1: 1 once a repair has failed, never 0 again
-//!     20    12  changed   everybody               waiters for any change sleep here
-//!     32     4  readers   everybody               see `readers`
+//!     20    12  changed   any process             waiters for any change sleep here
+//!     32     4  readers   any process             see `readers`
 //!     36     4  relayed   owner of all locks      1 while what others change becomes a request to a relay
-//!     64    64  lock      everybody               guards the arena
+//!     64    64  lock      any process             guards the arena
 //!    128   544  arena     owner of `lock`         see `heap::arena`
 //!    672  1536  handoffs  owners of the shards    see `key_handoff`
-//!   2240   128  relay     everybody               see `relay::state`
+//!   2240   128  relay     any process             see `relay::state`
 //!   4096        shards    see below
 //!  45056        heap      see `heap`
 //!               readers   see `readers`
 //!
 //! shard (640 bytes)
-//!      0    64  lock      everybody               guards the store
+//!      0    64  lock      any process             guards the store
 //!     64   560  store     owner of the lock       see `store`
-//!    624    12  changed   everybody               waiters for a key to change or to be unlocked
+//!    624    12  changed   any process             waiters for a key to change or to be unlocked
 //!                                                 sleep here
 //! ```
 
@@ -78,14 +78,14 @@ const SHARD: u64 = size_of::<Shard>() as u64;
 
 // SAFETY: `repr(C)`, shared structures only.
 unsafe impl Shared for Shard {}
-// SAFETY: as for each of them.
+// SAFETY: an array of `Shared` values.
 unsafe impl Shared for [Shard; SHARDS] {}
 
 const HEADER: u64 = Segment::DATA;
 pub(super) const SHARD_TABLE: u64 = HEADER + PAGE;
 pub(super) const HEAP: u64 = SHARD_TABLE + SHARDS as u64 * SHARD;
 const _: () = assert!(HEAP.is_multiple_of(PAGE) && Segment::DATA.is_multiple_of(PAGE));
-// `Heap::slot` needs so many bytes behind the heap.
+// `Heap::slot` needs this many bytes behind the heap.
 const _: () = assert!(readers::SIZE >= LARGEST_SLOT);
 
 /// Bytes of data to commit at creation: all but the heap, for which the arena commits.
@@ -96,8 +96,8 @@ pub(super) fn segment_size(blocks: u32) -> u64 {
     HEAP + Heap::size(blocks) + readers::SIZE
 }
 
-/// Fills a private segment: `blocks` blocks of heap, `reserve` of them with memory, for entries
-/// that say when they were inserted if the map is `ordered`.
+/// Fills a private segment: `blocks` blocks of heap, `reserve` of them committed. Entries of an `ordered` map
+/// say when they were inserted.
 pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32, ordered: bool) -> Result<()> {
     let region = segment.region();
     let header = header(&region)?;

@@ -1,4 +1,4 @@
-//! Holds: what a process holds in a shard while it does not have the shard's lock.
+//! Holds: what a process holds in a shard beyond the shard's lock.
 //!
 //! ```text
 //! hold (16 bytes)
@@ -13,9 +13,9 @@
 //! | KEPT | entry | it is read or written in place, and the   | release, which frees it     |
 //! |      |       | table does not, or not yet, refer to it   |                             |
 //!
-//! All under the shard's lock. One store of `word` takes a hold, ends it, or makes a PIN a KEPT.
-//! A dead process's holds end when another process asks the kernel about it: one that takes a hold
-//! in the same shard, or one that finds no space for what it writes.
+//! All under the shard's lock. One store of `word` takes a hold, ends it, or makes a PIN a KEPT. A dead
+//! process's holds end when another process asks the kernel about it: one that takes a hold in the same
+//! shard, or one that finds no space for a write.
 //!
 //! # Limits
 //! [`HOLDS`] in a shard at a time, so 768 in a map.
@@ -61,7 +61,7 @@ pub(super) struct Hold {
     pub(super) owner: Owner,
 }
 
-/// What a word says, if a hold could have written it.
+/// Decodes a word; `None` if no hold could have written it.
 fn decode(word: u64) -> Option<(HoldKind, Owner)> {
     let kind = match word >> 48 {
         1 => HoldKind::Lock,
@@ -81,7 +81,7 @@ impl Hold {
         (self.kind as u64) << 48 | (self.owner.slot as u64) << 32 | self.owner.generation as u64
     }
 
-    /// Whether what is held is an entry.
+    /// Whether an entry is held.
     pub(super) fn is_entry(&self) -> bool {
         self.kind != HoldKind::Lock
     }
@@ -141,7 +141,7 @@ impl<'a> Holds<'a> {
         self.add(-1);
     }
 
-    /// Makes every PIN of the entry at `offset` a KEPT, and says whether there was one.
+    /// Makes every hold of the entry at `offset` KEPT, and returns whether there was one.
     pub(super) fn keep(&self, offset: u64) -> bool {
         let mut kept = false;
         for held in self.of(offset) {

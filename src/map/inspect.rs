@@ -1,4 +1,4 @@
-//! What a map holds, as its file says it, without opening it.
+//! What a map holds, read from its file without opening the map.
 
 use std::sync::atomic::Ordering;
 

@@ -1,17 +1,16 @@
 //! Iteration while others write.
 //!
-//! A cursor moves through the shards, and in each through the tags of the keys. A key's tag
-//! never changes and tags keep their order when a table grows, so a key that is in the map
-//! throughout is returned exactly once, whatever else happens (see [`Table::visit_from`]).
+//! A cursor moves through the shards, and in each through the tags of the keys. A key's tag never changes and
+//! tags keep their order when a table grows, so a key that is in the map throughout is returned exactly once,
+//! whatever other processes do (see [`Table::visit_from`]).
 //!
 //! Each step copies the keys of a few dozen slots under the shard's lock, and their values if they
 //! are small. Larger values are read when the iterator reaches them, so a step never holds more
 //! than the keys and 4 KiB for each.
 //!
-//! An ordered map is walked in the order of insertion: the first step copies the keys of all
-//! shards, each shard under its lock, and sorts them by their times of insertion; the values are read
-//! when the iterator reaches them. Two keys that two processes insert within about a nanosecond are
-//! in any order.
+//! An ordered map is walked in the order of insertion: the first step copies the keys of all shards, each
+//! shard under its lock, and sorts them by their times of insertion; the values are read when the iterator
+//! reaches them. The order of two keys that two processes insert within about a nanosecond is undefined.
 //!
 //! [`Table::visit_from`]: super::table::Table::visit_from
 
@@ -22,12 +21,12 @@ use super::hash::SHARDS;
 use super::ops::Map;
 use crate::error::Result;
 
-/// Slots looked at under one lock.
+/// Slots read under one lock.
 const STEP: usize = 64;
 /// The largest value that is copied along with its key.
 const INLINE: usize = 4096;
 
-/// A position in a map that does not borrow the map, for callers in other languages.
+/// A position in a map that does not borrow the map, for the C interface.
 #[derive(Debug, Default)]
 pub(crate) struct Cursor {
     shard: usize,
@@ -49,7 +48,7 @@ impl Cursor {
             match self.ready.pop_front() {
                 Some((key, Some(value))) => return Ok(Some((key, value))),
                 Some((key, None)) => {
-                    // If it was removed since its step, it was not in the map throughout.
+                    // A key that was removed since its step is skipped: it was not in the map throughout.
                     if let Some(value) = map.get_vec(&key)? {
                         return Ok(Some((key, value)));
                     }
@@ -80,7 +79,7 @@ impl Cursor {
         Ok(())
     }
 
-    /// Copies the next few entries out of the shard.
+    /// Copies the next few entries of the shard.
     fn fill(&mut self, map: &Map) -> Result<()> {
         let shard = map.core.lock(self.shard)?;
         let table = shard.store.whole_table()?;
@@ -111,10 +110,9 @@ pub struct Iter<'a> {
 impl Map {
     /// All keys and their values, in no order, while others may write.
     ///
-    /// A key that is in the map from the first call to the last is returned exactly once, with a
-    /// value that it had at some time in between; a key that is inserted or removed meanwhile is
-    /// returned once or not at all. No lock is held between two steps. After an error the iteration
-    /// is over.
+    /// A key that is in the map from the first call to the last is returned exactly once, with a value that
+    /// it had at some time in between; a key that is inserted or removed meanwhile is returned once or not at
+    /// all. No lock is held between two steps. After an error the iteration ends.
     ///
     /// ```
     /// # let map = shoal::Map::anonymous()?;

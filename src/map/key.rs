@@ -4,16 +4,16 @@ use std::ptr::NonNull;
 
 /// Whether the bytes at `at` are those of `key`.
 ///
-/// Compares whole words, and branches only after the last one, so that the processor can begin the next
-/// get while this one waits for memory. A get of 16 B -> 64 B in one process takes 21 ns among a
-/// thousand keys and 190 ns among a million; with a comparison byte by byte, 31 ns and 370 ns.
+/// Compares whole words, and branches only after the last one, so that the processor can begin the next get
+/// while this one waits for memory. A get of 16 B -> 64 B in one process takes 21 ns among a thousand keys
+/// and 190 ns among a million; with a bytewise comparison, 31 ns and 370 ns.
 ///
 /// # Safety
 /// `key.len()` bytes at `at` lie in the mapping. If other processes change them meanwhile,
 /// the answer is meaningless; no reference to them is made.
 #[inline]
 pub(super) unsafe fn is_same(at: NonNull<u8>, key: &[u8]) -> bool {
-    // Most keys consist of their first and last eight bytes, which overlap.
+    // Most keys have 8 to 16 bytes: their first and last eight, which may overlap.
     if let (8..=16, Some(first), Some(last)) = (key.len(), key.first_chunk(), key.last_chunk()) {
         // SAFETY: inside the bytes that the caller promised.
         let word = |from: usize| unsafe { at.add(from).cast::<u64>().read_unaligned() };

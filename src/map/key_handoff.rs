@@ -1,28 +1,27 @@
-//! Reserves a key's lock for a process that has waited for it long, so that no waiter starves.
+//! Reserves a key's lock for a process that has waited long, so that no waiter starves.
 //!
 //! ```text
 //! reservation (24 bytes), one for each shard, under the shard's lock
 //! offset  size  field     meaning
 //!      0     8  what      of the waiter: the key's tag and a thread
-//!      8     8  since_ns  since when it waits; 0: no key is reserved
-//!     16     8  until_ns  when the reservation ends by itself
+//!      8     8  since_ns  when it began to wait; 0: no key is reserved
+//!     16     8  until_ns  when the reservation expires
 //! ```
-//! The first process that asks gets a key's lock, which may be the process that unlocked it. A waiter
-//! that has waited for [`LONG_NS`] reserves the lock here; of several waiters for one key, the one
-//! that waits longest. When the key is unlocked, others leave it to that waiter for [`GRACE_NS`].
+//! The first process that tries gets a key's lock, perhaps the one that has just unlocked it. A waiter that
+//! has waited for [`LONG_NS`] reserves the lock here; of several waiters for one key, the one that waits
+//! longest. When the key is unlocked, others leave it to that waiter for [`GRACE_NS`].
 //!
 //! # What a kill leaves
-//! A reservation is a hint that ends by itself. It decides which process is served first; no other
-//! word depends on it.
+//! A reservation is a hint that expires. It only decides which process is served first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
-/// After so long a waiter reserves the lock.
+/// A waiter reserves the lock after this long.
 const LONG_NS: u64 = 1_000_000;
-/// How long a reservation holds: the waiter renews it at each look, every 100 ms at least.
+/// How long a reservation holds. The waiter renews it at each attempt, every 100 ms at least.
 const WAITING_NS: u64 = 250_000_000;
 /// How long an unlocked key is kept for the waiter.
 const GRACE_NS: u64 = 20_000_000;
@@ -43,16 +42,16 @@ const _: () = assert!(size_of::<KeyHandoff>() == 24);
 unsafe impl Shared for KeyHandoff {}
 
 impl KeyHandoff {
-    /// The waiter's `what` and since when it waits, if there is a reservation.
+    /// The waiter's `what` and the time when it began to wait, if there is a reservation.
     fn current(&self, now_ns: u64) -> Option<(u64, u64)> {
         let since = self.since_ns.load(Ordering::Relaxed);
         let left = self.until_ns.load(Ordering::Relaxed).wrapping_sub(now_ns);
-        // No reservation lasts longer: such a word was not written by this library.
+        // No reservation lasts longer, so such a word is invalid.
         let valid = since != 0 && (1..=WAITING_NS).contains(&left);
         valid.then(|| (self.what.load(Ordering::Relaxed), since))
     }
 
-    /// Whether a process may lock its key, which is free. That ends its own reservation.
+    /// Whether a process may lock its key, which is free. If so, ends its reservation.
     pub(super) fn admits(&self, what: u64, now_ns: impl Fn() -> u64) -> bool {
         // The common case.
         if self.since_ns.load(Ordering::Relaxed) == 0 {
@@ -87,13 +86,13 @@ impl KeyHandoff {
         }
     }
 
-    /// Whether the reservation is this waiter's. True at any moment, but exact only under the lock.
+    /// Whether the reservation is this waiter's. Exact only under the shard's lock.
     pub(super) fn is_reserved_for(&self, what: u64) -> bool {
         self.since_ns.load(Ordering::Relaxed) != 0 && self.what.load(Ordering::Relaxed) == what
     }
 
-    /// Ends the reservation of a waiter that waits no more: it has the lock by other means, or has
-    /// given up. Otherwise a free key would be refused to others until the reservation ends.
+    /// Ends the reservation of a waiter that waits no more: it took the lock over, or has given up. Otherwise
+    /// a free key would be refused to others until the reservation expires.
     pub(super) fn withdraw(&self, what: u64) {
         if self.is_reserved_for(what) {
             self.since_ns.store(0, Ordering::Relaxed);

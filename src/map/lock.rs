@@ -1,8 +1,8 @@
 //! Locks of single keys, for work that takes longer than a call.
 //!
-//! A key's lock is a hold (see `holds`) and not the shard's lock: its owner may take as long as it
-//! likes without blocking the rest of the map, or other operations on the same key. If the kernel
-//! says that the owner is dead, the next process that asks takes the lock over.
+//! A key's lock is a hold (see `holds`) and not the shard's lock: its owner may keep it without blocking the
+//! rest of the map, or other operations on the same key. If the kernel says that the owner is dead, the next
+//! process that asks takes the lock over.
 
 use std::cell::Cell;
 
@@ -33,12 +33,12 @@ impl KeyGuard<'_> {
 
 impl Drop for KeyGuard<'_> {
     fn drop(&mut self) {
-        // It fails in a forked child, whose parent has the lock, and if the map is poisoned.
+        // Fails in a forked child, whose parent has the lock, and if the map is poisoned.
         let _ = self.map.unlock(self.hash);
     }
 }
 
-/// What a lock holds: the key's tag, and the thread, which must not wait for itself.
+/// What a lock holds: the key's tag, and the thread, so that a thread never waits for itself.
 fn what(hash: Hash) -> u64 {
     u64::from(hash.tag) | u64::from(thread::id()) << 32
 }
@@ -51,13 +51,12 @@ fn is_lock_of(held: &Hold, hash: Hash) -> bool {
 impl Map {
     /// Locks `key`, which need not be in the map. Waits until `timeout`.
     ///
-    /// The lock excludes only [`lock_key`](Self::lock_key) and [`update`](Self::update) of the same
-    /// key: other operations do not check it. It is released by dropping the guard, in any thread,
-    /// or by the death of this process; then the next owner [is told](KeyGuard::owner_died). A forked
-    /// child does not have it. Several keys can be locked without deadlock if all processes lock
-    /// them in the same order and hold few at a time (see the limits). There is no order of arrival:
-    /// the first process that tries gets the lock. A waiter that was passed over is served next, so
-    /// none starves.
+    /// The lock excludes only [`lock_key`](Self::lock_key) and [`update`](Self::update) of the same key:
+    /// other operations do not check it. It is released by dropping the guard, in any thread, or by the death
+    /// of this process, of which the next owner [is told](KeyGuard::owner_died). A forked child does not have
+    /// it. Several keys can be locked without deadlock if all processes lock them in the same order and hold
+    /// few at a time (see the limits). There is no order of arrival: the first process that tries gets the
+    /// lock. A waiter that has waited long is served next, so none starves.
     ///
     /// ```
     /// # use shoal::{Map, Timeout};
@@ -74,8 +73,8 @@ impl Map {
     /// `Unsupported` if the map has a [relay](crate::MapRelay); `Poisoned`, `Corrupt`.
     ///
     /// # Limits
-    /// Each of the map's 64 parts has room for twelve locks and [views](Self::view). If it is full,
-    /// the call waits as for the lock; but a thread that took all twelve locks itself gets `Exhausted`.
+    /// Each of the map's 64 parts has room for twelve locks and [views](Self::view). If a part is full, the
+    /// call waits for room; a thread that holds all twelve locks itself gets `Exhausted`.
     pub fn lock_key(&self, key: &[u8], timeout: Timeout) -> Result<KeyGuard<'_>> {
         self.check(key, &[])?;
         self.check_locks()?;
@@ -87,7 +86,7 @@ impl Map {
             self.try_lock(hash, ask, &began)
         });
         if locked.is_err() {
-            // If that fails the reservation ends by itself; the caller learns why it has no lock.
+            // If this fails, the reservation expires; the caller gets the error of the lock.
             let _ = self.withdraw(hash);
         }
         Ok(KeyGuard {
@@ -140,7 +139,7 @@ impl Map {
         {
             return Ok(Some(before.is_some()));
         }
-        // No other thread can make room: to wait for it would be to wait for oneself.
+        // No other thread can make room, so waiting would never end.
         let is_own = |held: Hold| {
             held.kind == HoldKind::Lock && held.owner == owner && held.what >> 32 == what >> 32
         };

@@ -9,8 +9,7 @@ use crate::sys::clock::now_ns;
 impl Map {
     /// The values of `keys`, in their order; `None` for each that the map does not have.
     ///
-    /// Keys in the same one of the map's 64 parts are read at the same moment; keys of different parts
-    /// are not.
+    /// Keys in the same one of the map's 64 parts are read atomically; keys of different parts are not.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -43,11 +42,11 @@ impl Map {
         Ok(())
     }
 
-    /// Gives each key its value. Of equal keys the last one counts.
+    /// Sets the value of each key. Of equal keys, the last one counts.
     ///
-    /// Each key is set or not, as by [`set`](Self::set); all together are not atomic. After an error
-    /// or a kill some are set, not necessarily the first ones of the list. In an ordered map new keys
-    /// are in the order of the list.
+    /// Each key is set atomically, as by [`set`](Self::set); the list as a whole is not atomic. After an
+    /// error or a kill some keys are set, not necessarily the first ones of the list. In an ordered map, new
+    /// keys are in the order of the list.
     ///
     /// # Errors
     /// As for [`set`](Self::set). `TooLarge` is returned before anything is set.
@@ -92,7 +91,7 @@ impl Map {
         Ok(())
     }
 
-    /// Indices of keys and their hashes, shard by shard, in their order.
+    /// Indices of keys and their hashes, grouped by shard, in the order of the keys.
     fn by_shard<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> [Vec<(usize, Hash)>; SHARDS] {
         let mut groups = [const { Vec::new() }; SHARDS];
         for (index, key) in keys.enumerate() {

@@ -3,31 +3,31 @@
 //! - [`hash`]: how a key's hash is divided into shard and tag.
 //! - [`table`]: the slots of one shard; one store of a slot is the whole of an operation.
 //! - [`entry`], [`key`]: keys and values, which lie in the slabs and extents of a [heap](crate::heap).
-//! - [`store`], [`resize`], [`cached_slot`], [`repair`]: one shard's contents, their changes, repair
-//!   and check.
+//! - [`store`], [`resize`], [`cached_slot`], [`repair`]: the contents of a shard, their changes, repair and
+//!   check.
 //! - [`seq`], [`optimistic`], [`readers`]: reading without the shard's lock.
-//! - [`holds`]: what a process holds in a shard while it does not have the shard's lock.
+//! - [`holds`]: what a process holds in a shard beyond the shard's lock.
 //! - [`header`], [`core`], [`key_handoff`]: the shared memory of a map, and its locks.
-//! - [`relayed`], [`attached`], [`request`], [`relay`]: a map that has a relay, and what the relay itself does.
+//! - [`relayed`], [`attached`], [`request`], [`relay`]: a map that has a relay, and the relay's own side.
 //! - [`ops`], [`atomic`], [`many`], [`expiry`], [`view`], [`lock`], [`watch`], [`iter`]: the public
 //!   [`Map`], a file for each group of its operations.
 //!
-//! All but `readers` and the last two lines use neither locks nor system calls, except for the clock.
+//! All but `readers` and the last three items use neither locks nor system calls, except for the clock.
 //!
 //! # What a kill can do
-//! Every word is either *authoritative* or *derived*. Three kinds of words are authoritative: the
-//! slots of the tables, the word that says where a shard's table is, and the words of the block map
-//! that say what an extent is. Every operation commits by one store of one of them, so it happened
-//! or it did not. Counts, free chains, lists and bins are derived: they only make operations fast.
-//! The next owner of a dead process's lock rebuilds them by a walk ([`repair`], `heap::walk`). The
-//! walk also finds memory that was prepared and never referred to, because every extent names its
-//! shard, and the shard's table refers to all that is in use.
+//! Every word is either *authoritative* or *derived*. Authoritative are the slots of the tables, the word
+//! that says where a shard's table is, the expiry of an entry, the words of holds, and the words of the block
+//! map that say what an extent is. Every operation commits by one store of one of them, so it happened or it
+//! did not. Counts, free chains, lists and bins are derived: they only make operations fast. The next owner
+//! of a dead process's lock rebuilds them by a walk ([`repair`], `heap::walk`). The walk also finds memory
+//! that was prepared and never referred to: every extent names its shard, and the shard's table and holds
+//! refer to all that is in use.
 //!
 //! # The cost of a get
-//! Cache lines: one of this process's own, which says that it reads; one of the shard (table,
-//! counts); one of the table; two or three of the entry with its value. In a large map only those of
-//! table and entry are cold. Tags rule out other keys: with 2^18 slots in a shard one probe in a
-//! thousand touches another key's entry.
+//! It touches these cache lines: this process's own, which announces the read; one of the shard (table,
+//! counts); one of the table; two or three of the entry with its value. In a large map only those of table
+//! and entry are cold. Tags rule out other keys: with 2^18 slots in a shard, one probe in a thousand touches
+//! another key's entry.
 //!
 //! # Limits
 //! 512 GiB. A repair takes time proportional to what the shard holds, under its lock.

@@ -22,11 +22,10 @@ use crate::heap::{self, BLOCK, Heap};
 /// may be killed at any instruction: what it was doing has then happened completely or not at all,
 /// and nothing else is lost.
 ///
-/// A handle is [`Send`] and [`Sync`]; threads may use it like processes. A call
-/// waits while another process works on the same one of the map's 64 parts, which takes well under
-/// a microsecond unless values are large. Handles survive `fork`: the
-/// child's copy is a participant of its own. Dropping the last handle of all processes
-/// removes the map, unless it was created [persistent](Options::persistent).
+/// A handle is [`Send`] and [`Sync`]; threads may use it like processes. The map has 64 parts. A call waits
+/// while another process works on the same part, which takes well under a microsecond unless values are
+/// large. Handles survive `fork`: the child's copy is a participant of its own. Dropping the last handle of
+/// all processes removes the map, unless it was created [persistent](Options::persistent).
 ///
 /// Keys are up to 64 KiB, values up to [`max_value`](Self::max_value); both may be empty.
 /// Memory is taken as the map grows, up to `max_capacity`, and given back as it shrinks.
@@ -44,14 +43,14 @@ use crate::heap::{self, BLOCK, Heap};
 /// # Ok::<(), shoal::Error>(())
 /// ```
 ///
-/// A map can have a [relay](crate::MapRelay): then changes go to that, and the map has what it delivers.
-/// Changes can end with `RelayBehind`, and with `Unsupported` where the relay refuses them.
+/// A map can have a [relay](crate::MapRelay): then changes go to the relay, and the map holds what the relay
+/// delivers. Changes can end with `RelayBehind`, and with `Unsupported` where the relay refuses them.
 ///
 /// # Limits
 /// Waiting processes are not served in the order of their arrival. A process that is *stopped*
 /// (not killed) inside a call blocks the processes that need the same part of the map.
 pub struct Map {
-    /// Its relay's companions, as far as this handle has needed them.
+    /// Its relay's companions, opened when this handle first needs them.
     pub(super) requests: Cached<Queue>,
     pub(super) answers: Cached<Map>,
     pub(super) core: Core,
@@ -67,11 +66,11 @@ impl std::fmt::Debug for Map {
 /// Every shard needs two blocks, and room to grow.
 const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
 
-/// How often to read without the lock before it is taken.
+/// How often to read without the lock before taking it.
 const TRIES: u32 = 3;
-/// From this many bytes on a value is copied outside the lock: some ten microseconds of work.
+/// A value of this many bytes or more is copied outside the lock: some ten microseconds of work.
 pub(super) const LARGE: usize = 256 << 10;
-/// Changes with every incompatible change of the layout or the hash.
+/// A number that changes with every incompatible change of the layout or the hash.
 pub(super) const LAYOUT: u64 = 0x4d41_5000_0000_0006;
 
 plain_open!(Map, "map");
@@ -80,11 +79,11 @@ shared_object!(Map, "map", |it| it.core.segment());
 impl Map {
     /// Opens or creates a map as `options` say. Without a name it is always created.
     ///
-    /// `capacity` bytes are committed at once and kept for the map; the default is none.
-    /// `max_capacity` is address space only, at least 1 MiB; by default it is 64 GiB,
-    /// and less where the process has little address space, its files are
-    /// limited (`ulimit -v` and `-f`) or it has thousands of objects. Both count what is stored with its
-    /// overhead: 16 bytes an entry and rounding, 9 to 15 bytes an entry for the tables, and at least 2 KiB for each part of the map in use.
+    /// `capacity` bytes are committed at once and kept for the map; the default is none. `max_capacity` is
+    /// address space only, at least 1 MiB; by default it is 64 GiB, and less where the process has little
+    /// address space, its files are limited (`ulimit -v` and `-f`) or it has thousands of objects. Both count
+    /// what is stored with its overhead: 16 bytes an entry and rounding, 9 to 15 bytes an entry for the
+    /// tables, and at least 2 KiB for each part of the map in use.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
@@ -93,7 +92,7 @@ impl Map {
         Self::open_or_create(name, options, None)
     }
 
-    /// The same; what is created is this companion of the map with this family.
+    /// The same. A map that is created becomes the `companion` of the map with this family.
     pub(super) fn open_or_create(
         name: Option<&str>,
         options: &Options,
@@ -141,7 +140,7 @@ impl Map {
         self.core.is_ordered()
     }
 
-    /// Gives `key` the value `value`, whether or not it had one.
+    /// Sets the value of `key`, whether or not it had one.
     ///
     /// # Errors
     /// `TooLarge` for a key or a value that can never fit; `NoSpace` when `/dev/shm` or the
@@ -172,8 +171,7 @@ impl Map {
     /// Copies the value of `key` to the front of `buf` and returns its length; `None` if the
     /// map has no such key.
     ///
-    /// Small values are read without a lock, and wait only for writers of the same one of the map's
-    /// 64 parts.
+    /// Small values are read without a lock; a read waits only for writers of the same part of the map.
     ///
     /// # Errors
     /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
@@ -207,8 +205,8 @@ impl Map {
         Ok(self.read(key, |_| ())?.is_some())
     }
 
-    /// Reads the value of `key` with `read`, which may be called several times; the result of the
-    /// last call counts.
+    /// Reads the value of `key` with `read`, which may be called several times: only the result of its last
+    /// call is used.
     #[inline]
     pub(super) fn read<T>(
         &self,
@@ -244,7 +242,7 @@ impl Map {
         self.read_held(key, read)
     }
 
-    /// Gives `key` the value `value` if it has none. True if it did.
+    /// Sets the value of `key` if it has none. True if it did.
     ///
     /// # Errors
     /// As for [`set`](Self::set).
@@ -314,8 +312,8 @@ impl Map {
         }))
     }
 
-    /// Gives `key` the value `new` if its value is `expected`; `None` stands for a key that
-    /// is not there. True if it did.
+    /// Changes the value of `key` from `expected` to `new`; `None` stands for no value. True if it did, false
+    /// if the value was not `expected`.
     ///
     /// # Errors
     /// As for [`set`](Self::set).
@@ -334,7 +332,7 @@ impl Map {
         }
     }
 
-    /// Gives `key` the value `new`, or removes it, if `allowed`; `None` if the map has a relay.
+    /// Changes the value of `key` to `new`, or removes it, if `allowed`; `None` if the map has a relay.
     pub(super) fn swap_if(
         &self,
         key: &[u8],
@@ -355,7 +353,7 @@ impl Map {
 
     /// How many keys the map has.
     ///
-    /// Exact if no process writes meanwhile; otherwise each key that is there throughout counts.
+    /// Exact if no process writes meanwhile; otherwise every key that is in the map throughout counts.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -367,8 +365,7 @@ impl Map {
         Ok(sum as usize)
     }
 
-    /// How many keys have a time to live, those included whose time is over and that no process has
-    /// removed yet.
+    /// How many keys have a time to live, including expired ones that no process has removed yet.
     pub fn expiring(&self) -> u64 {
         self.core.expiring()
     }
@@ -386,8 +383,8 @@ impl Map {
         Ok(self.len()? == 0)
     }
 
-    /// Removes every key, one of the map's 64 parts after the other, and gives the memory back. A
-    /// key that another process sets meanwhile may stay.
+    /// Removes every key, one part of the map after the other, and gives the memory back. A key that another
+    /// process sets meanwhile may remain.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.

@@ -1,35 +1,35 @@
 //! Reading a small value without the lock.
 //!
 //! # Locked or optimistic
-//! A get under the shard's lock writes to the lock's cache line twice, and two processes that read
-//! the same keys take that line from each other. A reader without the lock writes to a line of its
-//! own (see `readers`), and checks whether a process wrote meanwhile (see `seq`).
+//! A get under the shard's lock writes to the lock's cache line twice, and processes that read the same keys
+//! contend for that line. A reader without the lock writes to a line of its own (see `readers`), and checks
+//! whether a process wrote meanwhile (see `seq`).
 //!
 //! On two virtual cores, gets of 16 B -> 64 B among a thousand keys reach 18 million a second in one process
 //! and 24 million in two under the lock, and 24 and 43 million without it.
 //!
 //! # Why it is safe to read what another process changes
-//! All offsets and lengths are bounds-checked, so a word that changed meanwhile leads at worst to
-//! another place in the heap. The number is checked again before anything is read *through* a word
-//! (the table, a slot, the lengths of an entry): then the word was valid after this thread announced
-//! that it reads, and the memory it leads to is not given back before the read ends.
+//! All offsets and lengths are bounds-checked, so a word that changed meanwhile leads at worst to another
+//! place in the heap. The sequence number is checked again before anything is read *through* a word (the
+//! table, a slot, the lengths of an entry). So the word was valid after this thread announced its read, and
+//! the memory that it leads to is not given back before the read ends.
 //!
 //! Slow and rare cases use the lock: large values, whose copying takes longer than most writers wait;
 //! an entry that wrapped around to the beginning of the table; another key with the same tag.
 //!
 //! # Why every load counts
-//! In a large map a get waits for memory twice, for the slot and for the entry. It is fast if the
-//! processor begins the next gets meanwhile, and its load queue limits how many. A get among a million keys
-//! takes 126 ns; with 16 more loads of a cached word it takes 172 ns, with 32 more additions 133 ns (one
-//! process, Zen 4). So the path of a get is straight and inlined: calls, loops around it, and results
-//! that are moved through memory add loads. All else is in `read_again`.
+//! In a large map a get waits for memory twice, for the slot and for the entry. It is fast if the processor
+//! begins the next gets meanwhile, and its load queue limits how many. A get among a million keys takes 126
+//! ns; with 16 more loads of a cached word it takes 172 ns, with 32 more additions 133 ns (one process, Zen
+//! 4). So the path of a get is straight and inlined: calls, loops around it, and results that are moved
+//! through memory add loads. Everything else is in `read_again`.
 //!
 //! # Plain bytes
-//! All words that decide anything (the number, the table, slots, lengths, times, versions) are
-//! atomic. The bytes of keys and values are not: a reader may copy them while a writer stores to them.
-//! The language calls that a data race, although the copy is discarded once the number has changed.
-//! Reading them as relaxed atomic words, aligned as the key's length has it, costs too much, and the
-//! writer would have to store them in the same way. Instructions of a copy on x86-64:
+//! All words that decide anything (the sequence number, the table, slots, lengths, times, versions) are
+//! atomic. The bytes of keys and values are not: a reader may copy them while a writer stores to them. The
+//! language calls that a data race, although the copy is discarded once the number has changed. Relaxed
+//! atomic words, at the alignment that the key's length gives, cost too much, and the writer would have to
+//! use them too. Instructions of a copy on x86-64:
 //!
 //! | size   | plain bytes | aligned words | unaligned words |
 //! |--------|-------------|---------------|-----------------|
@@ -48,7 +48,7 @@ use crate::cache;
 pub(super) enum ReadConflict {
     /// A process wrote meanwhile: try again.
     Again,
-    /// The key has to be read under the lock: a case for it, or an inconsistency.
+    /// The key has to be read under the lock: a rare case, or an inconsistency.
     Lock,
 }
 
@@ -95,14 +95,14 @@ impl<'a> Store<'a> {
         still()?;
         let head = Head::read(self.heap, offset).ok_or(ReadConflict::Lock)?;
         still()?;
-        // SAFETY: it is not large.
+        // SAFETY: the entry is not large.
         if head.is_large() || !unsafe { head.has_key(key) } {
             return Err(ReadConflict::Lock);
         }
         if head.is_expired() {
             return still().map(|()| None);
         }
-        // SAFETY: it is not large.
+        // SAFETY: the entry is not large.
         let value = read(unsafe { head.value() });
         still().map(|()| Some(value))
     }

@@ -1,22 +1,21 @@
-//! Which processes read without a lock, so that the memory they read is not given back meanwhile.
+//! Which processes read without a lock, so that the memory that they read is not given back meanwhile.
 //!
-//! What such a reader reads is checked afterwards (see `seq`), so a concurrent write does no harm.
-//! But if the memory were given back to the system, reading it would allocate a page of `/dev/shm`
-//! again, or raise SIGBUS when that is full. So each reader announces itself on a cache line of its
-//! own, and memory is given back only while no process reads.
+//! A reader checks afterwards whether its result is valid (see `seq`), so a concurrent write does no harm.
+//! But if the memory were given back to the system, reading it would allocate a page of `/dev/shm` again, or
+//! raise SIGBUS when that is full. So each reader announces itself on a cache line of its own, and memory is
+//! given back only while no process reads.
 //!
 //! ```text
 //! behind the heap, 4 lines of 64 bytes for each of the 1024 participants
 //! offset  size  field
 //!      0     4  reading  1 while a thread of this participant reads, else 0
 //! ```
-//! Entering is one swap, after which the reads happen (on Arm, where the swap is no full barrier, a
-//! fence follows). A process that gives memory back first makes it unreachable and then looks here:
-//! so it sees the reader, or the reader does not see the memory. It waits some microseconds for the
-//! readers to end. If one does not end, because it was stopped for example, the memory stays until
-//! its extent is freed the next time. A reader that the kernel says is dead is ignored, and the next
-//! participant in its slot clears its lines. A participant that dies before it has announced that its
-//! lines hold memory has read nothing.
+//! Entering is one swap, after which the reads happen (on Arm, where the swap is no full barrier, a fence
+//! follows). A process that gives memory back first makes it unreachable and then reads these lines: either
+//! it sees the reader, or the reader does not see the memory. It waits some microseconds for the readers to
+//! end. If one does not end, for example because it was stopped, the memory stays until its extent is freed
+//! the next time. A dead reader is ignored, and the next participant in its slot clears its lines. A
+//! participant that dies before its lines are counted in `pages` has read nothing.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -26,7 +25,7 @@ use crate::heap::{Backing, Memory, PAGE};
 use crate::layout::{Offset, Region, Shared, SharedRef};
 use crate::segment::Segment;
 
-/// Threads of one process that may read at the same time. More take the lock.
+/// Threads of one process that may read at the same time. Further ones take the lock.
 const LANES: usize = 4;
 const PARTICIPANTS: usize = 1024;
 /// Participants whose lines share a page.
@@ -64,19 +63,19 @@ struct Readers {
     pages: SharedRef<AtomicU32>,
 }
 
-/// This thread is reading until this is dropped.
+/// This thread is a reader until this is dropped.
 pub(super) struct Reading<'a>(&'a AtomicU32);
 
 impl Drop for Reading<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SYNC: all reads happened before.
+        // SYNC: pairs with the load in `have_ended`: all reads happened before.
         self.0.store(0, Ordering::Release);
     }
 }
 
 impl Readers {
-    /// Lines that begin at `base` of the region.
+    /// The lines that begin at `base` of the region.
     fn new(region: Region, base: u64, pages: SharedRef<AtomicU32>) -> Result<Self> {
         Ok(Self {
             lines: region.keep(Offset::new(base))?,
@@ -89,12 +88,12 @@ impl Readers {
     fn enter_at(&self, lane: usize, segment: &Segment) -> Option<Reading<'_>> {
         let known = segment.known().load(Ordering::Acquire);
         let ours = match known > BUSY {
-            // SAFETY: `register` put it there: one of `lines`.
+            // SAFETY: set by `register`, to an element of `lines`.
             true => unsafe { &*known.cast::<ParticipantLines>() },
             false => self.register(segment)?,
         };
         let reading = &ours[lane % LANES].reading;
-        // SYNC: with the fence in `have_ended`, a full barrier; a swap is one by itself on x86.
+        // SYNC: pairs with the fence in `have_ended`: a full barrier, which a swap is on x86.
         let before = reading.swap(1, Ordering::SeqCst);
         if cfg!(not(target_arch = "x86_64")) {
             fence(Ordering::SeqCst);
@@ -102,13 +101,13 @@ impl Readers {
         (before == 0).then_some(Reading(reading))
     }
 
-    /// Initialises the lines of this participant: they get memory, and no thread reads.
+    /// Initialises the lines of this participant: commits their memory and clears them.
     #[cold]
     fn register(&self, segment: &Segment) -> Option<&ParticipantLines> {
         let known = segment.known();
         let claim =
             known.compare_exchange(ptr::null_mut(), BUSY, Ordering::Acquire, Ordering::Relaxed);
-        // Another thread does it, or has just done it.
+        // Another thread is doing it, or has just done it.
         claim.ok()?;
         let slot = segment.slot();
         let pages = u32::from(slot) / PARTICIPANTS_PER_PAGE + 1;
@@ -131,9 +130,9 @@ impl Readers {
         &self.lines.0[usize::from(slot) % PARTICIPANTS]
     }
 
-    /// Whether all processes that may read what has just been made unreachable have ended.
+    /// Whether all reads have ended that may have begun before the caller made memory unreachable.
     fn have_ended(&self, segment: &Segment) -> bool {
-        // SYNC: with the swap in `enter`.
+        // SYNC: pairs with the swap in `enter_at`.
         fence(Ordering::SeqCst);
         let pages = self.pages.load(Ordering::SeqCst);
         let participants = pages
@@ -154,9 +153,9 @@ impl Readers {
     }
 }
 
-/// Which of a participant's lines to use, modulo [`LANES`]. It mostly differs between threads, since
-/// their stacks lie a power of two and a guard page apart. (A thread-local variable would cost a call,
-/// in a shared library.)
+/// Which of a participant's lines to use, modulo [`LANES`]. Mostly different for each thread, since their
+/// stacks lie a power of two and a guard page apart. (A thread-local variable would cost a call in a shared
+/// library.)
 #[inline]
 fn lane() -> usize {
     let here = 0u8;
@@ -183,7 +182,8 @@ impl MapMemory {
         })
     }
 
-    /// Says that this thread reads. `None` if it cannot say so, and has to take the lock.
+    /// Announces that this thread reads. `None` if it has to take the lock instead: its line is in use, or
+    /// has no memory.
     #[inline(always)]
     pub(super) fn enter(&self) -> Option<Reading<'_>> {
         self.readers.enter_at(lane(), &self.segment)
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_back_unless_somebody_reads() {
+    fn memory_is_given_back_unless_a_process_reads() {
         let map = Map::anonymous().unwrap();
         map.set(b"k", b"v").unwrap();
         let other = Map::open(map.name()).unwrap();
@@ -269,7 +269,7 @@ mod tests {
         let child = unsafe { libc::fork() };
         if child == 0 {
             let same = line() == ours;
-            // SAFETY: always.
+            // SAFETY: ends the child, and returns to no Rust code.
             unsafe { libc::_exit(same.into()) };
         }
         assert!(child > 0);

@@ -1,9 +1,8 @@
-//! The relay of a map: what the process does that has the role.
+//! The relay of a map: the calls of the process that has the role.
 //!
-//! What a kill leaves between the steps of attaching and of the removal of a relay, `relay::state` says; what
-//! it leaves of requests, which are leased messages of the companion, `queue::lease` says. An answer is set
-//! before its request is done: killed in between, the next relay does the request and answers once more. A
-//! delivery is one change of the map.
+//! `relay::state` says what a kill leaves between the steps of attaching and removing a relay. Requests are
+//! leased messages of the companion: see `queue::lease`. An answer is set before its request is done: after a
+//! kill in between, the next relay gets the request and answers again. A delivery is one change of the map.
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -25,15 +24,15 @@ use crate::segment::{Companion, Object};
 use crate::sync::crash::crash_point;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 
-/// The highest revision: versions that the map counts itself are higher.
+/// The highest revision.
 const MAX_REVISION: u64 = u64::MAX / 2;
 
 /// The relay of a map: the process that carries the changes of others to somewhere else, and delivers into
 /// the map what comes from there.
 ///
 /// While a map is relayed, a change becomes a [`MapRequest`] instead. Only what the relay
-/// [delivers](Self::deliver) or [removes](Self::remove) changes the map. Programs use it as ever, and need
-/// not know of the relay; what they read is the map itself, at its full speed.
+/// [delivers](Self::deliver) or [removes](Self::remove) changes the map. Programs use the map as usual, and
+/// need not know about the relay. They read the map itself, at its full speed.
 ///
 /// ```text
 /// programs ── set, swap ─▶ config.relay ─── next_request ─────▶ relay ──▶ somewhere
@@ -43,22 +42,21 @@ const MAX_REVISION: u64 = u64::MAX / 2;
 ///
 /// **What is promised.** Requests of one process come in the order of its calls. A `set` returns once it is a
 /// request, and is seen when the relay delivers it, unless the relay lets [sets
-/// wait](RelayOptions::sets_wait). A change that depends on the old value waits for the relay's answer, and is
-/// exact whatever other machines do: `compare_swap`, `insert`, `remove`, `take`, `add`, `update`, `expire`.
-/// These wait for [`RelayOptions::wait`] at most, and then end with [`RelayBehind`](Error::RelayBehind): the
-/// change may still happen. `lock_key` is refused with `Unsupported`: it could exclude processes of this
-/// machine only.
+/// wait](RelayOptions::sets_wait). A change that depends on the old value waits for the relay's answer, and
+/// is atomic across machines: `compare_swap`, `insert`, `remove`, `take`, `add`, `update`, `expire`. These
+/// wait for [`RelayOptions::wait`] at most, and then end with [`RelayBehind`](Error::RelayBehind): the change
+/// may still happen. `lock_key` fails with `Unsupported`: it could only exclude processes of this machine.
 ///
 /// **Versions.** The version of a value in a relayed map is the revision with which it was delivered. So
 /// `compare_swap_version` compares revisions, on all machines. [`Map::version`] and what waits for changes count
 /// the changes of this machine's map.
 ///
 /// **Expiry.** A delivered time to live is counted on this machine, from the delivery on. A key that has
-/// expired here counts as one that is not there; whether it is elsewhere, the relay's answer says.
+/// expired here counts as absent; the relay's answer tells whether it exists elsewhere.
 ///
-/// **The role** is exclusive, as that of a [`QueueRelay`](crate::QueueRelay). The map stays relayed while there
-/// is no relay: what was set waits in the companion, within its bounds. [`detach`](Self::detach) makes it a
-/// plain map again.
+/// **The role** is exclusive, like that of a [`QueueRelay`](crate::QueueRelay). The map stays relayed while
+/// there is no relay: what was set waits in the companion, within its bounds. [`detach`](Self::detach) makes
+/// it a plain map again.
 ///
 /// A relay is [`Send`] and [`Sync`]. The role belongs to the process that attached: calls in a forked child
 /// are `Invalid`.
@@ -107,9 +105,9 @@ impl MapRelay {
     /// relayed from then on, until [`detach`](Self::detach).
     ///
     /// # Errors
-    /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which the error
-    /// says; `Invalid`: the map has keys and was not relayed before, is a companion itself, or its name is too
-    /// long; `Interrupted` when a signal handler ran while waiting; `NoSpace`, `Poisoned`, `Corrupt`.
+    /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which is in the
+    /// error; `Invalid`: the map has keys and was not relayed before, is a companion itself, or its name is
+    /// too long; `Interrupted` when a signal handler ran while waiting; `NoSpace`, `Poisoned`, `Corrupt`.
     pub fn attach(map: Arc<Map>, options: &RelayOptions, timeout: Timeout) -> Result<Self> {
         let deadline = Deadline::after(timeout);
         let mut role = Role::take(map, "map", deadline)?;
@@ -121,8 +119,7 @@ impl MapRelay {
         attached.role.set_options(options);
         let map = attached.role.object();
         if !map.is_relayed() {
-            // Killed before the mark is set, it leaves a map that is not relayed, with the keys it had or
-            // without.
+            // A kill before the mark is set leaves a map that is not relayed, with its keys or without.
             map.relay_state().revision.store(0, Ordering::Relaxed);
             if options.discard {
                 map.clear()?;
@@ -155,13 +152,13 @@ impl MapRelay {
         self.attached.role.took_over()
     }
 
-    /// Takes the next change that is wanted, waiting until `timeout`. It is this relay's until it is done or
+    /// Takes the next request for a change, waiting until `timeout`. This relay has it until it is done or
     /// dropped; if the process dies, the next relay gets it.
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Detached` after
     /// [`end_waits`](Self::end_waits); `Exhausted`, `NoSpace` as for [`Queue::lease`]. `Corrupt`: a request
-    /// was overwritten. It is dropped then, and the next call goes on with the next.
+    /// was overwritten; it is dropped, and the next call continues with the next one.
     pub fn next_request(&self, timeout: Timeout) -> Result<MapRequest> {
         self.attached.role.check()?;
         let taken = Taken::next(&self.attached, Companion::Requests, timeout)?;
@@ -180,16 +177,16 @@ impl MapRelay {
         self.attached.requests.fd()
     }
 
-    /// The companion of the requests, to wait for it with others by [`wait_any`](crate::wait_any). Messages
-    /// are not to be taken from it directly.
+    /// The companion of the requests, to wait for with [`wait_any`](crate::wait_any). Do not take messages
+    /// from it directly.
     pub fn companion(&self) -> &Queue {
         &self.attached.requests
     }
 
-    /// Gives `key` the value `value` in the map itself, where programs read it, with the version `revision`
-    /// and for the time `life`. False, and nothing is done, if the key has this or a higher version already.
+    /// Sets the value of `key` in the map itself, where programs read it, with the version `revision` and for
+    /// the time `life`. False, without a change, if the key has this or a higher version already.
     ///
-    /// `revision`: from 1 to 2^63 - 1. Of one key, a later value has a higher one.
+    /// `revision`: from 1 to 2^63 - 1. A later value of a key has a higher one.
     ///
     /// # Errors
     /// As for [`Map::set`]; `Invalid` for a revision that is out of range, and in a forked child.
@@ -212,11 +209,11 @@ impl MapRelay {
         })
     }
 
-    /// Removes `key` from the map itself, if its version is below `revision`. False, and nothing is done, if
-    /// it has this or a higher version already.
+    /// Removes `key` from the map itself, if its version is below `revision`. False, without a change, if it
+    /// has this or a higher version already.
     ///
-    /// The map keeps no versions of removed keys: a delivery of an older value that comes after this is not
-    /// recognised as such. A relay delivers what it was told in the order of the revisions.
+    /// The map keeps no versions of removed keys, so a later delivery of an older value is not recognised as
+    /// such. A relay delivers changes in the order of their revisions.
     ///
     /// # Errors
     /// `Invalid` as for [`deliver`](Self::deliver); `Poisoned`, `Corrupt`.
@@ -249,15 +246,15 @@ impl MapRelay {
             })
     }
 
-    /// Up to which revision everything was delivered, as the last [`set_revision`](Self::set_revision) of this
-    /// or an earlier relay says; 0 before the first.
+    /// The revision up to which everything was delivered, from the last [`set_revision`](Self::set_revision)
+    /// of this or an earlier relay; 0 before the first.
     pub fn revision(&self) -> u64 {
         self.map().relay_state().revision.load(Ordering::Acquire)
     }
 
-    /// Notes that everything up to this revision was delivered, so that the next relay need not begin at the
-    /// beginning. A relay that is killed before it notes it delivers the last ones again, which changes
-    /// nothing.
+    /// Notes that everything up to this revision was delivered, so that the next relay can start from there.
+    /// If a relay is killed before this call, the next one delivers the last changes again, which has no
+    /// effect.
     ///
     /// # Errors
     /// `Invalid` in a forked child.
@@ -275,11 +272,11 @@ impl MapRelay {
         self.attached.requests.end_waits();
     }
 
-    /// Ends the relaying: the map is a plain map again. Requests that were not taken, or not done, are done in
-    /// the map itself, until `timeout`.
+    /// Makes the map a plain map again. Requests that were not taken, or not done, are applied to the map
+    /// itself, until `timeout`.
     ///
-    /// The companions are removed. If it fails or is killed half-way, what is set goes into the map, and the
-    /// next `attach` ends the removal first.
+    /// The companions are removed. If this fails or is killed half-way, changes go into the map, and the next
+    /// `attach` first completes the removal.
     ///
     /// # Errors
     /// `Timeout`; `Invalid` in a forked child, or while requests of this relay exist; `NoSpace`, `Poisoned`,

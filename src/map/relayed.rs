@@ -1,30 +1,30 @@
-//! A map that has a relay: what becomes of the changes of others.
+//! Changes by programs of a map that has a relay.
 //!
 //! While the map's `relayed` word is 1, a change becomes a request in the companion queue `<name>.relay`.
-//! What is read is the map itself, to which the relay delivers. Changes that depend on the old value are all
-//! made of one request, *swap*: "if the key still has this version, give it this value, or remove it, or do
-//! nothing". The relay's answer says whether it was so. If not, the caller waits until the relay has
-//! delivered what the key has now, and decides again. So each of them is exact at the moment of its last
-//! swap, whatever other machines do, and a relay has to know three requests only.
+//! Reads use the map itself, to which the relay delivers. All changes that depend on the old value use one
+//! request, *swap*: "if the key still has this version, set it to this value, or remove it, or leave it". The
+//! relay answers whether the key had the version. If not, the caller waits until the relay has delivered the
+//! current value, and decides again. So each change is atomic at its last swap, whatever other machines do,
+//! and a relay has to know only three requests.
 //!
 //! ```text
 //! call                              requests
 //! set, set_for, set_many            set
 //! clear                             remove, for each key
 //! compare_swap_version              swap by that version
-//! compare_swap, insert, remove,     swaps by the version of what was read, until one finds it so; "do
-//! take, add, update, expire         nothing" where the call comes to nothing
-//! lock_key                          none: refused, since it could exclude this machine's processes only
+//! compare_swap, insert, remove,     swaps by the version of what was read, until one succeeds; a swap
+//! take, add, update, expire         that leaves the key where the call changes nothing
+//! lock_key                          none: refused, since it could only exclude this machine's processes
 //! ```
-//! **Answers** come through the companion map `<name>.answers`, under a random ticket that the request
-//! names. The asker takes its answer away. One that is not taken, because the asker has given up or is dead,
+//! **Answers** come through the companion map `<name>.answers`, under a random ticket that the request names.
+//! The caller removes its answer. An answer that is not removed, because the caller has given up or is dead,
 //! expires.
 //!
 //! # What a kill leaves
 //! The word is read under a shard's lock, and the relay that has set it takes each shard's lock once. So once
-//! a relay has attached, no change gets past it. A request is one message of a queue: it is there or it is
-//! not. An asker that is killed before its answer leaves a request that is done nevertheless, as a change whose
-//! process is killed just after it.
+//! a relay has attached, no change bypasses it. A request is one message of a queue: it is there or it is
+//! not. A caller that is killed before its answer leaves a request that is done nevertheless, as if it had
+//! been killed just after a change.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -38,32 +38,32 @@ use crate::segment::{Companion, Options};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::process;
 
-/// What a key has, for a change that depends on it.
+/// The current value of a key, for a change that depends on it.
 pub(super) struct Current {
     pub(super) value: Vec<u8>,
     pub(super) life: Option<Duration>,
     version: u64,
 }
 
-/// What a key is to have.
+/// The new value of a key.
 pub(super) enum NewValue {
-    /// The value, for so long.
+    /// The value, with this time to live.
     Set(Vec<u8>, Option<Duration>),
     Remove,
-    /// What it has: the swap only says whether that is the version it was taken for.
+    /// The current value: the swap only checks the version.
     Keep,
 }
 
-/// How the relay answers a swap.
+/// The relay's answer to a swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// It is done.
     Done,
     /// The key has another version.
     Conflict,
-    /// It cannot be done.
+    /// The relay refuses the change.
     Refused(String),
-    /// Nobody can tell whether it was done.
+    /// It is not known whether it was done.
     Unknown,
 }
 
@@ -101,16 +101,16 @@ pub(super) fn nanos(time: Duration) -> u64 {
 }
 
 impl Map {
-    /// Whether the map has a [relay](crate::MapRelay): changes go there, and come back when the relay delivers
-    /// them.
+    /// Whether the map has a [relay](crate::MapRelay): changes go to the relay, and are visible when the
+    /// relay delivers them.
     pub fn is_relayed(&self) -> bool {
         self.core.is_relayed()
     }
 
-    /// How the map's relay is doing; `None` if the map is not [relayed](Self::is_relayed).
+    /// The state of the map's relay; `None` if the map is not [relayed](Self::is_relayed).
     ///
     /// # Errors
-    /// Those of opening a queue: a companion was removed, say.
+    /// As for opening a queue: a companion may have been removed.
     pub fn relay(&self) -> Result<Option<RelayInfo>> {
         let Some(requests) = self.requests()? else {
             return Ok(None);
@@ -118,7 +118,7 @@ impl Map {
         RelayInfo::of(self, requests.unfinished()?, 0).map(Some)
     }
 
-    /// The error of a map on which locks of keys are of no use.
+    /// An error if the map has a relay: locks of its keys would be useless.
     pub(super) fn check_locks(&self) -> Result<()> {
         match self.is_relayed() {
             false => Ok(()),
@@ -139,7 +139,7 @@ impl Map {
         self.companion(which, &self.requests, waits, || self.is_relayed(), open)
     }
 
-    /// The map of answers; likewise.
+    /// The map of answers; `None` if the map has no relay any more.
     fn answers(&self) -> Result<Option<&Map>> {
         let open = |family, name: &str| Map::open_answers(name, family, &Options::open());
         let (which, waits) = (Companion::Answers, &self.core.waiting.waits);
@@ -158,7 +158,7 @@ impl Map {
         }
     }
 
-    /// How long a call may wait that has no timeout.
+    /// The deadline of a call that has no timeout.
     fn call_deadline(&self) -> Deadline {
         let ns = self.relay_state().wait_ns.load(Ordering::Relaxed);
         Deadline::after(Timeout::Val(Duration::from_nanos(ns)))
@@ -204,14 +204,14 @@ impl Map {
         }
     }
 
-    /// The error of a request of which it is not known whether it was done.
+    /// The error if it is not known whether a request was done.
     fn unknown(&self) -> Error {
         Error::RelayBehind {
             name: Companion::Answers.name(self.name()),
         }
     }
 
-    /// Gives a key a value, by a request; without one if the map has no relay any more.
+    /// Sets the value of a key by a request, or directly if the map has no relay any more.
     #[cold]
     pub(super) fn request_put(&self, pair: &Pair<'_>) -> Result<()> {
         let deadline = self.call_deadline();
@@ -324,8 +324,8 @@ impl Map {
         })
     }
 
-    /// Gives a key what `decide` makes of what it has, and returns what else that says. `decide` is called
-    /// again as long as the key has something else by the time of the swap.
+    /// Sets a key to the new value that `decide` returns for the current one, and returns `decide`'s result.
+    /// Calls `decide` again if the key has changed by the time of the swap.
     #[cold]
     pub(super) fn request_change<T>(
         &self,
@@ -361,7 +361,7 @@ impl Map {
         })
     }
 
-    /// A swap by the relay, or in the map itself if that has no relay any more.
+    /// Swaps by a request, or in the map itself if it has no relay any more.
     fn swap_current(
         &self,
         key: &[u8],
@@ -404,9 +404,9 @@ impl Map {
         })
     }
 
-    /// Waits until a key has another version than `version`, which the relay has said, and delivers.
+    /// After a conflict: waits until the relay has delivered another version of the key than `version`.
     fn wait_for_another(&self, key: &[u8], version: u64, deadline: Deadline) -> Result<()> {
-        // A relay that answers first and delivers later, or that was removed meanwhile, is asked again.
+        // Then the relay is asked again: it may deliver after it answers, or may have been removed.
         const SLICE_NS: u64 = 20_000_000;
         if deadline.passed() {
             return Err(Error::RelayBehind {
@@ -438,7 +438,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_read_as_it_was_written() {
+    fn an_answer_decodes_to_what_was_encoded() {
         let refused = Answer::Refused("too large".to_owned());
         for answer in [Answer::Done, Answer::Conflict, Answer::Unknown, refused] {
             assert_eq!(Answer::decode(&answer.encode()), Ok(answer));

@@ -1,10 +1,10 @@
-//! Repair of a shard after a process died in it, and the check of all its invariants.
+//! Repair of a shard after the death of its lock's owner, and the check of all its invariants.
 //!
-//! Both walk the table, which alone says what the shard holds (S1), and compare it with the
-//! extents that the arena says are the shard's: see [`Census`].
+//! Both walk the table, which alone defines what the shard holds (S1), and compare it with the shard's
+//! extents in the arena: see [`Census`].
 //!
-//! A hold of an entry refers to it as well as the table does. A PIN of what the table no longer
-//! refers to becomes KEPT, and a KEPT of what it does refer to ends: it was published.
+//! A hold of an entry is a reference like the table's. A PIN of an entry to which the table no longer refers
+//! becomes KEPT. A KEPT of an entry to which the table refers ends: the entry was published.
 //!
 //! If a process is killed while it repairs, the next owner of the lock starts over. Contents that
 //! no killed process could have left (two entries in one place, an entry outside the shard's memory)
@@ -21,18 +21,18 @@ use crate::error::{Error, Result};
 use crate::heap::{Census, Extent};
 use crate::sync::crash::crash_point;
 
-/// What the table of a shard says.
+/// What a walk over the table of a shard found.
 struct Contents {
     census: Census,
     count: u64,
     expiring: u32,
     version: u64,
-    /// Where the entries of the table are that a process holds.
+    /// The offsets of the table's entries that are held.
     held: Vec<u64>,
 }
 
 impl Store<'_> {
-    /// Restores all that is derived and frees all that is not referred to.
+    /// Rebuilds all that is derived and frees all that is not referred to.
     ///
     /// # Errors
     /// `Corrupt` if the table is not one that a killed process could have left.
@@ -57,9 +57,8 @@ impl Store<'_> {
         self.state
             .tombs
             .store(table.count_tombs(), Ordering::Relaxed);
-        // The dead owner may have made a change and notified nobody. The number must not decrease: a
-        // process may already watch a version that was stored for a change that never happened (see
-        // `watch`).
+        // The dead owner may have made a change without notifying waiters. The version must not decrease: a
+        // process may already watch one that was stored for a change that never happened (see `watch`).
         let version = self.version().max(found.version).wrapping_add(1);
         self.state.version.store(version, Ordering::Relaxed);
         found.census.restore(&self.slabs())
@@ -81,8 +80,7 @@ impl Store<'_> {
         crash_point!();
     }
 
-    /// Marks the places that are held though the table does not refer to them. Their contents may be
-    /// anything.
+    /// Marks the held places to which the table does not refer. Their contents may be anything.
     fn mark_kept(&self, census: &mut Census) -> Result<()> {
         let mut seen = Vec::new();
         for hold in self

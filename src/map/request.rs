@@ -1,4 +1,4 @@
-//! What a relay of a map takes: requests.
+//! Requests, which the relay of a map takes.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::error::Result;
 use crate::queue::Taken;
 use crate::relay::RequestId;
 
-/// A change of a relayed map that a program wants.
+/// A program's request to change a relayed map.
 ///
 /// Dropping it gives it back, and it is taken again at once: to wait a little, use [`retry`](Self::retry).
-/// After a `fork` it remains the parent's.
+/// After a `fork`, it remains the parent's.
 pub struct MapRequest(pub(super) Taken<Attached>);
 
 impl MapRequest {
-    /// What it is called, the same whenever it is taken. See [`RequestId`].
+    /// Its id, the same each time that it is taken. See [`RequestId`].
     pub fn id(&self) -> RequestId {
         self.0.id()
     }
 
-    /// How often it was taken, this time included; 255 for more. Above 1 it may have been done before,
+    /// How often it was taken, this time included; 255 for more. Above 1, it may have been done before,
     /// although it was not reported as done.
     pub fn attempts(&self) -> u32 {
         self.0.attempts()
@@ -32,9 +32,9 @@ impl MapRequest {
         self.0.checked().first
     }
 
-    /// What it is to have.
+    /// The change.
     pub fn change(&self) -> MapChange<'_> {
-        // One that was overwritten since it was taken has an empty key, and no effect.
+        // A request that was overwritten since it was taken has an empty key, and no effect.
         change_of(&self.0.checked()).unwrap_or(MapChange::Remove)
     }
 
@@ -43,8 +43,8 @@ impl MapRequest {
         self.0.checked().ticket != [0; 2]
     }
 
-    /// The change is made, and of a swap: the key had the version. What the key has now is to be
-    /// [delivered](crate::MapRelay::deliver) before this, so that the program reads what it wrote.
+    /// The change is made; for a swap, the key had the version. [Deliver](crate::MapRelay::deliver) the new
+    /// value before this call, so that the program reads what it wrote.
     ///
     /// # Errors
     /// `NoSpace` if there is no room for the answer: the request is given back. `Invalid` in a forked child;
@@ -53,8 +53,8 @@ impl MapRequest {
         self.end(&Answer::Done)
     }
 
-    /// Of a swap: the key has another version. What it has is to be [delivered](crate::MapRelay::deliver) or
-    /// [removed](crate::MapRelay::remove) before this: the program looks at it and tries again.
+    /// For a swap: the key has another version. [Deliver](crate::MapRelay::deliver) its value or
+    /// [remove](crate::MapRelay::remove) it before this call: the program reads it and tries again.
     ///
     /// # Errors
     /// As for [`done`](Self::done).
@@ -62,8 +62,8 @@ impl MapRequest {
         self.end(&Answer::Conflict)
     }
 
-    /// The change cannot be made, and why, for the program's error, which is `Unsupported`. A program that does
-    /// not wait for an answer is not told.
+    /// Refuses the change: the program gets `Unsupported` with the reason `why`. A program that does not wait
+    /// for an answer is not told.
     ///
     /// # Errors
     /// As for [`done`](Self::done).
@@ -71,8 +71,8 @@ impl MapRequest {
         self.end(&Answer::Refused(why.to_owned()))
     }
 
-    /// Nobody can tell whether the change was made: the program's error is `RelayBehind`, as if no answer had
-    /// come in time. A program that does not wait for an answer is not told.
+    /// It is not known whether the change was made: the program gets `RelayBehind`, as if no answer had come
+    /// in time. A program that does not wait for an answer is not told.
     ///
     /// # Errors
     /// As for [`done`](Self::done).
@@ -86,8 +86,8 @@ impl MapRequest {
         self.0.done()
     }
 
-    /// Gives it back, to be taken again after `delay`: after requests that were made later, of the same key
-    /// too.
+    /// Gives the request back, to be taken again after `delay`. Later requests, even for the same key, may
+    /// then come first.
     ///
     /// # Errors
     /// `Invalid` in a forked child; `Poisoned`, `Corrupt`.

@@ -1,8 +1,8 @@
 //! Larger and smaller tables.
 //!
-//! A new table is filled while no process looks at it, and published by one store of the shard's
-//! table word. Killed before that store, the new table is unreferenced memory; killed after it, the
-//! old one is. A repair frees either.
+//! A new table is filled while nothing refers to it, and published by one store of the shard's table word.
+//! After a kill before that store, the new table is unreferenced memory; after it, the old one is. A repair
+//! frees either.
 
 use std::sync::atomic::Ordering;
 
@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::heap::{Purpose, commit_store};
 use crate::sync::crash::crash_point;
 
-/// Slots of a table that may be in use, tombstones included, in every 20. More than 17 and
-/// probes for absent keys grow long.
+/// How many of every 20 slots may be in use, tombstones included. With more than 17, probes for absent keys
+/// grow long.
 const FULL: u64 = 17;
 
 impl<'a> Store<'a> {
@@ -52,8 +52,8 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Replaces a table that has become far too large. If there is no memory for a smaller one, the
-    /// table stays, and the caller's operation succeeds all the same.
+    /// Replaces a table that has become far too large. If there is no memory for a smaller one, the table
+    /// stays, and the caller's operation still succeeds.
     pub(super) fn shrink(&self, table: Table<'a>) -> Result<()> {
         let (slots, count) = (table.slots() as u64, self.count());
         if slots as usize <= SLOTS_PER_BLOCK || count > slots / 8 {

@@ -1,9 +1,9 @@
 //! A sequence lock: how a reader without the shard's lock detects a write that happened meanwhile.
 //!
-//! The number is odd while the owner of the shard's lock changes the shard, and even otherwise. A
-//! reader that finds the same even number before and after its reads has read what was there at one
-//! moment. Otherwise what it read is meaningless, and it reads again. An owner that dies or panics
-//! leaves the number odd. That sends all readers to the lock, whose next owner repairs.
+//! The number is odd while the owner of the shard's lock changes the shard, and even otherwise. A reader that
+//! finds the same even number before and after its reads has a consistent snapshot. Otherwise its result is
+//! meaningless, and it reads again. An owner that dies or panics leaves the number odd. That sends all
+//! readers to the lock, whose next owner repairs.
 //!
 //! After H. Boehm, *Can seqlocks get along with programming language memory models?* (MSPC 2012).
 
@@ -18,7 +18,7 @@ pub(super) struct Seq(AtomicU64);
 // SAFETY: an atomic.
 unsafe impl Shared for Seq {}
 
-/// Keeps the number odd until dropped. Inside another change it does nothing.
+/// Keeps the number odd until dropped. Has no effect inside another change.
 pub(super) struct Change<'a> {
     seq: &'a AtomicU64,
     then: Option<u64>,
@@ -60,12 +60,12 @@ impl Seq {
     /// The number, if no change is under way.
     #[inline]
     pub(super) fn read(&self) -> Option<u64> {
-        // SYNC: what is read after this is not older than the change that ended with it.
+        // SYNC: pairs with the store in `Change::drop`: later loads see everything of the change that ended with `now`.
         let now = self.0.load(Ordering::Acquire);
         (now & 1 == 0).then_some(now)
     }
 
-    /// Whether all that was read since [`read`](Self::read) returned `then` is as it was then.
+    /// Whether nothing has changed since [`read`](Self::read) returned `then`.
     #[inline]
     pub(super) fn is_still(&self, then: u64) -> bool {
         fence(Ordering::Acquire);

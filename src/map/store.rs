@@ -1,4 +1,4 @@
-//! A shard's contents: its table, its slabs, and the few steps that every operation is.
+//! A shard's contents: its table, its slabs, and the steps of every operation.
 //!
 //! ```text
 //! offset  size  field    written by          invariant
@@ -8,7 +8,7 @@
 //!     24     8  tombs    owner of the lock   derived: tombstones in the table
 //!     32     8  seq      owner of the lock   S3: odd while anything above changes, see `seq`
 //!     40     4  expiring owner of the lock   derived: entries that can expire
-//!     44     4  cursor   owner of the lock   from which tag to look for expired entries next
+//!     44     4  cursor   owner of the lock   the tag at which the next sweep begins
 //!     48     4  held     owner of the lock   derived: how many of the holds are in use
 //!     52     4  ordered  creator             constant: 1 if entries say when they were inserted
 //!     56     8  cached   owner of the lock   derived: a free slot, see `cached_slot`
@@ -26,13 +26,12 @@
 //! | rehash    | the new table      | `table`        | the old table      |
 //! | clear     |                    | `table` = 0    | entries, the table |
 //!
-//! A large value is written outside the lock, to a place that is held meanwhile; an entry that is held
-//! is not retired before its last hold ends. Every change gives the shard a new version, a removal
-//! too.
+//! A large value is written outside the lock, to a place that is held meanwhile. An entry that is held is not
+//! retired before its last hold ends. Every change gives the shard a new version, including a removal.
 //!
-//! If the process is killed before the store, the operation did not happen, and [`Store::repair`]
-//! frees what was prepared; if it is killed after the store, the operation happened, and the repair
-//! retires what is left.
+//! If the process is killed before the store, the operation did not happen, and [`Store::repair`] frees what
+//! was prepared; if it is killed after the store, the operation happened, and the repair retires what the
+//! change replaced.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -81,18 +80,18 @@ pub(super) struct Store<'a> {
     pub(super) state: &'a StoreState,
     pub(super) heap: &'a Heap,
     pub(super) extents: &'a dyn Extents,
-    /// Which shard it is. A whole word: a single byte would be copied together with the seven behind
-    /// it, in two stores that overlap, and reading those back stalls.
+    /// The shard's number. A whole word: a single byte would be copied together with the seven behind it, in
+    /// two overlapping stores, and reading those back stalls.
     pub(super) index: usize,
 }
 
-/// What [`Store::find`] found; good until the next change of the shard.
+/// What [`Store::find`] found; valid until the next change of the shard.
 pub(super) struct Lookup<'a> {
     table: Table<'a>,
     tag: u32,
     /// The slot of the key, or else a free one for it, if the table has any.
     slot: Option<usize>,
-    /// The key's entry, expired or not, and where it is.
+    /// The key's offset and entry, expired or not.
     there: Option<(u64, Entry<'a>)>,
     /// Whether that entry has expired.
     expired: bool,
@@ -105,7 +104,7 @@ impl<'a> Lookup<'a> {
         self.place().map(|(_, entry)| entry)
     }
 
-    /// The same, and where it is.
+    /// The same with its offset.
     #[inline]
     pub(super) fn place(&self) -> Option<(u64, Entry<'a>)> {
         self.there.filter(|_| !self.expired)
@@ -121,7 +120,7 @@ impl<'a> Lookup<'a> {
 const SWEEP: usize = 8;
 
 impl<'a> Store<'a> {
-    /// The owner of its extents.
+    /// The shard as the owner of its extents.
     pub(super) fn owner(&self) -> u8 {
         self.index as u8
     }
@@ -137,8 +136,8 @@ impl<'a> Store<'a> {
         Geometry::decode(self.state.table.load(Ordering::Acquire))
     }
 
-    /// The table, for walks over all of it: its size must agree with its extent. Otherwise a forged
-    /// word could make this process walk, and the kernel allocate, the whole heap.
+    /// The table, for walks over all of it. Checks its size against its extent: otherwise a forged word could
+    /// make this process walk, and the kernel allocate, the whole heap.
     pub(super) fn whole_table(&self) -> Result<Table<'a>> {
         let geometry = self.geometry();
         if geometry.blocks != 0 {
@@ -173,11 +172,11 @@ impl<'a> Store<'a> {
         self.state.count.load(Ordering::Relaxed)
     }
 
-    /// Prefetches the line of the table where `tag` belongs, before the lock is taken: both cache
-    /// misses then overlap.
+    /// Prefetches the line of the table where `tag` belongs, before the lock is taken, so that both cache
+    /// misses overlap.
     ///
-    /// Measured: random gets of a million keys under the lock, in millions a second of CPU time: 2.52 with
-    /// it, 2.31 without.
+    /// Random gets under the lock among a million keys reach 2.52 million a second of CPU time with it, and
+    /// 2.31 without.
     #[inline]
     pub(super) fn prefetch(state: &StoreState, heap: &Heap, tag: u32) {
         let geometry = Geometry::decode(state.table.load(Ordering::Relaxed));
@@ -214,7 +213,7 @@ impl<'a> Store<'a> {
     /// Puts `pair`, whose key was looked up, into the shard.
     ///
     /// # Errors
-    /// `NoSpace`; the old value is intact then.
+    /// `NoSpace`; the old value is then intact.
     #[inline(always)]
     pub(super) fn write(&self, lookup: &Lookup<'a>, pair: &Pair<'_>) -> Result<()> {
         let _change = self.state.seq.change();
@@ -237,8 +236,8 @@ impl<'a> Store<'a> {
         self.publish(lookup, (table, slot), new, pair.is_expiring())
     }
 
-    /// Puts `pair` as what a relay delivers: its version is `revision`. The shard's version grows as by
-    /// any other change, and is at least that.
+    /// Puts `pair` as a relay delivers it: its version is `revision`. The shard gets a new version, which is
+    /// at least `revision`.
     ///
     /// # Errors
     /// As for [`write`](Self::write).
@@ -271,10 +270,10 @@ impl<'a> Store<'a> {
         self.next_version();
     }
 
-    /// [`write`](Self::write) for an entry that was written before, to a place at `new`.
+    /// [`write`](Self::write) for an entry that was already written to the place at `new`.
     ///
     /// # Errors
-    /// `NoSpace`; then the old value is intact, and the new one still in its place.
+    /// `NoSpace`; the old value is then intact, and the new entry remains in its place.
     pub(super) fn write_prepared(
         &self,
         lookup: &Lookup<'a>,
@@ -292,8 +291,8 @@ impl<'a> Store<'a> {
         self.publish(lookup, place, new, expires)
     }
 
-    /// When the key that was looked up was inserted; if it is not in the map, `given` or else the
-    /// present time. 0 in a map that is not ordered.
+    /// When the key that was looked up was inserted. If it is not in the map, `given`, or the present time if
+    /// that is 0. 0 in a map that is not ordered.
     fn insertion_time(&self, lookup: &Lookup<'a>, given: u64) -> u64 {
         match lookup.entry() {
             _ if !self.is_ordered() => 0,
@@ -371,7 +370,7 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// The slot that is kept for the next entry.
+    /// The slot cached for the next entry.
     pub(super) fn cached_slot(&self) -> &'a CachedSlot {
         &self.state.cached_slot
     }
@@ -396,7 +395,8 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// Changes when the entry that was looked up expires. False if that needs another entry.
+    /// Changes the expiry of the entry that was looked up. False if the entry has no field for it, so that a
+    /// new entry is needed.
     pub(super) fn set_expiry(&self, lookup: &Lookup<'a>, expires: u64) -> bool {
         match lookup.entry().and_then(|entry| entry.expiry()) {
             Some(word) => {
@@ -433,12 +433,12 @@ impl<'a> Store<'a> {
         Ok(next)
     }
 
-    /// How many of its entries have a time to live.
+    /// How many of the shard's entries have a time to live.
     pub(super) fn expiring(&self) -> u64 {
         self.state.expiring.load(Ordering::Relaxed).into()
     }
 
-    /// Whether it has entries that expire.
+    /// Whether the shard has entries that expire.
     #[inline]
     pub(super) fn has_expiring(&self) -> bool {
         self.state.expiring.load(Ordering::Relaxed) != 0

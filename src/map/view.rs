@@ -1,8 +1,8 @@
-//! Values read where they lie, and large ones copied while the shard is free for others.
+//! Values read in place, and large ones copied while the shard is unlocked.
 //!
-//! An entry never changes (E3), so reading in place only requires that it is not freed meanwhile. A
-//! hold ensures that (see `holds`): a process that replaces or removes the value leaves the old one
-//! to its holds, and the end of the last hold frees it.
+//! An entry never changes (E3), so reading in place only requires that it is not freed meanwhile. A hold
+//! ensures that (see `holds`): a process that replaces or removes a held value does not free it; the end of
+//! its last hold does.
 
 use std::ops::{ControlFlow, Deref};
 use std::ptr::NonNull;
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sys::clock::now_ns;
 
-/// A hold of an entry that is released explicitly: what a C program has.
+/// A hold of an entry that is released explicitly, for the C interface.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pinned {
     pub(crate) shard: usize,
@@ -28,7 +28,7 @@ pub(crate) struct Pinned {
     pub(crate) version: u64,
 }
 
-/// A value that is read where it lies; see [`Map::view`].
+/// A value that is read in place; see [`Map::view`].
 #[derive(Debug)]
 pub struct View<'a> {
     map: &'a Map,
@@ -57,25 +57,25 @@ impl Deref for View<'_> {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `pin` checked that the value lies in the mapping, which the map keeps; it is
-        // neither changed nor freed before the hold ends.
+        // SAFETY: the value lies in the mapping, which the borrowed map keeps; its hold prevents that it is
+        // freed, and entries do not change (E3).
         unsafe { NonNull::slice_from_raw_parts(self.pinned.at, self.pinned.len).as_ref() }
     }
 }
 
 impl Drop for View<'_> {
     fn drop(&mut self) {
-        // It fails in a forked child, whose parent has the hold, and if the map is poisoned.
+        // Fails in a forked child, whose parent has the hold, and if the map is poisoned.
         let _ = self.map.release(&self.pinned);
     }
 }
 
 impl Map {
-    /// The value of `key` where it lies, without a copy; `None` if the map has no such key.
+    /// The value of `key` in place, without a copy; `None` if the map has no such key.
     ///
-    /// It does not change while the view exists, whatever other processes do with the key. Its memory
-    /// is freed after that, or after this process's death. A forked child must not read views of its
-    /// parent.
+    /// The value does not change while the view exists, whatever other processes do with the key. Its memory
+    /// is freed when the view is dropped, or after this process's death. A forked child must not read views
+    /// of its parent.
     ///
     /// ```
     /// # let map = shoal::Map::anonymous()?;
@@ -103,7 +103,7 @@ impl Map {
         Ok(pinned.map(|pinned| View { map: self, pinned }))
     }
 
-    /// Reads the value of `key` under the lock, or, if it is large, while it is held.
+    /// Reads the value of `key` under the lock; or, if it is large, under a hold.
     #[cold]
     pub(super) fn read_held<T>(
         &self,
@@ -175,11 +175,11 @@ impl Map {
         shard.store.release(&held)
     }
 
-    /// Puts a large value: it is written without the lock, to a place that is held.
+    /// Puts a large value, which it writes without the lock to a held place.
     #[cold]
     pub(super) fn put_large(&self, pair: &Pair<'_>) -> Result<Option<()>> {
         let hash = self.core.hasher.hash(pair.key);
-        // This makes room for the time of insertion, which is set when the entry is published.
+        // This makes room for the time of insertion, which `write_prepared` sets.
         let dated = match self.is_ordered() {
             true => pair.inserted_at(now_ns()),
             false => *pair,
@@ -194,12 +194,12 @@ impl Map {
             self.core.change(pair.key, |shard, found| {
                 let expiring = pair.is_expiring();
                 shard.store.write_prepared(found, held.what, expiring)?;
-                // Published: from here on it belongs to the table.
+                // Published: the table refers to it now.
                 shard.store.holds().end(&held);
                 Ok(())
             })
         });
-        // Any other error means that the map is not to be touched again.
+        // After any other error the map is corrupt or poisoned, and is left alone.
         if matches!(put, Ok(None) | Err(Error::NoSpace { .. })) {
             let shard = self.core.lock(hash.shard as usize)?;
             shard.store.release(&held)?;

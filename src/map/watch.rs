@@ -1,8 +1,8 @@
 //! Waiting for a change of one key or of the whole map.
 //!
-//! Every change gives its shard a new version under the shard's lock, and then wakes the waiters on
-//! the shard's event and on the map's. If there are none, that costs two loads. A change whose process
-//! is killed before it wakes them is noticed too, since sleeps are short.
+//! Every change gives its shard a new version under the shard's lock, and then wakes the waiters on the
+//! shard's event and on the map's. Without waiters, that costs two loads. A change whose process is killed
+//! before the wake-up is noticed too, since sleeps have short slices.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,18 +12,17 @@ use crate::error::Result;
 use crate::sync::{EndWaits, Waits, wait_for};
 use crate::sys::clock::{Deadline, Timeout};
 
-/// How to find out whether what was read may have changed; see [`Map::get_watched`].
+/// Tells whether a value that was read may have changed; see [`Map::get_watched`].
 #[derive(Debug, Clone, Copy)]
 pub struct Watched<'a> {
-    /// The version of a shard. Every change there gives it a number that it never had, before the
-    /// change can be seen.
+    /// The version of a shard. Every change stores a number that it never had, before the change is visible.
     pub(crate) word: &'a AtomicU64,
-    /// What it was before the value was read.
+    /// The version before the value was read.
     pub(crate) seen: u64,
 }
 
 impl Watched<'_> {
-    /// Whether the value is still what was read: nothing near the key has changed. One load.
+    /// Whether the value is still current: no key in its part of the map has changed. One load.
     #[inline]
     pub fn is_current(&self) -> bool {
         self.word.load(Ordering::SeqCst) == self.seen
@@ -31,11 +30,11 @@ impl Watched<'_> {
 }
 
 impl Map {
-    /// [`get`](Self::get), with a means to check later whether the copied value is still current. For
-    /// keys that are read much more often than the keys near them change.
+    /// [`get`](Self::get), with a cheap check whether the copied value is still current. For keys that are
+    /// read much more often than the keys in the same part of the map change.
     ///
-    /// The keys in the same one of the map's 64 parts are near. If one of them can expire there is
-    /// nothing to watch, because an expiry is not a change.
+    /// The map has 64 parts. If a key in the same part can expire, there is nothing to watch, because an
+    /// expiry is not a change.
     ///
     /// ```
     /// # use shoal::Map;
@@ -86,14 +85,14 @@ impl Map {
         self.core.version()
     }
 
-    /// Waits until the map's [version](Self::version) is not `seen`, and returns what it is.
+    /// Waits until the map's [version](Self::version) differs from `seen`, and returns it.
     ///
-    /// It does not say what changed. An expired key counts as a change once it is removed.
+    /// The version does not tell what changed. An expiry is a change only when the key is removed.
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; `Poisoned`, `Corrupt`.
     pub fn wait_change(&self, seen: u64, timeout: Timeout) -> Result<u64> {
-        let look = |_| {
+        let check = |_| {
             self.core.check_poison()?;
             let now = self.core.version();
             Ok((now != seen).then_some(now))
@@ -102,12 +101,12 @@ impl Map {
             self.core.changed(),
             &self.core.waiting,
             Deadline::after(timeout),
-            look,
+            check,
         )
     }
 
-    /// Waits until the [version of `key`](Self::version_of) is not `seen`, and returns what it
-    /// is: until it is set, removed, or expires. 0 stands for a key that is not there.
+    /// Waits until the [version of `key`](Self::version_of) differs from `seen`, and returns it: until the
+    /// key is set, removed, or expires. 0 stands for a key that is not there.
     ///
     /// ```
     /// # use shoal::{Map, Timeout};

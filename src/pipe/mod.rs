@@ -4,26 +4,24 @@
 //! offset  size  field      written by          invariant
 //!      0     4  ways       creator             constant: 1 or 2 queues
 //!      4     8  opened[2]  opener of that end  0 until it was opened, then 1 for ever
-//!   4096     …  queue      what End::First takes (see `queue::header`)
-//!  + size    …  queue      what End::Second takes, if there are two ways
+//!      4096     …  queue      messages to End::First (see `queue::header`)
+//!    + size    …  queue      messages to End::Second, if there are two ways
 //! ```
 //!
 //! # Whether the other side is there
-//! The holders of the two ends have slots in different [sections](Section::SIDES) of the segment's
-//! table. So the kernel, which frees a slot with its process, answers whether any process holds the
-//! other end: no timer decides it, and a forked child counts as well as a descriptor that is on its
-//! way to another process.
+//! The holders of the two ends have slots in different [sections](Section::SIDES) of the segment's table. So
+//! the kernel, which frees a slot with its process, tells whether any process holds the other end. No timer
+//! decides it. Forked children count, and so do descriptors that are being passed to another process.
 //!
-//! An end is *gone* when it was opened once and no process holds it. The last process to drop an end
-//! closes both queues, which wakes the other side at once. If it was killed, or two left at
-//! the same time and each saw the other, the first process of the other side to look at the end of a
-//! slice of its wait does that instead. A closed queue stays closed: the connection is over for good,
-//! once what was sent before has been taken.
+//! An end is *gone* when it was once opened and no process holds it. The last process to drop an end closes
+//! both queues, which wakes the other side at once. If it was killed, or two left at the same time and each
+//! saw the other, a process of the other side does that at the end of a slice of its wait. A closed queue
+//! stays closed: the connection is over for good, once what was sent before has been received.
 //!
 //! # What a kill leaves
-//! Before `opened` is stored: an end that was not opened yet. Between the two closings: a
-//! closed queue and an open one, which is the one from which the remaining side receives. A process
-//! that finds nothing there asks the kernel, and closes it.
+//! Before `opened` is stored: an end that was not opened yet. Between the two closings: a closed queue and an
+//! open one, which is the one from which the remaining side receives. A process that finds it empty asks the
+//! kernel, and closes it.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -77,12 +75,12 @@ unsafe impl Shared for PipeState {}
 
 /// Where the queues begin, from the head of the pipe's data.
 const QUEUES: u64 = 4096;
-/// Bytes each way starts with, unless told otherwise: most pipes carry short requests and answers.
+/// The default initial bytes of each way: most pipes carry short requests and answers.
 const INITIAL: u64 = 8 << 10;
-/// Changes with every incompatible change of a pipe or the queues in it.
+/// A number that changes with every incompatible change of a pipe or the queues in it.
 const LAYOUT: u64 = 0x5049_5045_0000_0006;
 
-/// What a pipe holds, as its file says it, without opening it.
+/// What a pipe holds, read from its file without opening the pipe.
 pub(crate) const INSPECTOR: Inspector = Inspector {
     layout: LAYOUT,
     inspect: |file| {
@@ -91,31 +89,30 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
         let (mut found, at) = (ObjectContents::default(), Segment::DATA + QUEUES);
         let max = queue::inspect(file, at, &mut found)?;
         if state.ways.load(Ordering::Relaxed) == 2 {
-            // The first queue is believed only as far as the file: beyond its end all is zeros.
+            // `max` is not trusted: beyond the end of the file, all reads as zeros.
             queue::inspect(file, at.saturating_add(way_size(max)), &mut found)?;
         }
         Ok(found)
     },
 };
 
-/// A process that sends without ever waiting asks for the other side after so many bytes: as much as the
+/// A process that sends without waiting checks for the other side after this many bytes: as much as the
 /// kernel's pipes hold.
-const ASK_AFTER: u64 = 64 << 10;
-/// What a message of no bytes counts for in that.
+const CHECK_AFTER: u64 = 64 << 10;
+/// What each message counts for in that, beside its bytes.
 const MESSAGE: u64 = 64;
-/// A descriptor's thread, which others may wake very often, asks no more often than this.
-const ASK_EVERY_NS: u64 = 20_000_000;
+/// A descriptor's thread, which others may wake very often, checks at most this often.
+const CHECK_EVERY_NS: u64 = 20_000_000;
 
-/// One end of a pipe: what is sent here is received at the other end, message by message, in
-/// order, and the other way round.
+/// One end of a pipe: messages sent at one end are received at the other, in order.
 ///
-/// The connection is over when the other end is gone: all processes that held it have dropped it, or
-/// died. What was sent before that is received first; then it is [`Closed`](Error::Closed),
-/// and so is every [`send`](Self::send) at once. An end that was not opened yet is not gone.
+/// The connection is over when the other end is gone: all processes that held it have dropped it, or died.
+/// What was sent before that is received first; then it is [`Closed`](Error::Closed), and so is every
+/// [`send`](Self::send) at once. An end that was never opened is not gone.
 ///
-/// An end is [`Send`] and [`Sync`], and several threads and processes may hold it: each message
-/// goes to one of them. After a `fork` the child holds what its parent held, and each lets go
-/// of its own. Uses no file descriptor, unless it was asked [for one](Self::fd).
+/// An end is [`Send`] and [`Sync`], and several threads and processes may hold it: each message goes to one
+/// of them. After a `fork`, the child holds the same ends as its parent, and each drops its own. Uses no file
+/// descriptor, unless the program checked [for one](Self::fd).
 ///
 /// ```
 /// use shoal::{Error, Pipe, Timeout};
@@ -131,18 +128,17 @@ const ASK_EVERY_NS: u64 = 20_000_000;
 /// ```
 ///
 /// # Limits
-/// If the other side was *killed*, a process that waits finds out a tenth of a second later at
-/// most, and one that only sends after 64 KiB. What the other side had not received by then is
-/// lost with it.
+/// If the other side was *killed*, a waiting process notices within a tenth of a second, and one that only
+/// sends after 64 KiB. Messages that the other side had not received are lost with it.
 pub struct Pipe {
     end: End,
     state: SharedRef<PipeState>,
     incoming: Option<Queue>,
     outgoing: Option<Queue>,
-    /// Bytes sent since the kernel was asked.
-    unasked: AtomicU64,
+    /// Bytes sent since the last check for the other side.
+    unchecked: AtomicU64,
     policy: WaitPolicy,
-    // Not before these: they point into it.
+    // Last: the others point into it.
     segment: Arc<Segment>,
 }
 
@@ -159,7 +155,7 @@ shared_object!(
     Pipe,
     "pipe",
     |it| &it.segment,
-    /// Those at the other end do not notice, until all holders of this one have dropped it.
+    /// The other end is not affected until all holders of this one have dropped it.
 );
 
 impl Pipe {
@@ -199,12 +195,11 @@ impl Pipe {
         Self::with_options(Some(name), end, true, &Options::open())
     }
 
-    /// Opens one end of a pipe, creating that as `options` say: with two ways, or only from the
-    /// second end to the first. Without a name it is always created. Both sides may create: the first
-    /// to come does, and then waits for the other.
+    /// Opens one end of a pipe, or creates the pipe, as `options` say: with two ways, or only from the second
+    /// end to the first. Without a name it is always created. Both sides may create: the first to call does.
     ///
-    /// `capacity`, `max_capacity` and `max_items` count for each way, as those of a
-    /// [queue](Queue::with_options), but that each starts with 8 KiB by default.
+    /// `capacity`, `max_capacity` and `max_items` are for each way, as for a [queue](Queue::with_options),
+    /// except that each starts with 8 KiB by default.
     ///
     /// # Errors
     /// As [`Queue::with_options`]; `Invalid` for `max_attempts`: a pipe has no dead letters;
@@ -256,7 +251,7 @@ impl Pipe {
             End::First => (Some(first), second),
             End::Second => (second, Some(first)),
         };
-        // SYNC: opened(end), after its slot was taken: a process that sees this asks for that.
+        // SYNC: opened(end), after its slot was taken: a process that sees this also sees the slot.
         state.opened[end as usize].store(1, Ordering::SeqCst);
         crash_point!();
         Ok(Self {
@@ -264,7 +259,7 @@ impl Pipe {
             state,
             incoming,
             outgoing,
-            unasked: AtomicU64::new(0),
+            unchecked: AtomicU64::new(0),
             policy: WaitPolicy::default(),
             segment,
         })
@@ -285,8 +280,8 @@ impl Pipe {
         self.outgoing.is_some()
     }
 
-    /// Sends one message to the other end, waiting for room until `timeout`. It need not have
-    /// been opened yet.
+    /// Sends one message to the other end, waiting for room until `timeout`. The other end need not have been
+    /// opened yet.
     ///
     /// # Errors
     /// `Closed`: the other end is gone; `Timeout`, `TooLarge`, `NoSpace`, `Interrupted`, `Poisoned`,
@@ -297,8 +292,8 @@ impl Pipe {
         self.try_until(timeout, |timeout| queue.put(data, timeout))
     }
 
-    /// Reserves room for a message of `len` bytes, to be written in place and then committed:
-    /// large messages are copied once less. Waits for room until `timeout`.
+    /// Reserves room for a message of `len` bytes, to be written in place and then committed: this saves a
+    /// copy of large messages. Waits for room until `timeout`.
     ///
     /// # Errors
     /// As for [`send`](Self::send).
@@ -313,21 +308,21 @@ impl Pipe {
         self.try_until(timeout, |timeout| queue.reserve_place(len, timeout))
     }
 
-    /// Where messages of this end go.
+    /// The queue that messages of this end go to.
     pub(crate) fn outgoing(&self) -> Result<&Queue> {
         self.way(&self.outgoing, "send from the end that receives")
     }
 
-    /// Asks for the other side now and then: while there is room, nothing else would tell that it is
+    /// Checks for the other side now and then: while there is room, nothing else would reveal that it is
     /// gone.
     fn about_to_send(&self, len: usize) -> Result<&Queue> {
         let queue = self.outgoing()?;
         // Not exact where several threads send, and need not be.
-        let unasked = self.unasked.load(Ordering::Relaxed) + MESSAGE + len as u64;
-        self.unasked.store(unasked, Ordering::Relaxed);
-        if unasked > ASK_AFTER {
-            self.unasked.store(0, Ordering::Relaxed);
-            self.look_for_other()?;
+        let unchecked = self.unchecked.load(Ordering::Relaxed) + MESSAGE + len as u64;
+        self.unchecked.store(unchecked, Ordering::Relaxed);
+        if unchecked > CHECK_AFTER {
+            self.unchecked.store(0, Ordering::Relaxed);
+            self.check_other()?;
         }
         Ok(queue)
     }
@@ -358,9 +353,9 @@ impl Pipe {
         self.try_until(timeout, |timeout| queue.get_vec(timeout))
     }
 
-    /// Receives one message to read it where it is, waiting until `timeout`: what was
-    /// [reserved](Self::reserve) is not copied at all. Gone with its ack; if this process dies before,
-    /// it is received by another that holds this end, if there is one.
+    /// Receives one message to read it in place, waiting until `timeout`: a message that was
+    /// [reserved](Self::reserve) is not copied. Its ack removes it. If this process dies before, another
+    /// process that holds this end receives it.
     ///
     /// # Errors
     /// As [`recv`](Self::recv), and [`Queue::lease`].
@@ -375,8 +370,8 @@ impl Pipe {
         self.try_until(timeout, |timeout| queue.lease_place(None, timeout))
     }
 
-    /// Waits until `timeout` for something to receive, or the end of the connection, and says
-    /// whether it has come. If others receive here as well, it may be gone again.
+    /// Waits until `timeout` for something to receive, or the end of the connection. False if neither has
+    /// come. If others also receive here, they may receive it first.
     ///
     /// # Errors
     /// `Interrupted`; `Unsupported` at the end that only sends.
@@ -391,23 +386,23 @@ impl Pipe {
 
     /// Whether there is something to receive, or the connection is over.
     pub(crate) fn is_ready(&self) -> Result<bool> {
-        Ok(self.receiving()?.is_ready() || self.look_for_other()?)
+        Ok(self.receiving()?.is_ready() || self.check_other()?)
     }
 
-    /// A descriptor for an event loop: it polls readable while there is something to receive, and
-    /// once the connection is over. In all other respects as [`Queue::fd`].
+    /// A descriptor for an event loop: it polls readable while there is something to receive, and once the
+    /// connection is over. Otherwise as [`Queue::fd`].
     ///
     /// # Errors
-    /// `Os`: no descriptor or thread is to be had; `Unsupported` at the end that only sends.
+    /// `Os`: no descriptor or thread can be made; `Unsupported` at the end that only sends.
     pub fn fd(&self) -> Result<BorrowedFd<'_>> {
         let (segment, state, other) = (Arc::clone(&self.segment), self.state, self.end.other());
-        let (asked, over) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (checked, over) = (AtomicU64::new(0), AtomicBool::new(false));
         self.receiving()?.fd_or(move || {
             let now = clock::now_ns();
-            let is_due = now.saturating_sub(asked.load(Ordering::Relaxed)) >= ASK_EVERY_NS;
+            let is_due = now.saturating_sub(checked.load(Ordering::Relaxed)) >= CHECK_EVERY_NS;
             if is_due && !over.load(Ordering::Relaxed) {
-                asked.store(now, Ordering::Relaxed);
-                // If that cannot be asked, the process that receives finds out.
+                checked.store(now, Ordering::Relaxed);
+                // If the check fails, the descriptor becomes readable, and the receiver gets the error.
                 let gone = is_gone(&segment, &state, other).unwrap_or(true);
                 over.store(gone, Ordering::Relaxed);
             }
@@ -415,11 +410,10 @@ impl Pipe {
         })
     }
 
-    /// A descriptor that holds this end until it and all its copies are closed, wherever they
-    /// are: for passing an end to a process which has not opened it yet. Closed on `exec`,
-    /// unless that is changed. Good for nothing else. To be closed by [`release`](Self::release),
-    /// wherever its holder may be the last; or else the pipe's file may stay until
-    /// [`gc`](crate::gc).
+    /// A descriptor that holds this end until it and all its copies are closed, in any process: for passing
+    /// an end to a process which has not opened it yet. It has no other use. Closed on `exec`, unless that is
+    /// changed. Close it with [`release`](Self::release) if its holder may be the last; otherwise the pipe's
+    /// file may remain until [`gc`](crate::gc).
     ///
     /// # Errors
     /// `Os`; `Exhausted` when 512 handles hold this end.
@@ -427,11 +421,11 @@ impl Pipe {
         self.segment.hold_slot()
     }
 
-    /// Closes what [`hold`](Self::hold) gave, or a copy of it, and removes the pipe `name` with it
-    /// if no process holds either end any more.
+    /// Closes a descriptor of [`hold`](Self::hold), or a copy of it, and removes the pipe `name` if no
+    /// process holds either end any more.
     ///
     /// # Errors
-    /// `Invalid` name. The descriptor is closed all the same.
+    /// `Invalid` name. The descriptor is closed in any case.
     pub fn release(name: &str, held: OwnedFd) -> Result<()> {
         drop(held);
         segment::sweep(name)
@@ -441,7 +435,7 @@ impl Pipe {
         self.incoming.iter().chain(&self.outgoing)
     }
 
-    /// Where messages to this end come from.
+    /// The queue that messages to this end come from.
     pub(crate) fn receiving(&self) -> Result<&Queue> {
         self.way(&self.incoming, "receive at the end that sends")
     }
@@ -450,16 +444,16 @@ impl Pipe {
         queue.as_ref().ok_or_else(|| Error::unsupported(what))
     }
 
-    /// Tries until `timeout`, and asks in between whether the other side is still there.
+    /// Tries until `timeout`, and checks in between whether the other side is still there.
     fn try_until<T>(
         &self,
         timeout: Timeout,
         mut attempt: impl FnMut(Timeout) -> Result<T>,
     ) -> Result<T> {
         let nothing = |err: &Error| *err == Error::Timeout;
-        // Mostly there is no need to wait, nor to read the clock.
+        // Fast path: without a wait, the clock is not read.
         let mut answer = attempt(Timeout::Val(Duration::ZERO));
-        // After each slice the kernel is asked for the other side.
+        // After each slice, checks for the other side.
         let (deadline, mut nap) = (Deadline::after(timeout), self.policy.nap());
         while answer.as_ref().is_err_and(nothing) {
             if deadline != Deadline::Now {
@@ -472,8 +466,8 @@ impl Pipe {
                 }
                 nap.ended(Slept::TimedOut);
             }
-            if self.look_for_other()? {
-                // What it had sent, or `Closed`: no call waits at a closed queue.
+            if self.check_other()? {
+                // Returns what it had sent, or `Closed`: no call waits at a closed queue.
                 return attempt(Timeout::Infinite);
             }
             if deadline == Deadline::Now {
@@ -486,9 +480,9 @@ impl Pipe {
         answer
     }
 
-    /// Closes both ways if no process holds the other end any more, and says so.
+    /// Closes both ways if no process holds the other end any more; false if one does.
     #[cold]
-    fn look_for_other(&self) -> Result<bool> {
+    fn check_other(&self) -> Result<bool> {
         let gone = is_gone(&self.segment, &self.state, self.end.other())?;
         if gone {
             self.close_for(self.end)?;
@@ -498,8 +492,8 @@ impl Pipe {
 
     /// Ends the connection for the processes at `there`.
     ///
-    /// The queue that they send through is closed first. Killed in between, it leaves them a queue to which
-    /// nothing comes; and a process that finds nothing there asks the kernel, and closes it.
+    /// The queue that they send through is closed first. A kill in between leaves them a queue to which
+    /// nothing comes; a process that finds it empty asks the kernel, and closes it.
     fn close_for(&self, there: End) -> Result<()> {
         let ways = match there == self.end {
             true => [&self.outgoing, &self.incoming],
@@ -527,18 +521,19 @@ impl EndWaits for Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        // Another handle that is dropped at this moment may see this one, as this one sees it.
+        // If another handle is dropped at the same time, each may see the other and close nothing; the other
+        // side then closes.
         if matches!(
             self.segment.has_others(Section::SIDES[self.end as usize]),
             Ok(false)
         ) {
-            // Where it cannot be closed it is poisoned, which ends it as well.
+            // If this fails, the queue is poisoned, which ends the connection as well.
             let _ = self.close_for(self.end.other());
         }
     }
 }
 
-/// Whether `end` was held once, and is not any more. `asker` holds the other one.
+/// Whether `end` was once held, and is not any more. `asker` holds the other end.
 fn is_gone(asker: &Segment, state: &PipeState, end: End) -> Result<bool> {
     // SYNC: was_opened(end)
     Ok(state.opened[end as usize].load(Ordering::SeqCst) != 0
