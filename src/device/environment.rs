@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// One change to an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EnvEdit {
-    /// Give the variable this value.
+    /// Set the variable to this value.
     Set(String, String),
     /// Remove the variable.
     Unset(String),
@@ -60,11 +60,11 @@ pub fn family(name: &str) -> Result<&'static Family> {
         })
 }
 
-/// The value of the family's variable for a child that is to see `logical`, when the variable
-/// now is `inherited` (`None`: unset).
+/// The value of the family's variable for a child that shall see `logical`, if the variable is `inherited`
+/// now (`None`: unset).
 ///
-/// `logical` is read as [`Mask`] says: indices count in what `inherited` shows, `""` and
-/// `"none"` hide every device.
+/// `logical` is read as a [`Mask`]: indices count within what `inherited` shows, `""` and `"none"` hide every
+/// device.
 ///
 /// # Errors
 ///
@@ -101,10 +101,10 @@ pub fn resolve(family: &str, inherited: Option<&str>, logical: &str) -> Result<S
 
 /// The changes to an environment that make a child see `mask`.
 ///
-/// `lookup` gives the value that a variable has in that environment. In addition to the family's own
-/// variable this covers what else must change: `CUDA_DEVICE_ORDER` is set to `PCI_BUS_ID`
-/// unless it is set already, and a second variable whose indices would count in the new mask
-/// is removed, after its restriction has been composed in.
+/// `lookup` gives the value that a variable has in that environment. Beside the family's own variable, other
+/// variables may change: `CUDA_DEVICE_ORDER` is set to `PCI_BUS_ID` unless it is already set, and a second
+/// variable whose indices would count within the new mask is removed, after its restriction was composed into
+/// that mask.
 ///
 /// # Errors
 ///
@@ -161,8 +161,7 @@ pub fn environment(
 
 /// The mask this process runs under.
 ///
-/// Reads the process environment, so it sees what was set before the process started and
-/// what it set itself since; a runtime that was loaded in between may have read another one.
+/// Reads the process environment as it is now; a runtime that was loaded earlier may have read another one.
 ///
 /// # Errors
 ///
@@ -179,10 +178,10 @@ pub fn visible(family: &str) -> Result<Mask> {
 
 /// Makes this process itself see `mask`, for programs that do not start a child.
 ///
-/// Returns whether the family's runtime was loaded already. It reads the variable once, when
-/// it starts, so `true` means that the call most likely came too late.
+/// Returns whether the family's runtime was already loaded. It reads the variable once, when it starts, so
+/// `true` means that the call most likely came too late.
 ///
-/// Composes with the mask in force: a second call narrows the mask again.
+/// Composes with the current mask: a second call narrows it further.
 ///
 /// # Errors
 ///
@@ -223,7 +222,7 @@ pub(crate) unsafe fn apply(edits: &[EnvEdit]) {
     }
 }
 
-/// A variable of this process, lossy where it is not text: the loss then fails to parse.
+/// A variable of this process, converted lossily if it is not UTF-8: the result then fails to parse.
 pub(crate) fn process_variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
@@ -278,7 +277,7 @@ impl Family {
         Ok(seen)
     }
 
-    /// What is left of `upper`, which counts in what `lower` shows.
+    /// What `upper` shows, whose indices count within what `lower` shows.
     fn through(&self, lower: Mask, upper: Mask, source: &Source) -> Result<Mask> {
         let (Mask::List(_), Mask::List(list)) = (&lower, &upper) else {
             return Ok(upper);
@@ -297,7 +296,7 @@ impl Family {
         Ok(Mask::List(seen))
     }
 
-    /// Reads what is asked for and composes it, under the rules of this family.
+    /// Composes the requested mask with the inherited one, under the rules of this family.
     fn compose(&self, inherited: &Mask, logical: &str) -> Result<Mask> {
         let refuse = |why: String| {
             let name = self.name;

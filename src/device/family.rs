@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! family ── layers ──> what the process sees now      (reading.rs, then Mask::compose)
-//!        ── kinds, ascending, counts ──> what may be asked for
+//!        ── kinds, ascending, counts ──> what may be requested
 //!        ── variable, style, hide ──> what is written
 //!        ── with, neutral ──> what has to change with it
 //! ```
 //!
-//! A row contains only what the vendor's documentation or source says: if no value is known that
-//! hides every device, `hide` is `None` and asking for it is an error.
+//! A row contains only what the vendor's documentation or source says: if no value is known that hides every
+//! device, `hide` is `None` and requesting it is an error.
 
 use super::mask::DeviceKind;
 use super::reading::Reading;
@@ -25,9 +25,8 @@ pub struct Family {
     pub(super) name: &'static str,
     /// The variable that is written.
     pub(super) variable: &'static str,
-    /// The variables that are read, the layer nearest to the hardware first. An index of a
-    /// layer counts in what the layer below it shows. Within a layer the first variable that
-    /// hides anything counts.
+    /// The variables that are read, the layer nearest to the hardware first. An index of a layer counts
+    /// within what the layer below it shows. Within a layer, the first variable that hides anything is used.
     pub(super) layers: &'static [&'static [Source]],
     pub(super) kinds: &'static [DeviceKind],
     pub(super) style: Style,
@@ -38,10 +37,10 @@ pub struct Family {
     /// The numbers of devices that a process may have, and what to set for each; empty if any number
     /// is allowed. `None` removes the variable.
     pub(super) counts: &'static [(usize, Settings)],
-    /// Set together with the mask, unless it is set already.
+    /// Set together with the mask, unless already set.
     pub(super) with: &'static [(&'static str, &'static str)],
-    /// Variables whose indices would count in the new mask: given this value, or removed,
-    /// if they are set. Their restriction is part of the composed mask.
+    /// Variables whose indices would count within the new mask: set to this value, or removed, if they are
+    /// set. Their restriction is part of the composed mask.
     pub(super) neutral: Settings,
     /// Libraries that read the variable once, when they are loaded.
     pub(super) runtimes: &'static [&'static str],
@@ -72,7 +71,7 @@ pub(super) enum Style {
 }
 
 impl Family {
-    /// Its name: what `family` parameters and `--family` take.
+    /// Its name, for `family` parameters and `--family`.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -98,7 +97,7 @@ impl Family {
         self.kinds
     }
 
-    /// The value that hides every device, where one is known.
+    /// The value that hides every device, if one is known.
     pub fn hidden(&self) -> Option<&'static str> {
         self.hide
     }
@@ -112,7 +111,7 @@ const fn source(variable: &'static str, reading: Reading) -> Source {
     }
 }
 
-/// A row with one variable and plain indices; nothing else is known of the family.
+/// A row with one variable and plain indices, for a family of which nothing else is known.
 const fn plain(name: &'static str, variable: &'static str, layers: Layers) -> Family {
     Family {
         name,
@@ -133,8 +132,9 @@ type Layers = &'static [&'static [Source]];
 
 const CUDA: Layers = &[&[source("CUDA_VISIBLE_DEVICES", Reading::Cuda)]];
 
-/// HIP counts in what ROCr shows, and reads CUDA's variable where its own is unset or empty. OpenCL's is the
-/// last: not every version of HIP reads it, and a child sees no device that a reader of it would not.
+/// HIP counts within what ROCr shows, and reads CUDA's variable if its own is unset or empty. OpenCL's
+/// variable is the last: not every version of HIP reads it, and the mask shows only devices that a version
+/// which reads it would show.
 const ROCM: Layers = &[
     &[source("ROCR_VISIBLE_DEVICES", Reading::Rocr)],
     &[
@@ -144,7 +144,7 @@ const ROCM: Layers = &[
     ],
 ];
 
-/// SYCL counts in what Level Zero shows.
+/// SYCL counts within what Level Zero shows.
 const LEVEL_ZERO: Layers = &[
     &[source("ZE_AFFINITY_MASK", Reading::PlainOrUnset)],
     &[Source {

@@ -1,18 +1,18 @@
 //! The algebra of device masks: what a mask is, how one is written, how two compose.
 //!
-//! Nothing here looks at the environment or at the machine. A mask is either *all* (the
-//! variable is unset) or a list, and composing answers one question: if a process sees
-//! `inherited` and its child asks for `logical`, which devices does the child see?
+//! Nothing here reads the environment or the machine. A mask is either *all* (the variable is unset) or a
+//! list, and composing answers one question: if a process sees `inherited` and its child asks for `logical`,
+//! which devices does the child see?
 //!
 //! ```text
 //! inherited  2 , 3 , 5      what the parent's variable says
-//! logical    2 , 0          what is asked for, counted in what the parent sees
+//! logical    2 , 0          the request, counted within what the parent sees
 //! composed   5 , 2          composed[i] = inherited[logical[i]]
 //! ```
 //!
 //! Invariants of a composed list:
 //! - M1: every entry names a device of the inherited mask, or a part of one;
-//! - M2: no two entries name the same device, as far as their text tells;
+//! - M2: no two entries name the same device, as far as their text shows;
 //! - M3: indices and unique ids are never mixed.
 
 use std::fmt;
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 
 /// The largest device index a mask may name.
 ///
-/// No machine has so many devices; a larger number is a mistake, such as a process id.
+/// No machine has that many devices; a larger number is a mistake, such as a process id.
 pub const MAX_INDEX: u32 = 4095;
 
 /// One entry of a mask.
@@ -37,7 +37,7 @@ pub enum Device {
         /// Its tile.
         tile: u32,
     },
-    /// A whole device by its unique id, or by a beginning of it: `GPU-1a2b…`.
+    /// A whole device by its unique id, or a prefix of it: `GPU-1a2b…`.
     Gpu(String),
     /// A partition of a device: `MIG-<uuid>`, or the older `MIG-GPU-<uuid>/<gi>/<ci>`.
     Mig(String),
@@ -88,8 +88,8 @@ impl Device {
 
     /// Whether the two entries name one device, or one is a part of the other (M2).
     ///
-    /// Of two ids where one begins with the other, the longer names the same device as the
-    /// shorter, or the shorter is ambiguous: either way they cannot both be meant.
+    /// If one id begins with the other, either both name the same device or the shorter one is ambiguous: in
+    /// both cases they cannot stand in one mask.
     fn overlaps(&self, other: &Device) -> bool {
         match (self, other) {
             (Device::Index(a), Device::Tile { device: b, .. })
@@ -112,10 +112,10 @@ impl fmt::Display for Device {
     }
 }
 
-/// A set of devices in order: what a process sees, or what is asked for.
+/// A set of devices in order: what a process sees, or what it requests.
 ///
-/// As what a process sees, [`Mask::All`] means that nothing is hidden and the number of
-/// devices is unknown. As what is asked for, it means "leave it as it is".
+/// As what a process sees, [`Mask::All`] means that nothing is hidden and the number of devices is unknown.
+/// As a request, it means "no change".
 ///
 /// ```
 /// use shoal::device::{Device, Mask};
@@ -148,9 +148,9 @@ impl Mask {
 
     /// What a child sees that asks for `logical` in a process that sees `self`.
     ///
-    /// Indices in `logical` count in what `self` shows; ids are looked up in it. The order is
-    /// that of `logical`. Composing is associative: asking for `b` of (`a` of `self`) is
-    /// asking for (`b` of `a`) of `self`.
+    /// Indices in `logical` count within what `self` shows; ids are looked up in it. The order is that of
+    /// `logical`. Composing is associative: asking for `b` of (`a` of `self`) is asking for (`b` of `a`) of
+    /// `self`.
     ///
     /// # Errors
     ///
@@ -245,12 +245,11 @@ impl fmt::Display for Mask {
     }
 }
 
-/// Reads a mask as a person or a program asks for it: strictly, nothing is guessed.
+/// Parses a requested mask strictly, without guessing.
 ///
-/// `""` and `"none"` hide every device. Otherwise the text is a list, separated by commas
-/// without spaces, of indices (`0`), ranges (`1-3`), tiles (`0.1`), or unique ids (`GPU-…`,
-/// `MIG-…`, of which a beginning will do). Indices and ids do not mix, and nothing appears
-/// twice.
+/// `""` and `"none"` hide every device. Otherwise the text is a list, separated by commas without spaces, of
+/// indices (`0`), ranges (`1-3`), tiles (`0.1`), or unique ids (`GPU-…`, `MIG-…`, or prefixes of these).
+/// Indices and ids do not mix, and nothing appears twice.
 ///
 /// # Errors
 ///

@@ -1,17 +1,17 @@
 //! How each runtime reads its own variable.
 //!
-//! These readers say what a process *does* see, so they follow the runtime exactly, including what it
-//! tolerates: a mask that CUDA silently truncates is truncated here too, at the same place. If a
-//! runtime's reading is not published, nothing is guessed, and an unusual value is an error.
+//! These readers determine what a process *does* see, so they follow the runtime exactly, including what it
+//! tolerates: a mask that CUDA silently truncates is truncated here too, at the same place. If a runtime's
+//! reading is not documented, an unusual value is an error.
 
 use super::mask::{Device, Mask, index};
 
-/// The published reading of a variable.
+/// The documented reading of a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reading {
-    /// The first entry fixes the kind; integers read like `strtoul`; the first entry that is
-    /// none ends the list; a device named twice empties it.
+    /// The first entry fixes the kind; integers are read like `strtoul`; the first invalid entry ends the
+    /// list; a device named twice empties it.
     Cuda,
     /// Indices (decimal, octal or hexadecimal) and ids mix; spaces are trimmed; an entry that
     /// is neither, or one seen before, ends the list; empty shows nothing.
@@ -31,7 +31,7 @@ pub enum Reading {
 }
 
 impl Reading {
-    /// What a process sees whose variable has this value; the error says what is wrong.
+    /// What a process sees whose variable has this value; the error names the problem.
     pub(super) fn read(self, value: &str) -> Result<Mask, String> {
         let list = match self {
             Reading::Cuda => cuda(value),

@@ -9,13 +9,13 @@
 //! ```
 //!
 //! The order of the nodes is that of ROCr. The files ignore masks, and so do these functions. A container
-//! that has device files of some devices only sees these.
+//! that has the device files of only some devices sees only these.
 
 use super::files;
 use super::machine::{Found, Machine};
 use crate::device::family::Family;
 
-/// A kind of memory bank: the device's own memory, as far as the processor can reach it and beyond.
+/// Kinds of memory banks that are the device's own memory, whether or not the processor can access it.
 const DEVICE_MEMORY: [&str; 2] = ["1", "2"];
 
 pub(super) fn find(machine: &Machine, family: &'static Family) -> Vec<Found> {

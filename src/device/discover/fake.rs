@@ -1,4 +1,4 @@
-//! Devices that do not exist, for tests and for trying things out.
+//! Simulated devices, for tests and experiments.
 
 use super::machine::{Found, parse_bytes};
 use crate::device::family::Family;
@@ -112,7 +112,7 @@ fn next_index(found: &[Found], family: &Family) -> u32 {
     found.iter().filter(|it| it.family == family).count() as u32
 }
 
-/// An id of the form that the family's own have.
+/// An id in the form of the family's real ids.
 fn id(family: &Family, index: u32) -> String {
     match family.name() {
         "rocm" | "hip" => format!("GPU-fa4e{index:012x}"),

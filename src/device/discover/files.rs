@@ -1,14 +1,14 @@
-//! Small files of the kernel's, and the names of PCI devices.
+//! Reading small files of the kernel, and names of PCI devices.
 
 use std::fs;
 use std::path::Path;
 
-/// The most that is read of a file.
+/// The most bytes that are read from a file.
 const LONGEST: u64 = 64 << 10;
-/// The most entries of a directory that are looked at.
+/// The most entries of a directory that are read.
 const MOST: usize = 1 << 14;
 
-/// The text of a file, without what surrounds it; `None` if it cannot be read.
+/// The trimmed text of a file; `None` if it cannot be read.
 pub(super) fn text(path: impl AsRef<Path>) -> Option<String> {
     use std::io::Read;
     let mut bytes = Vec::new();

@@ -1,4 +1,4 @@
-//! What is found, and where to look.
+//! The devices of a machine, and where to find them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,11 +30,11 @@ pub struct Found {
     /// Its place in the order of the family's runtime, counted from 0 on this machine, whatever the
     /// mask of this process is.
     pub index: u32,
-    /// What the vendor calls it; empty if that is not known.
+    /// The vendor's name for it; empty if unknown.
     pub name: String,
     /// Its memory in bytes.
     pub memory_total: Option<u64>,
-    /// The part of it that no process uses now, in bytes.
+    /// The memory that no process uses now, in bytes.
     pub memory_free: Option<u64>,
     /// How busy it was in the last second or less, in percent.
     pub utilisation: Option<u8>,
@@ -57,13 +57,13 @@ impl Found {
     }
 }
 
-/// The devices of a machine, and what was wrong on the way.
+/// The devices of a machine, and problems that occurred.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Discovery {
     /// Every device, by family and then by index.
     pub devices: Vec<Found>,
-    /// What could not be asked, such as a vendor's library that hangs: sentences for people to read.
+    /// Sources that failed, such as a vendor's library that hangs: sentences for messages.
     pub notes: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ pub struct Machine {
     pub procfs: PathBuf,
     /// `/dev`, or the value of `SHOAL_DEV_ROOT`.
     pub dev: PathBuf,
-    /// `libnvidia-ml.so.1`, or the value of `SHOAL_NVML_LIBRARY`; empty does without.
+    /// `libnvidia-ml.so.1`, or the value of `SHOAL_NVML_LIBRARY`; empty for none.
     pub nvml: PathBuf,
     /// How long to wait for that library: 10 seconds, or the value of `SHOAL_NVML_TIMEOUT` in seconds. A
     /// driver that is not kept loaded needs some seconds to start.
@@ -99,8 +99,8 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// The real machine, where the environment does not say otherwise. A program that runs with another
-    /// user's rights (set-user-ID) does not read the environment.
+    /// The real machine, unless the environment says otherwise. A program that runs with another user's
+    /// rights (set-user-ID) does not read the environment.
     pub fn from_environment() -> Self {
         let trusted = !process::has_others_rights();
         let named =
@@ -123,8 +123,8 @@ impl Machine {
     }
 }
 
-/// A number of bytes as people write it: `512M`, `10G`, `1.5T`, `1024`. `K`, `M`, `G` and `T` are powers of
-/// 1024, with or without an `iB` or `B` behind them.
+/// Parses a number of bytes as people write it: `512M`, `10G`, `1.5T`, `1024`. `K`, `M`, `G` and `T` are
+/// powers of 1024, with or without an `iB` or `B` behind them.
 ///
 /// # Errors
 ///

@@ -1,15 +1,16 @@
 //! Which devices this machine has, without a vendor's SDK.
 //!
 //! ```text
-//! SHOAL_FAKE_DEVICES          fake.rs     instead of all else, for tests
+//! SHOAL_FAKE_DEVICES          fake.rs     instead of everything else, for tests
 //! libnvidia-ml.so.1           nvml.rs     names, memory, load; in a thread, with a deadline
 //! /proc/driver/nvidia         nvidia.rs   where that library is missing, broken or hangs
 //! /sys/class/kfd, drm         amd.rs      AMD
 //! /sys/class/drm, bus/pci     pci.rs      Intel, and the other families by the vendor's number
 //! ```
 //!
-//! A device is known by an id that stays the same whatever else is plugged in: a unique id where the
-//! vendor gives one, else its bus address. Its index is only its place in the order of the vendor's runtime.
+//! A device is identified by an id that does not change when other devices are added: a unique id if the
+//! vendor has one, otherwise its bus address. Its index is only its place in the order of the vendor's
+//! runtime.
 
 mod amd;
 mod fake;
@@ -27,15 +28,15 @@ pub(crate) use seen::through;
 pub use seen::{Seen, seen};
 
 impl Machine {
-    /// The devices of one family, or of all. Masks have no influence on it.
+    /// The devices of one family, or of all. Ignores masks.
     ///
-    /// It waits at most some seconds, for a vendor's library.
+    /// Waits at most some seconds for a vendor's library.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`](crate::Error::NotFound): no such family.
-    /// [`Error::Invalid`](crate::Error::Invalid): the fake devices are malformed. What
-    /// cannot be asked is no error but a [note](Discovery::notes).
+    /// [`Error::Invalid`](crate::Error::Invalid): the fake devices are malformed. A source that fails is not
+    /// an error but a [note](Discovery::notes).
     pub fn discover(&self, family: Option<&str>) -> Result<Discovery> {
         let wanted = family.map(super::environment::family).transpose()?;
         let mut found = Discovery::default();
@@ -71,7 +72,7 @@ impl Machine {
     }
 
     fn nvidia(&self, family: &'static Family, notes: &mut Vec<String>) -> Vec<Found> {
-        // Without the driver's files there is no device that its library could tell of.
+        // Without the driver's files, its library cannot find any device.
         let is_there = self.procfs.join("driver/nvidia").exists()
             || self.dev.join("nvidiactl").exists()
             || self.dev.join("dxg").exists();
@@ -90,7 +91,7 @@ impl Machine {
     }
 }
 
-/// The family by which devices are found that another family is another name for.
+/// The family of the hardware, for a family that is another name for it.
 fn hardware(family: &'static Family) -> &'static Family {
     let name = match family.name() {
         "hip" => "rocm",

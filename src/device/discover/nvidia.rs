@@ -1,4 +1,4 @@
-//! NVIDIA's devices from what its kernel driver shows in `/proc`: for where the library cannot be asked.
+//! NVIDIA's devices from its kernel driver's files in `/proc`: used if the library is not available.
 //!
 //! ```text
 //! /proc/driver/nvidia/gpus/0000:3b:00.0/information
@@ -8,8 +8,8 @@
 //!     GPU Excluded:    No
 //! ```
 //!
-//! The order is that of the bus, as `CUDA_DEVICE_ORDER=PCI_BUS_ID` and `nvidia-smi` have it. A container
-//! has the device files of its own devices only: the others are left out.
+//! The order is that of the bus, as with `CUDA_DEVICE_ORDER=PCI_BUS_ID` and in `nvidia-smi`. A container has
+//! only the device files of its own devices: others are left out.
 
 use super::files;
 use super::machine::{Found, Machine};
@@ -20,7 +20,7 @@ const VENDOR: u64 = 0x10de;
 /// Of a PCI class: a display controller, and of that one for VGA and one for 3D.
 const CLASSES: [u64; 2] = [0x0300, 0x0302];
 
-/// What the kernel says of each device.
+/// Reads the devices from the driver's files.
 pub(super) fn find(machine: &Machine, family: &'static Family) -> Vec<Found> {
     let gpus = machine.procfs.join("driver/nvidia/gpus");
     let mut addresses: Vec<(String, String)> = files::names(&gpus)
@@ -57,7 +57,7 @@ pub(super) fn find(machine: &Machine, family: &'static Family) -> Vec<Found> {
     found
 }
 
-/// The devices on the PCI bus, where the driver shows no more than device files.
+/// The devices on the PCI bus, if the driver shows only device files.
 fn on_bus(machine: &Machine, family: &'static Family) -> Vec<Found> {
     let bus = machine.sysfs.join("bus/pci/devices");
     let mut addresses: Vec<String> = files::names(&bus)

@@ -1,9 +1,9 @@
 //! NVIDIA's devices from its management library, which comes with the driver.
 //!
-//! The library is loaded if it is there, and only a thread of its own calls it: a driver in trouble makes
-//! such calls hang. The caller waits for the thread until a deadline. If it passes, later calls do not wait
-//! any more until the thread has come back. A library without the functions that are needed, or whose
-//! functions fail, is a note.
+//! The library is loaded if it exists, and only a separate thread calls it: with a faulty driver, its
+//! functions hang. The caller waits for the thread until a deadline. After a missed deadline, later calls do
+//! not wait until the thread has answered. A library that lacks the needed functions, or whose functions
+//! fail, leads to a note.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::sys::fork::hold_off;
 use crate::sys::spawn::Blocked;
 use crate::sys::thread;
 
-/// The most devices, and partitions of a device, that are asked about.
+/// The most devices, and partitions of a device, that are queried.
 const MOST: c_uint = 256;
 const SUCCESS: c_int = 0;
 
@@ -54,7 +54,7 @@ type MigMode = unsafe extern "C" fn(*mut c_void, *mut c_uint, *mut c_uint) -> c_
 type MigCount = unsafe extern "C" fn(*mut c_void, *mut c_uint) -> c_int;
 type MigByIndex = unsafe extern "C" fn(*mut c_void, c_uint, *mut *mut c_void) -> c_int;
 
-/// The functions of the library. The last ones came later, and some devices do not have what they tell.
+/// The functions of the library. The last ones were added later, and not every device supports them.
 struct Functions {
     count: Count,
     by_index: ByIndex,
@@ -67,7 +67,7 @@ struct Functions {
     mig_by_index: Option<MigByIndex>,
 }
 
-/// What the library says of a device.
+/// A device as the library describes it.
 struct Told {
     id: String,
     index: u32,
@@ -79,7 +79,7 @@ struct Told {
 impl Functions {
     /// Loads the library and starts it.
     fn load(path: &Path) -> Result<Self, String> {
-        // SAFETY: it is NVIDIA's library, or what the user has named in its place.
+        // SAFETY: it is NVIDIA's library, or one that the user has named instead.
         let library = unsafe { Library::open(path) }?;
         // SAFETY: the types are those of the public header, whose functions keep them from version to
         // version: a changed one gets a new name (`_v2`).
@@ -112,7 +112,7 @@ impl Functions {
         }
     }
 
-    /// All devices, and in place of those that are partitioned their partitions.
+    /// All devices; partitioned ones are replaced by their partitions.
     fn devices(&self) -> Result<Vec<Told>, String> {
         let mut count = 0;
         // SAFETY: a place for the answer.
@@ -123,7 +123,7 @@ impl Functions {
         let mut told = Vec::new();
         for index in 0..count.min(MOST) {
             let mut gpu = std::ptr::null_mut();
-            // SAFETY: a place for the answer. A device that is lost or not this user's has none.
+            // SAFETY: a place for the answer. Lost devices, and those that this user may not use, have none.
             if unsafe { (self.by_index)(index, &mut gpu) } != SUCCESS || gpu.is_null() {
                 continue;
             }
@@ -196,12 +196,12 @@ impl Functions {
 
 type Answer = Result<Vec<Told>, String>;
 
-/// What tells whether the library hangs.
+/// How many requests were sent and answered, which shows whether the library hangs.
 #[derive(Default)]
 struct Progress {
     asked: AtomicU64,
     answered: AtomicU64,
-    /// How many answers there are when it is not late any more.
+    /// The number of answers at which the library is no longer late.
     late_for: AtomicU64,
 }
 
@@ -221,7 +221,7 @@ struct Service {
     progress: Arc<Progress>,
 }
 
-/// One for each library that was asked: what is known of one that hangs is kept whatever else is asked.
+/// One for each library that was used, so that a hanging one is remembered.
 static SERVICES: Mutex<Vec<Service>> = Mutex::new(Vec::new());
 
 impl Service {
@@ -232,7 +232,7 @@ impl Service {
         let mut services = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
         let process = std::process::id();
         if services.iter().any(|it| it.process != process) {
-            // A parent's: their channels may have been in use at the fork.
+            // The parent's services: their channels may have been in use at the fork.
             std::mem::forget(std::mem::take(&mut *services));
         }
         if let Some(known) = services.iter().find(|it| it.path == path) {
@@ -261,17 +261,17 @@ fn serve(path: &Path, inbox: &Receiver<SyncSender<Answer>>, progress: &Progress)
     for reply in inbox {
         let loaded = match functions.take() {
             Some(functions) => Ok(functions),
-            // A driver that was not there may be by now.
+            // A driver that was missing may be loaded by now.
             None => Functions::load(path),
         };
         let answer = loaded.and_then(|it| functions.insert(it).devices());
         progress.answered.fetch_add(1, Ordering::Relaxed);
-        // The caller may not have waited.
+        // Fails if the caller has stopped waiting.
         let _ = reply.try_send(answer);
     }
 }
 
-/// The devices that the library knows, or why it could not be asked.
+/// The devices that the library reports, or why it could not be used.
 pub(super) fn find(
     path: &Path,
     limit: Duration,

@@ -7,18 +7,18 @@
 //! /sys/devices/virtual/neuron_device/neuron<n>/neuron_core<m>
 //! ```
 //!
-//! They are numbered in the order of the bus. Where a vendor's runtime counts in another order an address
-//! is paired with another number; two programs still never get the same number.
+//! They are numbered in the order of the bus. If a vendor's runtime counts in another order, a number means
+//! another address there; but no two leases ever get the same number.
 
 use super::files;
 use super::machine::{Found, Machine};
 use crate::device::family::Family;
 
-/// How a family's devices are told from others on the bus.
+/// How to recognise a family's devices on the bus.
 struct Chips {
     family: &'static str,
     vendor: u64,
-    /// Its devices; empty for all that are accelerators or display controllers.
+    /// Its device ids; empty for all accelerators and display controllers of the vendor.
     devices: &'static [u64],
 }
 

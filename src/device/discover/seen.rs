@@ -1,4 +1,4 @@
-//! The devices that a process sees: those of the machine, through its mask.
+//! The devices that a process sees: those of the machine, after its mask.
 
 use super::machine::{Found, Machine};
 use crate::device::family::Family;
@@ -6,21 +6,21 @@ use crate::device::mask::{Device, Mask};
 use crate::device::reading::Reading;
 use crate::error::{Error, Result};
 
-/// A device that a process sees, and what it is called there.
+/// A device that a process sees, and its number there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Seen {
     /// The device.
     pub found: Found,
-    /// Its number in the process: what a mask that the process asks for counts in.
+    /// Its number in the process, by which masks that the process requests name it.
     pub logical: u32,
 }
 
 /// The devices of a family that this process sees, in its order.
 ///
-/// In CUDA's mask an entry that names no device of the machine, such as an id that is gone, ends the list, and
-/// a device that is named twice empties it, as in [`Mask::ordinals`]. In the masks of other families such
-/// entries are left out, and the others keep their numbers.
+/// In CUDA's mask, an entry that names no device of the machine, such as an id of a removed device, ends the
+/// list, and a device that is named twice empties it, as in [`Mask::ordinals`]. In the masks of other
+/// families, such entries are skipped, and the others keep their numbers.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub fn seen(machine: &Machine, family: &str) -> Result<Vec<Seen>> {
     read(family, devices, &mask, is_cuda)
 }
 
-/// What `mask` shows of these devices, which need not be all of the machine.
+/// The devices among these that `mask` shows; they need not be all of the machine.
 pub(crate) fn through(family: &Family, devices: Vec<Found>, mask: &Mask) -> Result<Vec<Seen>> {
     read(family, devices, mask, false)
 }
@@ -62,7 +62,7 @@ fn read(family: &Family, devices: Vec<Found>, mask: &Mask, as_cuda: bool) -> Res
             )));
         }
         let mut hits = devices.iter().filter(matches);
-        // An ambiguous beginning of an id names no device.
+        // An ambiguous prefix of an id names no device.
         let found = hits.next().filter(|_| hits.next().is_none());
         let is_there = |it: &Found| seen.iter().any(|seen| seen.found.id == it.id);
         match found {

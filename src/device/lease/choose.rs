@@ -1,18 +1,18 @@
-//! Which devices a request gets: pure functions of what is held.
+//! The choice of devices for a request: pure functions of the current leases.
 
 use super::claim::ClaimPath;
 
-/// What a lease has of one device.
+/// A lease's share of one device.
 pub(super) struct Held<'a> {
     pub(super) path: &'a ClaimPath,
     pub(super) units: u64,
 }
 
-/// The units of a device that are taken within the lease at `depth` ids of these paths, which are all
-/// below it.
+/// The units of a device that are taken within one lease, whose path has `depth` ids and is a prefix of all
+/// these paths.
 ///
-/// A part of a lease is not counted beside it. Where the lease itself is over, because its last holder
-/// ended, what is left are those of its parts that are still held.
+/// A nested lease is not counted beside the lease that contains it. If the containing lease has ended, with
+/// its last holder, its nested leases that are still held count.
 pub(super) fn used(held: &[Held<'_>], depth: usize) -> u64 {
     let mut total = 0;
     let mut seen: Vec<&str> = Vec::new();
@@ -58,7 +58,7 @@ pub(super) struct Offer {
     pub(super) fit: bool,
 }
 
-/// The first `count` devices that can be had; `None` if there are not so many.
+/// The first `count` available devices; `None` if there are fewer.
 pub(super) fn choose(offers: &[Offer], count: usize) -> Option<Vec<Offer>> {
     let free = offers.iter().filter(|it| it.fit && it.wanted <= it.free);
     let chosen: Vec<Offer> = free.take(count).copied().collect();

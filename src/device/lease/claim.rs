@@ -1,4 +1,4 @@
-//! A request's file, and what its locked bytes say.
+//! A request's file, and the meaning of its locked bytes.
 //!
 //! ```text
 //! claim-<ticket>-<path>       ticket: 16 hexadecimal digits, the order of arrival
@@ -11,18 +11,18 @@
 //! ```
 //! Only locks for writing count. The owner alone can have them: the file's mode is 644.
 //!
-//! A file is created, and locked, under the lock of the directory. So a file whose byte 0 is not locked,
-//! seen under that lock, is no request any more and will be none: all may remove it who can.
+//! A file is created, and locked, under the lock of the directory. So a file whose byte 0 is not locked, seen
+//! under that lock, is not a request and will never be one again: any process may remove it.
 //!
-//! If the hashes of two devices of one machine met (a chance of one in a million million), they would
-//! count as one: they would never be leased twice, but not at the same time either.
+//! If the hashes of two devices of one machine collided (a chance of one in 10^12), they would count as one:
+//! they could not be leased at the same time.
 //!
 //! # Crash arguments
 //! *Killed before byte 0 is locked:* the file is removed by the next process that decides. *Killed at any
-//! later time:* the kernel drops all locks of the description with its last copy, at once, and never a
-//! part of them. *A lease is granted to a request that waits* under the directory's lock: its devices are
-//! locked and those that it does not get unlocked, then byte 1 is. If it is killed in between nothing of
-//! it is left.
+//! later time:* the kernel drops all locks of the description with its last copy, at once, and never a part
+//! of them. *A lease is granted to a request that waits* under the directory's lock: its devices are locked
+//! and the others unlocked, and then byte 1 is unlocked. If it is killed in between, all its locks are
+//! dropped.
 
 use std::fs::File;
 use std::mem::ManuallyDrop;
@@ -49,7 +49,7 @@ const REGION: u64 = 2 * WHOLE;
 const ID_DIGITS: usize = 12;
 /// How many leases can be nested.
 const DEEPEST: usize = 12;
-/// The most that is read of what a file says: the ids of more than a thousand devices.
+/// The most bytes that are read of a file's text: the ids of more than a thousand devices.
 const TEXT: usize = 64 << 10;
 
 const _: () = assert!((u64::MAX >> 23) * REGION < DEVICE);
@@ -112,8 +112,8 @@ impl std::fmt::Display for ClaimPath {
     }
 }
 
-/// Where a device's bytes begin. The hash is FNV-1a with a final mix: every version and every language has
-/// to agree on it.
+/// Where a device's bytes begin. The hash is FNV-1a with a final mix; all versions and languages must use the
+/// same.
 pub(super) fn region(id: &str) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for byte in id.bytes() {
@@ -125,7 +125,7 @@ pub(super) fn region(id: &str) -> u64 {
     DEVICE + (hash >> 23) * REGION
 }
 
-/// What tells a claim from others, and its place in the order.
+/// The identity of a claim, and its place in the order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ClaimName {
     pub(super) ticket: u64,
@@ -133,7 +133,7 @@ pub(super) struct ClaimName {
 }
 
 impl ClaimName {
-    /// `None` if this is another's file.
+    /// `None` if it is not a claim's file.
     fn parse(file: &str) -> Option<Self> {
         let (ticket, path) = file.strip_prefix(PREFIX)?.split_once('-')?;
         let is_hex = ticket.len() == 16 && ticket.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -153,7 +153,8 @@ pub(super) fn create(dir: &PublicDir, ticket: u64, above: &ClaimPath) -> Result<
     let path = above.child()?;
     let name = ClaimName { ticket, path };
     let file = dir.create(&name.file())?;
-    // It waits at first, so that to those who look without the lock it is no lease without devices.
+    // It counts as waiting at first, so that a process that reads it without the lock does not see a lease
+    // without devices.
     match lock(file.as_fd(), ALIVE, 2) {
         Ok(()) => Ok((name, file)),
         Err(err) => {
@@ -172,12 +173,12 @@ fn lock(own: BorrowedFd<'_>, start: u64, len: u64) -> Result<()> {
     }
 }
 
-/// The claim waits for any of the devices of these regions.
+/// Makes the claim wait for any of the devices of these regions.
 pub(super) fn wait_for(own: BorrowedFd<'_>, regions: &[u64]) -> Result<()> {
     regions.iter().try_for_each(|&region| lock(own, region, 1))
 }
 
-/// The claim has so many units of each of these devices, and waits no more for the others.
+/// Gives the claim these units of these devices; it no longer waits for the others.
 pub(super) fn grant(own: BorrowedFd<'_>, granted: &[(u64, u64)], waited: &[u64]) -> Result<()> {
     for &(region, units) in granted {
         lock(own, region, units)?;
@@ -191,36 +192,36 @@ pub(super) fn grant(own: BorrowedFd<'_>, granted: &[(u64, u64)], waited: &[u64])
     Ok(())
 }
 
-/// Writes what people may read. A failure is none of the lease.
+/// Writes a description for people. A failure is ignored.
 pub(super) fn describe(own: BorrowedFd<'_>, text: &str, is_new: bool) {
-    // To write beyond the limit of files raises a signal.
+    // A write beyond the limit of file sizes would raise a signal.
     let most = limits::file_size().map_or(usize::MAX, |limit| limit as usize);
     let text = &text.as_bytes()[..most.min(text.len())];
     // SAFETY: an open descriptor, which is not closed by this value.
     let file = ManuallyDrop::new(unsafe { File::from_raw_fd(own.as_raw_fd()) });
     let _ = file.write_all_at(text, 0);
-    // What was there before may be longer.
+    // The earlier text may be longer.
     if !is_new {
         let _ = file.set_len(text.len() as u64);
     }
 }
 
-/// Another request, or this process's own as the others see it.
+/// A request, as seen by other processes.
 pub(super) struct Claim {
     pub(super) name: ClaimName,
     file: File,
 }
 
 impl Claim {
-    /// The claims that are alive. With `collect`, which is for a process that has the directory's lock, the
-    /// files of the others are removed.
+    /// The claims that are alive. With `collect`, which needs the directory's lock, removes the files of dead
+    /// claims.
     pub(super) fn all(dir: &PublicDir, collect: bool) -> Result<Vec<Self>> {
         let mut all = Vec::new();
         for file_name in dir.names(PREFIX)? {
             let Some(name) = ClaimName::parse(&file_name) else {
                 continue;
             };
-            // One that cannot be read is no claim: those are readable by all.
+            // An unreadable file is not a claim: claims are readable by all.
             let Some(file) = dir.open_file(&file_name) else {
                 continue;
             };
@@ -259,7 +260,7 @@ impl Claim {
         Ok(self.locked(WAITING, 1)? > 0)
     }
 
-    /// The units that it has of a device; of a claim that waits, 1 if it could get the device.
+    /// Its units of a device; for a waiting claim, 1 if it could get the device.
     pub(super) fn units(&self, region: u64) -> Result<u64> {
         self.locked(region, WHOLE)
     }
@@ -269,7 +270,7 @@ impl Claim {
         self.file.metadata()
     }
 
-    /// What its owner wrote, whatever that is; not more than [`TEXT`].
+    /// Its owner's text, which is untrusted; at most [`TEXT`] bytes.
     pub(super) fn text(&self) -> String {
         let mut text = vec![0; TEXT];
         let read = self.file.read_at(&mut text, 0).unwrap_or(0);

@@ -1,8 +1,8 @@
 //! The directory of leases, and its lock, under which requests are decided.
 //!
-//! The lock is the directory's own (`flock`), so there is no file of it that a user could create first or
-//! remove. It is held for some tens of microseconds. While it is held no other thread of this process
-//! forks: a child would have a copy of the description, and with it the lock, for as long as it lives.
+//! The directory itself is locked (`flock`), so there is no lock file that a user could create or remove. The
+//! lock is held for some tens of microseconds. Meanwhile no other thread of this process forks: a child would
+//! inherit the description, and with it the lock.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::sys::spawn::Blocked;
 /// The variable that names another directory.
 pub(super) const VARIABLE: &str = "SHOAL_LEASE_DIR";
 
-/// The shortest and the longest time between two looks at a lock that another process has.
+/// The shortest and the longest pause between two attempts to take the lock.
 const SOON: Duration = Duration::from_micros(20);
 const LATER: Duration = Duration::from_millis(2);
 
@@ -25,7 +25,7 @@ pub(super) fn open(path: &Path, create: bool) -> Result<Option<PublicDir>> {
     PublicDir::open(path, VARIABLE, create)
 }
 
-/// No other process decides, and no thread of this process forks.
+/// The directory's lock. While it is held, no other process decides, and no thread of this process forks.
 pub(super) struct Guard {
     dir: PublicDir,
     _forks: ForksHeldOff,
@@ -44,7 +44,7 @@ impl Drop for Guard {
     }
 }
 
-/// Creates the directory if it is missing, and takes its lock. `is_over` is asked between two tries.
+/// Creates the directory if it is missing, and takes its lock. Calls `is_over` between two attempts.
 pub(super) fn lock(path: &Path, deadline: Deadline, is_over: impl Fn() -> bool) -> Result<Guard> {
     let mut pause = SOON;
     loop {
@@ -62,7 +62,7 @@ pub(super) fn lock(path: &Path, deadline: Deadline, is_over: impl Fn() -> bool) 
     }
 }
 
-/// The directory is opened anew each time: no child has a copy of the description that is locked.
+/// Opens the directory each time, so that no child has a copy of the locked description.
 fn try_lock(path: &Path) -> Result<Option<Guard>> {
     let signals = Blocked::new();
     let forks = hold_off()?;
@@ -77,6 +77,6 @@ fn try_lock(path: &Path) -> Result<Option<Guard>> {
         _forks: forks,
         _signals: signals,
     };
-    // It may have been removed meanwhile, and another one have its name.
+    // It may have been removed meanwhile, and replaced by another directory.
     Ok(guard.dir.is_current().then_some(guard))
 }

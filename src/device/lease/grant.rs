@@ -12,25 +12,25 @@ use crate::device::{self, EnvEdit, Family};
 use crate::error::{Error, Result};
 use crate::sys::fd::{duplicate, keep_on_exec};
 
-/// The variable that tells a child the place of its devices among those it sees.
+/// The variable that tells a child which of the devices that it sees are its own.
 const INDEX: &str = "SHOAL_DEVICE_INDEX";
 
-/// CUDA's variable of the order in which devices are counted, and the value that means the driver's.
+/// CUDA's variable for the order of devices, and its value for the driver's order.
 const ORDER: &str = "CUDA_DEVICE_ORDER";
 const BUS_ORDER: &str = "PCI_BUS_ID";
 
-/// What the workers of a lease see of its devices.
+/// Which devices the workers of a lease see.
 ///
-/// In every mode `SHOAL_DEVICE_INDEX` has the numbers of the worker's devices, counted in what it sees.
+/// In every mode, `SHOAL_DEVICE_INDEX` has the numbers of the worker's devices among those that it sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
     /// Its own devices and no others.
     #[default]
     Exclusive,
-    /// All devices of the lease, its own ones first: for libraries that need to see their peers. A family whose
-    /// runtime takes numbers in ascending order only has them in that order.
+    /// All devices of the lease, its own ones first: for libraries that need to see their peers. If the
+    /// family's runtime takes numbers only in ascending order, they are in that order.
     Rotate,
-    /// What this process sees: the mask is left as it is, only the numbers are told.
+    /// What this process sees: the mask is not changed, and only `SHOAL_DEVICE_INDEX` is set.
     IndexOnly,
 }
 
@@ -50,12 +50,11 @@ impl FromStr for Mode {
     }
 }
 
-/// Devices that no other lease has, or a share of them.
+/// A lease of devices, or of a share of them, that no other lease has.
 ///
-/// It ends when the last process that has it ends or gives it up: this one with the last clone of this value,
-/// and each child that it was given to. A forked child has it only if it was
-/// [passed on](Self::pass_to_forks); a program that this process executes itself only after
-/// [`keep_on_exec`](Self::keep_on_exec).
+/// It ends when the last process that has it ends or releases it: this one with the last clone of this value,
+/// and each child that got it. A forked child has it only if it was [passed on](Self::pass_to_forks); a
+/// program that this process executes itself only after [`keep_on_exec`](Self::keep_on_exec).
 #[derive(Clone)]
 pub struct Lease(Arc<Inner>);
 
@@ -92,7 +91,7 @@ impl Lease {
         }))
     }
 
-    /// Its devices, in the order of the request. What is said of their memory and load is of that time.
+    /// Its devices, in the order of the request. Their memory and load are of that time.
     pub fn devices(&self) -> &[Seen] {
         &self.0.devices
     }
@@ -108,25 +107,25 @@ impl Lease {
         self.0.units.iter().map(share).collect()
     }
 
-    /// Its name in the directory of leases and in `SHOAL_LEASE`, which begins with those of the leases that
-    /// it is a part of.
+    /// Its name in the directory of leases and in `SHOAL_LEASE`, which begins with the names of the leases
+    /// that contain it.
     pub fn id(&self) -> String {
         self.0.own.name.path.to_string()
     }
 
-    /// Whether this process has it: it was not released, and this is no forked child without it.
+    /// Whether this process has it: it was not released, and this is not a forked child without it.
     pub fn is_held(&self) -> bool {
         self.0.own.with(|_| ()).is_some()
     }
 
-    /// Gives up this process's part of it, for all clones of this value. Children that were given the lease
-    /// keep it. Does not wait.
+    /// Releases it in this process, for all clones of this value. Children that got the lease keep it. Does
+    /// not wait.
     pub fn release(&self) {
         self.0.own.release();
     }
 
-    /// The devices as [`Spawn::devices`](crate::Spawn::devices) takes them: numbers that count in what this
-    /// process sees, or ids where numbers would not be certain.
+    /// The devices as [`Spawn::devices`](crate::Spawn::devices) takes them: numbers within what this process
+    /// sees, or ids if numbers would be ambiguous.
     pub fn mask(&self) -> String {
         let lookup = device::process_variable;
         let certain = self.check_order(Mode::Exclusive, &lookup);
@@ -135,13 +134,14 @@ impl Lease {
                 self.arrange(&mut devices);
                 self.text(&devices, &lookup)
             }
-            // The mask of this process is another one than at the time of the lease, or numbers in it mean
-            // other devices.
+            // The mask of this process has changed since the lease was granted, or its numbers mean other
+            // devices.
             Err(_) => joined(self.0.devices.iter().map(|it| it.found.id.clone())),
         }
     }
 
-    /// What changes in the environment of worker number `worker` of `workers`, for it to run under the lease.
+    /// The changes to the environment of worker number `worker` of `workers` that make it run under the
+    /// lease.
     ///
     /// With as many workers as devices each has one; fewer workers have several each, and more workers
     /// share them in turn.
@@ -155,7 +155,7 @@ impl Lease {
         self.environment_in(mode, worker, workers, device::process_variable)
     }
 
-    /// The same for a child whose environment would else be what `lookup` says.
+    /// The same for a child with the environment that `lookup` returns.
     pub(crate) fn environment_in(
         &self,
         mode: Mode,
@@ -184,14 +184,14 @@ impl Lease {
         Ok(edits)
     }
 
-    /// Puts devices into the order in which they are written, where the family allows one only.
+    /// Sorts devices, if the family allows only ascending order.
     fn arrange(&self, devices: &mut [Seen]) {
         if self.0.family.is_ascending() {
             devices.sort_by_key(|it| it.logical);
         }
     }
 
-    /// What makes a program see these devices, and the numbers that its own ones have then.
+    /// The edits that make a program see these devices, and the numbers that its own ones then have.
     fn shown(
         &self,
         mut devices: Vec<Seen>,
@@ -206,8 +206,8 @@ impl Lease {
         Ok((self.masked(&mask, lookup)?, index))
     }
 
-    /// Refuses numbers that mean other devices in the program than here: those of a mask that it has already,
-    /// or those that it would be told.
+    /// An error if numbers mean other devices in the program than here: those of its existing mask, or those
+    /// that it would get.
     fn check_order(&self, mode: Mode, lookup: &impl Fn(&str) -> Option<String>) -> Result<()> {
         let Some(order) = self.other_order(lookup) else {
             return Ok(());
@@ -229,7 +229,7 @@ impl Lease {
         ))
     }
 
-    /// The order in which the program counts its devices, if that is another one than the driver's.
+    /// The order in which the program counts its devices, if that is not the driver's.
     fn other_order(&self, lookup: &impl Fn(&str) -> Option<String>) -> Option<String> {
         let is_cuda = self.0.family.name() == "cuda";
         lookup(ORDER).filter(|it| is_cuda && it != BUS_ORDER)
@@ -239,8 +239,8 @@ impl Lease {
         device::environment(self.0.family.name(), mask, lookup)
     }
 
-    /// The devices with the numbers that they have in an environment: its mask may be another one than that of
-    /// the time of the lease.
+    /// The devices with their numbers in an environment, whose mask may differ from that at the time of the
+    /// lease.
     fn numbered(&self, lookup: &impl Fn(&str) -> Option<String>) -> Result<Vec<Seen>> {
         let family = self.0.family;
         let found = self.0.devices.iter().map(|it| it.found.clone());
@@ -258,8 +258,8 @@ impl Lease {
 
     /// Devices in the terms of an environment.
     fn text(&self, devices: &[Seen], lookup: &impl Fn(&str) -> Option<String>) -> String {
-        // Where nothing is hidden a number means what the driver's order says. Partitions have no number, and
-        // a program may have chosen another order.
+        // If nothing is hidden, numbers are those of the driver's order. Partitions have no number, and a
+        // program may have chosen another order.
         let by_id = |it: &Seen| it.found.id.starts_with("MIG-");
         let other_order = self.other_order(lookup).is_some();
         let all = self.0.family.inherited(lookup) == Ok(Mask::All);
@@ -273,7 +273,7 @@ impl Lease {
         joined(devices.iter().map(entry))
     }
 
-    /// Runs `act`; a child that this thread forks meanwhile has the lease too.
+    /// Runs `act`; children that this thread forks meanwhile also have the lease.
     pub fn pass_to_forks<T>(&self, act: impl FnOnce() -> T) -> T {
         self.0.own.pass_to_forks(act)
     }
@@ -293,8 +293,8 @@ impl Lease {
         done.unwrap_or_else(|| Err(self.not_held()))
     }
 
-    /// The number of its descriptor, which stays the library's. A process that has a copy of it has the
-    /// lease. Children that [`Spawn::lease`](crate::Spawn::lease) starts get one.
+    /// The number of its descriptor, which the library owns. A process that has a copy of it has the lease.
+    /// Children that [`Spawn::lease`](crate::Spawn::lease) starts get one.
     ///
     /// # Errors
     ///
@@ -325,7 +325,7 @@ fn joined<T: ToString>(entries: impl Iterator<Item = T>) -> String {
         .join(",")
 }
 
-/// The devices of one of several workers: the same number each, as far as that goes.
+/// The devices of one of several workers, spread as evenly as possible.
 fn part(devices: usize, worker: usize, workers: usize) -> std::ops::Range<usize> {
     if workers >= devices {
         let one = worker % devices;

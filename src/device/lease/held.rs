@@ -1,8 +1,8 @@
-//! The claims that this process has, and what a fork does to them.
+//! The claims that this process has, and how a fork affects them.
 //!
-//! A forked child has copies of all descriptors. If it kept those of leases it would keep the devices, for
-//! as long as it lives, without knowing of it. So the child closes them, except those of leases that the
-//! thread that forks has said to [pass on](OwnClaim::pass_to_forks).
+//! A forked child has copies of all descriptors. If it kept those of leases, it would unknowingly keep the
+//! devices for its lifetime. So the child closes them, except those of leases that the forking thread [passes
+//! on](OwnClaim::pass_to_forks).
 
 use std::fs::File;
 use std::os::fd::BorrowedFd;
@@ -21,23 +21,23 @@ use crate::sys::thread;
 
 /// The descriptor of a claim.
 struct Held {
-    /// None once it is released. Locked only while no thread forks, as [`ALL`].
+    /// `None` once it is released. Locked only while no thread forks, like [`ALL`].
     fd: Mutex<Option<Kept>>,
-    /// Not in a forked child that it was not passed to.
+    /// Cleared in a forked child to which it was not passed.
     ours: AtomicBool,
     /// The threads whose forks pass it on, by [`thread::token`]. Locked likewise.
     passed_by: Mutex<Vec<u64>>,
 }
 
-/// The claims of this process. Touched only while no thread forks, or by the only thread of a new child: so
+/// The claims of this process. Accessed only while no thread forks, or by the only thread of a new child, so
 /// the lock is always free in the child.
 static ALL: Mutex<Vec<Arc<Held>>> = Mutex::new(Vec::new());
 
 impl Held {
-    /// From now on a fork closes the child's copy. No thread forks while the guard is there.
+    /// From now on, a fork closes the child's copy. No thread forks while the guard exists.
     fn new(file: File, _guard: &Guard) -> Result<Arc<Self>> {
         let held = Arc::new(Self {
-            // A program that is executed in place of this one may have the same number.
+            // A program that this process executes may choose the same number.
             fd: Mutex::new(Some(Kept::new(made_remote(file.into())))),
             ours: AtomicBool::new(true),
             passed_by: Mutex::new(Vec::new()),
@@ -46,34 +46,34 @@ impl Held {
         Ok(held)
     }
 
-    /// Closes this process's descriptor, and says whether it did. Nothing is unlocked: other processes may
-    /// have the claim too.
+    /// Closes this process's descriptor, and returns whether it was open. Unlocks nothing: other processes
+    /// may also have the claim.
     fn close(&self) -> bool {
         if !self.ours.load(Ordering::Relaxed) {
             return false;
         }
         let _signals = Blocked::new();
         let forks = hold_off();
-        // Not before: a child that is forked in between has to close its copy.
+        // Not earlier: a child that is forked in between must close its copy.
         let was_ours = self.ours.swap(false, Ordering::Relaxed);
         lock(&ALL).retain(|it| !std::ptr::eq(&raw const **it, self));
         let was_open = lock(&self.fd).take().is_some();
-        // It is closed: a child that is forked from now on has no copy that it would not know of.
+        // After the close: children that are forked from now on have no copy.
         drop(forks);
         was_ours && was_open
     }
 }
 
-/// Makes later forks close the descriptors of claims in the child. To be called before the first of them is
-/// made, and by a thread that does not hold off forks: a fork that has begun runs only the handlers that
-/// there were then.
+/// Makes later forks close the descriptors of claims in the child. Call it before the first of them is made,
+/// in a thread that does not hold off forks: a fork that has begun runs only the handlers that existed
+/// before.
 pub(super) fn prepare() -> Result<()> {
     static ONCE: Once = Once::new();
     drop(hold_off()?);
     at_fork(&ONCE, nothing, nothing, close_in_child)
 }
 
-/// A claim of this process. It ends when this is dropped, unless another process has it too.
+/// A claim of this process. It ends when this is dropped, unless another process also has it.
 pub(super) struct OwnClaim {
     pub(super) name: ClaimName,
     held: Arc<Held>,
@@ -89,8 +89,8 @@ impl OwnClaim {
         Ok(Self { name, held, dir })
     }
 
-    /// Whether this process has the claim: it was not released, and this is no forked child that it was
-    /// not passed to.
+    /// Whether this process has the claim: it was not released, and this is not a forked child to which it
+    /// was not passed.
     pub(super) fn is_ours(&self) -> bool {
         self.held.ours.load(Ordering::Relaxed)
     }
@@ -105,7 +105,7 @@ impl OwnClaim {
         lock(&self.held.fd).as_ref()?.get().map(act)
     }
 
-    /// The forks of this thread pass it on from now on, or do not. Returns whether they did before.
+    /// Sets whether forks of this thread pass it on. Returns the previous setting.
     pub(super) fn set_passed_on(&self, on: bool) -> bool {
         let _signals = (!is_held_off()).then(Blocked::new);
         let _forks = hold_off();
@@ -119,7 +119,7 @@ impl OwnClaim {
         was
     }
 
-    /// The forks of this thread pass it on while `act` runs.
+    /// Runs `act`; meanwhile, forks of this thread pass it on.
     pub(super) fn pass_to_forks<T>(&self, act: impl FnOnce() -> T) -> T {
         struct Restored<'a>(&'a OwnClaim, bool);
         impl Drop for Restored<'_> {
@@ -131,8 +131,8 @@ impl OwnClaim {
         act()
     }
 
-    /// Gives up this process's part of it. The file is removed with the last part; if that is another
-    /// process's, by the next process that decides.
+    /// Releases it in this process. The last holder's release removes the file; after another end, the next
+    /// process that decides does.
     pub(super) fn release(&self) {
         if !self.held.close() {
             return;

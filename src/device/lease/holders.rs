@@ -1,4 +1,4 @@
-//! Which process has which devices, for people to read.
+//! Which process has which devices, for display.
 
 use std::time::SystemTime;
 
@@ -18,35 +18,35 @@ pub enum HolderState {
 
 /// A request that has devices or waits for them.
 ///
-/// That it exists, its owner, its order and its devices are facts. Its pid and command are what its owner
-/// says; control characters in them are replaced.
+/// Its existence, its owner, its order and its devices are verified. Its pid and command are only its owner's
+/// claims; control characters in them are replaced.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Its id, which begins with those of the leases that it is a part of.
+    /// Its id, which begins with those of the leases that contain it.
     pub id: String,
     /// Whether it has its devices.
     pub state: HolderState,
     /// Its place in the order of all requests.
     pub ticket: u64,
-    /// The ids of its devices, with the part that it has of each: 1.0 for a whole device. Of a request that
-    /// waits, those that it could get, with 0.0.
+    /// The ids of its devices, with its share of each: 1.0 for a whole device. For a waiting request, the
+    /// devices that it could get, with 0.0.
     pub devices: Vec<(String, f64)>,
-    /// How many devices it asks for, as it says.
+    /// How many devices it asks for, by its own claim.
     pub count: Option<usize>,
     /// The user whose process asked.
     pub uid: u32,
-    /// The process that asked, in its own pid namespace. The lease may be in other hands by now.
+    /// The process that asked, in its own pid namespace. Other processes may have the lease by now.
     pub pid: Option<u32>,
     /// The program of that process.
     pub command: String,
-    /// Since when it has its devices, or waits.
+    /// When it got its devices, or began to wait.
     pub since: Option<SystemTime>,
 }
 
-/// Every request on a machine: the leases and those that wait, in the order in which they came.
+/// Every request on a machine, leases and waiting ones, in the order of arrival.
 ///
-/// Does not wait for anything. A request that is decided meanwhile may be seen as before or after.
+/// Does not wait. A request that is decided meanwhile may be shown as before or after.
 ///
 /// # Errors
 ///
@@ -70,7 +70,7 @@ pub fn holders(machine: &Machine) -> Result<Vec<Holder>> {
 
 /// As [`holders`], for a caller that knows the devices of the machine: no vendor's library is asked.
 ///
-/// A device that is not among them is told of only if its holder could write down that it has it.
+/// A device that is not among them is reported only if its holder's text names it.
 ///
 /// # Errors
 ///
@@ -87,7 +87,7 @@ pub fn holders_among(machine: &Machine, found: &[Found]) -> Result<Vec<Holder>> 
             let mut lines = text.lines().filter_map(|it| it.split_once(' '));
             lines.find(|(key, _)| *key == name).map(|(_, value)| value)
         };
-        // What the owner says is checked by the locks; the machine's devices are asked for anyway.
+        // The owner's text is checked against the locks.
         let said = line("devices").unwrap_or_default();
         let mut ids: Vec<&str> = said.split(',').filter(|it| !it.is_empty()).collect();
         for one in found {

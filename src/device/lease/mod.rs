@@ -1,4 +1,5 @@
-//! Leases of devices: who may use which, agreed between programs that know nothing of each other.
+//! Leases of devices: which process may use which device, agreed between programs that do not know each
+//! other.
 //!
 //! ```
 //! use shoal::Timeout;
@@ -16,27 +17,27 @@
 //! # Ok::<(), shoal::Error>(())
 //! ```
 //!
-//! **A lease is a locked file.** Each request has a file of its own in the directory of leases, and says
-//! by locked bytes what it holds (`claim.rs`). The kernel keeps the locks for as long as any process has
-//! the file's description open: the process that asked, and each child that was given the lease. So a
-//! worker that lost its parent keeps the lease, and the death of the last holder frees it, whatever the
-//! cause. To release is to close a descriptor and never to unlock, so it takes nothing from a worker.
+//! **A lease is a locked file.** Each request has a file of its own in the directory of leases, whose locked
+//! bytes say what it holds (`claim.rs`). The kernel keeps the locks for as long as any process has the file's
+//! description open: the process that asked, and each child that got the lease. So a worker whose parent has
+//! died keeps the lease, and the end of the last holder frees it, whatever the cause. A release closes a
+//! descriptor and never unlocks, so it takes nothing from a worker.
 //!
-//! **Fair.** Requests that could get the same devices are served in the order in which they came
-//! (`queue.rs`); the dead are skipped. A request gets all of its devices at once, or waits.
+//! **Fair.** Requests that could get the same devices are served in the order of arrival (`queue.rs`); dead
+//! ones are skipped. A request gets all of its devices at once, or waits.
 //!
-//! **Nested.** `SHOAL_LEASE` in the environment of a child names the lease that it runs under. What the
-//! child leases is a part of that, and its candidates are the devices that its mask shows.
+//! **Nested.** `SHOAL_LEASE` in the environment of a child names the lease that it runs under. The child's
+//! own leases are parts of that lease, and its candidates are the devices that its mask shows.
 //!
 //! **Between users and containers.** The directory has mode 1777, and its place can be shared between
-//! containers by mounting it. All can read the files; only their owners can write to them. Their content
-//! is for people to read, and nothing depends on it.
+//! containers by mounting it. All users can read the files; only their owners can write to them. Their text
+//! is for people, and nothing depends on it.
 //!
 //! # Limits
 //!
-//! A lease binds the programs that ask for one. What others use of a device is seen by its memory and its
-//! load (`min_free`, `max_utilisation`), which is a filter and not a guarantee. A file that is removed
-//! from the directory (`rm`) takes its lease with it.
+//! A lease binds only programs that ask for one. The use of a device by others shows only in its memory and
+//! its load (`min_free`, `max_utilisation`): a filter and not a guarantee. A file that is removed from the
+//! directory (`rm`) takes its lease with it.
 
 mod choose;
 mod claim;

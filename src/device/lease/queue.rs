@@ -1,10 +1,10 @@
 //! A place in the queue, and waiting in it.
 //!
-//! A request that cannot be served writes its ticket and the devices that it could get (`claim.rs`). It
-//! then watches one file: that of the last request before it that could get one of the same devices. Only
-//! the first of a queue watches the directory, for a lease that ends. So an end wakes two processes,
-//! however many wait. The kernel tells of a file that is closed just before it drops its locks, and not
-//! of anything above the user's limit of watches. So sleeps have slices, which are short after an event.
+//! A request that cannot be served records its ticket and the devices that it could get (`claim.rs`). It then
+//! watches one file: that of the last request before it that could get one of the same devices. Only the
+//! first of a queue watches the directory, for a lease that ends. So the end of a lease wakes at most two
+//! processes, however many wait. The kernel reports a closed file just before it drops its locks, and reports
+//! nothing beyond the user's limit of watches. So sleeps have slices, which are short after an event.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,24 +25,24 @@ use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::inotify::Closes;
 use crate::sys::poll::{Signal, readable};
 
-/// The shortest and the longest sleep between two looks.
+/// The shortest and the longest sleep between two attempts.
 const SOON: Duration = Duration::from_millis(1);
 const LATER: Duration = Duration::from_millis(100);
-/// How old what is known of memory and load may be.
+/// How old readings of memory and load may be.
 const FRESH: Duration = Duration::from_millis(500);
 
 impl Request {
-    /// Gets the devices, all at once, and waits for them at most for `timeout`.
+    /// Gets the devices, all at once, waiting until `timeout`.
     ///
-    /// Requests for the same devices are served in the order in which they came. One that does not wait
-    /// (a timeout of 0) gets devices only if no other request waits for them.
+    /// Requests for the same devices are served in the order of arrival. One that does not wait (a timeout of
+    /// 0) gets devices only if no other request waits for them.
     ///
     /// # Errors
     ///
-    /// - [`Error::Timeout`]: the time is over.
-    /// - [`Error::Invalid`]: an argument is wrong; `min_free` or the share is more than a device has, or
-    ///   the device does not tell; the mask of this process cannot be read.
-    /// - [`Error::TooMany`]: this process does not see so many devices.
+    /// - [`Error::Timeout`]: the devices were not available in time.
+    /// - [`Error::Invalid`]: an argument is wrong; `min_free` or the share is more than a device has, or its
+    ///   size is unknown; the mask of this process cannot be read.
+    /// - [`Error::TooMany`]: this process does not see that many devices.
     /// - [`Error::NotFound`]: no such family, or a device of `order` is not there.
     /// - [`Error::Permission`], [`Error::Unsupported`], [`Error::NoSpace`]: the directory of leases
     ///   cannot be used; the text says why.
@@ -55,7 +55,7 @@ impl Request {
         self.queue()?.wait(timeout)
     }
 
-    /// Takes a place in the queue. The devices come by [`Ticket::wait`].
+    /// Takes a place in the queue. [`Ticket::wait`] returns the lease.
     ///
     /// # Errors
     ///
@@ -65,10 +65,10 @@ impl Request {
     }
 }
 
-/// A request that has its place in the queue.
+/// A request that has a place in the queue.
 ///
-/// The place is kept from call to call of [`wait`](Self::wait), so a program can wait in slices. Dropping
-/// it gives up the place. A forked child does not have it.
+/// The place is kept between calls of [`wait`](Self::wait), so a program can wait in slices. Dropping the
+/// ticket gives up the place. A forked child does not have it.
 ///
 /// ```
 /// use shoal::Timeout;
@@ -120,7 +120,7 @@ struct Waiting {
     behind: Option<ClaimName>,
 }
 
-/// What a look at the others led to.
+/// The result of an attempt.
 enum Outcome {
     Granted(Lease),
     Wait,
@@ -136,22 +136,22 @@ impl std::fmt::Debug for Ticket {
 }
 
 impl Ticket {
-    /// Takes a place, or the devices if they are free.
+    /// Takes the devices if they are free, or else a place in the queue.
     pub(super) fn new(request: &Request) -> Result<Self> {
         let ticket = Self::unplaced(request)?;
         let mut state = ticket.lock();
-        if let Outcome::Granted(lease) = ticket.look(&mut state, Deadline::Never, true)? {
+        if let Outcome::Granted(lease) = ticket.attempt(&mut state, Deadline::Never, true)? {
             state.granted = Some(lease);
         }
         drop(state);
         Ok(ticket)
     }
 
-    /// One look, without a place in the queue.
+    /// One attempt, without a place in the queue.
     pub(super) fn at_once(request: &Request) -> Result<Lease> {
         let ticket = Self::unplaced(request)?;
         let mut state = ticket.lock();
-        match ticket.look(&mut state, Deadline::Now, false)? {
+        match ticket.attempt(&mut state, Deadline::Now, false)? {
             Outcome::Granted(lease) => Ok(lease),
             Outcome::Wait => Err(Error::Timeout),
         }
@@ -183,15 +183,15 @@ impl Ticket {
         Ok(ticket)
     }
 
-    /// Waits for the devices, at most for `timeout`. The place in the queue is kept if it returns an error.
+    /// Waits for the devices until `timeout`. After an error, the place in the queue is kept.
     ///
     /// # Errors
     ///
-    /// - [`Error::Timeout`]: the time is over.
+    /// - [`Error::Timeout`]: the devices were not available in time.
     /// - [`Error::Detached`]: [`cancel`](Self::cancel) was called.
     /// - [`Error::Interrupted`]: a signal handler ran.
     /// - [`Error::Invalid`]: the lease was handed out before, or this is a forked child.
-    /// - [`Error::TooMany`], [`Error::NotFound`]: devices that are asked for are gone meanwhile.
+    /// - [`Error::TooMany`], [`Error::NotFound`]: requested devices have disappeared meanwhile.
     pub fn wait(&self, timeout: Timeout) -> Result<Lease> {
         self.wait_then(timeout, |lease| lease)
     }
@@ -201,7 +201,7 @@ impl Ticket {
         self.creator == std::process::id()
     }
 
-    /// The same; `hand_out` is called before another thread is told that the lease was handed out.
+    /// The same. Calls `hand_out` before another thread can see that the lease was handed out.
     pub(crate) fn wait_then<T>(
         &self,
         timeout: Timeout,
@@ -213,7 +213,7 @@ impl Ticket {
         }
         let deadline = Deadline::after(timeout);
         let mut state = loop {
-            // Another thread that waits has it for long.
+            // Another waiting thread may hold the lock for long.
             match self.state.try_lock() {
                 Ok(state) => break state,
                 Err(TryLockError::Poisoned(state)) => break state.into_inner(),
@@ -240,7 +240,7 @@ impl Ticket {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(Error::Detached);
             }
-            if let Outcome::Granted(lease) = self.look(&mut state, deadline, true)? {
+            if let Outcome::Granted(lease) = self.attempt(&mut state, deadline, true)? {
                 state.done = true;
                 return Ok(hand_out(lease));
             }
@@ -251,8 +251,8 @@ impl Ticket {
         }
     }
 
-    /// Ends a wait that another thread is in, and all later ones. The place in the queue is given up when
-    /// the ticket is dropped.
+    /// Ends the wait of another thread, and all later ones. The place in the queue is given up when the
+    /// ticket is dropped.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
         if let Some(wake) = self.wake.get() {
@@ -264,7 +264,7 @@ impl Ticket {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the devices again if what is known of them is old, and depends on the time.
+    /// Reads the devices again if the request depends on their state and the last reading is old.
     fn refresh(&self, state: &mut State) -> Result<()> {
         let by_time = self.request.depends_on_time();
         let age = now_ns().saturating_sub(state.seen_at);
@@ -276,8 +276,8 @@ impl Ticket {
         Ok(())
     }
 
-    /// Decides, and with `queue` takes a place if it has none and has to wait.
-    fn look(&self, state: &mut State, deadline: Deadline, queue: bool) -> Result<Outcome> {
+    /// Tries to get the devices. With `queue`, takes a place in the queue if it has none and has to wait.
+    fn attempt(&self, state: &mut State, deadline: Deadline, queue: bool) -> Result<Outcome> {
         self.refresh(state)?;
         if state.waiting.as_ref().is_some_and(|it| !it.own.is_ours()) {
             let why = "a forked child does not have its parent's place in the queue";
@@ -332,7 +332,7 @@ impl Ticket {
             None => OwnClaim::create(guard, survey.next_ticket(), &domain)?,
         };
         let text = self.request.text(self.family, &devices);
-        // What is described after the grant tells the process that watches this one.
+        // Described after the grant: writing the file wakes the process that watches it.
         own.with(|fd| {
             claim::grant(fd, &granted, &waited)?;
             claim::describe(fd, &text, waited.is_empty());
@@ -394,7 +394,7 @@ impl Ticket {
     }
 }
 
-/// The devices that a request could get, in its order, and what there is of them.
+/// The devices that a request could get, in its order, and what is available of them.
 fn offers(
     request: &Request,
     seen: &[Seen],

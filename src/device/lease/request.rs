@@ -21,18 +21,18 @@ use crate::sys::process;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Share {
-    /// All of it: no other lease has any part of it.
+    /// The whole device: no other lease has any part of it.
     #[default]
     Whole,
-    /// So many of the slots into which it is divided for this purpose: 1 of 4 is a quarter. Of a
-    /// device that this process has a share of, the same part of that share.
+    /// Some of the slots into which the device is divided for this purpose: 1 of 4 is a quarter. Of a device
+    /// of which this process itself has a share, the same part of that share.
     Slots {
         /// How many.
         slots: u32,
         /// Of how many; 65 536 at most.
         of: u32,
     },
-    /// So many bytes of its memory. The device must tell how much it has.
+    /// This many bytes of its memory. The size of the device's memory must be known.
     Memory(u64),
 }
 
@@ -91,7 +91,7 @@ impl Request {
         }
     }
 
-    /// Of this family. Without it, of the only family of which this process sees devices.
+    /// Sets the family. The default is the only family of which this process sees devices.
     #[must_use]
     pub fn family(mut self, name: impl Into<String>) -> Self {
         self.family = Some(name.into());
@@ -105,44 +105,44 @@ impl Request {
         self
     }
 
-    /// Only devices with so much memory that no process uses now, in bytes. Where this is because of
-    /// programs without a lease, the request waits for them too.
+    /// Requires devices with at least this much unused memory now, in bytes. If programs without a lease use
+    /// it, the request waits for them too.
     #[must_use]
     pub fn min_free(mut self, bytes: u64) -> Self {
         self.min_free = Some(bytes);
         self
     }
 
-    /// Only devices that are busy for at most this percentage of the time.
+    /// Requires devices that are busy for at most this percentage of the time.
     #[must_use]
     pub fn max_utilisation(mut self, percent: u8) -> Self {
         self.max_utilisation = Some(percent);
         self
     }
 
-    /// These devices rather than others, the first ones most: numbers that count in what this process
-    /// sees, or ids, of which a beginning will do. Devices that are not named come last.
+    /// Prefers these devices, in this order: numbers within what this process sees, or ids or prefixes of
+    /// ids. Devices that are not named come last.
     #[must_use]
     pub fn order<S: Into<String>>(mut self, devices: impl IntoIterator<Item = S>) -> Self {
         self.order = devices.into_iter().map(Into::into).collect();
         self
     }
 
-    /// What other users read as the holder's command; by default that of this process.
+    /// Sets the command that other users see for this holder; by default that of this process.
     #[must_use]
     pub fn command(mut self, command: impl Into<String>) -> Self {
         self.command = Some(command.into());
         self
     }
 
-    /// Where to look for devices and leases.
+    /// Sets where to look for devices and leases.
     #[must_use]
     pub fn machine(mut self, machine: Machine) -> Self {
         self.machine = machine;
         self
     }
 
-    /// Refuses what no machine could satisfy.
+    /// An error for a request that no machine could satisfy.
     pub(super) fn check(&self) -> Result<()> {
         if self.count == 0 {
             return Err(Error::invalid(
@@ -216,13 +216,13 @@ impl Request {
             };
             preferred.push(seen.remove(at));
         }
-        // Of the others those that programs without a lease use come last.
+        // Among the others, those that programs without a lease use come last.
         seen.sort_by_key(|it| it.found.is_busy());
         preferred.append(&mut seen);
         Ok(preferred)
     }
 
-    /// The units that are wanted of a device of which this process has so many; `None` if it can never
+    /// The units that are requested of a device of which this process has `there`; `None` if it can never
     /// have them.
     pub(super) fn units(&self, found: &Found, there: u64) -> Option<u64> {
         if self
@@ -251,7 +251,7 @@ impl Request {
         free && limit.is_none_or(|most| found.utilisation.is_some_and(|it| it <= most))
     }
 
-    /// Whether what is known of devices is to be asked for again.
+    /// Whether the request depends on the devices' memory or load, which change.
     pub(super) fn depends_on_time(&self) -> bool {
         self.min_free.is_some() || self.max_utilisation.is_some()
     }
@@ -282,7 +282,7 @@ impl Request {
         Error::invalid(format!("request for {} devices{demand}", self.count), why)
     }
 
-    /// What people may read of the request, and of the devices it has.
+    /// The description of the request and its devices, for people.
     pub(super) fn text(&self, family: &Family, devices: &[Seen]) -> String {
         let command = match &self.command {
             Some(command) => command.clone(),

@@ -1,4 +1,4 @@
-//! What a request sees of the others, while no other process decides.
+//! The other requests, read while no other process decides.
 
 use super::choose::{Held, used};
 use super::claim::{Claim, ClaimName, ClaimPath, WHOLE, region};
@@ -12,7 +12,7 @@ pub(super) struct Survey {
 }
 
 impl Survey {
-    /// Looks at all claims except `own`, and removes the files of the dead.
+    /// Reads all claims except `own`, and removes the files of dead ones.
     pub(super) fn new(guard: &Guard, own: Option<&ClaimName>) -> Result<Self> {
         let mut survey = Self {
             leases: Vec::new(),
@@ -31,15 +31,15 @@ impl Survey {
         Ok(survey)
     }
 
-    /// The ticket of a request that comes now.
+    /// The ticket of a new request.
     pub(super) fn next_ticket(&self) -> u64 {
         let all = self.leases.iter().chain(&self.waiting);
         let last = all.map(|it| it.name.ticket).max();
         last.map_or(1, |it| it.saturating_add(1))
     }
 
-    /// The lease that the devices of these regions are taken from: of `inherited` and the leases above it
-    /// the nearest that is still held and has one of them. The top if there is none.
+    /// The lease from which the devices of these regions are taken: the innermost one among `inherited` and
+    /// the leases that contain it that is still held and has one of them. The top level if there is none.
     pub(super) fn domain(&self, inherited: &ClaimPath, regions: &[u64]) -> Result<ClaimPath> {
         for depth in (1..=inherited.ids().len()).rev() {
             let path = inherited.prefix(depth);
@@ -54,7 +54,7 @@ impl Survey {
         Ok(ClaimPath::top())
     }
 
-    /// The units of a device that there are in a domain, and how many of them are taken.
+    /// The units of a device in a domain, and how many of them are taken.
     pub(super) fn units(&self, domain: &ClaimPath, region: u64) -> Result<(u64, u64)> {
         let depth = domain.ids().len();
         let (mut there, mut held) = (if depth == 0 { WHOLE } else { 0 }, Vec::new());
