@@ -17,7 +17,7 @@ pub(crate) struct Doctor {
     format: Format,
 }
 
-/// How a finding is meant.
+/// The severity of a finding.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
@@ -33,7 +33,7 @@ enum Level {
 
 #[derive(Serialize)]
 struct Finding {
-    /// What was looked at: stable, for programs.
+    /// What was checked: a stable name, for programs.
     check: &'static str,
     level: Level,
     /// What was found.
@@ -117,7 +117,7 @@ fn read(path: &str) -> Option<String> {
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
-/// What Shoal uses of the kernel, and since when that is there.
+/// The kernel features that Shoal uses, and the version that introduced each.
 const FEATURES: [(u32, u32, &str, bool); 5] = [
     (
         3,
@@ -176,7 +176,7 @@ fn place() -> PathBuf {
     named.map_or("/dev/shm".into(), PathBuf::from)
 }
 
-/// Below this a /dev/shm is too small for more than a try.
+/// Below this size a /dev/shm is too small for more than trying the library out.
 const SMALL: u64 = 256 << 20;
 
 fn directory() -> Vec<Finding> {
@@ -326,7 +326,7 @@ fn limits() -> Vec<Finding> {
     findings
 }
 
-/// What shows that this is a container.
+/// The evidence that this is a container.
 const MARKS: [(&str, &str); 2] = [("/.dockerenv", "Docker"), ("/run/.containerenv", "Podman")];
 
 fn container() -> Vec<Finding> {
@@ -462,7 +462,7 @@ fn variables(family: &Family) -> Vec<String> {
 }
 
 /// Whether the family's own variable is set, and is that of no other family that comes before it: of several
-/// vendors that read the same variable, the one is meant whose devices are here.
+/// vendors that read the same variable, only the one whose devices are here is restricted.
 fn is_meant(family: &Family) -> bool {
     let own = family.variable();
     let first = shoal::device::families().find(|it| it.variable() == own);

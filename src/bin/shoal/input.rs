@@ -65,8 +65,8 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    /// Prints `value`, and sends it off. On a terminal it is shown so that it cannot disturb that; elsewhere
-    /// its bytes are written as they are. False once the reader has gone.
+    /// Prints `value`, and flushes. On a terminal the value is escaped so that it cannot disturb the
+    /// terminal; elsewhere its bytes are written unchanged. Returns false once the reader has gone.
     pub(crate) fn print(
         self,
         value: &[u8],

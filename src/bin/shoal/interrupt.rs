@@ -1,9 +1,8 @@
-//! Ctrl-C and its relatives end a command in order: the terminal and the shared objects are left as they
-//! should be, and the shell sees that a signal ended the command.
+//! Ctrl-C and similar signals end a command in order: the terminal is restored, shared objects are left
+//! consistent, and the shell sees that a signal ended the command.
 //!
-//! The first signal sets a flag, which every loop and every wait of a command asks for. A second one ends
-//! the process at once, in case the first is not noticed; a killed process leaves shared memory whole,
-//! too.
+//! The first signal sets a flag, which every loop and every wait of a command checks. A second one ends the
+//! process at once, in case the first is not noticed; shared memory stays consistent then, too.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,10 +20,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use crate::failure::Failure;
 use crate::streams;
 
-/// How long a sleep goes on before it looks for a signal.
+/// How long a sleep lasts before it checks for a signal.
 const SLICE: Duration = Duration::from_millis(100);
-/// The same for a wait of the library, which a signal ends. Only one that comes between the look and the
-/// wait is noticed so late.
+/// The same for a wait of the library, which a signal ends. Only a signal between the check and the wait is
+/// noticed so late.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// See [`code_of`].
@@ -32,7 +31,7 @@ const SIGNALED: i32 = 128;
 
 static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// From now on the signals set the flag, unless they are ignored.
+/// Makes the signals set the flag from now on, unless they are ignored.
 pub(crate) fn install() {
     let signal = SIGNAL.get_or_init(Arc::default);
     let once = Arc::new(AtomicBool::new(false));
@@ -125,7 +124,7 @@ pub(crate) fn wait<T>(
 /// Standard input or a file, read by a thread of its own, so that a signal ends the wait for it.
 pub(crate) struct Input {
     chunks: Receiver<io::Result<Vec<u8>>>,
-    /// What was read and not yet asked for.
+    /// Bytes that were read and not yet requested.
     rest: Vec<u8>,
     ended: bool,
 }
@@ -186,7 +185,7 @@ impl Input {
         }
     }
 
-    /// All of it.
+    /// The whole input.
     pub(crate) fn all(mut self) -> Result<Vec<u8>, Failure> {
         while !self.ended {
             self.fill()?;
@@ -194,10 +193,10 @@ impl Input {
         Ok(self.rest)
     }
 
-    /// The next parts, each of which `end` ends: those that are there, and at least one. The last part
-    /// needs no end. Empty once there is no more.
+    /// The next parts, each terminated by `end`: those that have been read, and at least one. The last part
+    /// needs no terminator. Empty at the end of the input.
     pub(crate) fn parts(&mut self, end: u8) -> Result<Vec<Vec<u8>>, Failure> {
-        // Each byte is looked at once, however long a part is.
+        // Each byte is examined once, however long a part is.
         let mut seen = 0;
         while !self.ended && !self.rest[seen..].contains(&end) {
             seen = self.rest.len();

@@ -11,13 +11,13 @@ use shoal::device::{self, Found, Machine};
 use crate::output::{Paint, age, bytes, plain};
 use crate::table::{Column, Row, number, text};
 
-/// The devices, the requests that wait, and what could not be asked.
+/// The devices, the waiting requests, and what could not be found out.
 #[derive(Serialize)]
 pub(crate) struct Inventory {
     pub(crate) devices: Vec<Listed>,
     waiting: Vec<Claim>,
     notes: Vec<String>,
-    /// So many of the notes are about the devices themselves, and come first.
+    /// How many of the notes are about the devices themselves; those come first.
     #[serde(skip)]
     of_devices: usize,
 }
@@ -165,14 +165,14 @@ impl Inventory {
         waits.chain(notes).collect()
     }
 
-    /// What could not be asked about the devices themselves, as opposed to their leases and masks.
+    /// What could not be found out about the devices themselves, as opposed to their leases and masks.
     pub(crate) fn notes_of_devices(&self) -> &[String] {
         &self.notes[..self.of_devices]
     }
 }
 
-/// Which processes have devices or wait for them, for a caller that asks again and again. What holders write
-/// down of their devices is enough. Where one could not write it, the vendors' libraries are asked, once.
+/// The processes that have devices or wait for them, for a caller that asks repeatedly. The holders' files
+/// name their devices. If a holder could not write that, the vendors' libraries are asked once.
 #[derive(Default)]
 pub(crate) struct Holders(Option<Vec<Found>>);
 

@@ -232,7 +232,7 @@ fn ls(name: &str, prefix: Option<&str>, keys: bool, format: Format) -> Result<()
         }
     }
     drop(progress);
-    // An ordered map tells its keys in the order of their insertion.
+    // An ordered map lists its keys in the order of their insertion.
     if !map.is_ordered() {
         entries.sort_unstable();
     }
@@ -290,10 +290,10 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Is told each change; says whether to go on.
+/// Called with each change; returns whether to go on.
 type Show<'a> = &'a mut dyn FnMut(&Change<'_>) -> Result<bool, Failure>;
 
-/// How long a wait for a change is, before it looks whether any other process is there.
+/// How long a wait for a change lasts before it checks whether another process has the map open.
 const WAIT: Duration = Duration::from_secs(1);
 
 fn watch_key(map: &Map, key: &[u8], show: Show<'_>) -> Result<(), Failure> {
@@ -328,7 +328,8 @@ fn watch_key(map: &Map, key: &[u8], show: Show<'_>) -> Result<(), Failure> {
     }
 }
 
-/// A watch of all keys reads the whole map after a change. It rests so many times as long as that took.
+/// A watch of all keys reads the whole map after a change. It then pauses this many times as long as that
+/// took.
 const REST: u32 = 10;
 
 fn watch_all(map: &Map, show: Show<'_>) -> Result<(), Failure> {
@@ -341,7 +342,7 @@ fn watch_all(map: &Map, show: Show<'_>) -> Result<(), Failure> {
     }
     loop {
         match interrupt::wait(Some(WAIT), |slice| map.wait_change(seen, slice)) {
-            // A key that expires is no change that wakes a process.
+            // The expiry of a key wakes no process.
             Err(Failure::Shoal(Error::Timeout)) if is_watched(map.name()) => {}
             Err(Failure::Shoal(Error::Timeout)) => return Ok(()),
             changed => seen = changed?,

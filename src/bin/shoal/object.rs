@@ -56,7 +56,7 @@ pub(crate) struct Traffic {
     pub(crate) taken_bytes: u64,
 }
 
-/// A process that has a lock, permits and the like. Without a process id it died.
+/// A process that has a lock or permits. Without a process id it has died.
 #[derive(Serialize)]
 pub(crate) struct Holder {
     pub(crate) slot: u16,
@@ -131,7 +131,7 @@ impl Object {
         handles.into_iter().map(shown).collect()
     }
 
-    /// The processes, but for `most` of them only their number, and what is wrong with the object.
+    /// At most `most` of the processes and the number of the others, and what is wrong with the object.
     pub(crate) fn attached(&self, most: usize) -> String {
         let mut attached = self.processes();
         let more = attached.len().saturating_sub(most);
@@ -146,7 +146,7 @@ impl Object {
         }
     }
 
-    /// Which process has a lock of it, or waits in a table: `17 write, 21 3 permits`.
+    /// The processes that hold a lock or permits, for a table: `17 write, 21 3 permits`.
     pub(crate) fn holders(&self) -> String {
         let holders = self.content.iter().flat_map(|it| &it.holders);
         let shown = holders.map(Holder::shown).collect::<Vec<_>>();
@@ -196,7 +196,7 @@ impl Content {
     }
 }
 
-/// A line of a description: what it is and what it says.
+/// A line of a description: a label and a text.
 pub(crate) type Fact = (&'static str, String);
 
 /// All of an object, line by line.

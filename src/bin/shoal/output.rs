@@ -1,4 +1,4 @@
-//! What commands print, for people and for programs.
+//! The output of commands, for people and for programs.
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ pub(crate) use crate::failure::Failure;
 use crate::interrupt;
 use crate::streams;
 
-/// How long a wait for a reader lasts before it looks for a signal.
+/// How long a wait for a reader lasts before it checks for a signal.
 const SLICE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
@@ -41,8 +41,8 @@ impl Format {
         done(written.and_then(|()| out.flush())).map(drop)
     }
 
-    /// Prints `value` as a line of JSON, or else what `people` writes, and sends it off. For commands
-    /// that print one thing after another. False once the reader has gone.
+    /// Prints `value` as a line of JSON, or else what `people` writes, and flushes. For commands that print
+    /// one thing after another. Returns false once the reader has gone.
     pub(crate) fn line(
         self,
         value: &(impl Serialize + ?Sized),
@@ -65,8 +65,8 @@ fn json(out: &mut dyn Write, value: &(impl Serialize + ?Sized), pretty: bool) ->
     writeln!(out)
 }
 
-/// What became of what was printed. False once the reader has gone: one that has closed the pipe has seen
-/// enough, as in `shoal ls | head -1`.
+/// The result of printing. It is false once the reader has closed the pipe, which is no error: in `shoal ls |
+/// head -1` the reader has seen enough.
 pub(crate) fn done(written: io::Result<()>) -> Result<bool, Failure> {
     match written {
         Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -78,11 +78,10 @@ pub(crate) fn done(written: io::Result<()>) -> Result<bool, Failure> {
     }
 }
 
-/// The standard output. A signal ends the wait for its reader, which a plain write would begin again.
+/// The standard output. A signal ends the wait for its reader; a plain write would restart the wait.
 pub(crate) struct Stdout {
     out: StdoutLock<'static>,
-    /// What is written at once: to a file without limit, else what a pipe takes without waiting once it says
-    /// that it is writable.
+    /// Bytes of one write: for a file no limit, else what a pipe takes without blocking once it is writable.
     most: usize,
 }
 
@@ -106,7 +105,7 @@ impl Stdout {
             let mut fds = [PollFd::new(&self.out, PollFlags::OUT)];
             match poll(&mut fds, Some(&SLICE)) {
                 Ok(0) | Err(Errno::INTR) => {}
-                // A write says what is wrong, if anything is.
+                // If something is wrong, the write returns the error.
                 Ok(_) | Err(_) => return Ok(()),
             }
         }
@@ -120,7 +119,7 @@ impl Write for Stdout {
             self.wait_for_reader()?;
         }
         let len = bytes.len().min(self.most);
-        // Nothing stays in the buffer of the standard library.
+        // Leave nothing in the buffer of the standard library.
         let written = self.out.write(&bytes[..len])?;
         self.out.flush()?;
         Ok(written)
@@ -176,7 +175,7 @@ pub(crate) fn age(time: Duration) -> String {
     }
 }
 
-/// As long as any time on the command line is: a longer one could not be added to the time of day.
+/// The longest time on the command line: a longer one could not be added to the time of day.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86400);
 
 /// A length of time on the command line: `2.5`, `500ms`, `10s`, `10m`, `1h`, `7d`.
@@ -242,7 +241,7 @@ pub(crate) fn width() -> Option<usize> {
     Some(usize::from(columns).max(20))
 }
 
-/// Says on a terminal how far long work is; nothing elsewhere, and nothing about short work.
+/// Shows the progress of long work on a terminal; shows nothing elsewhere, and nothing for short work.
 pub(crate) struct Progress {
     next: Instant,
     shown: bool,

@@ -233,7 +233,7 @@ impl Get {
                 attempts: lease.attempts(),
                 value: Json(&lease, Place::Message),
             };
-            // What is not printed is given back, when the lease is dropped.
+            // A message that is not printed is given back, when the lease is dropped.
             if !self.sink.print(&lease, Place::Message, &shown)? {
                 return Ok(());
             }
@@ -244,7 +244,7 @@ impl Get {
     }
 }
 
-/// A message that was looked at.
+/// A message that was peeked at or followed.
 #[derive(Serialize)]
 struct Seen<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -254,7 +254,7 @@ struct Seen<'a> {
     value: Json<'a>,
 }
 
-/// Calls `copy` with a buffer, which is made as large as it says.
+/// Calls `copy` with a buffer, which is enlarged to the size that `copy` needs.
 fn copied<T>(
     buffer: &mut Vec<u8>,
     mut copy: impl FnMut(&mut [u8]) -> shoal::Result<T>,
@@ -291,9 +291,10 @@ impl Peek {
     }
 }
 
-/// How often `tail` looks, and how often whether any other process is there.
+/// How often `tail` checks for a message.
 const TAIL: Duration = Duration::from_millis(20);
-const LOOKS: u32 = 50;
+/// After how many checks without a message `tail` checks whether another process has the queue open.
+const ALONE_CHECK: u32 = 50;
 
 impl Tail {
     fn run(self) -> Result<(), Failure> {
@@ -303,12 +304,12 @@ impl Tail {
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
             interrupt::check()?;
-            // Before looking: what is put before the queue is closed is seen.
+            // Checked before the read, so that a message that was put before the close is seen.
             let closed = queue.is_closed();
             let Some(seen) = copied(&mut buffer, |buffer| follower.next(buffer))? else {
                 idle += 1;
                 let alone = || !is_watched(&self.name);
-                if closed || (idle % LOOKS == 0 && alone()) {
+                if closed || (idle % ALONE_CHECK == 0 && alone()) {
                     return Ok(());
                 }
                 interrupt::sleep(TAIL)?;
@@ -342,7 +343,7 @@ pub(crate) fn is_watched(name: &str) -> bool {
     shoal::stat(name).is_ok_and(|it| it.persistent || it.participants.iter().any(|it| it.pid != me))
 }
 
-/// A queue, and the one that takes what was delivered in vain.
+/// A queue, and its queue of dead letters.
 #[derive(Serialize)]
 struct Described {
     #[serde(flatten)]

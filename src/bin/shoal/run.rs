@@ -1,7 +1,7 @@
 //! `shoal run --devices 0,1 -- cmd …`, and with `-n` or `--restart` a supervisor of several of them.
 //!
-//! One program that is not restarted replaces this process, which so has no part in its signals, its
-//! terminal, or its exit code. A lease stays with it across the exec.
+//! A single program that is not restarted replaces this process, so that its signals, its terminal and its
+//! exit code are its own. It keeps a lease across the exec.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -44,9 +44,9 @@ const PASSED_ON: [i32; 5] = [
     signals::SIGTSTP,
 ];
 
-/// How long a wait lasts before it is looked whether it is of use.
+/// How long a wait lasts before it checks whether to go on.
 const SLICE: Duration = Duration::from_millis(100);
-/// How long to wait at most until the workers were sent a signal.
+/// How long to wait at most until a signal has been sent to the workers.
 const SENDING: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
@@ -123,7 +123,7 @@ pub(crate) struct Run {
     command: Vec<OsString>,
 }
 
-/// Why nothing runs.
+/// Why nothing was started.
 struct Refusal {
     code: u8,
     why: String,
@@ -139,7 +139,7 @@ impl From<Error> for Refusal {
 }
 
 impl Run {
-    /// Runs the program, in place of this one unless there is something to look after.
+    /// Runs the program: in place of this process, unless there are workers to supervise.
     pub(crate) fn run(self) -> ExitCode {
         let ran = match self.workers.is_some() || self.restart.is_some() {
             true => self.supervise(),
@@ -151,7 +151,7 @@ impl Run {
         })
     }
 
-    /// Replaces this process by the program, which so gets all signals and sets the exit code.
+    /// Replaces this process by the program, so that the program gets all signals and sets the exit code.
     fn replace(&self) -> Result<ExitCode, Refusal> {
         let lease = self.acquire()?;
         let edits = match (&lease, &self.devices) {
@@ -181,7 +181,7 @@ impl Run {
         })
     }
 
-    /// The lease that is asked for.
+    /// The lease that the options ask for.
     fn acquire(&self) -> Result<Option<Lease>, Refusal> {
         let Some(count) = self.lease else {
             return Ok(None);
@@ -225,7 +225,7 @@ impl Run {
         Ok(Some(lease))
     }
 
-    /// Starts the workers and looks after them until they have ended.
+    /// Starts the workers and supervises them until they have ended.
     fn supervise(&self) -> Result<ExitCode, Refusal> {
         let lease = self.acquire()?;
         let mut spawn = Spawn::new(&self.command[0]);
@@ -247,7 +247,7 @@ impl Run {
         if self.no_labels {
             workers.output(Output::Plain);
         }
-        // Before the workers: none is started that would miss the end of this program.
+        // Installed before the workers start, so that no worker misses a signal that ends this program.
         let mut arriving = Signals::new(handled()).map_err(|err| Refusal {
             code: REFUSED,
             why: format!("signals cannot be handled: {err}"),
@@ -263,7 +263,7 @@ impl Run {
             },
             why: err.to_string(),
         })?;
-        // The workers have it. Once the last of them has ended, it is free.
+        // The workers hold the lease. It is free once the last of them has ended.
         drop((workers, spawn, lease));
         let supervisor = Arc::new(supervisor);
         let reported = self.report(&supervisor);
@@ -273,7 +273,7 @@ impl Run {
             let (supervisor, stopped) = (&supervisor, &stopped);
             scope.spawn(move || {
                 while let Err(Error::Interrupted) = supervisor.wait(Timeout::Infinite) {}
-                // A signal ends the wait for what is not said yet.
+                // A signal ends the wait for messages that are not printed yet.
                 while reported.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout)
                     && !stopped.load(Ordering::Relaxed)
                 {}
@@ -298,13 +298,13 @@ impl Run {
                 ExitKind::Signaled => ExitCode::from(interrupt::code_of(exit.code)),
                 ExitKind::Unknown => ExitCode::from(REFUSED),
             },
-            // So that the shell sees what ended this program.
+            // End by the signal, so that the shell sees what ended this program.
             Outcome::Stopped => interrupt::end_by(ended_by.unwrap_or(signals::SIGTERM)),
         })
     }
 
-    /// Says what happens to the workers, until they have ended; then what is returned is disconnected. By a
-    /// thread of its own: it waits for as long as no process reads what it writes.
+    /// Prints what happens to the workers, until they have ended; then the returned channel is disconnected.
+    /// A thread of its own does this, since it blocks for as long as no process reads its output.
     fn report(&self, supervisor: &Arc<Supervisor>) -> Receiver<()> {
         let (reports, reported) = mpsc::channel();
         let (quiet, restarts) = (self.quiet, self.restart.is_some());
@@ -334,7 +334,7 @@ impl Run {
         reported
     }
 
-    /// Passes signals on until all workers have ended. The first one that ended them.
+    /// Passes signals on until all workers have ended. Returns the first signal that ended them.
     fn forward(
         &self,
         supervisor: &Supervisor,
@@ -347,13 +347,13 @@ impl Run {
                 let _ = supervisor.signal(signal);
                 if signal == signals::SIGTSTP {
                     // Ctrl-Z: this process stops as well, but not before the workers have the signal. The
-                    // SIGCONT that ends that arrives here.
+                    // SIGCONT that continues it is passed on like the others.
                     let _ = supervisor.wait_sent(Timeout::Val(SENDING));
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }
                 continue;
             }
-            // Who presses Ctrl-C again does not want to wait.
+            // A second Ctrl-C kills the workers at once.
             let again = ended_by.is_some() && signal == signals::SIGINT;
             let grace = if again { Duration::ZERO } else { self.grace };
             ended_by.get_or_insert(signal);

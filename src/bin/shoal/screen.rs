@@ -1,4 +1,4 @@
-//! A live screen: it takes the terminal, and gives it back as it was, whatever ends the command.
+//! A live screen: it takes the terminal, and restores it whatever ends the command.
 
 use std::io::{self, Write};
 use std::sync::Once;
@@ -22,19 +22,19 @@ pub(crate) struct Screen {
     lines: Vec<String>,
 }
 
-/// What a person wants.
+/// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     Quit,
     Char(char),
-    /// So many lines down; up if it is negative.
+    /// Lines down; up if it is negative.
     Scroll(isize),
     Redraw,
 }
 
 impl Screen {
     pub(crate) fn new() -> Result<Self, Failure> {
-        // A panic's message is printed where it stays.
+        // Restore the terminal first, so that the message of a panic stays visible.
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
@@ -140,7 +140,7 @@ impl Drop for Screen {
     }
 }
 
-/// Failures are of no use to a command that ends: the terminal may be gone.
+/// Failures are ignored: the command ends, and the terminal may be gone.
 fn give_back() {
     let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
     let _ = disable_raw_mode();

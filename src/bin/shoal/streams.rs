@@ -13,13 +13,13 @@ static CLOSED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)
 
 /// Runs before the standard library does anything.
 #[used]
-// The section has functions of this type. It calls nothing but the system.
+// The section has functions of this type. This one makes system calls only.
 #[unsafe(link_section = ".init_array")]
 static NOTE: extern "C" fn() = note;
 
 extern "C" fn note() {
     for (number, closed) in (0..).zip(&CLOSED) {
-        // SAFETY: a number that is no open descriptor is an error of this call, and no more is done with it.
+        // SAFETY: a number that is no open descriptor makes this call fail, and has no other effect.
         let stream = unsafe { BorrowedFd::borrow_raw(number) };
         closed.store(fcntl_getfd(stream) == Err(Errno::BADF), Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Tables that fit the terminal: where it is narrow, the columns that matter least are left out.
+//! Tables that fit the terminal: if it is narrow, the least important columns are left out.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 

@@ -68,7 +68,7 @@ impl Sort {
     }
 }
 
-/// An object, and how fast it is used.
+/// An object and its rates.
 #[derive(Serialize)]
 struct Watched {
     #[serde(flatten)]
@@ -84,10 +84,10 @@ struct Rates {
     put_bytes_per_second: f64,
 }
 
-/// One look.
+/// One sample.
 #[derive(Serialize)]
 struct Look {
-    /// How long it is since the last one.
+    /// The time since the previous sample.
     seconds: f64,
     /// The share of a core that this program takes.
     own_cpu: Option<f64>,
@@ -97,7 +97,7 @@ struct Look {
     waiting_requests: usize,
 }
 
-/// Looks again and again, and compares.
+/// Takes samples, and compares each with the previous one.
 struct Watch {
     observer: Observer,
     holders: Holders,
@@ -110,7 +110,7 @@ struct Watch {
 
 impl Watch {
     fn new(prefix: Option<String>) -> Result<Self, Failure> {
-        // Half of what this process may open is left for the rest.
+        // Half of the descriptors that this process may open are left for the rest.
         let files = raise_descriptors() / 2;
         let mut watch = Self {
             observer: Observer::new(usize::try_from(files).unwrap_or(usize::MAX)),
@@ -184,7 +184,7 @@ impl Top {
     }
 }
 
-/// One look after the other, for a pipe.
+/// One sample after the other, for a pipe.
 fn print(
     mut watch: Watch,
     interval: Duration,
@@ -354,7 +354,7 @@ fn summary(look: &Look) -> String {
         .map(|it| it.object.committed_bytes)
         .sum();
     let rates = || look.objects.iter().filter_map(|it| it.rates);
-    // Not by `sum`: that of nothing is -0.
+    // Not by `sum`: an empty sum is -0.
     let put = rates().fold(0.0, |sum, it| sum + it.put_per_second);
     let taken = rates().fold(0.0, |sum, it| sum + it.taken_per_second);
     let processes = look.objects.iter().flat_map(|it| &it.object.participants);

@@ -26,7 +26,7 @@ pub(crate) enum Encoding {
     Python,
 }
 
-/// What a value lies in: Python writes whole numbers of messages otherwise than those of elements.
+/// What a value is part of: Python encodes a whole number as a message differently from one as an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Message,
@@ -144,20 +144,20 @@ impl KeyEncoding {
     }
 }
 
-/// A value, told by what its bytes look like.
+/// A value, as recognised by its bytes.
 pub(crate) enum Shown<'a> {
     Text(&'a str),
     Integer(i64),
     Pickle(Pickled),
-    /// Of so many buffers beside a pickle.
+    /// A pickle with this many buffers beside it.
     Frame(u32),
     Bytes,
 }
 
-/// What a large object of Python's queues begins with.
+/// The first bytes of a large object in a queue of Python.
 const FRAME: &[u8] = b"\x93SHOAL5\0";
 
-/// What `value` looks like.
+/// Recognises `value` by its bytes.
 pub(crate) fn recognise(value: &[u8], place: Place) -> Shown<'_> {
     let is_text = |text: &&str| {
         !text
