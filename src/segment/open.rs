@@ -444,6 +444,7 @@ fn lock_file<'a>(
     }
     let dead = participants::entries(probe)?;
     fifo::remove(file, stamp.fifos());
+    companion::remove(file, stamp.companions());
     shm::unlink(file)?;
     for entry in dead {
         liveness::sweep(entry.id);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{FOREVER, NOWAIT, beside_others, millis};
+use crate::common::{FOREVER, NOWAIT, beside_others, fork, millis};
 use crate::{attach, relayed};
 use shoal::{Error, Queue, QueueRelay, RelayOptions};
 
@@ -153,6 +153,23 @@ fn companions_go_with_the_queue_and_never_to_another_one() {
     new.put(b"new", NOWAIT).unwrap();
     assert_eq!(&new_relay.next_request(NOWAIT).unwrap()[..], b"new");
     assert!(relay.next_request(NOWAIT).is_err());
+}
+
+#[test]
+fn companions_of_a_dead_queue_go_when_its_name_is_opened() {
+    let _turn = beside_others();
+    // The first creation of a process collects dead objects, and would do so before the open.
+    let first = Queue::anonymous().unwrap();
+    let name = format!("{}.dead", first.name());
+    let mut child = fork(|| {
+        let queue = Arc::new(Queue::create(&name).unwrap());
+        std::mem::forget(attach(&queue));
+    });
+    assert_eq!(child.wait(), 0);
+    let companions = ["relay", "settled"].map(|it| format!("{name}.{it}"));
+    assert!(companions.iter().all(|it| shoal::stat(it).is_ok()));
+    assert!(matches!(Queue::open(&name), Err(Error::NotFound { .. })));
+    assert!(companions.iter().all(|it| shoal::stat(it).is_err()));
 }
 
 #[test]
