@@ -7,6 +7,8 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::VecDeque;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use proptest::prelude::*;
 
@@ -461,6 +463,28 @@ fn growth_keeps_every_message_wherever_the_cursors_stand() {
             run(MIN_CAPACITY, MIN_CAPACITY * 8, &steps);
         }
     }
+}
+
+#[test]
+fn a_ring_that_is_in_use_during_a_check_is_not_corrupt() {
+    let checks = if cfg!(miri) { 20 } else { 3_000_000 };
+    let heap = Heap::new(MIN_CAPACITY, MIN_CAPACITY);
+    let (header, is_over) = (heap.ring.header, AtomicBool::new(false));
+    let failed = thread::scope(|scope| {
+        // Each step fills the ring and empties it.
+        scope.spawn(|| {
+            let mut at = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                at += MIN_CAPACITY;
+                header.tail.store(at, Ordering::Release);
+                header.head.store(at, Ordering::Release);
+            }
+        });
+        let failed = (0..checks).find_map(|_| heap.ring.check().err());
+        is_over.store(true, Ordering::Relaxed);
+        failed
+    });
+    assert_eq!(failed, None);
 }
 
 #[test]

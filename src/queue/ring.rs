@@ -170,19 +170,24 @@ impl Ring {
         }
     }
 
-    /// Checks R1 and R3. They hold at any moment; the check is exact only under both locks.
+    /// Checks R1 and R3, which hold at any moment. The check is exact only under both locks.
     pub(crate) fn check(&self) -> Result<()> {
-        let capacity = self.capacity()?;
-        // The head is read first: a tail that is read after it is never behind it.
-        let head = self.header.head.load(Ordering::Acquire) & CURSOR;
-        let tail = self.header.tail.load(Ordering::Acquire) & CURSOR;
-        let used = tail.wrapping_sub(head);
-        if used <= capacity.saturating_mul(2) && used.is_multiple_of(record::ALIGN) {
-            Ok(())
-        } else {
-            Err(Error::corrupt(
-                "R3: the ring's cursors are further apart than its capacity",
-            ))
+        let head = &self.header.head;
+        loop {
+            let capacity = self.capacity()?;
+            // The head is read first: a tail that is read after it is never behind it.
+            let at = head.load(Ordering::Acquire);
+            let tail = self.header.tail.load(Ordering::Acquire);
+            let used = (tail & CURSOR).wrapping_sub(at & CURSOR);
+            if used <= capacity.saturating_mul(2) && used.is_multiple_of(record::ALIGN) {
+                return Ok(());
+            }
+            // Between the loads, others may have used the ring up several times, or resized it.
+            if head.load(Ordering::Acquire) == at && self.capacity()? == capacity {
+                return Err(Error::corrupt(
+                    "R3: the ring's cursors are further apart than its capacity",
+                ));
+            }
         }
     }
 
