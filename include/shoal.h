@@ -9,7 +9,7 @@
  *
  * # Contents
  *
- * - General: errors, versions, names, and what a process leaves behind.
+ * - General: errors, versions, names, and cleaning up after processes.
  * - Queue: messages of any length, which any number of processes put and get.
  * - Pipe: a connection of two ends, for messages.
  * - Map: keys and values, which any number of processes read and write.
@@ -25,7 +25,7 @@
  * - Device: which devices, such as GPUs, this process and its children see.
  * - Lease: devices that no other program has at the same time, as long as all of them ask for leases.
  * - Process: programs that are started, and copies of this process.
- * - Supervisor: workers that are looked after: started together, started again when they fail, and ended together, also when this process is killed.
+ * - Supervisor: workers that are supervised: started together, restarted when they fail, and ended together, also when this process is killed.
  *
  * What only language bindings need is in `shoal_bindings.h`.
  *
@@ -206,10 +206,10 @@ extern "C" {
 /* ---------------------------------------------------------------------------------------------
    General
 
-   Errors, versions, names, and what a process leaves behind.
+   Errors, versions, names, and cleaning up after processes.
 
-   Killed: Objects are as they were before the call, or as they are after it. What `shoal_gc` had not
-   removed yet, a later call removes.
+   Killed: Every object is as before the call or as after it. A later call removes what `shoal_gc` had not
+   removed yet.
    --------------------------------------------------------------------------------------------- */
 
 /** Grows by one with every release that programs compiled against an older header do not work with. */
@@ -366,10 +366,10 @@ SHOAL_API uint32_t shoal_abi_version(void);
 SHOAL_API shoal_status shoal_gc(size_t *removed);
 
 /**
- * Leaves all objects of this process at once, as its normal exit does: for a program that is about to
- * end by `_exit`, which runs no exit handlers. Names of objects that no other process has are removed. After
- * that the calling thread may only free handles. Other threads may be in calls: what they hold is theirs
- * until the process has ended, and is then treated as that of a dead process.
+ * Leaves all objects of this process at once, as its normal exit does: for a program that is about to end by
+ * `_exit`, which runs no exit handlers. Names of objects that no other process has are removed. After that
+ * the calling thread may only free handles. Other threads may be in calls: what they hold stays held until
+ * the process has ended, and is then treated as that of a dead process.
  *
  * It waits for processes that are opening or leaving the same objects. A forked child and its parent leave
  * separately.
@@ -409,10 +409,10 @@ SHOAL_API shoal_status shoal_unlink(const char *name, shoal_kind kind);
  * that need not wait go on working. Other handles on the object, in this process too, are not
  * affected.
  *
- * A thread that waits at a barrier breaks it, as when its time is over; one that waits for a condition
- * has the lock again when it returns. The descriptor of a queue or a pipe becomes readable. A thread
- * that waits for a process, a supervisor or a lease returns within a tenth of a second, others at once.
- * Waits in a forked child or in the parent do not end.
+ * A thread that waits at a barrier breaks it, as on a timeout; one that waits for a condition has the lock
+ * again when it returns. The descriptor of a queue or a pipe becomes readable. A thread that waits for a
+ * process, a supervisor or a lease returns within a tenth of a second, others at once. Waits in a forked
+ * child or in the parent do not end.
  *
  * ```c
  * static void *consumer(void *q)
@@ -435,8 +435,9 @@ SHOAL_API shoal_status shoal_end_waits(void *handle);
    Messages of any length, which any number of processes put and get. Each message is got once, in the
    order in which they were put.
 
-   A program in Rust can be a queue's relay (`relayed` in its statistics): what is put goes there, and is in
-   the queue when and where it delivers it. SHOAL_ERR_TIMEOUT then says that the relay is behind or not there.
+   A program in Rust can be a queue's relay (`relayed` in its statistics): messages that are put go to the
+   relay, and are in the queue once it has delivered them. SHOAL_ERR_TIMEOUT then means that the relay is
+   behind or does not run.
 
    Killed: What the process was putting is there completely or not at all; of several messages, the first
    ones. A message that it was getting, or had just got, may be lost with it. What it had reserved is
@@ -510,7 +511,7 @@ typedef struct shoal_queue_stats {
     uint64_t waiting;
     /**
      * Messages that were put and are not finished: neither got nor acked, nor moved to the dead letters.
-     * Whether there are any, `shoal_queue_join` with SHOAL_NOWAIT says exactly.
+     * `shoal_queue_join` with SHOAL_NOWAIT says exactly whether there are any.
      */
     uint64_t unfinished;
     /** Messages that were ever put. */
@@ -606,7 +607,7 @@ shoal_status shoal_queue_get(shoal_queue *q, int64_t timeout_ns, void *buf, size
  * leased, or wait for a delay, are not seen. Delays consumers by some nanoseconds for each message before
  * `index`.
  *
- * Errors: SHOAL_ERR_NOT_FOUND (there are not so many messages); SHOAL_ERR_BUFFER_TOO_SMALL.
+ * Errors: SHOAL_ERR_NOT_FOUND (no message has this index); SHOAL_ERR_BUFFER_TOO_SMALL.
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_queue_peek(shoal_queue *q, uint64_t index, void *buf, size_t capacity,
@@ -641,8 +642,8 @@ SHOAL_API shoal_status shoal_queue_close(shoal_queue *q);
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_join(shoal_queue *q, int64_t timeout_ns);
 
 /**
- * Opens the queue of the dead letters: messages that were leased `max_attempts` times and not acked. It
- * is a queue like any other, named as this one with `.dead` behind it. It exists as long as this one
+ * Opens the queue of the dead letters: messages that were leased `max_attempts` times and not acked. It is a
+ * queue like any other; its name is that of this queue followed by `.dead`. It exists as long as this queue
  * does, and longer if a process has it open.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (there is no `max_attempts`); as "Opening".
@@ -682,8 +683,8 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_dead_letters(shoal_queue *q, 
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_fd(shoal_queue *q, int *out);
 
 /**
- * Reserves room for a message, to be written where it will be read: large messages are copied once
- * less. Several processes may write theirs at the same time.
+ * Reserves room for a message, to be written where it will be read: this saves one copy of a large message.
+ * Several processes may write reserved messages at the same time.
  *
  * `len`: the most bytes that the message may have; `data` holds what earlier messages left there. The
  * message gets its place in the queue when it is committed. A reservation counts against `max_items`.
@@ -741,8 +742,9 @@ shoal_status shoal_queue_lease(shoal_queue *q, int64_t visible_ns, int64_t timeo
 /**
  * The work is done: the message is gone.
  *
- * Errors: SHOAL_ERR_EXPIRED (its time was over: another consumer gets it or has it; the lease has ended
- * nevertheless). While no process has looked at the queue since its time was over, the call succeeds.
+ * Errors: SHOAL_ERR_EXPIRED (the lease's time has expired, and another consumer gets the message or has it;
+ * the lease has ended nevertheless). As long as no process has checked the queue's leases since then, the
+ * call succeeds.
  */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_ack(shoal_queue *q, shoal_message *message);
 
@@ -767,9 +769,9 @@ shoal_status shoal_queue_extend(shoal_queue *q, shoal_message *message, int64_t 
 /* ---------------------------------------------------------------------------------------------
    Pipe
 
-   A connection of two ends, for messages. It is over when one end is gone: the other end receives what
-   was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children do; it
-   is gone when all of them have freed it or are dead.
+   A connection of two ends, for messages. The connection is over when one end is gone: the other end
+   receives what was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked
+   children do; it is gone when all of them have freed it or are dead.
 
    Killed: What the process was sending is there completely or not at all. A message that it was receiving,
    or had just received, may be lost with it. What it had reserved is discarded; what it had leased goes to
@@ -933,7 +935,7 @@ shoal_status shoal_pipe_nack(shoal_pipe *p, shoal_message *message, int64_t dela
 /**
  * Waits for something to receive, or the end of the connection.
  *
- * `*ready`: whether it has come. That it has not come in time is no error.
+ * `*ready`: whether there is. A timeout is no error.
  *
  * Errors: SHOAL_ERR_UNSUPPORTED (this end only sends).
  */
@@ -941,8 +943,8 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_pipe_poll(shoal_pipe *p, int64_t timeout_ns, bool *ready);
 
 /**
- * A descriptor for event loops: it is readable while there is something to receive, and once the
- * connection is over. In all else as `shoal_queue_fd`.
+ * A descriptor for event loops: it is readable while there is something to receive, and once the connection
+ * is over. Otherwise as `shoal_queue_fd`.
  *
  * Errors: SHOAL_ERR_UNSUPPORTED (this end only sends); SHOAL_ERR_OS.
  */
@@ -955,12 +957,13 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_fd(shoal_pipe *p, int *out);
    key. A key has at most 64 KiB, a value half of the map's `max_capacity` and less than 4 GiB; either may
    have length 0.
 
-   A program in Rust can be a map's relay (`relayed` in its statistics): changes go there, and are seen when
-   it delivers them. Those that depend on the old value wait for its answer. Each of them may then fail with
-   SHOAL_ERR_TIMEOUT, and SHOAL_ERR_UNSUPPORTED says what the relay refuses; keys cannot be locked.
+   A program in Rust can be a map's relay (`relayed` in its statistics): changes go to the relay, and are
+   visible once it has delivered them. Changes that depend on the old value wait for its answer. Any change
+   may then fail with SHOAL_ERR_TIMEOUT, or with SHOAL_ERR_UNSUPPORTED if the relay refuses it; keys cannot
+   be locked.
 
-   Killed: A change of a key is done completely or not at all; of several keys, any number are changed. A
-   key that the process had locked is free, and the next process to lock it is told by `*owner_died`. Its
+   Killed: A change of a key is done completely or not at all; of several keys, any number are changed. A key
+   that the process had locked is free, and `*owner_died` reports this to the next process that locks it. Its
    views end.
 
    ```c
@@ -1025,7 +1028,7 @@ typedef struct shoal_map_stats {
 } shoal_map_stats;
 
 /**
- * A value in a map that is read where it is.
+ * A value in a map that is read in place.
  *
  * It stays as it is until the view is ended or the handle is freed, even if the key is changed or removed.
  * Any thread may read and end it. A forked child must not use its parent's.
@@ -1167,7 +1170,7 @@ shoal_status shoal_map_iter_next(shoal_map_iter *it, const void **key, size_t *k
 /** Ends a walk, at any step. NULL is allowed. */
 SHOAL_API void shoal_map_iter_free(shoal_map_iter *it);
 
-/** The version of a key's value, as `shoal_map_get` tells it; 0 if there is no such key. */
+/** The version of a key's value, as `shoal_map_get` reports it; 0 if there is no such key. */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_map_version(shoal_map *m, const void *key, size_t key_len, uint64_t *out);
 
@@ -1221,8 +1224,8 @@ shoal_status shoal_map_set_many(shoal_map *m, const shoal_slice *keys, const sho
 /**
  * Copies the values of many keys, with each part of the map locked once.
  *
- * `keys`, `values`: `n` of each. `buf`, `capacity`: where the values go, in no order. `*len`: how much
- * of it is used. `values[i]` is set to where in `buf` the value of `keys[i]` is, with `data` NULL if
+ * `keys`, `values`: `n` of each. `buf`, `capacity`: where the values go, in any order. `*len`: how many
+ * bytes of it are used. `values[i]` is set to where in `buf` the value of `keys[i]` is, with `data` NULL if
  * there is no such key.
  *
  * Errors: SHOAL_ERR_BUFFER_TOO_SMALL (`values` are untouched).
@@ -1310,25 +1313,25 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_map_unlock_key(shoal_map *m, const void *key, size_t key_len);
 
 /**
- * Waits until a map's `changes` (see `shoal_map_stats`) are not `seen`.
+ * Waits until a map's counter `changes` (see `shoal_map_stats`) differs from `seen`.
  *
- * `*now`: what they are. It does not say what was changed.
+ * `*now`: the counter. It does not say what was changed.
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_map_wait_change(shoal_map *m, uint64_t seen, int64_t timeout_ns, uint64_t *now);
 
 /**
- * Waits until the version of a key's value is not `seen`: until it is set, removed, or its time is over.
- * Changes that follow each other quickly may be seen as one.
+ * Waits until the version of a key's value differs from `seen`: until the value is set or removed, or
+ * expires. Changes that follow each other quickly may be seen as one.
  *
- * `seen`: 0 for a key that is not there. `*now`: what the version is.
+ * `seen`: 0 for a key that is not there. `*now`: the version.
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_map_wait_key(shoal_map *m, const void *key, size_t key_len, uint64_t seen,
                                 int64_t timeout_ns, uint64_t *now);
 
 /**
- * The value of a key where it is, without a copy. Each of the map's 64 parts has room for twelve views and
+ * The value of a key, read in place without a copy. Each of the map's 64 parts has room for twelve views and
  * locks.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_EXHAUSTED (there is no room for the
@@ -1496,10 +1499,10 @@ shoal_status shoal_list_splice(shoal_list *l, int64_t start, int64_t stop, const
  * Copies several elements, as they are at one moment.
  *
  * `start`: the index of the first; not below 0. `buf`, `capacity`: where they go, one after the other.
- * `lens`, `max`: room for their lengths. `*n`: how many there are in `buf`: as many as `max` and
- * `capacity` allow, and 0 at the end of the list. If that is less than `max`, `lens[*n]` is SIZE_MAX
- * where the list ends there, and else the length of the next one, which did not fit.
- * `*version`: another number whenever the list was changed in between.
+ * `lens`, `max`: room for their lengths. `*n`: how many were copied: as many as `max` and `capacity` allow,
+ * and 0 at the end of the list. If `*n` is less than `max`, `lens[*n]` is SIZE_MAX if the list ends there,
+ * and else the length of the next element, which did not fit.
+ * `*version`: a number that differs after every change of the list.
  *
  * Errors: SHOAL_ERR_BUFFER_TOO_SMALL (even the first does not fit; `lens[0]` is the room needed).
  */
@@ -1539,7 +1542,7 @@ SHOAL_API shoal_status shoal_list_clear(shoal_list *l);
    Items of one size in plain shared memory, and a lock for them.
 
    Killed: Items that the process was writing may be half written. If it had the lock, the lock is free, and
-   the next process to take it is told by `*owner_died`.
+   `*owner_died` reports this to the next process that takes it.
 
    ```c
    shoal_array_options options = {.size = sizeof options, .flags = SHOAL_CREATE,
@@ -1569,7 +1572,7 @@ typedef struct shoal_array_options {
     uint64_t item_size;
     /** How many items there are. */
     uint64_t count;
-    /** What an item is, in up to 16 bytes, such as a type code; NULL for nothing said. */
+    /** A description of an item in up to 16 bytes, such as a type code; NULL for none. */
     const char *format;
 } shoal_array_options;
 
@@ -1581,7 +1584,7 @@ typedef struct shoal_array_stats {
     uint64_t item_size;
     /** How many items there are. */
     uint64_t count;
-    /** What an item is, as the creator said; ends with NUL. */
+    /** The creator's description of an item; ends with NUL. */
     char format[17];
 } shoal_array_stats;
 
@@ -1631,8 +1634,8 @@ SHOAL_API shoal_status shoal_array_unlock(shoal_array *a);
    the calling thread. There is no order of arrival: the first process that tries gets the lock. A waiter that
    was passed over is served next, so none starves.
 
-   Killed: If the process had the lock, the lock is free, and the next process to take it is told by
-   `*owner_died`.
+   Killed: If the process had the lock, the lock is free, and `*owner_died` reports this to the next process
+   that takes it.
 
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -1699,8 +1702,8 @@ SHOAL_API shoal_status shoal_lock_unlock(shoal_lock *l);
 
    A lock that many hold for reading, or one for writing. While a writer waits, new readers wait as well.
 
-   Killed: What the process held is free. If it held the lock for writing, the next process to take it is
-   told by `*owner_died`.
+   Killed: What the process held is free. If it held the lock for writing, `*owner_died` reports this to the
+   next process that takes it.
 
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -1731,7 +1734,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_rwlock_open(const char *name, const shoal_sync_options *options,
                                shoal_rwlock **out, bool *created);
 
-/** Frees the handle; see "Freeing". What it holds is treated as that of a dead owner. */
+/** Frees the handle; see "Freeing". A lock that the handle holds is treated as that of a dead owner. */
 SHOAL_API void shoal_rwlock_free(shoal_rwlock *l);
 
 /** Fills in statistics; see "Statistics". Asks the kernel about each holder. */
@@ -1761,8 +1764,8 @@ shoal_status shoal_rwlock_lock_write(shoal_rwlock *l, int64_t timeout_ns, bool *
 SHOAL_API shoal_status shoal_rwlock_unlock_read(shoal_rwlock *l);
 
 /**
- * Unlocks what was locked for writing. This declares the data consistent: the next readers and writers are
- * not told of a dead writer.
+ * Unlocks what was locked for writing. This declares the data consistent: no death of an earlier writer is
+ * reported to the next readers and writers.
  *
  * Errors: SHOAL_ERR_INVALID (this handle does not have it).
  */
@@ -1879,13 +1882,13 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_event_wait(shoal_event *e, int64_t 
 /* ---------------------------------------------------------------------------------------------
    Condition
 
-   Waiting for a change of something that a `shoal_lock` guards. All that wait for a condition use the
-   same lock.
+   Waiting for a change of something that a `shoal_lock` guards. All threads that wait for a condition use
+   the same lock.
 
    Killed: A process that is killed while it waits does not count any more, and a notification that it had
-   received goes to another one that was waiting then. One that is killed while it notifies may have woken
-   some of those that it was to wake. If it had the lock, the next process to take the lock is told by
-   `*owner_died`.
+   received goes to another one that was waiting then. A process that is killed while it notifies may have
+   woken only some of the waiters that it was to wake. If it had the lock, `*owner_died` reports this to the
+   next process that takes the lock.
 
    ```c
    bool died = false;
@@ -1925,12 +1928,12 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_condition_stat(shoal_condition *c, shoal_condition_stats *out);
 
 /**
- * Unlocks `lock`, which the caller has, waits until notified, and takes it again: a recursive lock as
- * often as before. The timeout is for being notified; the lock is then waited for without end.
+ * Unlocks `lock`, which the caller has, waits until notified, and takes it again: a recursive lock as often
+ * as before. The timeout limits the wait for a notification; the wait for the lock afterwards has no limit.
  *
  * The lock is held again whatever the status, except: SHOAL_ERR_INVALID and SHOAL_ERR_EXHAUSTED change
  * nothing; after SHOAL_ERR_CLOSED it is not held if the waits through the lock's handle were ended.
- * `*owner_died`: see "Locks"; told after a timeout, too.
+ * `*owner_died`: see "Locks"; also set after a timeout.
  *
  * Errors: SHOAL_ERR_INVALID (the lock is not held); SHOAL_ERR_EXHAUSTED (a thousand wait already).
  */
@@ -1996,20 +1999,20 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_barrier_stat(shoal_barrier *b, shoal_barrier_stats *out);
 
 /**
- * Waits until all parties have arrived. If the caller's time is over before that, it breaks the barrier.
+ * Waits until all parties have arrived. A caller that times out before that breaks the barrier.
  *
  * `*index`: how many arrived before the caller.
  *
  * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_INTERRUPTED (the caller does not count as
- * arrived); SHOAL_ERR_TIMEOUT (the same: those of the last round had not left in time).
+ * arrived); SHOAL_ERR_TIMEOUT (the same: the waiters of the previous round had not left in time).
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_barrier_wait(shoal_barrier *b, int64_t timeout_ns, uint32_t *index);
 
-/** Breaks the barrier, for those that wait and those that arrive. */
+/** Breaks the barrier: waits at it, and later arrivals, fail. */
 SHOAL_API shoal_status shoal_barrier_abort(shoal_barrier *b);
 
-/** Makes a broken barrier usable again. Those that wait are told that it is broken. */
+/** Makes a broken barrier usable again. Threads that wait at it get SHOAL_ERR_POISONED. */
 SHOAL_API shoal_status shoal_barrier_reset(shoal_barrier *b);
 
 /* ---------------------------------------------------------------------------------------------
@@ -2042,10 +2045,9 @@ typedef struct shoal_waitable {
 /**
  * Waits until one of several things is ready, and says which: the first by its place among them.
  *
- * Where an early one is always ready, later ones are never returned: to be fair, change the order from call
- * to call. A queue that was ready may be empty by the time you get, if others get from it too:
- * get with SHOAL_NOWAIT. A process may have put something just before it ended: look into its queue
- * once more.
+ * If an early one is always ready, later ones are never returned: for fairness, change the order from call
+ * to call. A queue that was ready may be empty by the time you get, if others get from it too: get with
+ * SHOAL_NOWAIT. A process may have put something just before it ended: check its queue once more.
  *
  * `things`, `n`: at least one. `*out`: the index of the one that is ready.
  * It takes the descriptors of `shoal_queue_fd` for each queue and pipe, unless something is ready at once.
@@ -2163,9 +2165,9 @@ SHOAL_API const char *shoal_device_variable(const char *family);
    Lease
 
    Devices that no other program has at the same time, as long as all of them ask for leases. A lease ends
-   with the last process that has it: this one, by `shoal_lease_free` or its end, and the children that it
-   was given to. So a worker that lost its parent keeps its devices, and they are free at the moment at which
-   the last holder ends, whatever the cause.
+   with the last process that has it: this process, which gives it up by `shoal_lease_free` or by its end, or
+   a child that it was given to. So a worker whose parent died keeps its devices, and the devices are free as
+   soon as the last holder ends, whatever the cause.
 
    Killed: What the process had leased is free as soon as no child has it either. Its place in the queue of
    requests is given up.
@@ -2188,9 +2190,9 @@ SHOAL_API const char *shoal_device_variable(const char *family);
    SHOAL_LEASE names, a process leases parts of that lease.
 
    The leases of a machine are files in `/dev/shm/shoal-leases`, or in the directory that SHOAL_LEASE_DIR
-   names, which must be the same for all who are to respect each other. It is created with mode 1777 so that
-   all users can take part. Programs that ask for no lease are seen by their use of memory and time only
-   (`min_free`, `min_idle`).
+   names, which must be the same for all programs that are to respect each other. It is created with mode
+   1777 so that all users can take part. Programs that ask for no lease are seen by their use of memory and
+   time only (`min_free`, `min_idle`).
    --------------------------------------------------------------------------------------------- */
 
 /** In `shoal_spawn_options.lease_mode`: a worker sees its own devices and no others. */
@@ -2208,7 +2210,7 @@ SHOAL_API const char *shoal_device_variable(const char *family);
 /** A request for devices, and the lease once it has them. */
 typedef struct shoal_lease shoal_lease;
 
-/** What is asked for. Fields that are zero have the defaults; only `size` must be set. */
+/** The devices that a request is for. Fields that are zero have the defaults; only `size` must be set. */
 typedef struct shoal_lease_options {
     /** `sizeof(shoal_lease_options)`. */
     size_t size;
@@ -2225,11 +2227,11 @@ typedef struct shoal_lease_options {
     const char *command;
     /** How many bytes of a device's memory must be free now, whichever process uses the others. */
     uint64_t min_free;
-    /** Instead of whole devices, so many bytes of the memory of each. */
+    /** To lease parts of devices: how many bytes of the memory of each. */
     uint64_t share_memory;
-    /** Instead of whole devices, so many slots of each, */
+    /** To lease parts of devices: how many slots of each, */
     uint32_t share_slots;
-    /** of so many that it is divided into for this purpose: 1 and 4 are a quarter. */
+    /** and how many slots a device is divided into for this purpose: 1 of 4 is a quarter. */
     uint32_t share_of;
     /** For how many percent of the time a device must be idle. */
     uint32_t min_idle;
@@ -2245,7 +2247,7 @@ typedef struct shoal_lease_options {
  * Ownership: `*out` is yours until `shoal_lease_free`.
  *
  * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INVALID (an option, or more than the devices have);
- * SHOAL_ERR_TOO_LARGE (this process does not see so many devices); SHOAL_ERR_NOT_FOUND (family; a device of
+ * SHOAL_ERR_TOO_LARGE (more devices than this process sees); SHOAL_ERR_NOT_FOUND (family; a device of
  * `order`; no device at all); SHOAL_ERR_PERMISSION, SHOAL_ERR_UNSUPPORTED and SHOAL_ERR_NO_SPACE (the
  * directory of leases); SHOAL_ERR_OS.
  */
@@ -2448,12 +2450,9 @@ typedef struct shoal_fd_map {
 typedef struct shoal_spawn_options {
     /** `sizeof(shoal_spawn_options)`. */
     size_t size;
-    /**
-     * The program; without a '/' it is looked for in the PATH the child will have. NULL is
-     * `argv[0]`.
-     */
+    /** The program; a name without '/' is searched in the PATH that the child will have. NULL is `argv[0]`. */
     const char *file;
-    /** What the program gets as its argv, its name first, NULL last. NULL is just `file`. */
+    /** The program's argv: its name first, NULL last. NULL means only `file`. */
     const char *const *argv;
     /** Its whole environment, as "NAME=value", NULL last. NULL is that of this process. */
     const char *const *envp;
@@ -2471,8 +2470,8 @@ typedef struct shoal_spawn_options {
     /** How many `fds` there are. */
     uint32_t n_fds;
     /**
-     * Descriptors to give it beside 0, 1 and 2. All others are closed in it, except those of its `lease`,
-     * with numbers from 700 on, or lower where few descriptors are allowed.
+     * Descriptors to give the child in addition to 0, 1 and 2. All others are closed in the child, except
+     * those of its `lease`, which have numbers from 700 on, or lower ones where few descriptors are allowed.
      */
     const shoal_fd_map *fds;
     /** SHOAL_SPAWN_NEW_GROUP, ... */
@@ -2567,9 +2566,9 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_pid(shoal_process *p, int32
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_fd(shoal_process *p, int *out);
 
 /**
- * Sends a signal to the process, or with `group` also to its descendants that stayed in its group. If it
- * has ended, nothing is sent, and that is no error. It never reaches another process that was given the
- * same number.
+ * Sends a signal to the process, or with `group` also to its descendants that stayed in its group. If the
+ * process has ended, nothing is sent, which is no error. The signal never reaches another process that was
+ * given the same number.
  *
  * Errors: SHOAL_ERR_INVALID (no such signal; with `group`: it was not started with
  * SHOAL_SPAWN_NEW_GROUP or SHOAL_SPAWN_NEW_SESSION, was joined, or this is a forked copy of its parent);
@@ -2578,11 +2577,11 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_fd(shoal_process *p, int *o
 SHOAL_API shoal_status shoal_process_signal(shoal_process *p, int signal, bool group);
 
 /**
- * Gives the caller this process's end of a pipe that was asked for with SHOAL_STDIO_PIPE.
+ * Gives the caller this process's end of a pipe that was requested with SHOAL_STDIO_PIPE.
  *
  * `which`: 0 gives the end to write the child's input to, 1 and 2 those to read its output and its errors
  * from.
- * Ownership: `*fd` is yours to close. Pipes that are never asked for close with the handle.
+ * Ownership: `*fd` is yours to close. Pipes that are never taken are closed with the handle.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (it is no pipe, or was given already).
  */
@@ -2597,10 +2596,10 @@ SHOAL_API void shoal_process_free(shoal_process *p);
 /* ---------------------------------------------------------------------------------------------
    Supervisor
 
-   Workers that are looked after: started together, started again when they fail, and ended together, also
-   when this process is killed.
+   Workers that are supervised: started together, restarted when they fail, and ended together, also when
+   this process is killed.
 
-   Killed: The guardian kills the workers and all that they have started.
+   Killed: The guardian kills the workers and every process that they have started.
 
    ```c
    const char *argv[] = {"python3", "work.py", NULL};
@@ -2660,7 +2659,7 @@ SHOAL_API void shoal_process_free(shoal_process *p);
 /** In `state`: it runs. */
 #define SHOAL_WORKER_RUNNING 1
 
-/** In `state`: it has ended, and is started again after a delay. */
+/** In `state`: it has ended, and is restarted after a delay. */
 #define SHOAL_WORKER_RESTARTING 2
 
 /** In `state`: it has ended for good, with success or because the workers were stopped. */
@@ -2693,7 +2692,7 @@ SHOAL_API void shoal_process_free(shoal_process *p);
 /** In `shoal_worker_event.kind`: the guardian was killed, and the workers with it. */
 #define SHOAL_WORKER_EVENT_GUARDIAN_LOST 7
 
-/** Workers that run and are looked after. */
+/** Workers that run under supervision. */
 typedef struct shoal_supervisor shoal_supervisor;
 
 /**
@@ -2792,9 +2791,9 @@ typedef struct shoal_worker_event {
 /**
  * Starts workers, one after the other, and returns once all of their programs run.
  *
- * Each has the environment variables SHOAL_WORKER (its number, from 0), SHOAL_WORKERS (how many there are)
- * and SHOAL_WORKER_RESTARTS. Workers that are started again have the environment, directory and descriptors
- * of this call. It starts threads of this library, which end with the workers, and the guardian.
+ * Each worker has the environment variables SHOAL_WORKER (its number, from 0), SHOAL_WORKERS (how many there
+ * are) and SHOAL_WORKER_RESTARTS. Workers that are restarted have the environment, directory and descriptors
+ * of this call. The call starts threads of this library, which end with the workers, and the guardian.
  * Ownership: `*out` is yours until `shoal_supervisor_free`.
  *
  * Errors: as `shoal_process_spawn`, if a worker cannot be started: the others are killed then;
@@ -2808,18 +2807,18 @@ shoal_status shoal_supervisor_start(const shoal_supervisor_options *options,
 /**
  * Waits until all workers have ended for good. Later calls return the same at once.
  *
- * What they have written was passed on then, and no process that they have started is left.
+ * By then everything that the workers wrote has been passed on, and no process that they started is left.
  * `*end`: how they ended.
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_supervisor_wait(shoal_supervisor *s, int64_t timeout_ns, shoal_outcome *end);
 
 /**
- * Ends all workers: asks them by SIGTERM, kills after `grace_ns` those that still run, and waits until they
- * and all that they have started are gone. None is started again.
+ * Ends all workers: sends them SIGTERM, kills those that still run after `grace_ns`, and waits until they
+ * and every process that they started are gone. No worker is restarted.
  *
- * `grace_ns`: 0 kills them at once, SHOAL_FOREVER never. A second call, from another thread too, can only
- * bring the time forward.
+ * `grace_ns`: 0 kills them at once, SHOAL_FOREVER never. A second call, also from another thread, can only
+ * make the time shorter.
  *
  * Errors: SHOAL_ERR_INTERRUPTED, SHOAL_ERR_CLOSED: the stop goes on, but the call does not wait for it.
  */
@@ -2834,8 +2833,8 @@ SHOAL_API
 shoal_status shoal_supervisor_begin_stop(shoal_supervisor *s, int signal, int64_t grace_ns);
 
 /**
- * Sends a signal to the process group of a worker, or with SHOAL_EVERY_WORKER to those of all. One that does
- * not run gets none, and that is no error. Does not wait.
+ * Sends a signal to the process group of a worker, or with SHOAL_EVERY_WORKER to those of all workers. A
+ * worker that does not run gets no signal, which is no error. Does not wait.
  *
  * Errors: SHOAL_ERR_INVALID (no such worker or signal).
  */

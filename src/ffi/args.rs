@@ -130,7 +130,7 @@ pub(super) unsafe fn array_mut<'a, T: Copy>(
     Ok(unsafe { std::slice::from_raw_parts_mut(data.cast(), len) })
 }
 
-/// A [`Slice`] that was checked.
+/// A [`Slice`] that has been checked.
 #[repr(transparent)]
 pub(super) struct Item(Slice);
 
@@ -139,13 +139,13 @@ impl AsRef<[u8]> for Item {
         if self.0.len == 0 {
             return &[];
         }
-        // SAFETY: `items` checked it, and its caller answers for what it points to.
+        // SAFETY: `items` checked the slice, and its caller guarantees the memory.
         unsafe { std::slice::from_raw_parts(self.0.data.cast(), self.0.len) }
     }
 }
 
 /// # Safety
-/// `items` is NULL or has `n` elements, each as [`bytes`] wants it.
+/// `items` is NULL or has `n` elements, each of which meets the contract of [`bytes`].
 pub(super) unsafe fn items<'a>(
     what: &'static str,
     items: *const Slice,
@@ -215,7 +215,7 @@ impl<T: Copy> Out<T> {
         Ok(Self(place))
     }
 
-    /// A place that may be NULL: then the result is not wanted.
+    /// A place that may be NULL if the caller does not want the result.
     ///
     /// # Safety
     /// As [`new`](Self::new).

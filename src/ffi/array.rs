@@ -3,7 +3,7 @@
 //! Items of one size in plain shared memory, and a lock for them.
 //!
 //! Killed: Items that the process was writing may be half written. If it had the lock, the lock is free, and
-//! the next process to take it is told by `*owner_died`.
+//! `*owner_died` reports this to the next process that takes it.
 //!
 //! ```c
 //! shoal_array_options options = {.size = sizeof options, .flags = SHOAL_CREATE,
@@ -48,7 +48,7 @@ pub struct ArrayOptions {
     pub item_size: u64,
     /// How many items there are.
     pub count: u64,
-    /// What an item is, in up to 16 bytes, such as a type code; NULL for nothing said.
+    /// A description of an item in up to 16 bytes, such as a type code; NULL for none.
     pub format: *const c_char,
 }
 
@@ -64,7 +64,7 @@ pub struct ArrayStats {
     pub item_size: u64,
     /// How many items there are.
     pub count: u64,
-    /// What an item is, as the creator said; ends with NUL.
+    /// The creator's description of an item; ends with NUL.
     pub format: [c_char; 17],
 }
 

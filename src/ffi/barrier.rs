@@ -93,12 +93,12 @@ pub unsafe extern "C" fn shoal_barrier_stat(
     unsafe { handle::stat(b, out, stats) }
 }
 
-/// Waits until all parties have arrived. If the caller's time is over before that, it breaks the barrier.
+/// Waits until all parties have arrived. A caller that times out before that breaks the barrier.
 ///
 /// `*index`: how many arrived before the caller.
 ///
 /// Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_INTERRUPTED (the caller does not count as
-/// arrived); SHOAL_ERR_TIMEOUT (the same: those of the last round had not left in time).
+/// arrived); SHOAL_ERR_TIMEOUT (the same: the waiters of the previous round had not left in time).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_wait(
@@ -114,14 +114,14 @@ pub unsafe extern "C" fn shoal_barrier_wait(
     })
 }
 
-/// Breaks the barrier, for those that wait and those that arrive.
+/// Breaks the barrier: waits at it, and later arrivals, fail.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_abort(b: *mut BarrierHandle) -> Status {
     // SAFETY: the caller's contract.
     unsafe { handle::with(b, Barrier::abort) }
 }
 
-/// Makes a broken barrier usable again. Those that wait are told that it is broken.
+/// Makes a broken barrier usable again. Threads that wait at it get SHOAL_ERR_POISONED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_reset(b: *mut BarrierHandle) -> Status {
     // SAFETY: the caller's contract.

@@ -1,12 +1,12 @@
 //! Condition
 //!
-//! Waiting for a change of something that a `shoal_lock` guards. All that wait for a condition use the
-//! same lock.
+//! Waiting for a change of something that a `shoal_lock` guards. All threads that wait for a condition use
+//! the same lock.
 //!
 //! Killed: A process that is killed while it waits does not count any more, and a notification that it had
-//! received goes to another one that was waiting then. One that is killed while it notifies may have woken
-//! some of those that it was to wake. If it had the lock, the next process to take the lock is told by
-//! `*owner_died`.
+//! received goes to another one that was waiting then. A process that is killed while it notifies may have
+//! woken only some of the waiters that it was to wake. If it had the lock, `*owner_died` reports this to the
+//! next process that takes the lock.
 //!
 //! ```c
 //! bool died = false;
@@ -91,12 +91,12 @@ pub unsafe extern "C" fn shoal_condition_stat(
     unsafe { handle::stat(c, out, stats) }
 }
 
-/// Unlocks `lock`, which the caller has, waits until notified, and takes it again: a recursive lock as
-/// often as before. The timeout is for being notified; the lock is then waited for without end.
+/// Unlocks `lock`, which the caller has, waits until notified, and takes it again: a recursive lock as often
+/// as before. The timeout limits the wait for a notification; the wait for the lock afterwards has no limit.
 ///
 /// The lock is held again whatever the status, except: SHOAL_ERR_INVALID and SHOAL_ERR_EXHAUSTED change
 /// nothing; after SHOAL_ERR_CLOSED it is not held if the waits through the lock's handle were ended.
-/// `*owner_died`: see "Locks"; told after a timeout, too.
+/// `*owner_died`: see "Locks"; also set after a timeout.
 ///
 /// Errors: SHOAL_ERR_INVALID (the lock is not held); SHOAL_ERR_EXHAUSTED (a thousand wait already).
 #[must_use]

@@ -1,9 +1,9 @@
 //! General
 //!
-//! Errors, versions, names, and what a process leaves behind.
+//! Errors, versions, names, and cleaning up after processes.
 //!
-//! Killed: Objects are as they were before the call, or as they are after it. What `shoal_gc` had not
-//! removed yet, a later call removes.
+//! Killed: Every object is as before the call or as after it. A later call removes what `shoal_gc` had not
+//! removed yet.
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -162,10 +162,10 @@ pub unsafe extern "C" fn shoal_gc(removed: *mut usize) -> Status {
     })
 }
 
-/// Leaves all objects of this process at once, as its normal exit does: for a program that is about to
-/// end by `_exit`, which runs no exit handlers. Names of objects that no other process has are removed. After
-/// that the calling thread may only free handles. Other threads may be in calls: what they hold is theirs
-/// until the process has ended, and is then treated as that of a dead process.
+/// Leaves all objects of this process at once, as its normal exit does: for a program that is about to end by
+/// `_exit`, which runs no exit handlers. Names of objects that no other process has are removed. After that
+/// the calling thread may only free handles. Other threads may be in calls: what they hold stays held until
+/// the process has ended, and is then treated as that of a dead process.
 ///
 /// It waits for processes that are opening or leaving the same objects. A forked child and its parent leave
 /// separately.
@@ -221,10 +221,10 @@ pub unsafe extern "C" fn shoal_unlink(name: *const c_char, kind: RawKind) -> Sta
 /// that need not wait go on working. Other handles on the object, in this process too, are not
 /// affected.
 ///
-/// A thread that waits at a barrier breaks it, as when its time is over; one that waits for a condition
-/// has the lock again when it returns. The descriptor of a queue or a pipe becomes readable. A thread
-/// that waits for a process, a supervisor or a lease returns within a tenth of a second, others at once.
-/// Waits in a forked child or in the parent do not end.
+/// A thread that waits at a barrier breaks it, as on a timeout; one that waits for a condition has the lock
+/// again when it returns. The descriptor of a queue or a pipe becomes readable. A thread that waits for a
+/// process, a supervisor or a lease returns within a tenth of a second, others at once. Waits in a forked
+/// child or in the parent do not end.
 ///
 /// ```c
 /// static void *consumer(void *q)

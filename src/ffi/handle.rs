@@ -1,4 +1,4 @@
-//! Handles: what a `shoal_queue *` points to, and how a wrong one is detected.
+//! Handles: what a `shoal_queue *` points to, and how an invalid one is detected.
 //!
 //! ```text
 //! offset  size  field   written by      invariant
@@ -7,9 +7,9 @@
 //!     24     …  inner   new, free       H3: initialised exactly while H1 names a type
 //! ```
 //!
-//! The memory of a freed handle is kept and used again for a later one of its type, never given back
-//! to the allocator: so a stale pointer still points to a magic number, and reading it is
-//! defined. It is used again only once [`KEPT`] later handles have been freed.
+//! The memory of a freed handle is never returned to the allocator, but reused for a later handle of its
+//! type: so a stale pointer still points to a magic number, and reading that is defined. It is reused only
+//! once [`KEPT`] later handles have been freed.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -29,10 +29,10 @@ use crate::sys::clock::now_ns;
 
 const FREED: u64 = u64::from_ne_bytes(*b"shl.free");
 
-/// How many freed handles there must be before the memory of the oldest is used again.
+/// How many freed handles there must be before the memory of the oldest is reused.
 const KEPT: usize = 64;
 
-/// How long it takes at most to free a handle that threads have to leave.
+/// How long [`free`] waits at most for the threads that wait through the handle.
 const LEAVING_NS: u64 = 1_000_000_000;
 
 /// The types of handles: the magic that a handle begins with, and its name in error texts.
@@ -66,9 +66,9 @@ pub(super) const fn type_name(magic: u64) -> Option<&'static str> {
     None
 }
 
-/// A C type: an empty tag for the header, and what its handles really are.
+/// A C type: an empty tag for the header, and the Rust type behind its handles.
 pub(super) trait Opaque: Sized + 'static {
-    /// What is inside.
+    /// The Rust type behind the handle.
     type Inner: Inner + 'static;
     /// The magic of its handles.
     const MAGIC: u64;
@@ -79,7 +79,7 @@ pub(super) trait Opaque: Sized + 'static {
     fn freed() -> &'static Freed;
 }
 
-/// What is inside a handle of any type.
+/// The Rust value behind a handle of any type.
 pub(super) trait Inner: EndWaits {
     /// The name of the shared object, if it is one.
     fn name(&self) -> Option<&CStr> {
@@ -93,7 +93,8 @@ pub(super) struct Freed(Mutex<VecDeque<Place>>);
 /// The address of a [`Body`] that holds nothing.
 struct Place(NonNull<u8>);
 
-// SAFETY: the thread that took a place from the list has it alone; it has no ties to a thread.
+// SAFETY: a place has one owner, the list or the thread that took it from the list, and nothing in it is
+// bound to a thread.
 unsafe impl Send for Place {}
 
 impl Freed {
@@ -115,11 +116,11 @@ const _: () = {
     assert!(std::mem::offset_of!(Body<u64>, inner) == 24);
 };
 
-/// A `shoal_kind`, which a C program may have set to any number. It stands here since the header, which
-/// is made of `general.rs`, declares only the enum.
+/// A `shoal_kind`, which a C program may have set to any number. It is declared here and not in `general.rs`,
+/// from which the header is made: the header declares only the enum.
 pub type RawKind = u32;
 
-/// A shared object with its name as C wants it.
+/// A shared object with its name as a C string.
 pub(super) struct Named<T> {
     object: T,
     name: CString,
@@ -148,7 +149,7 @@ impl<T: EndWaits> Inner for Named<T> {
     }
 }
 
-/// Declares what is behind a handle; `named $object` for that of a shared object.
+/// Declares the Rust type behind a handle; `named $object` for the handle of a shared object.
 macro_rules! opaque {
     ($tag:ty, named $object:ty, $magic:literal) => {
         $crate::ffi::handle::opaque!($tag, $crate::ffi::handle::Named<$object>, $magic);
@@ -223,7 +224,7 @@ fn why_not(magic: u64) -> String {
     }
 }
 
-/// What is inside a handle of any type.
+/// The Rust value behind a handle of any type.
 ///
 /// # Safety
 /// As [`get`].
@@ -232,7 +233,7 @@ unsafe fn any<'a>(handle: *const c_void) -> Result<&'a dyn Inner> {
     checked("handle", magic)?;
     // SAFETY: aligned and not NULL; that it is mapped is the caller's contract. SYNC: H1.
     let magic = unsafe { (*magic).load(Ordering::Acquire) };
-    // SAFETY: with such a magic it is a `Body`, whose first fields have their places whatever is inside.
+    // SAFETY: with such a magic it is a `Body`, whose first fields have the same offsets for every type.
     let inner = type_name(magic).and_then(|_| unsafe { (*handle.cast::<Body<()>>()).any });
     // SAFETY: H2, H3, and the caller's contract.
     let inner = inner.map(|inner| unsafe { inner.as_ref() });
@@ -323,7 +324,7 @@ pub(super) unsafe fn object<'a, T: Object + 'static, H: Opaque<Inner = Named<T>>
     unsafe { get(handle) }.map(|named| &named.object)
 }
 
-/// What is inside a handle.
+/// The Rust value behind a handle.
 ///
 /// # Safety
 /// `handle` is NULL, or points to mapped memory, and is not freed while the result is used.
@@ -342,9 +343,9 @@ pub(super) unsafe fn get_mut<'a, H: Opaque>(handle: *mut H) -> Result<&'a mut H:
     body(handle).map(|body| unsafe { (*body.as_ptr()).inner.assume_init_mut() })
 }
 
-/// Ends the waits through it, and waits until the threads in them have left. False if one of them does not
-/// leave, because it is blocked by something else: then the handle must not be dropped.
-fn is_left(inner: &impl EndWaits) -> bool {
+/// Ends the waits through the handle, and waits until the threads in them have left. Returns false if a
+/// thread does not leave because something else blocks it: then the handle must not be dropped.
+fn wait_until_left(inner: &impl EndWaits) -> bool {
     inner.end_waits();
     let until_ns = now_ns() + LEAVING_NS;
     while inner.is_waited_in() {
@@ -352,13 +353,13 @@ fn is_left(inner: &impl EndWaits) -> bool {
             return false;
         }
         std::thread::sleep(Duration::from_micros(100));
-        // A thread may have been between its last look and its sleep.
+        // A thread may have been between its last check and its sleep.
         inner.end_waits();
     }
     true
 }
 
-/// Drops what is inside a handle, once the threads that wait through it have left. NULL is allowed.
+/// Drops the value behind a handle, once the threads that wait through it have left. NULL is allowed.
 ///
 /// # Safety
 /// `handle` is NULL, or points to mapped memory, and no thread uses it from now on, except those that
@@ -380,7 +381,7 @@ unsafe fn empty<H: Opaque>(handle: *mut H) -> Result<()> {
     let exchanged = magic.compare_exchange(H::MAGIC, FREED, Ordering::AcqRel, Ordering::Acquire);
     exchanged.map_err(|magic| Error::invalid(H::WHAT, why_not(magic)))?;
     // SAFETY: H3, and only one caller wins the exchange above.
-    if !is_left(unsafe { (*body.as_ptr()).inner.assume_init_ref() }) {
+    if !wait_until_left(unsafe { (*body.as_ptr()).inner.assume_init_ref() }) {
         return Ok(());
     }
     // SAFETY: as above.

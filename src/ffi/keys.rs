@@ -15,7 +15,7 @@ fn life(life_ns: i64) -> Option<Duration> {
     u64::try_from(life_ns).ok().map(Duration::from_nanos)
 }
 
-/// The version of a key's value, as `shoal_map_get` tells it; 0 if there is no such key.
+/// The version of a key's value, as `shoal_map_get` reports it; 0 if there is no such key.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_version(
@@ -142,8 +142,8 @@ pub unsafe extern "C" fn shoal_map_set_many(
 
 /// Copies the values of many keys, with each part of the map locked once.
 ///
-/// `keys`, `values`: `n` of each. `buf`, `capacity`: where the values go, in no order. `*len`: how much
-/// of it is used. `values[i]` is set to where in `buf` the value of `keys[i]` is, with `data` NULL if
+/// `keys`, `values`: `n` of each. `buf`, `capacity`: where the values go, in any order. `*len`: how many
+/// bytes of it are used. `values[i]` is set to where in `buf` the value of `keys[i]` is, with `data` NULL if
 /// there is no such key.
 ///
 /// Errors: SHOAL_ERR_BUFFER_TOO_SMALL (`values` are untouched).
@@ -353,9 +353,9 @@ pub unsafe extern "C" fn shoal_map_unlock_key(
     })
 }
 
-/// Waits until a map's `changes` (see `shoal_map_stats`) are not `seen`.
+/// Waits until a map's counter `changes` (see `shoal_map_stats`) differs from `seen`.
 ///
-/// `*now`: what they are. It does not say what was changed.
+/// `*now`: the counter. It does not say what was changed.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_wait_change(
@@ -372,10 +372,10 @@ pub unsafe extern "C" fn shoal_map_wait_change(
     })
 }
 
-/// Waits until the version of a key's value is not `seen`: until it is set, removed, or its time is over.
-/// Changes that follow each other quickly may be seen as one.
+/// Waits until the version of a key's value differs from `seen`: until the value is set or removed, or
+/// expires. Changes that follow each other quickly may be seen as one.
 ///
-/// `seen`: 0 for a key that is not there. `*now`: what the version is.
+/// `seen`: 0 for a key that is not there. `*now`: the version.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_wait_key(

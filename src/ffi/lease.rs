@@ -1,9 +1,9 @@
 //! Lease
 //!
 //! Devices that no other program has at the same time, as long as all of them ask for leases. A lease ends
-//! with the last process that has it: this one, by `shoal_lease_free` or its end, and the children that it
-//! was given to. So a worker that lost its parent keeps its devices, and they are free at the moment at which
-//! the last holder ends, whatever the cause.
+//! with the last process that has it: this process, which gives it up by `shoal_lease_free` or by its end, or
+//! a child that it was given to. So a worker whose parent died keeps its devices, and the devices are free as
+//! soon as the last holder ends, whatever the cause.
 //!
 //! Killed: What the process had leased is free as soon as no child has it either. Its place in the queue of
 //! requests is given up.
@@ -26,9 +26,9 @@
 //! SHOAL_LEASE names, a process leases parts of that lease.
 //!
 //! The leases of a machine are files in `/dev/shm/shoal-leases`, or in the directory that SHOAL_LEASE_DIR
-//! names, which must be the same for all who are to respect each other. It is created with mode 1777 so that
-//! all users can take part. Programs that ask for no lease are seen by their use of memory and time only
-//! (`min_free`, `min_idle`).
+//! names, which must be the same for all programs that are to respect each other. It is created with mode
+//! 1777 so that all users can take part. Programs that ask for no lease are seen by their use of memory and
+//! time only (`min_free`, `min_idle`).
 
 use std::ffi::{c_char, c_int};
 use std::sync::OnceLock;
@@ -50,7 +50,7 @@ pub struct LeaseHandle {
 
 opaque!(LeaseHandle, Leasing, b"shl.leas");
 
-/// What is behind the handle.
+/// The Rust value behind the handle.
 pub(super) struct Leasing {
     ticket: Option<Ticket>,
     lease: OnceLock<Lease>,
@@ -119,7 +119,7 @@ pub const SHOAL_LEASE_ROTATE: u32 = 1;
 /// numbers of its devices.
 pub const SHOAL_LEASE_INDEX_ONLY: u32 = 2;
 
-/// What is asked for. Fields that are zero have the defaults; only `size` must be set.
+/// The devices that a request is for. Fields that are zero have the defaults; only `size` must be set.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseOptions {
@@ -136,11 +136,11 @@ pub struct LeaseOptions {
     pub command: *const c_char,
     /// How many bytes of a device's memory must be free now, whichever process uses the others.
     pub min_free: u64,
-    /// Instead of whole devices, so many bytes of the memory of each.
+    /// To lease parts of devices: how many bytes of the memory of each.
     pub share_memory: u64,
-    /// Instead of whole devices, so many slots of each,
+    /// To lease parts of devices: how many slots of each,
     pub share_slots: u32,
-    /// of so many that it is divided into for this purpose: 1 and 4 are a quarter.
+    /// and how many slots a device is divided into for this purpose: 1 of 4 is a quarter.
     pub share_of: u32,
     /// For how many percent of the time a device must be idle.
     pub min_idle: u32,
@@ -206,7 +206,7 @@ unsafe fn asked(options: *const LeaseOptions) -> Result<Request> {
 /// Ownership: `*out` is yours until `shoal_lease_free`.
 ///
 /// Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INVALID (an option, or more than the devices have);
-/// SHOAL_ERR_TOO_LARGE (this process does not see so many devices); SHOAL_ERR_NOT_FOUND (family; a device of
+/// SHOAL_ERR_TOO_LARGE (more devices than this process sees); SHOAL_ERR_NOT_FOUND (family; a device of
 /// `order`; no device at all); SHOAL_ERR_PERMISSION, SHOAL_ERR_UNSUPPORTED and SHOAL_ERR_NO_SPACE (the
 /// directory of leases); SHOAL_ERR_OS.
 #[must_use]

@@ -83,7 +83,7 @@ unsafe fn options(given: *const ListOptions) -> Result<Options> {
     }
 }
 
-/// The index from the front; one that is before the first element is no element's.
+/// The index from the front. Fails if it is before the first element.
 fn element(index: i64, locked: &Locked<'_>) -> Result<usize> {
     if index >= 0 {
         return Ok(index as usize);
@@ -321,10 +321,10 @@ pub unsafe extern "C" fn shoal_list_splice(
 /// Copies several elements, as they are at one moment.
 ///
 /// `start`: the index of the first; not below 0. `buf`, `capacity`: where they go, one after the other.
-/// `lens`, `max`: room for their lengths. `*n`: how many there are in `buf`: as many as `max` and
-/// `capacity` allow, and 0 at the end of the list. If that is less than `max`, `lens[*n]` is SIZE_MAX
-/// where the list ends there, and else the length of the next one, which did not fit.
-/// `*version`: another number whenever the list was changed in between.
+/// `lens`, `max`: room for their lengths. `*n`: how many were copied: as many as `max` and `capacity` allow,
+/// and 0 at the end of the list. If `*n` is less than `max`, `lens[*n]` is SIZE_MAX if the list ends there,
+/// and else the length of the next element, which did not fit.
+/// `*version`: a number that differs after every change of the list.
 ///
 /// Errors: SHOAL_ERR_BUFFER_TOO_SMALL (even the first does not fit; `lens[0]` is the room needed).
 #[must_use]

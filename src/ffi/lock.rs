@@ -4,8 +4,8 @@
 //! the calling thread. There is no order of arrival: the first process that tries gets the lock. A waiter that
 //! was passed over is served next, so none starves.
 //!
-//! Killed: If the process had the lock, the lock is free, and the next process to take it is told by
-//! `*owner_died`.
+//! Killed: If the process had the lock, the lock is free, and `*owner_died` reports this to the next process
+//! that takes it.
 //!
 //! ```c
 //! shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};

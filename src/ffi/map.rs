@@ -4,12 +4,13 @@
 //! key. A key has at most 64 KiB, a value half of the map's `max_capacity` and less than 4 GiB; either may
 //! have length 0.
 //!
-//! A program in Rust can be a map's relay (`relayed` in its statistics): changes go there, and are seen when
-//! it delivers them. Those that depend on the old value wait for its answer. Each of them may then fail with
-//! SHOAL_ERR_TIMEOUT, and SHOAL_ERR_UNSUPPORTED says what the relay refuses; keys cannot be locked.
+//! A program in Rust can be a map's relay (`relayed` in its statistics): changes go to the relay, and are
+//! visible once it has delivered them. Changes that depend on the old value wait for its answer. Any change
+//! may then fail with SHOAL_ERR_TIMEOUT, or with SHOAL_ERR_UNSUPPORTED if the relay refuses it; keys cannot
+//! be locked.
 //!
-//! Killed: A change of a key is done completely or not at all; of several keys, any number are changed. A
-//! key that the process had locked is free, and the next process to lock it is told by `*owner_died`. Its
+//! Killed: A change of a key is done completely or not at all; of several keys, any number are changed. A key
+//! that the process had locked is free, and `*owner_died` reports this to the next process that locks it. Its
 //! views end.
 //!
 //! ```c
@@ -49,7 +50,7 @@ pub struct MapIterHandle {
 opaque!(MapHandle, named Arc<Map>, b"shl.map.");
 opaque!(MapIterHandle, Walk, b"shl.iter");
 
-/// Where a walk is, and the entry it was last at.
+/// The position of a walk, and the entry that it returned last.
 pub(super) struct Walk {
     map: Arc<Map>,
     cursor: Cursor,

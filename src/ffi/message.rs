@@ -93,7 +93,7 @@ impl Message {
         })
     }
 
-    /// Ends a lease by `how`, after which it is over, also if its time was.
+    /// Ends a lease by `how`, and clears the struct if that succeeds or the lease had expired.
     pub(super) fn end(&mut self, how: impl FnOnce(&LeasedMessage) -> Result<()>) -> Result<()> {
         let ended = how(&self.held()?);
         if matches!(ended, Ok(()) | Err(Error::Expired)) {
@@ -118,8 +118,8 @@ pub(super) unsafe fn in_place<'a>(message: *mut Message) -> Result<&'a mut Messa
     Ok(unsafe { &mut *message })
 }
 
-/// Reserves room for a message, to be written where it will be read: large messages are copied once
-/// less. Several processes may write theirs at the same time.
+/// Reserves room for a message, to be written where it will be read: this saves one copy of a large message.
+/// Several processes may write reserved messages at the same time.
 ///
 /// `len`: the most bytes that the message may have; `data` holds what earlier messages left there. The
 /// message gets its place in the queue when it is committed. A reservation counts against `max_items`.
@@ -222,8 +222,9 @@ pub unsafe extern "C" fn shoal_queue_lease(
 
 /// The work is done: the message is gone.
 ///
-/// Errors: SHOAL_ERR_EXPIRED (its time was over: another consumer gets it or has it; the lease has ended
-/// nevertheless). While no process has looked at the queue since its time was over, the call succeeds.
+/// Errors: SHOAL_ERR_EXPIRED (the lease's time has expired, and another consumer gets the message or has it;
+/// the lease has ended nevertheless). As long as no process has checked the queue's leases since then, the
+/// call succeeds.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_ack(q: *mut QueueHandle, message: *mut Message) -> Status {

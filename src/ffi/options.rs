@@ -1,9 +1,9 @@
 //! Structs that begin with their size, so that old programs work with new libraries.
 //!
-//! A struct only grows at its end. A caller whose struct is shorter than ours is an older one: of
-//! options it does not know the rest is zero, the default; of statistics it gets what it knows. A
-//! caller whose struct is longer is a newer one: options that we do not know must be zero, or the
-//! program asks for something we cannot do; statistics that we do not have are zero.
+//! A struct only grows at its end. A caller whose struct is shorter than the library's is older: the options
+//! that it does not know are zero, which is the default, and it gets only the statistics that it knows. A
+//! caller whose struct is longer is newer: options that the library does not know must be zero, since a
+//! request for them cannot be met; statistics that the library does not have are zero.
 
 use std::mem::MaybeUninit;
 use std::slice;

@@ -1,8 +1,8 @@
 //! Pipe
 //!
-//! A connection of two ends, for messages. It is over when one end is gone: the other end receives what
-//! was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children do; it
-//! is gone when all of them have freed it or are dead.
+//! A connection of two ends, for messages. The connection is over when one end is gone: the other end
+//! receives what was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked
+//! children do; it is gone when all of them have freed it or are dead.
 //!
 //! Killed: What the process was sending is there completely or not at all. A message that it was receiving,
 //! or had just received, may be lost with it. What it had reserved is discarded; what it had leased goes to
@@ -335,7 +335,7 @@ pub unsafe extern "C" fn shoal_pipe_nack(
 
 /// Waits for something to receive, or the end of the connection.
 ///
-/// `*ready`: whether it has come. That it has not come in time is no error.
+/// `*ready`: whether there is. A timeout is no error.
 ///
 /// Errors: SHOAL_ERR_UNSUPPORTED (this end only sends).
 #[must_use]
@@ -353,8 +353,8 @@ pub unsafe extern "C" fn shoal_pipe_poll(
     })
 }
 
-/// A descriptor for event loops: it is readable while there is something to receive, and once the
-/// connection is over. In all else as `shoal_queue_fd`.
+/// A descriptor for event loops: it is readable while there is something to receive, and once the connection
+/// is over. Otherwise as `shoal_queue_fd`.
 ///
 /// Errors: SHOAL_ERR_UNSUPPORTED (this end only sends); SHOAL_ERR_OS.
 #[must_use]

@@ -187,9 +187,9 @@ pub unsafe extern "C" fn shoal_process_fd(p: *mut ProcessHandle, out: *mut c_int
     })
 }
 
-/// Sends a signal to the process, or with `group` also to its descendants that stayed in its group. If it
-/// has ended, nothing is sent, and that is no error. It never reaches another process that was given the
-/// same number.
+/// Sends a signal to the process, or with `group` also to its descendants that stayed in its group. If the
+/// process has ended, nothing is sent, which is no error. The signal never reaches another process that was
+/// given the same number.
 ///
 /// Errors: SHOAL_ERR_INVALID (no such signal; with `group`: it was not started with
 /// SHOAL_SPAWN_NEW_GROUP or SHOAL_SPAWN_NEW_SESSION, was joined, or this is a forked copy of its parent);
@@ -210,11 +210,11 @@ pub unsafe extern "C" fn shoal_process_signal(
     })
 }
 
-/// Gives the caller this process's end of a pipe that was asked for with SHOAL_STDIO_PIPE.
+/// Gives the caller this process's end of a pipe that was requested with SHOAL_STDIO_PIPE.
 ///
 /// `which`: 0 gives the end to write the child's input to, 1 and 2 those to read its output and its errors
 /// from.
-/// Ownership: `*fd` is yours to close. Pipes that are never asked for close with the handle.
+/// Ownership: `*fd` is yours to close. Pipes that are never taken are closed with the handle.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (it is no pipe, or was given already).
 #[must_use]

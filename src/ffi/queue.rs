@@ -3,8 +3,9 @@
 //! Messages of any length, which any number of processes put and get. Each message is got once, in the
 //! order in which they were put.
 //!
-//! A program in Rust can be a queue's relay (`relayed` in its statistics): what is put goes there, and is in
-//! the queue when and where it delivers it. SHOAL_ERR_TIMEOUT then says that the relay is behind or not there.
+//! A program in Rust can be a queue's relay (`relayed` in its statistics): messages that are put go to the
+//! relay, and are in the queue once it has delivered them. SHOAL_ERR_TIMEOUT then means that the relay is
+//! behind or does not run.
 //!
 //! Killed: What the process was putting is there completely or not at all; of several messages, the first
 //! ones. A message that it was getting, or had just got, may be lost with it. What it had reserved is
@@ -93,7 +94,7 @@ pub struct QueueStats {
     /// Messages that were given back and wait to be delivered again; `len` has them too.
     pub waiting: u64,
     /// Messages that were put and are not finished: neither got nor acked, nor moved to the dead letters.
-    /// Whether there are any, `shoal_queue_join` with SHOAL_NOWAIT says exactly.
+    /// `shoal_queue_join` with SHOAL_NOWAIT says exactly whether there are any.
     pub unfinished: u64,
     /// Messages that were ever put.
     pub put: u64,
@@ -252,7 +253,7 @@ pub unsafe extern "C" fn shoal_queue_get(
 /// leased, or wait for a delay, are not seen. Delays consumers by some nanoseconds for each message before
 /// `index`.
 ///
-/// Errors: SHOAL_ERR_NOT_FOUND (there are not so many messages); SHOAL_ERR_BUFFER_TOO_SMALL.
+/// Errors: SHOAL_ERR_NOT_FOUND (no message has this index); SHOAL_ERR_BUFFER_TOO_SMALL.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_peek(
@@ -344,8 +345,8 @@ pub unsafe extern "C" fn shoal_queue_join(q: *mut QueueHandle, timeout_ns: i64) 
     unsafe { handle::with(q, |queue: &Queue| queue.join(args::timeout(timeout_ns))) }
 }
 
-/// Opens the queue of the dead letters: messages that were leased `max_attempts` times and not acked. It
-/// is a queue like any other, named as this one with `.dead` behind it. It exists as long as this one
+/// Opens the queue of the dead letters: messages that were leased `max_attempts` times and not acked. It is a
+/// queue like any other; its name is that of this queue followed by `.dead`. It exists as long as this queue
 /// does, and longer if a process has it open.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (there is no `max_attempts`); as "Opening".

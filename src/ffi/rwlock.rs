@@ -2,8 +2,8 @@
 //!
 //! A lock that many hold for reading, or one for writing. While a writer waits, new readers wait as well.
 //!
-//! Killed: What the process held is free. If it held the lock for writing, the next process to take it is
-//! told by `*owner_died`.
+//! Killed: What the process held is free. If it held the lock for writing, `*owner_died` reports this to the
+//! next process that takes it.
 //!
 //! ```c
 //! shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -63,7 +63,7 @@ pub unsafe extern "C" fn shoal_rwlock_open(
     unsafe { handle::open(name, out, created, open) }
 }
 
-/// Frees the handle; see "Freeing". What it holds is treated as that of a dead owner.
+/// Frees the handle; see "Freeing". A lock that the handle holds is treated as that of a dead owner.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_rwlock_free(l: *mut RwLockHandle) {
     // SAFETY: the caller's contract.
@@ -133,8 +133,8 @@ pub unsafe extern "C" fn shoal_rwlock_unlock_read(l: *mut RwLockHandle) -> Statu
     unsafe { handle::with(l, RwLock::release_read) }
 }
 
-/// Unlocks what was locked for writing. This declares the data consistent: the next readers and writers are
-/// not told of a dead writer.
+/// Unlocks what was locked for writing. This declares the data consistent: no death of an earlier writer is
+/// reported to the next readers and writers.
 ///
 /// Errors: SHOAL_ERR_INVALID (this handle does not have it).
 #[unsafe(no_mangle)]

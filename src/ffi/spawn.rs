@@ -1,4 +1,4 @@
-//! `shoal_spawn_options`: what a child gets, as C says it.
+//! `shoal_spawn_options`: how C describes a child.
 
 use std::ffi::{CStr, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
@@ -53,10 +53,9 @@ pub struct FdMap {
 pub struct SpawnOptions {
     /// `sizeof(shoal_spawn_options)`.
     pub size: usize,
-    /// The program; without a '/' it is looked for in the PATH the child will have. NULL is
-    /// `argv[0]`.
+    /// The program; a name without '/' is searched in the PATH that the child will have. NULL is `argv[0]`.
     pub file: *const c_char,
-    /// What the program gets as its argv, its name first, NULL last. NULL is just `file`.
+    /// The program's argv: its name first, NULL last. NULL means only `file`.
     pub argv: *const *const c_char,
     /// Its whole environment, as "NAME=value", NULL last. NULL is that of this process.
     pub envp: *const *const c_char,
@@ -71,8 +70,8 @@ pub struct SpawnOptions {
     pub stdio: [i32; 3],
     /// How many `fds` there are.
     pub n_fds: u32,
-    /// Descriptors to give it beside 0, 1 and 2. All others are closed in it, except those of its `lease`,
-    /// with numbers from 700 on, or lower where few descriptors are allowed.
+    /// Descriptors to give the child in addition to 0, 1 and 2. All others are closed in the child, except
+    /// those of its `lease`, which have numbers from 700 on, or lower ones where few descriptors are allowed.
     pub fds: *const FdMap,
     /// SHOAL_SPAWN_NEW_GROUP, ...
     pub flags: u64,

@@ -12,12 +12,12 @@ use crate::sys::cancel::Shield;
 const TEXT: usize = 1024;
 
 thread_local! {
-    /// What the calling thread's last failing call had to say.
+    /// The failure of the calling thread's last failing call.
     static LAST: RefCell<Option<Failure>> = const { RefCell::new(None) };
-    /// Whether `SHOWN` is of that error: text is made when it is first asked for, since most failures
-    /// are timeouts of 0.
+    /// Whether `SHOWN` is the text of `LAST`. The text is made on the first request, since most failures are
+    /// timeouts of 0.
     static IS_SHOWN: Cell<bool> = const { Cell::new(true) };
-    /// The text. Without a destructor, so that it is there until the thread is gone.
+    /// The text of the last error. It has no destructor, so that it stays valid until the thread has ended.
     static SHOWN: UnsafeCell<[u8; TEXT]> = const { UnsafeCell::new([0; TEXT]) };
 }
 
@@ -49,8 +49,8 @@ pub(super) fn guard(call: impl FnOnce() -> Result<()>) -> Status {
 }
 
 /// [`guard`] for functions that open and close, or start and end processes: their system calls are
-/// cancellation points. The other functions shield theirs where they make them, since a shield
-/// costs as much as a whole call of theirs.
+/// cancellation points. Each of the other functions shields its own system calls, since a shield costs as
+/// much as the rest of the call.
 pub(super) fn guard_shielded(call: impl FnOnce() -> Result<()>) -> Status {
     let _shield = Shield::new();
     guard(call)
@@ -80,7 +80,7 @@ fn guarded<T, E: Into<Failure>>(call: impl FnOnce() -> Result<T, E>) -> Result<T
         }),
     };
     let status = failure.status();
-    // Fails only while the thread is being torn down; the status still tells.
+    // Fails only while the thread is being torn down; the caller still gets the status.
     let _ = LAST.try_with(|last| {
         *last.borrow_mut() = Some(failure);
         IS_SHOWN.set(false);
@@ -112,7 +112,7 @@ pub(super) fn last_error() -> *const c_char {
 
 /// Copies a text and its NUL, cut at a character boundary if it is too long.
 fn show(text: &CStr, shown: &mut [u8; TEXT]) {
-    // Made of a `String`, and without NULs.
+    // The text comes from a `String`, and has no NULs.
     let text = text.to_str().unwrap_or_default();
     let mut len = text.len().min(TEXT - 1);
     while !text.is_char_boundary(len) {
@@ -122,7 +122,7 @@ fn show(text: &CStr, shown: &mut [u8; TEXT]) {
     shown[len] = 0;
 }
 
-/// The text as C takes it. NULs, which no message of ours has, become spaces.
+/// The text as a C string. A NUL, which no message of this library has, becomes a space.
 pub(super) fn c_string(text: String) -> CString {
     CString::new(text).unwrap_or_else(|err| {
         let bytes = err.into_vec();

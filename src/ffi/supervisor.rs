@@ -1,9 +1,9 @@
 //! Supervisor
 //!
-//! Workers that are looked after: started together, started again when they fail, and ended together, also
-//! when this process is killed.
+//! Workers that are supervised: started together, restarted when they fail, and ended together, also when
+//! this process is killed.
 //!
-//! Killed: The guardian kills the workers and all that they have started.
+//! Killed: The guardian kills the workers and every process that they have started.
 //!
 //! ```c
 //! const char *argv[] = {"python3", "work.py", NULL};
@@ -38,7 +38,7 @@ use super::status::{Failure, guard, guard_shielded, guard_step};
 use crate::error::{Error, Result, Status};
 use crate::process::{EventKind, Exit, Outcome, Output, Restart, Supervisor, WorkerState, Workers};
 
-/// Workers that run and are looked after.
+/// Workers that run under supervision.
 pub struct SupervisorHandle {
     _opaque: [u8; 0],
 }
@@ -131,7 +131,7 @@ pub const SHOAL_WORKER_WAITING: u32 = 0;
 /// In `state`: it runs.
 pub const SHOAL_WORKER_RUNNING: u32 = 1;
 
-/// In `state`: it has ended, and is started again after a delay.
+/// In `state`: it has ended, and is restarted after a delay.
 pub const SHOAL_WORKER_RESTARTING: u32 = 2;
 
 /// In `state`: it has ended for good, with success or because the workers were stopped.
@@ -292,9 +292,9 @@ unsafe fn workers(options: &SupervisorOptions) -> Result<Workers> {
 
 /// Starts workers, one after the other, and returns once all of their programs run.
 ///
-/// Each has the environment variables SHOAL_WORKER (its number, from 0), SHOAL_WORKERS (how many there are)
-/// and SHOAL_WORKER_RESTARTS. Workers that are started again have the environment, directory and descriptors
-/// of this call. It starts threads of this library, which end with the workers, and the guardian.
+/// Each worker has the environment variables SHOAL_WORKER (its number, from 0), SHOAL_WORKERS (how many there
+/// are) and SHOAL_WORKER_RESTARTS. Workers that are restarted have the environment, directory and descriptors
+/// of this call. The call starts threads of this library, which end with the workers, and the guardian.
 /// Ownership: `*out` is yours until `shoal_supervisor_free`.
 ///
 /// Errors: as `shoal_process_spawn`, if a worker cannot be started: the others are killed then;
@@ -320,7 +320,7 @@ pub unsafe extern "C" fn shoal_supervisor_start(
 
 /// Waits until all workers have ended for good. Later calls return the same at once.
 ///
-/// What they have written was passed on then, and no process that they have started is left.
+/// By then everything that the workers wrote has been passed on, and no process that they started is left.
 /// `*end`: how they ended.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -350,11 +350,11 @@ pub unsafe extern "C" fn shoal_supervisor_wait(
     })
 }
 
-/// Ends all workers: asks them by SIGTERM, kills after `grace_ns` those that still run, and waits until they
-/// and all that they have started are gone. None is started again.
+/// Ends all workers: sends them SIGTERM, kills those that still run after `grace_ns`, and waits until they
+/// and every process that they started are gone. No worker is restarted.
 ///
-/// `grace_ns`: 0 kills them at once, SHOAL_FOREVER never. A second call, from another thread too, can only
-/// bring the time forward.
+/// `grace_ns`: 0 kills them at once, SHOAL_FOREVER never. A second call, also from another thread, can only
+/// make the time shorter.
 ///
 /// Errors: SHOAL_ERR_INTERRUPTED, SHOAL_ERR_CLOSED: the stop goes on, but the call does not wait for it.
 #[unsafe(no_mangle)]
@@ -376,8 +376,8 @@ pub unsafe extern "C" fn shoal_supervisor_begin_stop(
     guard(|| unsafe { handle::get(s) }?.begin_stop(signal, args::timeout(grace_ns)))
 }
 
-/// Sends a signal to the process group of a worker, or with SHOAL_EVERY_WORKER to those of all. One that does
-/// not run gets none, and that is no error. Does not wait.
+/// Sends a signal to the process group of a worker, or with SHOAL_EVERY_WORKER to those of all workers. A
+/// worker that does not run gets no signal, which is no error. Does not wait.
 ///
 /// Errors: SHOAL_ERR_INVALID (no such worker or signal).
 #[unsafe(no_mangle)]

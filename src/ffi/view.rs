@@ -1,4 +1,4 @@
-//! `shoal_view`: values of a map that are read where they are.
+//! `shoal_view`: values of a map that are read in place.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -10,7 +10,7 @@ use crate::error::{Error, Result, Status};
 use crate::layout::Owner;
 use crate::map::Pinned;
 
-/// A value in a map that is read where it is.
+/// A value in a map that is read in place.
 ///
 /// It stays as it is until the view is ended or the handle is freed, even if the key is changed or removed.
 /// Any thread may read and end it. A forked child must not use its parent's.
@@ -72,7 +72,7 @@ impl From<Pinned> for View {
     }
 }
 
-/// The value of a key where it is, without a copy. Each of the map's 64 parts has room for twelve views and
+/// The value of a key, read in place without a copy. Each of the map's 64 parts has room for twelve views and
 /// locks.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_EXHAUSTED (there is no room for the

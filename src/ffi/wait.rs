@@ -70,10 +70,9 @@ impl Thing {
 
 /// Waits until one of several things is ready, and says which: the first by its place among them.
 ///
-/// Where an early one is always ready, later ones are never returned: to be fair, change the order from call
-/// to call. A queue that was ready may be empty by the time you get, if others get from it too:
-/// get with SHOAL_NOWAIT. A process may have put something just before it ended: look into its queue
-/// once more.
+/// If an early one is always ready, later ones are never returned: for fairness, change the order from call
+/// to call. A queue that was ready may be empty by the time you get, if others get from it too: get with
+/// SHOAL_NOWAIT. A process may have put something just before it ended: check its queue once more.
 ///
 /// `things`, `n`: at least one. `*out`: the index of the one that is ready.
 /// It takes the descriptors of `shoal_queue_fd` for each queue and pipe, unless something is ready at once.

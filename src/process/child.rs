@@ -1,8 +1,8 @@
 //! The descriptor of a child, which is opened again if the program has closed it.
 //!
-//! Some programs close every descriptor that they find, as daemons do. Until a child is reaped no other
-//! process gets its number, so its parent can open it again by that. What it had before stays in a list: a
-//! thread may be waiting by that number.
+//! Some programs close every descriptor that they find, as daemons do. Until a child is reaped, no other
+//! process gets its number, so its parent can open it again by that. Earlier descriptors stay in a list: a
+//! thread may be waiting with one of them.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr;
@@ -17,7 +17,7 @@ use crate::sys::pidfd;
 pub(super) struct Child {
     pid: i32,
     first: Kept,
-    /// The last that was opened later, and behind it those before.
+    /// The newest descriptor that was opened later, and behind it the older ones.
     later: AtomicPtr<Later>,
 }
 
@@ -38,7 +38,7 @@ impl Child {
 
     /// Its descriptor, unless the program has closed it.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        // SAFETY: what is in the list stays until this is dropped. SYNC: find(child)
+        // SAFETY: nodes stay in the list until this is dropped. SYNC: find(child)
         let later = unsafe { self.later.load(Ordering::Acquire).as_ref() };
         match later {
             Some(later) => later.fd.get(),
@@ -46,11 +46,11 @@ impl Child {
         }
     }
 
-    /// Its descriptor, opened if the program has closed it; `None` if something else has reaped the child.
-    /// By its parent, and by one thread at a time, which has not reaped it and does not meanwhile.
+    /// Its descriptor, opened again if the program has closed it; `None` if something else has reaped the
+    /// child. Called only in the parent, by one thread at a time, while no thread reaps the child.
     ///
     /// # Errors
-    /// `Os`: no descriptor is to be had.
+    /// `Os`: no descriptor is left.
     pub(super) fn open_again(&self) -> Result<Option<BorrowedFd<'_>>> {
         if let Some(fd) = self.fd() {
             return Ok(Some(fd));

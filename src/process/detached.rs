@@ -1,9 +1,9 @@
 //! Children that will not be joined: their exits are collected when later children are started or
 //! dropped.
 //!
-//! A thread that waits for them would have to be started again in every forked child, and a
-//! `SIGCHLD` handler belongs to the host program. So a dropped child that still runs goes on a list,
-//! which every spawn and drop of a child checks.
+//! A thread that waits for them would have to be restarted in every forked child, and a `SIGCHLD` handler
+//! belongs to the host program. So a dropped child that still runs goes on a list, which every spawn and drop
+//! of a child checks.
 //!
 //! The list is a stack of atomics rather than a mutex: a fork can happen while another
 //! thread holds a mutex, and the child could then never take it.
@@ -37,26 +37,26 @@ pub(super) fn adopt(child: Child) {
 
 /// Reaps every adopted child that has ended.
 pub(super) fn sweep() {
-    // This call now owns the whole list: no other sweep sees these nodes.
+    // This call now owns the whole list; no other sweep sees these nodes.
     // SYNC: take(list), pairs with push(list)
     let mut node = HEAD.swap(ptr::null_mut(), Ordering::Acquire);
     while !node.is_null() {
         // SAFETY: a node on the list came from Box::into_raw, and is removed exactly once.
         let owned = unsafe { Box::from_raw(node) };
         node = owned.next;
-        // In a forked child these are not its children, and leave the list.
+        // Nodes of a parent process leave the list: they are not children of this process.
         if owned.creator == std::process::id() && runs(&owned.child) {
             push(Box::into_raw(owned));
         }
     }
 }
 
-/// Whether it still runs. It is reaped if it does not.
+/// Whether the child still runs. Reaps it if it does not.
 fn runs(child: &Child) -> bool {
     match child.open_again() {
         Ok(Some(pidfd)) => matches!(pidfd::reap(pidfd), Ok(Reaped::Running)),
         Ok(None) => false,
-        // No descriptor is to be had now.
+        // No descriptor is left at the moment.
         Err(_) => true,
     }
 }

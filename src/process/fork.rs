@@ -23,12 +23,12 @@ use crate::sys::process;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct ForkOptions {
-    /// Families and masks, as [`Spawn::devices`](crate::Spawn::devices) takes them. This has no
-    /// effect on a vendor's runtime that is loaded already: it has read its variable. Most runtimes do
-    /// not survive a fork anyway.
+    /// Families and masks, as [`Spawn::devices`](crate::Spawn::devices) takes them. This has no effect on a
+    /// vendor's runtime that is already loaded, since that has read its variable. Most runtimes do not
+    /// survive a fork anyway.
     pub devices: Vec<(String, String)>,
-    /// Leases that the child has too, each with what it sees of the devices and which worker of how many it
-    /// is, as [`Spawn::lease`](crate::Spawn::lease) takes them. Other leases of this process it does not have.
+    /// Leases that the child also has: each with its mode, the child's worker number and the number of
+    /// workers, as for [`Spawn::lease`](crate::Spawn::lease). The child has no other leases of this process.
     pub leases: Vec<(Lease, Mode, usize, usize)>,
     /// Makes the kernel kill the child (`SIGKILL`) when the *thread* that forked it ends, at the latest
     /// with its process. Fork from a thread that lives long enough.
@@ -43,24 +43,21 @@ const PANICKED: i32 = 101;
 /// Copies this process; the copy runs `entry` and exits with the low 8 bits of what it
 /// returns.
 ///
-/// The caller gets the child's [`Process`]. Buffered output of this process is flushed before
-/// the fork, so that it is not written twice; the child's is flushed when `entry` returns. The
-/// child leaves the shared objects it still has, but runs no other of this process's exit
-/// handlers. A panic in `entry` is reported
-/// on standard error as usual and becomes exit code 101.
+/// The caller gets the child's [`Process`]. Buffered output of this process is flushed before the fork, so
+/// that it is not written twice; the child's is flushed when `entry` returns. The child leaves the shared
+/// objects that it still has open, but runs no other exit handlers of this process. A panic in `entry` is
+/// reported on standard error as usual and becomes exit code 101.
 ///
 /// # Errors
 ///
-/// Before anything is forked: those of [`device::environment`], and
-/// [`Error::Invalid`](crate::Error::Invalid) if two masks change one variable.
-/// [`Error::Os`](crate::Error::Os): no process or memory is available.
+/// Before the fork: those of [`device::environment`], and [`Error::Invalid`](crate::Error::Invalid) if two
+/// masks change one variable. [`Error::Os`](crate::Error::Os): no process or memory is available.
 ///
 /// # Safety
 ///
-/// Only the calling thread exists in the child. If other threads run at the time of the fork,
-/// `entry` must not touch what they may have locked or left half-changed, other than through
-/// this library and `malloc`; that includes the environment, if `devices` is used. In a program with
-/// a single thread there is no such restriction.
+/// Only the calling thread exists in the child. If other threads run at the time of the fork, `entry` must
+/// not use anything that they may have locked or half changed, except through this library and `malloc`; that
+/// includes the environment, if `devices` is used. A single-threaded program has no such restriction.
 ///
 /// ```
 /// use shoal::{ForkOptions, Timeout, fork};
@@ -78,7 +75,8 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
     }
     detached::sweep();
 
-    // Held across the fork: otherwise another thread could hold them, in the child for ever.
+    // Held across the fork: otherwise another thread could hold them, and they would stay locked in the
+    // child.
     let mut stdout = std::io::stdout().lock();
     let stderr = std::io::stderr().lock();
     let _ = stdout.flush();
@@ -93,7 +91,7 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
         Side::Child => unsafe { child(options, &edits, parent, entry) },
         Side::Parent(pid) => {
             if options.new_group {
-                // The child does the same, so that the group exists for whichever is first.
+                // The child does the same, so that the group exists for the one that needs it first.
                 sys::lead_group(pid);
             }
             Process::new(pid, None, options.new_group, [None, None, None])
@@ -101,7 +99,7 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
     }
 }
 
-/// Runs `act`; a fork in it passes on these leases.
+/// Runs `act`; a fork in it passes these leases to the child.
 fn with_leases<T>(leases: &[(Lease, Mode, usize, usize)], act: &mut dyn FnMut() -> T) -> T {
     match leases.split_first() {
         None => act(),
@@ -137,7 +135,7 @@ unsafe fn child(
         PANICKED
     });
     let _ = catch_unwind(|| std::io::stdout().flush());
-    // Objects that it inherited or opened and did not drop: it may be their last participant.
+    // Leaves objects that it inherited or opened and did not drop: it may be their last participant.
     let _ = catch_unwind(|| crate::segment::leave_all());
     sys::flush();
     exit_at_once(code & 0xff)

@@ -17,13 +17,13 @@ use crate::sys::spawn::discard;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub enum ExitKind {
-    /// It ended by itself.
+    /// It exited, with an exit code.
     Exited = 0,
     /// A signal killed it.
     Signaled = 1,
-    /// It has ended, but how is not known: something else collected its exit, such as the
-    /// kernel where `SIGCHLD` is ignored. Since Linux 6.15 that hides the exit only of a forked
-    /// child that ends at once, and before it the exit of every child.
+    /// It has ended, but its exit is not known: something else collected it, such as the kernel if `SIGCHLD`
+    /// is ignored. That hides the exit of every child before Linux 6.15, and since then only of a forked
+    /// child that ends at once.
     Unknown = 2,
 }
 
@@ -42,7 +42,7 @@ impl Exit {
         code: -1,
     };
 
-    /// Whether the process ended by itself with code 0.
+    /// Whether the process exited with code 0.
     ///
     /// ```
     /// use shoal::{Spawn, Timeout};
@@ -85,7 +85,7 @@ impl fmt::Display for Exit {
 #[derive(Debug)]
 pub struct Process {
     pid: libc::pid_t,
-    /// `None` if the child was collected by something else before it could be opened.
+    /// `None` if something else collected the child before it could be opened.
     child: Option<Child>,
     /// The process that created the child, the only one that can reap it.
     creator: u32,
@@ -133,17 +133,17 @@ impl Process {
 
     /// Its process descriptor, which polls readable when the process has ended.
     ///
-    /// It is owned by this value: do not close it, and do not reap through it. If the program has closed
-    /// it nevertheless, it is opened again, unless the process was joined. `None` if that is so, or if
-    /// something else collected the child before it was opened (in a host that ignores `SIGCHLD`).
+    /// This value owns it: do not close it, and do not reap through it. If the program has closed it
+    /// nevertheless, it is opened again. `None` if the process was joined, or if something else collected the
+    /// child before it was opened (in a host that ignores `SIGCHLD`).
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.descriptor().ok()?
     }
 
-    /// The same.
+    /// [`pidfd`](Self::pidfd), with the error.
     ///
     /// # Errors
-    /// `Os`: it has to be opened again, and no descriptor is to be had.
+    /// `Os`: it must be opened again, and no descriptor is left.
     pub(crate) fn descriptor(&self) -> Result<Option<BorrowedFd<'_>>> {
         let Some(child) = &self.child else {
             return Ok(None);
@@ -154,7 +154,7 @@ impl Process {
         if self.creator != std::process::id() {
             return Ok(None);
         }
-        // Held so that no thread reaps it, which would free its number.
+        // Held so that no thread reaps the child, which would free its number.
         let exit = lock(&self.exit);
         match *exit {
             Some(_) => Ok(None),
@@ -162,10 +162,10 @@ impl Process {
         }
     }
 
-    /// Waits until the process has ended and says how. Later calls return the same at once.
+    /// Waits until the process has ended, and returns how. Later calls return the same at once.
     ///
-    /// `Timeout::Val(Duration::ZERO)` does not wait. Several threads may join one process.
-    /// The pipes stay open; a child that fills a pipe that no process reads never ends.
+    /// `Timeout::Val(Duration::ZERO)` does not wait. Several threads may join one process. The pipes remain
+    /// open; a child that fills a pipe which no process reads never ends.
     ///
     /// # Errors
     ///
@@ -197,7 +197,7 @@ impl Process {
         self.waits.end([]);
     }
 
-    /// Counts the threads that wait for its end.
+    /// The waits of threads for its end.
     pub(crate) fn waits(&self) -> &Waits {
         &self.waits
     }
@@ -206,7 +206,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`]: the program has closed the descriptor, and no other one is to be had.
+    /// [`Error::Os`]: the program has closed the descriptor, and no other is left.
     ///
     /// ```
     /// let child = shoal::Spawn::new("sleep").arg("600").spawn()?;
@@ -224,7 +224,7 @@ impl Process {
             return Ok(ended.then_some(Exit::UNKNOWN));
         }
         let Some(pidfd) = self.descriptor()? else {
-            // It was joined, or something else has collected it.
+            // It was joined, or something else collected it.
             let mut exit = lock(&self.exit);
             return Ok(Some(*exit.get_or_insert(Exit::UNKNOWN)));
         };
@@ -246,7 +246,7 @@ impl Process {
         Ok(*exit)
     }
 
-    /// Sends a signal. If the process has ended, nothing is sent, and that is not an error.
+    /// Sends a signal. If the process has ended, sends nothing and succeeds.
     ///
     /// Signal 0 sends nothing and only checks the permission.
     ///
@@ -280,13 +280,13 @@ impl Process {
 
     /// Sends a signal to the process and to all its descendants that stayed in its group.
     ///
-    /// The child must have been started as the leader of a new group or session, and not
-    /// have been joined yet: after that its number may name another group.
+    /// The child must have been started as the leader of a new group or session, and must not have been
+    /// joined: after that its number may name another group.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`]: it leads no group, was joined, or there is no such signal.
-    /// [`Error::Permission`]: no process of the group may be signalled.
+    /// [`Error::Invalid`]: it leads no group, was joined, or there is no such signal. [`Error::Permission`]:
+    /// this process may signal no process of the group.
     ///
     /// ```
     /// use shoal::{Spawn, Timeout};
@@ -350,7 +350,7 @@ impl Process {
         if self.creator == std::process::id() {
             return lock(&self.pipes)[stream].take();
         }
-        // A forked copy: if another thread had the mutex at the fork, it had the pipe as well.
+        // A forked copy: if another thread had the mutex at the fork, that thread took the pipe.
         match self.pipes.try_lock() {
             Ok(mut pipes) => pipes[stream].take(),
             Err(_) => None,

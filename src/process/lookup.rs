@@ -1,4 +1,4 @@
-//! A child's environment, and which file a program's name means in it.
+//! A child's environment, and the lookup of a program by name in it.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -10,7 +10,7 @@ use crate::device::{self, EnvEdit};
 use crate::error::{Error, Result};
 use crate::sys::spawn::is_executable;
 
-/// Where programs are looked for when `PATH` is unset.
+/// The directories that are searched for programs when `PATH` is unset.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// A child's environment, before it exists.
@@ -37,7 +37,7 @@ impl Environment {
         Ok(())
     }
 
-    /// Makes the child run under a lease, whose devices count in what this process sees.
+    /// Makes the child run under a lease, whose devices count within what this process sees.
     pub(super) fn lease(
         &mut self,
         mode: Mode,
@@ -94,13 +94,13 @@ pub(super) fn device_edits(
     Ok(edits)
 }
 
-/// A string for the kernel: no NUL byte in it.
+/// A string for the kernel, which may not contain a NUL byte.
 pub(super) fn c_string(text: &OsStr, what: &'static str) -> Result<CString> {
     CString::new(text.as_bytes())
         .map_err(|_| Error::invalid(what, format!("{text:?} contains a NUL byte")))
 }
 
-/// A name that can stand left of `=`.
+/// Checks that a name can stand left of `=`.
 pub(super) fn check_name(name: &OsStr) -> Result<()> {
     if name.is_empty() || name.as_bytes().contains(&b'=') {
         return Err(Error::invalid(
@@ -111,7 +111,7 @@ pub(super) fn check_name(name: &OsStr) -> Result<()> {
     Ok(())
 }
 
-/// A directory to start in exists and is one.
+/// Checks that the directory to start in exists and is a directory.
 pub(super) fn check_directory(path: &Path) -> Result<()> {
     let name = || path.display().to_string();
     match std::fs::metadata(path) {
@@ -188,7 +188,7 @@ fn refusal(program: &OsStr) -> Error {
     }
 }
 
-/// What a failed exec means to the caller.
+/// The error of a failed exec.
 pub(super) fn exec_error(program: &OsStr, file: CString, cwd: Option<&Path>, errno: i32) -> Error {
     let file = OsString::from_vec(file.into_bytes());
     let seen = cwd.map_or(file.clone().into(), |cwd| cwd.join(&file));

@@ -19,9 +19,8 @@ use crate::sys::spawn::{self as sys, Failure, MAX_FD, Plan};
 /// Where one of a child's three standard streams leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stdio {
-    /// Where this process's own leads, even if that is marked close-on-exec. If this process has
-    /// closed it: to `/dev/null`, as with `Null`, since otherwise the first file that the child opens
-    /// would take its number.
+    /// To where this process's own stream leads, even if that is marked close-on-exec. If this process has
+    /// closed it: to `/dev/null`, since otherwise the first file that the child opens would take its number.
     #[default]
     Inherit,
     /// To `/dev/null`.
@@ -29,8 +28,7 @@ pub enum Stdio {
     /// To a pipe, whose other end [`Process::take_stdin`], [`Process::take_stdout`] and
     /// [`Process::take_stderr`] return.
     Pipe,
-    /// To this descriptor, which stays the caller's and must be open when the child is
-    /// spawned.
+    /// To this descriptor, which remains the caller's and must be open when the child is spawned.
     Fd(RawFd),
 }
 
@@ -38,8 +36,8 @@ const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
 
 /// A child to be started: the program, its arguments, and its surroundings.
 ///
-/// Nothing happens before [`spawn`](Self::spawn), and one description can be spawned many
-/// times. Anything wrong with it is an error of that call, before a process exists.
+/// Nothing happens before [`spawn`](Self::spawn), and one description can be spawned many times. That call
+/// reports anything wrong with it, before a process exists.
 ///
 /// ```
 /// use shoal::{Spawn, Stdio, Timeout};
@@ -141,7 +139,7 @@ impl Spawn {
         self
     }
 
-    /// Starts from an empty environment. Variables that were set before this call are dropped too.
+    /// Starts from an empty environment. Drops variables that were set before this call, too.
     pub fn env_clear(&mut self) -> &mut Self {
         self.clear = true;
         self.env.clear();
@@ -154,19 +152,19 @@ impl Spawn {
         self
     }
 
-    /// Where its standard input comes from.
+    /// Sets where the child's standard input comes from.
     pub fn stdin(&mut self, from: Stdio) -> &mut Self {
         self.stdio[0] = from;
         self
     }
 
-    /// Where its standard output goes.
+    /// Sets where the child's standard output goes.
     pub fn stdout(&mut self, to: Stdio) -> &mut Self {
         self.stdio[1] = to;
         self
     }
 
-    /// Where its standard error goes.
+    /// Sets where the child's standard error goes.
     pub fn stderr(&mut self, to: Stdio) -> &mut Self {
         self.stdio[2] = to;
         self
@@ -174,8 +172,8 @@ impl Spawn {
 
     /// Gives the child the descriptor `from` as its descriptor `to` (3 to 1023).
     ///
-    /// `from` stays the caller's and must be open when the child is spawned. Descriptors that
-    /// are not given away are closed in the child.
+    /// `from` remains the caller's and must be open when the child is spawned. All other descriptors are
+    /// closed in the child.
     ///
     /// ```
     /// use shoal::{Spawn, Timeout};
@@ -226,9 +224,8 @@ impl Spawn {
 
     /// Restricts the devices of a family that the child sees, as [`crate::device`] explains.
     ///
-    /// Indices count in what the child would see otherwise: under this process's own mask, or
-    /// under the one that [`env`](Self::env) gives it. Once per family; families that share a
-    /// variable cannot be combined.
+    /// Indices count within what the child would see otherwise: under this process's own mask, or under the
+    /// one that [`env`](Self::env) sets. Once per family; families that share a variable cannot be combined.
     ///
     /// ```
     /// use shoal::{Error, Spawn};
@@ -243,10 +240,10 @@ impl Spawn {
     }
 
     /// Gives the child a lease of devices: it sees them as worker number `worker` of `workers`
-    /// ([`Lease::environment`]), and has the lease until it ends, whatever becomes of this process. So do
-    /// its own children that get its descriptors and not [other ones](Self::fd).
+    /// ([`Lease::environment`]), and has the lease until it ends, even if this process ends earlier. So do
+    /// its own children that inherit its descriptors, but not those that get [others](Self::fd) instead.
     ///
-    /// This description has the lease too for as long as it exists.
+    /// This description also has the lease while it exists.
     ///
     /// ```
     /// use shoal::device::{Machine, lease::{Mode, Request}};
@@ -278,10 +275,9 @@ impl Spawn {
 
     /// Starts the child.
     ///
-    /// Returns once the program has replaced the child's image, so an exec that fails is an
-    /// error here, and no child is left behind. Until then the calling thread runs no signal
-    /// handler; and if the child has pipes, forks of other threads wait, so that these get no
-    /// copies of its ends.
+    /// Returns once the program has replaced the child's image, so a failed exec is an error of this call,
+    /// and no child is left behind. Until then the calling thread runs no signal handler. If the child has
+    /// pipes, forks by other threads wait meanwhile, so that they get no copies of the child's ends.
     ///
     /// # Errors
     ///
@@ -297,7 +293,7 @@ impl Spawn {
         let file = plan.program.clone();
         let _signals = sys::Blocked::new();
         let has_pipes = self.stdio.contains(&Stdio::Pipe);
-        // Nor must it have a copy of a lease that it does not know of.
+        // Forks wait: no other child may get a copy of the pipes' ends or of a lease.
         let forks = (has_pipes || !self.leases.is_empty())
             .then(hold_off)
             .transpose()?;
@@ -326,8 +322,8 @@ impl Spawn {
         }
     }
 
-    /// Everything that the child is made from, except its descriptors. `inherited` is the environment
-    /// that it starts from, unless it starts from an empty one.
+    /// The plan of the child, except its descriptors. `inherited` returns the environment to start from,
+    /// unless that is empty.
     pub(super) fn plan(
         &self,
         inherited: impl FnOnce() -> BTreeMap<OsString, OsString>,
@@ -355,7 +351,7 @@ impl Spawn {
                 .transpose()?,
             fds: Vec::new(),
             session: self.session,
-            // A session leader leads a group already, and may not start another.
+            // A session leader already leads a group, and may not start another.
             group: self.group && !self.session,
             keep_signals: self.keep_signals,
             die_with_parent: self.die_with_parent,
@@ -388,35 +384,9 @@ impl Spawn {
     /// The child's descriptors, moved above all their targets (P1), and this process's ends of pipes.
     #[allow(clippy::type_complexity)]
     pub(super) fn descriptors(&self) -> Result<(Vec<(RawFd, OwnedFd)>, [Option<OwnedFd>; 3])> {
-        for (i, &(_, to)) in self.fds.iter().enumerate() {
-            if !(3..=MAX_FD).contains(&to) {
-                let why = format!("{to} is not within 3 and {MAX_FD}");
-                return Err(Error::invalid("descriptor for a child", why));
-            }
-            if self.fds[..i].iter().any(|&(_, earlier)| earlier == to) {
-                let why = format!("{to} is given twice");
-                return Err(Error::invalid("descriptor for a child", why));
-            }
-        }
         let most = limits::descriptors();
         let leases = self.lease_fds(most);
-        let all = self.fds.iter().map(|&(_, to)| to).chain(leases.clone());
-        let highest = all.max().unwrap_or(2);
-        let above = highest + 1;
-        if u64::from(above.unsigned_abs()) >= most {
-            if highest <= 2 {
-                let why = format!(
-                    "`ulimit -n` allows only {most}, from 0 on, and to start a child takes one above the \
-                     standard streams"
-                );
-                return Err(Error::invalid("limit of descriptors", why));
-            }
-            let why = format!(
-                "{highest} is too high: this process needs a descriptor above it, and `ulimit -n` \
-                 allows only {most}, from 0 on"
-            );
-            return Err(Error::invalid("descriptor for a child", why));
-        }
+        let above = self.above_targets(leases.clone(), most)?;
         let raise = |fd: RawFd, what: &'static str| {
             duplicate(fd, above)?
                 .ok_or_else(|| Error::invalid(what, format!("descriptor {fd} is not open")))
@@ -457,7 +427,41 @@ impl Spawn {
         Ok((fds, pipes))
     }
 
-    /// Numbers for the leases in the child. This process needs a descriptor above them.
+    /// The lowest number above all targets of the child's descriptors, of which `leases` are those of leases.
+    /// Fails unless the targets are valid and this process may have a descriptor of that number: it may have
+    /// `most`.
+    fn above_targets(&self, leases: impl Iterator<Item = RawFd>, most: u64) -> Result<RawFd> {
+        for (i, &(_, to)) in self.fds.iter().enumerate() {
+            if !(3..=MAX_FD).contains(&to) {
+                let why = format!("{to} is not within 3 and {MAX_FD}");
+                return Err(Error::invalid("descriptor for a child", why));
+            }
+            if self.fds[..i].iter().any(|&(_, earlier)| earlier == to) {
+                let why = format!("{to} is given twice");
+                return Err(Error::invalid("descriptor for a child", why));
+            }
+        }
+        let all = self.fds.iter().map(|&(_, to)| to).chain(leases);
+        let highest = all.max().unwrap_or(2);
+        let above = highest + 1;
+        if u64::from(above.unsigned_abs()) < most {
+            return Ok(above);
+        }
+        if highest <= 2 {
+            let why = format!(
+                "`ulimit -n` allows only {most}, from 0 on, and to start a child takes one above the \
+                 standard streams"
+            );
+            return Err(Error::invalid("limit of descriptors", why));
+        }
+        let why = format!(
+            "{highest} is too high: this process needs a descriptor above it, and `ulimit -n` \
+             allows only {most}, from 0 on"
+        );
+        Err(Error::invalid("descriptor for a child", why))
+    }
+
+    /// Descriptor numbers for the leases in the child. This process needs a descriptor above them.
     fn lease_fds(&self, most: u64) -> impl Iterator<Item = RawFd> + Clone {
         let first = remote(most.min(MAX_FD as u64 + 1));
         let is_free = |to: &RawFd| self.fds.iter().all(|(_, taken)| taken != to);

@@ -1,9 +1,8 @@
 //! The thread that creates children which die with their parent.
 //!
-//! The kernel ties `PR_SET_PDEATHSIG` to the *thread* that created the child, so such a child must
-//! not be created by a caller's thread, which may end long before the process does. A thread of the
-//! library creates it; that thread is started on first use, blocks every signal, and never ends. A
-//! forked child starts its own.
+//! The kernel ties `PR_SET_PDEATHSIG` to the *thread* that created the child, and a caller's thread may end
+//! long before the process does. So a thread of the library creates such a child. It is started on first use,
+//! blocks every signal, and never ends. A forked child starts its own.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -16,7 +15,7 @@ use crate::sys::thread;
 type Job = (Plan, SyncSender<Result<Started, Failure>>);
 
 struct Spawner {
-    /// The process it belongs to: after a fork the thread exists in the parent only.
+    /// The process that has the thread: after a fork, only the parent does.
     process: u32,
     jobs: Sender<Job>,
 }
@@ -67,7 +66,7 @@ fn start(process: u32) -> Result<Spawner> {
             // The child's ends of its pipes are closed before the caller continues, which may then
             // fork, or wait for the end of a pipe.
             drop(plan);
-            // The caller may have ended; then it does not need the answer.
+            // Fails if the caller has ended, and so does not need the answer.
             let _ = reply.send(started);
         }
     })?;

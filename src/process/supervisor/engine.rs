@@ -1,7 +1,7 @@
-//! The thread that starts workers, starts them again, and stops them.
+//! The thread that starts, restarts and stops workers.
 //!
-//! It alone gives orders to the guardian, which is the workers' parent (`sys/guardian/`). The handle
-//! leaves requests in [`Shared`] and changes its wake word; the guardian changes it when a worker has
+//! Only this thread gives orders to the guardian, which is the workers' parent (`sys/guardian/`). The handle
+//! leaves requests in [`Shared`] and changes its wake word; the guardian changes that word when a worker has
 //! ended.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,23 +24,23 @@ use crate::sys::fork::hold_off;
 use crate::sys::futex;
 use crate::sys::guardian::Guardian;
 
-/// How often what must be gone is killed again, and how long the engine sleeps at most.
+/// How often workers that must end are killed again; the engine's other sleeps are at most ten times as long.
 const SLICE_NS: u64 = 100_000_000;
 
-/// How a process ends whose guardian was killed.
+/// The exit of a worker whose guardian was killed.
 const KILLED: Exit = Exit {
     kind: ExitKind::Signaled,
     code: libc::SIGKILL,
 };
 
-/// One worker as it is to be started.
+/// The description of one worker.
 pub(super) struct Worker {
     pub(super) spawn: Spawn,
     /// Where the lines of its standard output and error go, if the supervisor labels them.
     pub(super) lines_to: [Option<RawFd>; 2],
 }
 
-/// All that the engine goes by.
+/// The description of all workers.
 pub(super) struct Job {
     pub(super) workers: Vec<Worker>,
     pub(super) policy: Policy,
@@ -49,34 +49,34 @@ pub(super) struct Job {
     pub(super) grace: Duration,
     /// The environment that all start from.
     pub(super) env: BTreeMap<OsString, OsString>,
-    /// Descriptors that workers are given, kept open for those that are started later.
+    /// Descriptors that workers get, kept open for restarts.
     pub(super) held: Arc<Vec<Kept>>,
 }
 
-/// What the handle asks for.
+/// A request of the handle.
 pub(super) enum Request {
     Signal { worker: Option<usize>, signal: i32 },
     Stop { signal: i32, deadline: Deadline },
 }
 
-/// What handle and engine share.
+/// The state that handle and engine share.
 pub(super) struct Shared {
     /// The wake word: changes when the engine has something to do.
     pub(super) wake_word: Arc<AtomicU32>,
-    /// Changes when callers may have something to see.
+    /// A futex word that changes when callers may have something to see.
     pub(super) changed: AtomicU32,
     state: Mutex<State>,
 }
 
-/// Behind the mutex, which is held for moments only.
+/// The state behind the mutex, which is held only for moments.
 pub(super) struct State {
     pub(super) requests: Vec<Request>,
-    /// How many requests there were, and how many of them were done.
+    /// How many requests there were, and how many of them are done.
     pub(super) asked: u64,
     pub(super) served: u64,
     pub(super) workers: Vec<WorkerStatus>,
     pub(super) events: VecDeque<Event>,
-    /// Events are dropped beyond so many, oldest first.
+    /// The most events that are kept; the oldest are dropped first.
     most_events: usize,
     /// Whether every worker was started, or why not.
     pub(super) started: Option<Result<()>>,
@@ -117,7 +117,7 @@ impl Shared {
     pub(super) fn ask(&self, request: Request) {
         {
             let mut state = self.state();
-            // Nothing runs that it could be about.
+            // No worker runs to which it could apply.
             if state.outcome.is_some() {
                 return;
             }
@@ -134,7 +134,7 @@ impl Shared {
     }
 }
 
-/// When a worker is to be looked at.
+/// What a worker is doing, and since or until when.
 #[derive(Clone, Copy)]
 enum Phase {
     /// To be started at this time.
@@ -152,9 +152,9 @@ struct Engine<'a> {
     number: String,
     output: Option<Output>,
     phases: Vec<Phase>,
-    /// Short runs in a row, of each worker.
+    /// Short runs in a row, for each worker.
     short: Vec<u32>,
-    /// The first that failed for good.
+    /// The first worker that failed for good.
     failed: Option<(usize, Exit)>,
     /// Why a worker could not be started for the first time.
     refused: Option<Error>,
@@ -162,8 +162,8 @@ struct Engine<'a> {
     killing: bool,
 }
 
-/// Runs until all workers have ended for good. The threads and the guardian are made first, so that what
-/// keeps them from being made is the caller's error.
+/// Runs until all workers have ended for good. Makes the threads and the guardian first, so that the caller
+/// gets the error if that fails.
 pub(super) fn run(job: &Job, shared: &Shared) {
     let labels = job.workers.iter().any(|it| it.lines_to != [None, None]);
     let made = Guardian::new(job.workers.len(), &shared.wake_word).and_then(|guardian| {
@@ -207,8 +207,8 @@ impl Engine<'_> {
             self.serve();
             self.collect();
             let due = self.start_one();
-            self.say_started();
-            self.press();
+            self.report_started();
+            self.enforce_deadline();
             if self.phases.iter().all(|phase| matches!(phase, Phase::Over)) {
                 break;
             }
@@ -222,7 +222,7 @@ impl Engine<'_> {
                 futex::wait(&self.shared.wake_word, wake_word, due.min(now + slice));
             }
         }
-        // What the workers have left in other groups and sessions.
+        // Ends what the workers have left in other groups and sessions.
         self.guardian.finish();
         if let Some(output) = &self.output {
             let earliest = now_ns() + SLICE_NS;
@@ -239,7 +239,7 @@ impl Engine<'_> {
         state.outcome = Some(outcome);
     }
 
-    /// Until when the output may take what is left: without limit, unless the supervisor is stopped.
+    /// Until when the rest of the output may be written: without limit, unless the supervisor is stopped.
     fn output_deadline(&self, earliest: u64) -> Deadline {
         let is_stop = |it: &Request| matches!(it, Request::Stop { .. });
         match self.stop {
@@ -251,7 +251,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Does what the handle has asked for.
+    /// Carries out the handle's requests.
     fn serve(&mut self) {
         let requests = std::mem::take(&mut self.shared.state().requests);
         if requests.is_empty() {
@@ -268,18 +268,17 @@ impl Engine<'_> {
         self.shared.announce();
     }
 
-    /// A worker that is not running gets no signal. Neither does one whose guardian was killed.
+    /// Signals running workers, unless their guardian was killed.
     fn signal(&self, worker: Option<usize>, signal: i32) {
         for (index, phase) in self.phases.iter().enumerate() {
-            let is_meant = worker.is_none_or(|it| it == index);
-            if is_meant && matches!(phase, Phase::Running(_)) {
+            let is_target = worker.is_none_or(|it| it == index);
+            if is_target && matches!(phase, Phase::Running(_)) {
                 let _ = self.guardian.signal(index, signal);
             }
         }
     }
 
-    /// Asks every worker to end, and starts none any more. A later call can only bring the deadline
-    /// forward.
+    /// Asks every worker to end, and starts no more. A later call can only make the deadline earlier.
     fn stop(&mut self, signal: i32, deadline: Deadline) {
         let earlier = |old: Deadline| match (old, deadline) {
             (Deadline::Now, _) | (_, Deadline::Now) => Deadline::Now,
@@ -300,7 +299,7 @@ impl Engine<'_> {
             self.event(EventKind::Stopping, None, 0, None, text);
         }
         self.signal(None, signal);
-        // One that is stopped (SIGSTOP) could not end.
+        // A stopped worker (SIGSTOP) could not end.
         self.signal(None, libc::SIGCONT);
     }
 
@@ -309,8 +308,8 @@ impl Engine<'_> {
         self.phases.iter().filter(running).count()
     }
 
-    /// Kills what runs past the deadline of a stop.
-    fn press(&mut self) {
+    /// Kills workers that run past the deadline of a stop.
+    fn enforce_deadline(&mut self) {
         if !self.stop.is_some_and(Deadline::passed) {
             return;
         }
@@ -330,7 +329,7 @@ impl Engine<'_> {
             let Phase::Running(since) = self.phases[index] else {
                 continue;
             };
-            // Asked after the guardian: what it reported before its death is not lost.
+            // Read after `is_there`: what the guardian reported before its death is not lost.
             let exit = match self.guardian.take_ended(index) {
                 Some(status) => exit_of(status),
                 None if !is_there => KILLED,
@@ -341,7 +340,7 @@ impl Engine<'_> {
         if is_there {
             return;
         }
-        // The kernel kills the workers with their guardian. Nothing else kills what they have started.
+        // The kernel kills the workers with their guardian, but not what they have started.
         marked::kill(&self.number);
         let text = "the process that guards the workers was killed, and they were with it";
         self.event(EventKind::GuardianLost, None, 0, None, text.to_owned());
@@ -369,7 +368,7 @@ impl Engine<'_> {
         self.next(index, exit, Duration::from_nanos(now_ns() - since));
     }
 
-    /// Decides what becomes of a worker that has ended.
+    /// Decides whether a worker that has ended is restarted.
     fn next(&mut self, index: usize, exit: Exit, run: Duration) {
         self.phases[index] = Phase::Over;
         if self.stop.is_some() {
@@ -408,8 +407,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Starts one worker that is due, so that requests are served between two. Returns when the next one
-    /// is due.
+    /// Starts one worker that is due; one at a time, so that requests are served in between. Returns when the
+    /// next one is due.
     fn start_one(&mut self) -> u64 {
         let now = now_ns();
         let due = |phase: &Phase| match phase {
@@ -510,15 +509,15 @@ impl Engine<'_> {
         Ok(pid)
     }
 
-    /// Tells the handle, once, that every worker was started, or why one could not be.
-    fn say_started(&mut self) {
+    /// Reports to the handle, once, that every worker was started, or why one could not be.
+    fn report_started(&mut self) {
         let mut state = self.shared.state();
         if state.started.is_some() {
             return;
         }
         let is_waiting = |it: &WorkerStatus| it.state == WorkerState::Waiting;
         if let Some(err) = self.refused.take() {
-            // Said at the end, when those that were started are gone.
+            // Reported at the end, when those that were started have ended.
             if self
                 .phases
                 .iter()

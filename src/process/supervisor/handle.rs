@@ -1,4 +1,4 @@
-//! A running supervisor, as the program sees it.
+//! The handle of a running supervisor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,19 +12,19 @@ use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::futex::{self, Waited};
 use crate::sys::thread;
 
-/// How long a call sleeps before it looks whether the waits of its handle were ended.
+/// How long a call sleeps before it checks whether the waits of its handle were ended.
 const SLICE_NS: u64 = 100_000_000;
 
 /// The largest number of a signal.
 const LAST_SIGNAL: i32 = 64;
 
-/// Workers that run and are looked after; made by [`Workers::start`](super::Workers::start).
+/// Supervises running workers; made by [`Workers::start`](super::Workers::start).
 ///
-/// A thread of this process starts workers again and stops them, whether or not the program calls
-/// anything. Every method may be called from any thread. Dropping it stops the workers, as
-/// [`stop`](Self::stop) does with the [`grace`](super::Workers::grace) period, and waits for that. If this
-/// process ends in another way, even by `SIGKILL`, the workers are killed at once, and so is all that they
-/// have started. A forked copy of this process can do nothing with its copy of this value.
+/// A thread of this process restarts and stops workers, whether or not the program calls anything. Every
+/// method may be called from any thread. Dropping the supervisor stops the workers, as [`stop`](Self::stop)
+/// does with the [`grace`](super::Workers::grace) period, and waits for that. If this process ends in another
+/// way, even by `SIGKILL`, the workers are killed at once, and so are all processes that they have started.
+/// In a forked child, the copy of this value is of no use.
 ///
 /// ```
 /// use shoal::{Spawn, Timeout, Workers};
@@ -69,10 +69,10 @@ impl Supervisor {
         started.and_then(|started| started).map(|()| supervisor)
     }
 
-    /// Waits until all workers have ended for good, and says how. Later calls say the same at once.
+    /// Waits until all workers have ended for good, and returns how. Later calls return the same at once.
     ///
-    /// `Timeout::Val(Duration::ZERO)` does not wait. All that the workers have written was passed on
-    /// then, and no process that they have started is left.
+    /// `Timeout::Val(Duration::ZERO)` does not wait. When this returns, all output of the workers was passed
+    /// on, and no process that they have started is left.
     ///
     /// # Errors
     ///
@@ -112,8 +112,8 @@ impl Supervisor {
         })
     }
 
-    /// What the workers have written and could not be passed on: the first time that this happened. `None` while
-    /// a worker runs, and if only the reader of the output has gone.
+    /// The first failure to pass on the workers' output. `None` while a worker runs, and if only the reader
+    /// of the output has ended.
     ///
     /// # Errors
     ///
@@ -122,8 +122,8 @@ impl Supervisor {
         Ok(self.own()?.state().output_failed)
     }
 
-    /// Sends a signal to the process group of every worker that runs. Does not wait: an order that is
-    /// followed in turn.
+    /// Sends a signal to the process group of every running worker. Does not wait: signals are sent later, in
+    /// order.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl Supervisor {
         self.ask_signal(None, signal)
     }
 
-    /// As [`signal`](Self::signal), to one worker. Nothing is sent while that does not run.
+    /// As [`signal`](Self::signal), to one worker. Sends nothing if that worker does not run.
     ///
     /// # Errors
     ///
@@ -146,8 +146,8 @@ impl Supervisor {
         self.ask_signal(Some(worker), signal)
     }
 
-    /// Waits until every signal that was asked for so far was sent: for a program that is about to stop
-    /// itself (`SIGSTOP`), which no thread of it outlasts. At once if all workers have ended.
+    /// Waits until every signal that was requested so far was sent: for a program that is about to stop
+    /// itself (`SIGSTOP`), which stops all its threads. Returns at once if all workers have ended.
     ///
     /// # Errors
     ///
@@ -165,11 +165,11 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Ends all workers: asks them by `SIGTERM`, kills after `grace` those that still run, and waits
-    /// until they and all that they have started are gone. None is started again.
+    /// Ends all workers: sends `SIGTERM`, kills after `grace` those that still run, and waits until they and
+    /// all processes that they have started have ended. No worker is restarted.
     ///
-    /// With `Timeout::Val(Duration::ZERO)` they are killed at once; with `Timeout::Infinite` never. A
-    /// second call, from another thread too, can only bring the time forward.
+    /// With `Timeout::Val(Duration::ZERO)` they are killed at once; with `Timeout::Infinite` never. A second
+    /// call, even from another thread, can only make the deadline earlier.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl Supervisor {
         self.wait(Timeout::Infinite).map(drop)
     }
 
-    /// As [`stop`](Self::stop), with another first signal, and without waiting for the end.
+    /// As [`stop`](Self::stop), with another first signal, and without waiting.
     ///
     /// # Errors
     ///
@@ -188,7 +188,7 @@ impl Supervisor {
     pub fn begin_stop(&self, signal: i32, grace: Timeout) -> Result<()> {
         check_signal(signal)?;
         let deadline = match Deadline::after(grace) {
-            // Looked at later: the deadline is over.
+            // The engine checks it later, when it has passed.
             Deadline::Now => Deadline::At(now_ns()),
             deadline => deadline,
         };
@@ -205,8 +205,8 @@ impl Supervisor {
         Ok(self.own()?.state().workers.clone())
     }
 
-    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits) does, a
-    /// tenth of a second later at most. The workers go on.
+    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits) does, a tenth of
+    /// a second later at most. The workers continue.
     pub fn end_waits(&self) {
         self.waits.end([]);
     }

@@ -1,15 +1,15 @@
-//! Cutting what a worker writes into lines, each with its label.
+//! Cutting a worker's output into lines, each with a label.
 
-/// The longest line that is kept together, in bytes. A longer one is continued on lines of its own.
+/// The longest line, in bytes. A longer one is split into several.
 pub(super) const LONGEST: usize = 64 << 10;
 
-/// Memory that a stream keeps while it has no part of a line.
+/// Buffer that a stream keeps while it has no part of a line.
 const KEPT: usize = 4 << 10;
 
 /// One stream of one worker.
 pub(super) struct Lines {
     label: Vec<u8>,
-    /// The beginning of a line whose end has not come: at most [`LONGEST`] bytes.
+    /// The beginning of a line that is not complete: at most [`LONGEST`] bytes.
     partial: Vec<u8>,
 }
 
@@ -19,8 +19,7 @@ impl Lines {
         Self { label, partial }
     }
 
-    /// Appends to `out` the lines that `bytes` ends. Bytes are not changed, whatever they are; only `\n`
-    /// ends a line.
+    /// Appends to `out` the lines that `bytes` completes. Bytes are not changed; only `\n` ends a line.
     pub(super) fn feed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             self.partial.extend_from_slice(piece);
@@ -41,7 +40,7 @@ impl Lines {
         }
     }
 
-    /// The stream has ended: appends a last line that has no end.
+    /// Ends the stream: appends an incomplete last line.
     pub(super) fn end(&mut self, out: &mut Vec<u8>) {
         if !self.partial.is_empty() {
             self.put(0, self.partial.len(), out);
@@ -56,8 +55,8 @@ impl Lines {
     }
 }
 
-/// How much of `bytes` to write at once, at most `most`: whole lines if one fits, so that what another
-/// process writes to the same place comes between lines.
+/// How much of `bytes` to write at once, at most `most`: whole lines if one fits, so that another process's
+/// output to the same place comes between lines.
 pub(super) fn whole_lines(bytes: &[u8], most: usize) -> usize {
     if bytes.len() <= most {
         return bytes.len();

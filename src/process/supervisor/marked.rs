@@ -1,8 +1,8 @@
-//! Finding what workers have started, when the guardian that was its ancestor is gone.
+//! Finding the processes that workers have started, after the death of the guardian that was their ancestor.
 //!
-//! Each supervisor has a random number, which its workers have in their environment and hand on to what
-//! they start. A process that has it descends from one of them, whatever its group, session and parent
-//! are; unless it has cleared its environment.
+//! Each supervisor has a random number, which its workers have in their environment and pass to what they
+//! start. A process with that number descends from one of them, whatever its group, session and parent are.
+//! Only a process that has cleared its environment is not found.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -21,13 +21,13 @@ pub(super) fn new() -> String {
     format!("{number:016x}")
 }
 
-/// For how long to look: a process may start others while it is being found.
+/// How long to search at most: a process may start others during the search.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Kills every process that has this number, and waits a moment for their ends. What cannot be read, as
-/// that of another user, is left alone.
+/// Kills every process that has this number, and waits for their ends. Processes whose environment cannot be
+/// read, such as another user's, are left alone.
 pub(super) fn kill(number: &str) {
-    // In a /proc of another pid namespace the numbers would be those of other processes.
+    // In a /proc of another pid namespace, the numbers would name other processes.
     if !process::has_own_proc() {
         return;
     }
@@ -40,8 +40,8 @@ pub(super) fn kill(number: &str) {
         let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
         let mut found = false;
         for pid in pids {
-            // The descriptor comes first: then what is read is of this process, or it has ended, and
-            // nothing gets the signal.
+            // The descriptor is opened first: the environment read next is then this process's, or the
+            // process has ended, and no other gets the signal.
             let Some(fd) = pidfd::of_any(pid as libc::pid_t) else {
                 continue;
             };
@@ -51,7 +51,7 @@ pub(super) fn kill(number: &str) {
                 {
                     found |= pidfd::signal(fd.as_fd(), libc::SIGKILL).is_ok();
                 }
-                // It is looked at again.
+                // Checked again in the next round.
                 Environment::Changing => found = true,
                 Environment::Whole(_) | Environment::Unknown => {}
             }

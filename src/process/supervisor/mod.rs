@@ -1,11 +1,11 @@
-//! Workers that are looked after: started together, started again when they fail, and ended together.
+//! Supervised workers: started together, restarted when they fail, and ended together.
 //!
-//! [`Workers`] describes them, and [`Supervisor`] is what looks after them once they run:
+//! [`Workers`] describes them, and a [`Supervisor`] manages them once they run:
 //!
 //! ```text
-//! handle.rs    what the program calls        restart.rs   when a worker is started again
-//! engine.rs    the thread that decides       output.rs    the thread that labels what they write
-//! report.rs    what is said of them          lines.rs     cutting that into lines
+//! handle.rs    what the program calls        restart.rs   when a worker is restarted
+//! engine.rs    the thread that decides       output.rs    the thread that labels the workers' output
+//! report.rs    states and events             lines.rs     cutting that output into lines
 //! marked.rs    finding what workers left after the guardian's death
 //! sys/guardian/     the process that is the parent of the workers, and ends them with this program
 //! ```

@@ -1,12 +1,12 @@
-//! The thread that labels what workers write.
+//! The thread that labels the workers' output.
 //!
-//! One thread reads the pipes of all workers and writes whole lines, so no line is broken by another. A
-//! slow reader of the output slows down this thread, and through their full pipes the workers, but not
-//! the supervisor. Memory is bounded: at most [`LONGEST`](super::lines::LONGEST) bytes of an unfinished
-//! line per stream, and one piece that was read.
+//! One thread reads the pipes of all workers and writes whole lines, so lines never mix. A slow reader of the
+//! output slows down this thread, and through their full pipes the workers, but not the supervisor. Memory is
+//! bounded: at most [`LONGEST`](super::lines::LONGEST) bytes of an unfinished line per stream, and one piece
+//! that was read.
 //!
-//! A process that a worker has started may keep a pipe open after the worker's end. What comes through it
-//! is read until the worker is started again or the supervisor ends.
+//! A process that a worker has started may keep a pipe open after the worker's end. That pipe is read until
+//! the worker is restarted or the supervisor ends.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -24,13 +24,13 @@ use crate::sys::fd::Kept;
 use crate::sys::poll::{self, Signal};
 use crate::sys::{fd, futex, thread};
 
-/// Bytes that one read takes.
+/// Bytes of one read.
 const PIECE: usize = 64 << 10;
-/// Bytes that one write gives: what a pipe takes without waiting once it says that it is writable.
+/// Bytes of one write: what a writable pipe takes without waiting.
 const WRITE: usize = 4096;
-/// What is read of a pipe at most whose writers need not have ended: as much as it holds, by far.
+/// How much is read at most from a pipe whose writers may still run: far more than a pipe holds.
 const REST: usize = 16 << 20;
-/// How long a thread sleeps before it looks whether it is still wanted.
+/// How long a thread sleeps before it checks whether to go on.
 const SLICE_NS: u64 = 100_000_000;
 
 /// A stream of a worker, and where its lines go.
@@ -43,31 +43,32 @@ struct Stream {
 
 enum Order {
     Add(Stream),
-    /// The worker is started again: what its last run left in its pipes is read, and they are closed.
+    /// The worker is restarted: the rest of its last run's pipes is read, and they are closed.
     Close(usize),
 }
 
 struct Shared {
     orders: Mutex<Vec<Order>>,
     wake: Signal,
-    /// No worker is left, and nothing more will be asked for.
+    /// No worker is left, and no more orders will come.
     finish: AtomicBool,
-    /// What is not written yet is not wanted any more.
+    /// What is not written yet is dropped.
     abandon: AtomicBool,
-    /// The first that could not be written although its reader is there.
+    /// The first failure to write, other than that the reader has ended.
     failed: Mutex<Option<OutputFailure>>,
     /// 1 once the thread has ended.
     done: AtomicU32,
-    /// Where lines go, unless to this process's own streams. The thread keeps them open: it may write for a
-    /// moment after the supervisor is gone, and their numbers must not be other files' by then.
+    /// Where lines go, other than this process's own streams. The thread keeps these descriptors open: it may
+    /// write for a moment after the supervisor was dropped, when their numbers must not belong to other
+    /// files.
     _held: Arc<Vec<Kept>>,
 }
 
-/// The thread, as the supervisor sees it.
+/// The supervisor's handle on the thread.
 pub(super) struct Output(Arc<Shared>);
 
 impl Output {
-    /// `held`: the descriptors that lines may be written to, beside this process's own streams.
+    /// `held`: the descriptors to which lines may be written, beside this process's own streams.
     pub(super) fn start(held: Arc<Vec<Kept>>) -> Result<Self> {
         let shared = Arc::new(Shared {
             orders: Mutex::new(Vec::new()),
@@ -78,11 +79,11 @@ impl Output {
             done: AtomicU32::new(0),
             _held: held,
         });
-        let theirs = Arc::clone(&shared);
+        let shared_by_thread = Arc::clone(&shared);
         thread::start("shoal-output", move || {
-            run(&theirs);
-            theirs.done.store(1, Ordering::Release);
-            futex::wake(&theirs.done, i32::MAX);
+            run(&shared_by_thread);
+            shared_by_thread.done.store(1, Ordering::Release);
+            futex::wake(&shared_by_thread.done, i32::MAX);
         })?;
         Ok(Self(shared))
     }
@@ -116,8 +117,7 @@ impl Output {
         *failed.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what is left and ends the thread. Not later than `deadline` what cannot be written is
-    /// abandoned.
+    /// Writes what is left and ends the thread. At `deadline`, drops what is not written yet.
     pub(super) fn finish(&self, deadline: impl Fn() -> Deadline) {
         self.0.finish.store(true, Ordering::Release);
         self.0.wake.set();
@@ -131,7 +131,7 @@ impl Output {
     }
 }
 
-/// What a read gave.
+/// The result of a read.
 #[derive(PartialEq, Eq)]
 enum Piece {
     More,
@@ -173,7 +173,7 @@ fn run(shared: &Shared) {
         let fds: Vec<BorrowedFd<'_>> = std::iter::once(wake)
             .chain(streams.iter().map(|stream| stream.pipe.number()))
             .collect();
-        // No handler runs in this thread. Other failures: no memory; later there may be some.
+        // No signal handler runs in this thread, so this is a lack of memory, which may pass.
         let Ok(ready) = poll::each_readable(&fds, Deadline::At(now_ns() + 10 * SLICE_NS)) else {
             pause();
             continue;
@@ -214,12 +214,12 @@ impl Stream {
         }
         match self.write(shared, out) {
             true => read,
-            // As that of a program without a supervisor, the worker's next write fails.
+            // The pipe is closed, so the worker's next write fails, as it would without a supervisor.
             false => Piece::End,
         }
     }
 
-    /// Reads what there is, but does not wait for more.
+    /// Reads what is in the pipe without waiting for more.
     fn drain(&mut self, shared: &Shared, piece: &mut [u8], out: &mut Vec<u8>) {
         for _ in 0..REST / PIECE {
             match self.read(shared, piece, out) {
@@ -233,7 +233,7 @@ impl Stream {
         self.write(shared, out);
     }
 
-    /// Writes all of it. False if that cannot be; unless its reader has gone, that is noted.
+    /// Writes all of `bytes`. False if that is not possible, which is recorded unless the reader has ended.
     fn write(&self, shared: &Shared, bytes: &[u8]) -> bool {
         match write_all(shared, self.to, bytes) {
             Ok(done) => done,
@@ -251,7 +251,7 @@ impl Stream {
     }
 }
 
-/// Writes all of it. False if it was given up.
+/// Writes all of `bytes`. False if it was abandoned.
 fn write_all(shared: &Shared, to: RawFd, mut bytes: &[u8]) -> std::io::Result<bool> {
     // SAFETY: the descriptor is one of the standard streams, or one that `Shared` keeps open. It is not
     // closed here.

@@ -1,4 +1,4 @@
-//! What a supervisor says of its workers.
+//! The states and events of workers.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::sys::pidfd::{self, Reaped};
 pub enum Outcome {
     /// Each ended with exit code 0.
     Succeeded,
-    /// At least one failed. This is the first that did, and how its last run ended.
+    /// At least one failed. The first that did, and how its last run ended.
     Failed {
         /// The worker's index.
         worker: usize,
@@ -36,9 +36,9 @@ pub enum WorkerState {
     Waiting = 0,
     /// Its program runs.
     Running = 1,
-    /// It has ended, and is started again after a delay.
+    /// It has ended, and will be restarted after a delay.
     Restarting = 2,
-    /// It has ended for good: with success, or because the supervisor was stopped.
+    /// It has ended for good: successfully, or because the supervisor was stopped.
     Ended = 3,
     /// It has failed for good.
     Failed = 4,
@@ -49,8 +49,8 @@ pub enum WorkerState {
 pub struct WorkerStatus {
     /// What it is doing.
     pub state: WorkerState,
-    /// Its process number while it runs, else 0. It may have ended and be another's when it is used:
-    /// signal a worker by [`Supervisor::signal_worker`](super::Supervisor::signal_worker).
+    /// Its process number while it runs, else 0. The number may belong to another process by the time it is
+    /// used: signal a worker by [`Supervisor::signal_worker`](super::Supervisor::signal_worker).
     pub pid: i32,
     /// How often it was started again.
     pub restarts: u32,
@@ -75,9 +75,9 @@ pub enum EventKind {
     GaveUp = 4,
     /// All workers are asked to end.
     Stopping = 5,
-    /// The time to end is over: what still runs is killed.
+    /// The grace period is over: what still runs is killed.
     Killing = 6,
-    /// The process that guards the workers was killed, and they were with it.
+    /// The guardian process was killed, and the workers with it.
     GuardianLost = 7,
 }
 
@@ -86,11 +86,11 @@ pub enum EventKind {
 pub struct Event {
     /// What.
     pub kind: EventKind,
-    /// To which worker; `None` if to all.
+    /// The worker; `None` for all of them.
     pub worker: Option<usize>,
-    /// Its process, where there is one, else 0.
+    /// Its process number, if it has one, else 0.
     pub pid: i32,
-    /// How it ended, where it did.
+    /// How it ended, if it did.
     pub exit: Option<Exit>,
     pub(super) text: String,
 }
@@ -101,7 +101,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// That what a worker has written could not be passed on, though its reader is there. Its `Display` is a sentence
+/// A failure to pass on a worker's output, other than that its reader has ended. Its `Display` is a sentence
 /// about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -119,7 +119,7 @@ impl fmt::Display for OutputFailure {
     }
 }
 
-/// What `wait` of the operating system says, as an [`Exit`].
+/// Converts a wait status of the operating system to an [`Exit`].
 pub(super) fn exit_of(status: i32) -> Exit {
     let (kind, code) = match pidfd::end_of(status) {
         Reaped::Exited(code) => (ExitKind::Exited, code),

@@ -1,8 +1,8 @@
-//! When a worker that has ended is started again.
+//! When a worker that has ended is restarted.
 
 use std::time::Duration;
 
-/// Which workers are started again when they have ended.
+/// Which workers are restarted when they have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(C)]
 pub enum Restart {
@@ -11,15 +11,15 @@ pub enum Restart {
     Never = 0,
     /// Those that failed: an exit code other than 0, or death by a signal.
     OnFailure = 1,
-    /// Each, also after exit code 0.
+    /// All, even after exit code 0.
     Always = 2,
 }
 
-/// What a [`Restart`] goes by.
+/// The parameters of restarts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Policy {
     pub(super) restart: Restart,
-    /// How many times in a row a worker is started again without a healthy run in between.
+    /// How many times in a row a worker is restarted without a healthy run in between.
     pub(super) limit: u32,
     pub(super) first_delay: Duration,
     pub(super) longest_delay: Duration,
@@ -27,7 +27,7 @@ pub(super) struct Policy {
     pub(super) healthy: Duration,
 }
 
-/// What becomes of a worker that has ended.
+/// What to do with a worker that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     /// It has done its work.
@@ -36,13 +36,12 @@ pub(super) enum Next {
     Failed,
     /// It has failed too often in a row.
     GaveUp,
-    /// It is started again after this time.
+    /// It is restarted after this time.
     After(Duration),
 }
 
 impl Policy {
-    /// What comes after a run of this length, which is added to `short`, the number of short runs in a
-    /// row.
+    /// Decides what comes after a run of this length. Updates `short`, the number of short runs in a row.
     pub(super) fn next(&self, success: bool, run: Duration, short: &mut u32) -> Next {
         match (self.restart, success) {
             (Restart::Never | Restart::OnFailure, true) => return Next::Done,
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_numbers_overflow_nothing() {
+    fn the_largest_numbers_do_not_overflow() {
         let mut policy = policy(Restart::Always, u32::MAX);
         policy.first_delay = Duration::MAX;
         policy.longest_delay = Duration::MAX;

@@ -19,24 +19,23 @@ use crate::sys::fd::{Kept, duplicate};
 /// How many workers one supervisor has at most.
 pub const MOST_WORKERS: usize = 4096;
 
-/// What becomes of a worker's standard output and error.
+/// How a worker's standard output and error are passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(C)]
 pub enum Output {
-    /// They go where the worker's [`Spawn`] says, line by line, each with the worker's index before it:
-    /// `[3] loaded`. Lines of different workers never mix. Bytes are not changed. A line that has no
-    /// end yet is held back; beyond 64 KiB it is continued on a line of its own.
+    /// They go where the worker's [`Spawn`] says, line by line, each with the worker's index before it: `[3]
+    /// loaded`. Lines of different workers never mix. Bytes are not changed. An incomplete line is held back;
+    /// a line of more than 64 KiB is split.
     #[default]
     Labelled = 0,
     /// They go where the worker's [`Spawn`] says, as they are.
     Plain = 1,
 }
 
-/// Workers to be started and looked after: what they run, and what happens when one ends.
+/// Describes workers to supervise: what they run, and what happens when one ends.
 ///
 /// Nothing happens before [`start`](Self::start). The defaults: the workers share the devices of this
-/// process, none is started again, the first failure stops the others, and each line that they write is
-/// labelled.
+/// process, none is restarted, the first failure stops the others, and each line of their output is labelled.
 ///
 /// Each worker has the environment variables `SHOAL_WORKER` (its index, from 0), `SHOAL_WORKERS` (how
 /// many there are) and `SHOAL_WORKER_RESTARTS` (how often it was started again). It leads a process
@@ -69,7 +68,7 @@ pub struct Workers {
 impl Workers {
     /// Describes `count` workers that all run the same program.
     pub fn new(program: &Spawn, count: usize) -> Workers {
-        // Beyond the limit they are counted, not kept.
+        // At most one more than the limit, which `start` refuses.
         Workers::of(vec![program.clone(); count.min(MOST_WORKERS + 1)])
     }
 
@@ -92,40 +91,40 @@ impl Workers {
         }
     }
 
-    /// Spreads devices over the workers, counted in what this process sees.
+    /// Spreads devices over the workers. Indices count within what this process sees.
     ///
-    /// If there are as many devices as workers or more, each worker gets its own part of the list, of
-    /// equal sizes as far as that is possible. Else the workers take turns: with devices `0,1`, worker 0
+    /// If there are as many devices as workers or more, each worker gets its own part of the list, of equal
+    /// sizes as far as that is possible. Otherwise they are assigned in turn: with devices `0,1`, worker 0
     /// and worker 2 share device 0. `"none"` hides all of them from each worker. Once per family.
     pub fn devices(&mut self, family: impl Into<String>, mask: impl Into<String>) -> &mut Self {
         self.devices.push((family.into(), mask.into()));
         self
     }
 
-    /// Gives the workers a lease of devices, as [`Spawn::lease`] does: with as many workers as devices each
-    /// has one; fewer workers have several each, and more share them in turn.
+    /// Gives the workers a lease of devices, as [`Spawn::lease`] does: with as many workers as devices, each
+    /// worker has one; fewer workers have several each, and more share them in turn.
     ///
-    /// Each worker has the lease until it ends, whatever becomes of this process.
+    /// Each worker has the lease until it ends, even if this process ends earlier.
     pub fn lease(&mut self, lease: &Lease, mode: Mode) -> &mut Self {
         self.leases.push((lease.clone(), mode));
         self
     }
 
-    /// Which workers are started again. The default is none.
+    /// Sets which workers are restarted. The default is none.
     pub fn restart(&mut self, restart: Restart) -> &mut Self {
         self.policy.restart = restart;
         self
     }
 
-    /// How many times in a row a worker is started again without a [healthy](Self::healthy_after) run in
-    /// between. After one more short run it is in a crash loop and is given up. `u32::MAX` is without
+    /// Sets how many times in a row a worker is restarted without a [healthy](Self::healthy_after) run in
+    /// between. After one more short run it counts as being in a crash loop and has failed. `u32::MAX` is no
     /// limit. The default is 10.
     pub fn max_restarts(&mut self, limit: u32) -> &mut Self {
         self.policy.limit = limit;
         self
     }
 
-    /// How long to wait before a worker is started again: `first`, and twice as long after each further
+    /// Sets how long to wait before a worker is restarted: `first`, and twice as long after each further
     /// short run, up to `longest`. The default is 100 ms up to 10 s.
     pub fn backoff(&mut self, first: Duration, longest: Duration) -> &mut Self {
         self.policy.first_delay = first.min(longest);
@@ -133,8 +132,8 @@ impl Workers {
         self
     }
 
-    /// A run that lasts this long is no sign of a crash loop: after it, the count and the delays begin
-    /// again. The default is 10 s.
+    /// Sets how long a run must last to be healthy: after such a run, the count and the delays begin again.
+    /// The default is 10 s.
     pub fn healthy_after(&mut self, healthy: Duration) -> &mut Self {
         self.policy.healthy = healthy;
         self
@@ -146,13 +145,13 @@ impl Workers {
         self
     }
 
-    /// What becomes of what the workers write. The default is [`Output::Labelled`].
+    /// Sets how the workers' output is passed on. The default is [`Output::Labelled`].
     pub fn output(&mut self, output: Output) -> &mut Self {
         self.output = output;
         self
     }
 
-    /// How long workers have to end after `SIGTERM` before they are killed, when another one has failed
+    /// Sets how long workers have to end after `SIGTERM` before they are killed, when another one has failed
     /// or the [`Supervisor`] is dropped. The default is 10 s.
     pub fn grace(&mut self, grace: Duration) -> &mut Self {
         self.grace = grace;
@@ -161,14 +160,13 @@ impl Workers {
 
     /// Starts the workers, one after the other, and returns once all of their programs run.
     ///
-    /// The environment, the working directory and the descriptors that workers are given are those of
-    /// this moment, also for workers that are started again later: descriptors are duplicated, and the
-    /// caller may close its own.
+    /// Workers get the environment, the working directory and the descriptors of this moment, even when they
+    /// are restarted later: descriptors are duplicated, and the caller may close its own.
     ///
-    /// The workers are children of another process, the *guardian*, which shares this process's memory
-    /// and shows its command line. They end when this process ends, however it ends, and with them
-    /// everything that they have started. They have the user, the limits and the signal of death of this
-    /// moment. A `wait` of this process for any child sees none of them.
+    /// The workers are children of another process, the *guardian*, which shares this process's memory and
+    /// shows its command line. They are killed when this process ends, however it ends, and with them all
+    /// processes that they have started. They have the user, the limits and the parent-death signal of this
+    /// moment. A `wait` of this process for any child does not see them.
     ///
     /// # Errors
     ///
@@ -223,7 +221,7 @@ impl Workers {
         })
     }
 
-    /// Puts pipes where lines are to be labelled, and says where these go.
+    /// Replaces streams to be labelled by pipes, and returns where their lines go.
     fn streams(&self, spawn: &mut Spawn, held: &mut Held) -> Result<[Option<RawFd>; 2]> {
         if spawn.stdio.contains(&Stdio::Pipe) {
             let why = "it is a pipe, which no caller could read or write: use a descriptor";
@@ -243,7 +241,7 @@ impl Workers {
                 (_, Stdio::Inherit) => stream as RawFd,
                 (_, Stdio::Fd(fd)) => fd,
             };
-            // A stream that this process has closed leads to nowhere, as in every child.
+            // A stream that this process has closed leads to `/dev/null`, as in every child.
             if self.output == Output::Labelled && output::is_open(to) {
                 lines_to[stream - 1] = Some(to);
                 *stdio = Stdio::Pipe;

@@ -244,7 +244,7 @@ class MapStats(Sized):
 
 
 class View(Structure):
-    """``shoal_view``: A value in a map that is read where it is."""
+    """``shoal_view``: A value in a map that is read in place."""
 
     _fields_ = [
         ("data", c_void_p),
@@ -325,7 +325,7 @@ class ArrayOptions(Sized):
     item_size: int
     #: How many items there are.
     count: int
-    #: What an item is, in up to 16 bytes, such as a type code; NULL for nothing said.
+    #: A description of an item in up to 16 bytes, such as a type code; NULL for none.
     format: Any
 
 
@@ -342,7 +342,7 @@ class ArrayStats(Sized):
     item_size: int
     #: How many items there are.
     count: int
-    #: What an item is, as the creator said; ends with NUL.
+    #: The creator's description of an item; ends with NUL.
     format: bytes
 
 
@@ -440,7 +440,7 @@ class Waitable(Structure):
 
 
 class LeaseOptions(Sized):
-    """``shoal_lease_options``: What is asked for."""
+    """``shoal_lease_options``: The devices that a request is for."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -466,11 +466,11 @@ class LeaseOptions(Sized):
     command: Any
     #: How many bytes of a device's memory must be free now, whichever process uses the others.
     min_free: int
-    #: Instead of whole devices, so many bytes of the memory of each.
+    #: To lease parts of devices: how many bytes of the memory of each.
     share_memory: int
-    #: Instead of whole devices, so many slots of each,
+    #: To lease parts of devices: how many slots of each,
     share_slots: int
-    #: of so many that it is divided into for this purpose: 1 and 4 are a quarter.
+    #: and how many slots a device is divided into for this purpose: 1 of 4 is a quarter.
     share_of: int
     #: For how many percent of the time a device must be idle.
     min_idle: int
@@ -525,9 +525,9 @@ class SpawnOptions(Sized):
         ("workers", c_uint32),
         ("reserved", c_uint32),
     ]
-    #: The program; without a '/' it is looked for in the PATH the child will have.
+    #: The program; a name without '/' is searched in the PATH that the child will have.
     file: Any
-    #: What the program gets as its argv, its name first, NULL last.
+    #: The program's argv: its name first, NULL last.
     argv: Any
     #: Its whole environment, as "NAME=value", NULL last.
     envp: Any
@@ -542,7 +542,7 @@ class SpawnOptions(Sized):
     stdio: Any
     #: How many `fds` there are.
     n_fds: int
-    #: Descriptors to give it beside 0, 1 and 2.
+    #: Descriptors to give the child in addition to 0, 1 and 2.
     fds: Any
     #: SHOAL_SPAWN_NEW_GROUP, ...
     flags: int
