@@ -107,7 +107,7 @@ impl Region {
         Ok(unsafe { at.as_ref() })
     }
 
-    /// The same, to be stored in an object beside the mapping.
+    /// The same, to be stored in an object that owns the mapping.
     #[inline]
     pub(crate) fn keep<T: Shared>(&self, offset: Offset<T>) -> Result<SharedRef<T>> {
         let at = self.checked(offset)?;
@@ -137,7 +137,7 @@ impl Region {
     }
 }
 
-/// A checked reference to a `T` in a [`Region`], without a lifetime: an object stores it beside the
+/// A checked reference to a `T` in a [`Region`], without a lifetime: an object stores it together with the
 /// mapping that it points into.
 ///
 /// Like its region, it is used only while the memory is mapped (see [`Region::new`]). A plain reference is

@@ -17,9 +17,9 @@
 //! - [`Queue`]: messages of any length, many producers, many consumers, deadlines, batches.
 //! - [`Map`]: bytes to bytes, many writers, atomic updates, grows in place.
 //! - [`List`]: a sequence of byte strings; append, insert, slices, sort, each of them atomic.
-//! - [`QueueRelay`], [`MapRelay`]: carry what others put or change to somewhere else, and deliver what
-//!   comes from there.
-//! - [`Pipe`]: a connection of two sides, which ends when one of them has ended.
+//! - [`QueueRelay`], [`MapRelay`]: carry the messages and changes of other processes to another place, such
+//!   as a server, and deliver what comes from it.
+//! - [`Pipe`]: a connection of two ends, which is over when one end is gone.
 //! - [`Array`]: items of one size in plain shared memory, and a lock for them.
 //! - [`Lock`], [`RwLock`], [`Semaphore`], [`Event`], [`Condition`], [`Barrier`]: for processes and threads.
 //! - [`Spawn`], [`Process`], [`fork()`]: child processes, with their environment, joins with a
@@ -46,8 +46,8 @@ compile_error!("shoal runs on Linux");
     target_endian = "little"
 )))]
 compile_error!("shoal runs on x86-64 and 64-bit Arm: build it for a 64-bit target of those");
-// It is tested with glibc only. From 2.34 on, glibc has threads and `dlopen` in libc itself: what is linked with
-// such a version needs their symbols of 2.34.
+// It is tested with glibc only. From 2.34 on, glibc has threads and `dlopen` in libc itself: a program that
+// is linked with such a version needs its symbols of 2.34.
 #[cfg(all(target_os = "linux", not(target_env = "gnu")))]
 compile_error!("shoal needs glibc 2.34 or later: build it for a target that ends in linux-gnu");
 

@@ -187,7 +187,7 @@ impl Arena<'_> {
         self.decommit(self.free_pages(from, to, free, frontier))?;
         crash_point!();
         if first + total == frontier {
-            self.retreat(frontier, first)
+            self.lower_frontier(frontier, first)
         } else {
             self.link(first, total)
         }
@@ -337,13 +337,13 @@ impl Arena<'_> {
         self.unlink(first, blocks)?;
         crash_point!();
         let free = (first, frontier);
-        self.retreat(frontier, first)?;
+        self.lower_frontier(frontier, first)?;
         crash_point!();
         self.decommit(self.free_pages(first, frontier, free, frontier))
     }
 
     /// Moves the frontier back over the free blocks `first .. frontier`, which are in no list.
-    fn retreat(&self, frontier: u32, first: u32) -> Result<()> {
+    fn lower_frontier(&self, frontier: u32, first: u32) -> Result<()> {
         commit_store(&self.state.frontier, first as u64);
         crash_point!();
         let (offset, len) = self.heap.block_map_span(first, frontier);

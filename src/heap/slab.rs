@@ -20,8 +20,8 @@ use crate::sync::crash::crash_point;
 
 /// A new slab has about a sixteenth of the bytes that the owner uses, between these bounds, so that small
 /// objects stay small and large ones seldom need the arena.
-const SMALLEST: u64 = BLOCK;
-const BIGGEST: u64 = 64 * BLOCK;
+const MIN_BYTES: u64 = BLOCK;
+const MAX_BYTES: u64 = 64 * BLOCK;
 /// If that gives fewer slots than this, it has an eighth, to waste less behind its last slot.
 const MANY: u64 = 8;
 /// The largest slab that is kept when it becomes empty, one for each owner, so that a key that is
@@ -208,7 +208,7 @@ impl<'a> Slabs<'a> {
     fn grow(&self, class: u8) -> Result<u32> {
         let size = class::size(class);
         let held = self.state.bytes.load(Ordering::Relaxed);
-        let within = |share: u64| share.clamp(SMALLEST, BIGGEST) / size;
+        let within = |share: u64| share.clamp(MIN_BYTES, MAX_BYTES) / size;
         let slots = within(held / 8).min(MANY).max(within(held / 16)).max(1);
         let blocks = (slots * size).div_ceil(BLOCK) as u32;
         let head = self
@@ -232,7 +232,7 @@ impl<'a> Slabs<'a> {
                 purpose: Purpose::Slab(class),
             } if owner == self.owner
                 && (class as usize) < CLASSES
-                && blocks as u64 <= BIGGEST / BLOCK =>
+                && blocks as u64 <= MAX_BYTES / BLOCK =>
             {
                 let size = class::size(class);
                 let slots = blocks as u64 * BLOCK / size;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word    bits  0..4   0: bits 4..64 are the place, at that offset in the segment
-//!                      1 to 8: an element of so many bytes minus one, in bits 8..64
+//!                      1 to 8: this number minus one is the length of the element in bits 8..64
 //! place   offset  size  field   invariant
 //!              0     8  len     E1: written completely before a table refers to it, and never
 //!              8   len  bytes       changed after that

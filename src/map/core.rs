@@ -400,7 +400,7 @@ impl Drop for LockedShard<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.guard.is_interrupted() {
-            self.store.state.seq.leave_odd();
+            self.store.state.seq.block_readers();
         }
     }
 }

@@ -46,7 +46,7 @@ impl<'a> Store<'a> {
         let table = self.rehash(table, wanted.max(if dense { blocks + 1 } else { 1 }))?;
         let mut search = table.search(tag);
         while search.next().is_some() {}
-        match search.vacancy() {
+        match search.insertion_slot() {
             Some(slot) => Ok((table, slot)),
             None => Err(Error::corrupt("a new table has no free slot")),
         }
@@ -77,7 +77,7 @@ impl<'a> Store<'a> {
         crash_point!();
         let geometry = Geometry { head, blocks };
         let new = Table::new(self.heap, geometry).ok_or_else(outside)?;
-        new.wipe();
+        new.make_empty();
         crash_point!();
         let Some(count) = table.copy_to(&new) else {
             self.extents.free(head)?;

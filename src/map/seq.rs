@@ -39,7 +39,7 @@ impl Seq {
 
     /// Sends all readers to the lock, until a repair.
     #[cold]
-    pub(super) fn leave_odd(&self) {
+    pub(super) fn block_readers(&self) {
         std::mem::forget(self.repair());
     }
 

@@ -204,7 +204,7 @@ impl<'a> Store<'a> {
         Ok(Lookup {
             table,
             tag,
-            slot: search.vacancy(),
+            slot: search.insertion_slot(),
             there: None,
             expired: false,
         })

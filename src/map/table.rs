@@ -115,7 +115,7 @@ impl Search<'_> {
 
     /// The slot for a new entry with this tag, if the table has one.
     #[inline]
-    pub(super) fn vacancy(&self) -> Option<usize> {
+    pub(super) fn insertion_slot(&self) -> Option<usize> {
         self.tomb.or((self.left > 0).then_some(self.slot))
     }
 }
@@ -261,7 +261,7 @@ impl<'a> Table<'a> {
     }
 
     /// Makes every slot EMPTY. Only before the table is published.
-    pub(super) fn wipe(&self) {
+    pub(super) fn make_empty(&self) {
         for slot in self.slots {
             slot.store(EMPTY, Ordering::Relaxed);
         }

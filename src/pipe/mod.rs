@@ -99,7 +99,7 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 /// A process that sends without waiting checks for the other side after this many bytes: as much as the
 /// kernel's pipes hold.
 const CHECK_AFTER: u64 = 64 << 10;
-/// What each message counts for in that, beside its bytes.
+/// What each message counts for in that, in addition to its bytes.
 const MESSAGE: u64 = 64;
 /// A descriptor's thread, which others may wake very often, checks at most this often.
 const CHECK_EVERY_NS: u64 = 20_000_000;

@@ -171,7 +171,7 @@ impl Lock {
                 other => break other?,
             }
         };
-        self.cell.deepen(depth);
+        self.cell.restore_depth(depth);
         Ok(taken)
     }
 

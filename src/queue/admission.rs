@@ -19,16 +19,16 @@
 //! *Malthusian Locks* (EuroSys 2017). Here there is no list of waiters that a kill could
 //! damage: the kernel's wait queue is the list.
 //!
-//! # Beside programs that compute
+//! # Next to programs that compute
 //! The next process may have to wait for a core until the scheduler's tick, some milliseconds. Until that one
 //! arrives, the process whose quantum is used up works on ([`OVERTIME`]): if it gave up its core, a program
 //! that computes would get the core, and the lock would be idle. A process that spins for work may find each
 //! time it has a core that others have done it all. A process that saw others do a whole quantum while it
 //! spun is starved, and parks at once.
 //!
-//! 64-byte messages on two cores, beside 0, 2 or 4 programs that compute: million messages a second, and the
-//! largest share of one process divided by the smallest, in the worst of three windows of 1 s (0.4 s beside
-//! no program). `cargo xtask bench --only queue --busy 2` measures this.
+//! 64-byte messages on two cores that are shared with 0, 2 or 4 programs that compute: million messages a
+//! second, and the largest share of one process divided by the smallest, in the worst of three windows of 1 s
+//! (0.4 s with 0 programs). `cargo xtask bench --only queue --busy 2` measures this.
 //!
 //! | producers x consumers | 0          | 2         | 4         |
 //! |-----------------------|------------|-----------|-----------|

@@ -21,7 +21,7 @@ use crate::sync::crash::crash_point;
 
 use super::cursors::Producer;
 use super::header;
-use super::mark::{Mark, MessageState, NOBODY};
+use super::mark::{Mark, MessageState, NO_OWNER};
 use super::record::{self, HEADER};
 
 /// What a relay adds to a message that it delivers.
@@ -75,7 +75,7 @@ impl Producer<'_> {
         self.cursor.skip(HEADER);
         self.cursor.count(size);
         head.set_number(self.messages());
-        head.set(Mark::new(MessageState::Sent, delivery.attempts, NOBODY));
+        head.set(Mark::new(MessageState::Sent, delivery.attempts, NO_OWNER));
         self.publish();
         self.count_writing(-1);
         Ok(())

@@ -156,9 +156,9 @@ impl Queue {
     /// with, and 16 GiB to grow to, of address space: less where the process has little of that, its files
     /// are limited (`ulimit -v` and `-f`) or it has thousands of objects. If memory runs out earlier, a put
     /// fails at once. The capacities are those of the ring, in which a message takes its length and 16 to 31
-    /// bytes more; messages that are written or read in place have as much again beside the ring. `max_items`
-    /// also bounds the number of messages, whatever their size: a put waits while there are that many.
-    /// `max_attempts` bounds how often each is delivered, and makes a second queue for the [dead
+    /// bytes more; messages that are written or read in place have as much room again outside the ring.
+    /// `max_items` also bounds the number of messages, whatever their size: a put waits while there are that
+    /// many. `max_attempts` bounds how often each is delivered, and makes a second queue for the [dead
     /// letters](Self::dead_letters).
     ///
     /// # Errors
@@ -264,13 +264,13 @@ impl Queue {
 
     /// Another handle on the same slot among the participants, for a thread of the library's own. It is
     /// dropped before this handle. What is leased through either counts for both.
-    pub(super) fn twin(&self) -> Result<Self> {
-        let mut twin = Self::attach(Arc::clone(&self.segment), self.at, self.way)?;
-        twin.lease_count = Arc::clone(&self.lease_count);
+    pub(super) fn second_handle(&self) -> Result<Self> {
+        let mut second = Self::attach(Arc::clone(&self.segment), self.at, self.way)?;
+        second.lease_count = Arc::clone(&self.lease_count);
         if let Some(dead) = &self.dead_letters {
-            twin.dead_letters = Some(Box::new(dead.twin()?));
+            second.dead_letters = Some(Box::new(dead.second_handle()?));
         }
-        Ok(twin)
+        Ok(second)
     }
 
     /// Bytes of a segment for a queue whose ring grows to `max`.

@@ -1,4 +1,4 @@
-//! The head of a queue's data: what lies where, and what the counts beside a cursor mean.
+//! The head of a queue's data: its layout, and the meaning of the counts next to a cursor.
 //!
 //! ```text
 //! offset  size  field            written by            invariant
@@ -38,9 +38,9 @@
 //!
 //! **Cursors** count bytes since the ring was made and only grow; the record at cursor `c` is at `c &
 //! (capacity - 1)`. Records are multiples of 16 bytes, so the low bits of a cursor word are free, and bit 0
-//! tells which of the two counters beside it belongs to it. One store of that word therefore publishes the
-//! records *and* the counts, and a kill before or after it leaves either the old pair or the new one. These
-//! counts are never rebuilt: the repair of the ring is a check of R1 and R3.
+//! says which of the two counters next to the word belongs to it. One store of that word therefore publishes
+//! the records *and* the counts, and a kill before or after it leaves either the old pair or the new one.
+//! These counts are never rebuilt: the repair of the ring is a check of R1 and R3.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -62,7 +62,7 @@ impl Mark {
 }
 
 /// No owner: generations begin with 1.
-pub(super) const NOBODY: Owner = Owner {
+pub(super) const NO_OWNER: Owner = Owner {
     slot: 0,
     generation: 0,
 };

@@ -10,7 +10,7 @@
 //! - [`admission`]: the two locks, and quanta when many processes want them.
 //! - [`backoff`], [`auto_grow`]: how long a consumer pauses between messages of a stream; how large
 //!   the ring of a stream is.
-//! - [`bounds`]: how large it may be. [`descriptor`]: what a handle has for event loops.
+//! - [`bounds`]: the limits of the ring's size. [`descriptor`]: what a handle has for event loops.
 //! - [`core`]: the handle, how it is opened, and its properties.
 //! - [`locked`]: what may be done under which lock, as types.
 //! - [`storage`]: allocating and freeing in the message store.

@@ -197,12 +197,12 @@ enum Step {
     Put(Vec<usize>),
     /// The same, but the process is killed before it publishes.
     PutKilled(Vec<usize>),
-    /// Takes up to so many messages with one lock.
+    /// Takes up to this many messages with one lock.
     Take(usize),
     TakeKilled(usize),
     /// Reserves room for this many bytes.
     Reserve(usize),
-    /// Commits one of the reservations, with so many sixteenths of its bytes.
+    /// Commits one of the reservations, with this many sixteenths of its bytes.
     Commit(usize, u64),
     Discard(usize),
     Grow(u32),

@@ -257,7 +257,7 @@ impl TakeSide<'_> {
             message.copy_to(NonNull::from(&mut data.spare_capacity_mut()[..]).cast());
         }
         self.pass(end, message)?;
-        // SAFETY: so many bytes of the spare part were written.
+        // SAFETY: `message.len()` bytes of the spare part were just written.
         unsafe { data.set_len(old + message.len()) };
         Ok(Some(message.len()))
     }

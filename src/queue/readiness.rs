@@ -136,7 +136,7 @@ impl Queue {
     ///
     /// It also becomes readable once the [waits through this handle are ended](Self::end_waits).
     ///
-    /// Uses two descriptors, and a FIFO beside the queue's file, which is removed with that file. A process
+    /// Uses two descriptors, and a FIFO next to the queue's file, which is removed with that file. A process
     /// that takes the last message while another process has a descriptor uses one. The handle owns the
     /// descriptor and closes it. Do not read from it, write to it or close it.
     ///
@@ -175,7 +175,7 @@ impl Queue {
     fn watched(&self, over: Box<dyn Fn() -> bool + Send + Sync>) -> Result<Made> {
         let signal = Arc::new(ReadySignal::new(self.find_fifo())?);
         let signaller = Arc::new(Signaller {
-            queue: self.twin()?,
+            queue: self.second_handle()?,
             signal: Arc::clone(&signal),
             checks: AtomicU32::new(0),
             over,

@@ -25,7 +25,7 @@ use super::core::Queue;
 use super::header::change;
 use super::lease::LeasedMessage;
 use super::locked::{ConsumersLock, TakeGuard, TakeSide};
-use super::mark::{Mark, MessageState, NOBODY};
+use super::mark::{Mark, MessageState, NO_OWNER};
 use super::reservation::MessagePlace;
 use super::store::StoredMessage;
 
@@ -211,7 +211,7 @@ impl TakeSide<'_> {
     /// Makes the leased message at `block` WAITING.
     pub(super) fn wait_again(self, block: u32, attempts: u8) -> Result<()> {
         let head = self.ring.store.head(block)?;
-        head.set(Mark::new(MessageState::Waiting, attempts, NOBODY));
+        head.set(Mark::new(MessageState::Waiting, attempts, NO_OWNER));
         self.count_waiting(1);
         self.count_leased(-1);
         Ok(())
@@ -286,7 +286,7 @@ impl TakeSide<'_> {
             store.head(copy)?.set_len(len as u64);
             store.head(copy)?.set_token(token as u32);
         }
-        let waiting = Mark::new(MessageState::Waiting, attempts, NOBODY);
+        let waiting = Mark::new(MessageState::Waiting, attempts, NO_OWNER);
         store.head(copy)?.set(waiting);
         // After a kill before the next store, the message is both leased and waiting; the repair finds the
         // pair by its number.
@@ -305,7 +305,7 @@ impl TakeSide<'_> {
         number: u64,
     ) -> Result<Option<u32>> {
         let store = &self.ring.store;
-        let mark = Mark::new(MessageState::Expired, 0, NOBODY);
+        let mark = Mark::new(MessageState::Expired, 0, NO_OWNER);
         let Some(block) = self.allocate(len, number, mark)? else {
             return Ok(None);
         };

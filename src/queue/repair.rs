@@ -15,7 +15,7 @@ use crate::sync::crash::crash_point;
 use super::admission::Admission;
 use super::core::Queue;
 use super::locked::{ConsumersLock, ProducersLock, PutSide, QueueLock, TakeSide};
-use super::mark::{Mark, MessageState, NOBODY};
+use super::mark::{Mark, MessageState, NO_OWNER};
 use super::redelivery::AT_ONCE;
 use super::store::StoredMessage;
 
@@ -97,7 +97,7 @@ impl TakeSide<'_> {
         }
         // The lease that is taken back does not count.
         let attempts = found.mark.attempts.saturating_sub(1);
-        let sent = Mark::new(MessageState::Sent, attempts, NOBODY);
+        let sent = Mark::new(MessageState::Sent, attempts, NO_OWNER);
         self.ring.store.head(found.block)?.set(sent);
         Ok(())
     }

@@ -11,10 +11,10 @@ use super::header;
 use super::locked::{BothSides, ConsumersLock};
 use super::reservation::PutBy;
 
-/// A ring of less than [`ROOMY_UP_TO`] bytes grows at once until it holds this many messages of the size
+/// A ring of less than [`SMALL_RING`] bytes grows at once until it holds this many messages of the size
 /// being put.
-const ROOMY: u64 = 8;
-const ROOMY_UP_TO: u64 = 4 << 20;
+const SMALL_RING_MESSAGES: u64 = 8;
+const SMALL_RING: u64 = 4 << 20;
 
 impl Queue {
     /// Waits until there may be room for `need` bytes, or makes some by growing. Unless `by` is the relay,
@@ -27,7 +27,7 @@ impl Queue {
         // Other producers may have taken all room until the deadline; growing is the last try.
         let late = deadline != Deadline::Now && deadline.passed();
         // A ring that holds only a few of such messages makes both ends wait for each other.
-        let cramped = need > capacity / ROOMY && capacity < ROOMY_UP_TO;
+        let cramped = need > capacity / SMALL_RING_MESSAGES && capacity < SMALL_RING;
         // Where only the number of messages is at its bound, more bytes do not help.
         let may_grow = capacity < self.ring.max_capacity() && !fits();
         let grows_at_once = cramped && may_grow;
@@ -155,7 +155,7 @@ impl BothSides<'_> {
         if capacity != seen || self.is_closed() {
             return Ok(());
         }
-        let roomy = need.saturating_mul(ROOMY).min(ROOMY_UP_TO);
+        let roomy = need.saturating_mul(SMALL_RING_MESSAGES).min(SMALL_RING);
         let wanted = need
             .saturating_add(self.ring.header.used())
             .saturating_add(self.ring.set_aside())

@@ -54,7 +54,7 @@ use crate::layout::{Owner, Region, Shared, SharedRef};
 use crate::sync::LockCell;
 use crate::sync::crash::crash_point;
 
-use super::mark::{Mark, MessageState, NOBODY};
+use super::mark::{Mark, MessageState, NO_OWNER};
 
 /// The head of an extent, before the payload.
 #[repr(C, align(64))]
@@ -152,7 +152,7 @@ const CACHED_BLOCKS: u64 = (4 << 20) / BLOCK;
 /// How many blocks a place has that is cached. Smaller places fit in a core's caches anyway.
 const LARGE: std::ops::RangeInclusive<u32> = 16..=(4 << 20) / BLOCK as u32;
 
-/// Room for the heads of messages, beside the payload of a full ring.
+/// Room for the heads of messages, in addition to the payload of a full ring.
 const SLACK: u64 = 64 << 10;
 
 /// Room that reservations leave free, for copies of what is leased out of the ring. Otherwise a consumer that
@@ -295,7 +295,7 @@ impl MessageStore {
         } else {
             0
         };
-        // Whether it fits, beside the room for copies, after `freed` of the blocks in use are free.
+        // Whether the message and the room for copies fit after `freed` of the blocks in use are free.
         let has_room = |freed: u64| {
             let (used, all) = arena.usage();
             used.saturating_sub(freed)
@@ -336,7 +336,7 @@ impl MessageStore {
         }
         let head = self.head(block)?;
         head.next.store(0, Ordering::Relaxed);
-        head.set(Mark::new(MessageState::Cached, 0, NOBODY));
+        head.set(Mark::new(MessageState::Cached, 0, NO_OWNER));
         let before = state.cached.newest.swap(block, Ordering::Relaxed);
         crash_point!();
         match before {

@@ -1,10 +1,10 @@
-//! Relays: the common part of queues and maps whose changes a process of the user carries to another machine,
-//! or anywhere else.
+//! Relays: the common part of queues and maps whose changes a process of the program carries to another
+//! machine, or to any other place.
 //!
-//! An object can have a *relay*. While it has one, what others put, set or remove does not change the object.
-//! It becomes a *request* in a *companion*, a queue of its own beside the object. A process that has the
-//! *role* of the relay takes the requests and does what it wants with them. Only what the relay delivers goes
-//! into the object itself. The library does not know where requests go and where deliveries come from.
+//! An object can have a *relay*. While it has one, a put, set or removal by another process does not change
+//! the object. It becomes a *request* in a *companion*, a separate queue. The process that has the *role* of
+//! the relay takes the requests and handles them as it likes. Only what the relay delivers goes into the
+//! object itself. The library does not know where requests go and where deliveries come from.
 //!
 //! ```text
 //! others ── put ──────▶ jobs.relay ────── next_request ──▶ relay process ──▶ somewhere

@@ -11,9 +11,9 @@
 //!     88     4  sets_wait    the relay         in a map: 1 if a set waits for the answer
 //!     92    36  unused
 //! ```
-//! A separate mark says whether an object is relayed *now*, beside words that its changes read anyway: a bit
-//! of a queue's flags, a word of a map's header. The mark changes only under the locks under which the object
-//! changes, so it is constant while a process holds such a lock.
+//! A separate mark says whether an object is relayed *now*. It is next to words that changes of the object
+//! read anyway: a bit of a queue's flags, a word of a map's header. The mark changes only under the locks
+//! under which the object changes, so it is constant while a process holds such a lock.
 //!
 //! # What a kill leaves
 //! ```text

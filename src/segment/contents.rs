@@ -135,7 +135,7 @@ impl Snapshot {
                 Err(_) => return Err(Error::last_os("pread")),
             }
         }
-        // SAFETY: the vector is kept beside the region, and not changed any more.
+        // SAFETY: the vector is stored together with the region, and not changed any more.
         let region = unsafe { Region::new(bytes, len) };
         Ok(Self {
             region,

@@ -1,9 +1,9 @@
 //! The FIFOs of an object's queues, through which the kernel signals all processes that have them open.
 //!
-//! Each lies beside the object's file as `shoal=<number of the queue>.<name of the object>`. The first
-//! process that needs it makes it, and the process that removes the object's name removes the FIFOs first. So
-//! a FIFO never belongs to an earlier object of the same name. The bits in the stamp say which FIFOs may
-//! exist.
+//! Each is in the directory of the object's file as `shoal=<number of the queue>.<name of the object>`. The
+//! first process that needs it makes it, and the process that removes the object's name removes the FIFOs
+//! first. So a FIFO never belongs to an earlier object of the same name. The bits in the stamp say which
+//! FIFOs may exist.
 //!
 //! # What a kill leaves
 //! A bit is set before its FIFO is made: after a kill in between, a process that removes the FIFO finds none.

@@ -307,7 +307,7 @@ pub(super) fn entries(file: &File) -> Result<Vec<Entry>> {
         Ok(())
     };
     read(&mut bytes, stamp::PARTICIPANTS)?;
-    let open = (half(&bytes, 0)).min(COUNT as u32);
+    let open = (half_word(&bytes, 0)).min(COUNT as u32);
     let (first, whole) = (bytes.len(), slots_end(open) as usize);
     if whole > first {
         bytes.resize(whole, 0);
@@ -320,9 +320,9 @@ pub(super) fn entries(file: &File) -> Result<Vec<Entry>> {
             id: MemberId::from_word(word(&bytes, at))?,
             registered: Registered {
                 since: word(&bytes, at + 8),
-                pid: half(&bytes, at + 20) & !LEAVING,
+                pid: half_word(&bytes, at + 20) & !LEAVING,
             },
-            generation: half(&bytes, at + 16),
+            generation: half_word(&bytes, at + 16),
         })
     };
     Ok((0..open).filter_map(entry).collect())
@@ -333,7 +333,7 @@ fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_ne_bytes(word.unwrap_or_default())
 }
 
-fn half(bytes: &[u8], at: usize) -> u32 {
+fn half_word(bytes: &[u8], at: usize) -> u32 {
     let half = bytes.get(at..at + 4).and_then(|it| it.try_into().ok());
     u32::from_ne_bytes(half.unwrap_or_default())
 }

@@ -131,7 +131,7 @@ impl EventCell {
 
     /// Wakes only the sleepers with this mark. A thread that is about to sleep checks once more.
     #[cold]
-    pub(crate) fn nudge(&self, mark: u32) {
+    pub(crate) fn wake_marked(&self, mark: u32) {
         self.seq.fetch_add(1, Ordering::SeqCst);
         futex::wake_marked(&self.seq, mark);
     }
@@ -207,7 +207,7 @@ impl Waits {
         let busy = self.set_ended();
         if busy {
             let mark = self.mark();
-            events.into_iter().for_each(|event| event.nudge(mark));
+            events.into_iter().for_each(|event| event.wake_marked(mark));
         }
         busy
     }

@@ -22,8 +22,8 @@
 //!    that use the lock then leave their cores to the woken one.
 //!
 //! The table shows eight processes that hold a lock for some time and take it again at once, on two cores
-//! beside programs that compute: the longest wait within 0.7 s in milliseconds, and thousands of acquisitions
-//! a second. "In order" is a futex lock that is handed over in order of arrival.
+//! that they share with programs that compute: the longest wait within 0.7 s in milliseconds, and thousands
+//! of acquisitions a second. "In order" is a futex lock that is handed over in order of arrival.
 //!
 //! | programs | kept for | without these rules | with them | in order  |
 //! |----------|----------|--------------------|-----------|-----------|

@@ -328,7 +328,7 @@ impl LockCell {
     }
 
     /// After an [`acquire`](Self::acquire): restores as many levels as `release_all` freed.
-    pub(crate) fn deepen(&self, depth: u32) {
+    pub(crate) fn restore_depth(&self, depth: u32) {
         self.depth.store(depth, Ordering::Relaxed);
     }
 

@@ -33,9 +33,9 @@
 //!    try comes after twice as long a rest, up to [`LAST_REST_NS`]; each spin that succeeds halves the rest,
 //!    so that one success among many failures changes little. Where waits are long, nothing is tried: an idle
 //!    waiter costs nothing.
-//! 3. **No waiter yields.** `sched_yield` gives the core to any other runnable process, and beside a program
-//!    that computes the waiter runs again a time slice later, after some milliseconds. A sleeper that is
-//!    woken gets a core at once, because it has used less than its share.
+//! 3. **No waiter yields.** `sched_yield` gives the core to any other runnable process, and next to a program
+//!    that computes, the waiter runs again only a time slice later, after some milliseconds. A sleeper that
+//!    is woken gets a core at once, because it has used less than its share.
 //! 4. **A spinner that lost its core stops spinning.** Two readings of the clock a few polls apart then
 //!    differ by more than [`STOLEN_NS`]. The machine is busy, and that counts as a spin that failed.
 //! 5. **Sleeps have slices** ([`Nap`]). A waker can be killed between its change and its wake-up, so a
@@ -44,9 +44,9 @@
 //!    ms instead of 100 ms: 43 instead of 31 us a round trip).
 //! 6. **A waiter that was passed over is served next**: see [`super::handoff`].
 //!
-//! A policy lies in the process, beside the handle of the object, one for each side that can be waited for.
-//! It is not in shared memory, so a kill cannot leave it wrong. Threads that share a handle share its
-//! policies. They may lose each other's updates, which does no harm.
+//! A handle has one policy for each side that can be waited for, in the memory of its process. It is not in
+//! shared memory, so a kill cannot leave it wrong. Threads that share a handle share its policies. They may
+//! lose each other's updates, which does no harm.
 //!
 //! Halving the spin after each failure is the usual answer to "spin or block" (A. Karlin et al., *Empirical
 //! Studies of Competitive Spinning for a Shared-Memory Multiprocessor*, SOSP 1991).

@@ -113,10 +113,10 @@ impl Drop for Pages {
 pub(crate) fn commits() -> bool {
     static WORKS: OnceLock<bool> = OnceLock::new();
     /// No kernel has this advice. An emulator that accepts it implements none.
-    const NONSENSE: libc::c_int = 0x5ba1;
+    const UNKNOWN_ADVICE: libc::c_int = 0x5ba1;
     // SAFETY: no bytes are affected; the kernel only tells whether it knows the advice.
     let knows = |advice| unsafe { libc::madvise(ptr::null_mut(), 0, advice) == 0 };
-    *WORKS.get_or_init(|| knows(libc::MADV_POPULATE_WRITE) && !knows(NONSENSE))
+    *WORKS.get_or_init(|| knows(libc::MADV_POPULATE_WRITE) && !knows(UNKNOWN_ADVICE))
 }
 
 /// Commits and maps memory for the `len` bytes at `at`, whole pages of a shared mapping. Bytes that had

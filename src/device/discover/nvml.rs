@@ -68,7 +68,7 @@ struct Functions {
 }
 
 /// A device as the library describes it.
-struct Told {
+struct Described {
     id: String,
     index: u32,
     name: String,
@@ -113,14 +113,14 @@ impl Functions {
     }
 
     /// All devices; partitioned ones are replaced by their partitions.
-    fn devices(&self) -> Result<Vec<Told>, String> {
+    fn devices(&self) -> Result<Vec<Described>, String> {
         let mut count = 0;
         // SAFETY: a place for the answer.
         let code = unsafe { (self.count)(&mut count) };
         if code != SUCCESS {
             return Err(format!("nvmlDeviceGetCount_v2 failed with code {code}"));
         }
-        let mut told = Vec::new();
+        let mut described = Vec::new();
         for index in 0..count.min(MOST) {
             let mut gpu = std::ptr::null_mut();
             // SAFETY: a place for the answer. Lost devices, and those that this user may not use, have none.
@@ -133,9 +133,9 @@ impl Functions {
             } else {
                 parts
             };
-            told.extend(each.into_iter().filter_map(|it| self.describe(it, index)));
+            described.extend(each.into_iter().filter_map(|it| self.describe(it, index)));
         }
-        Ok(told)
+        Ok(described)
     }
 
     fn partitions(&self, gpu: Gpu) -> Vec<Gpu> {
@@ -162,10 +162,10 @@ impl Functions {
         parts
     }
 
-    fn describe(&self, gpu: Gpu, index: u32) -> Option<Told> {
+    fn describe(&self, gpu: Gpu, index: u32) -> Option<Described> {
         let text = |function: Text| {
             let mut buf = [0 as c_char; 128];
-            // SAFETY: a device of the library's, and room for so many bytes less one, which stays NUL.
+            // SAFETY: a device of the library's, and room for one byte more than the length, which stays NUL.
             let code = unsafe { function(gpu.0, buf.as_mut_ptr(), buf.len() as c_uint - 1) };
             // SAFETY: it ends with NUL at its last byte at the latest.
             let text = unsafe { CStr::from_ptr(buf.as_ptr()) };
@@ -181,10 +181,10 @@ impl Functions {
         let load = self.rates.and_then(|function| {
             let mut rates = Utilisation::default();
             // SAFETY: as above.
-            let told = unsafe { function(gpu.0, &mut rates) } == SUCCESS;
-            told.then_some(rates.gpu.min(100) as u8)
+            let known = unsafe { function(gpu.0, &mut rates) } == SUCCESS;
+            known.then_some(rates.gpu.min(100) as u8)
         });
-        Some(Told {
+        Some(Described {
             id,
             index,
             name: self.name.and_then(text).unwrap_or_default(),
@@ -194,7 +194,7 @@ impl Functions {
     }
 }
 
-type Answer = Result<Vec<Told>, String>;
+type Answer = Result<Vec<Described>, String>;
 
 /// How many requests were sent and answered, which shows whether the library hangs.
 #[derive(Default)]
@@ -293,14 +293,14 @@ pub(super) fn find(
         progress.late_for.fetch_max(number, Ordering::Relaxed);
         return Err(hangs());
     };
-    let found = answer?.into_iter().map(|told| Found {
+    let found = answer?.into_iter().map(|described| Found {
         family,
-        id: told.id,
-        index: told.index,
-        name: told.name,
-        memory_total: told.memory.as_ref().map(|it| it.total),
-        memory_free: told.memory.as_ref().map(|it| it.free),
-        utilisation: told.load,
+        id: described.id,
+        index: described.index,
+        name: described.name,
+        memory_total: described.memory.as_ref().map(|it| it.total),
+        memory_free: described.memory.as_ref().map(|it| it.free),
+        utilisation: described.load,
     });
     Ok(found.collect())
 }

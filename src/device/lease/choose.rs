@@ -11,8 +11,8 @@ pub(super) struct Held<'a> {
 /// The units of a device that are taken within one lease, whose path has `depth` ids and is a prefix of all
 /// these paths.
 ///
-/// A nested lease is not counted beside the lease that contains it. If the containing lease has ended, with
-/// its last holder, its nested leases that are still held count.
+/// A nested lease is not counted in addition to the lease that contains it. If the containing lease has
+/// ended, with its last holder, its nested leases that are still held count.
 pub(super) fn used(held: &[Held<'_>], depth: usize) -> u64 {
     let mut total = 0;
     let mut seen: Vec<&str> = Vec::new();

@@ -24,7 +24,7 @@ fn find(table: &Table<'_>, key: u64) -> Result<usize, Option<usize>> {
             return Ok(slot);
         }
     }
-    Err(search.vacancy())
+    Err(search.insertion_slot())
 }
 
 proptest! {
@@ -113,7 +113,7 @@ fn a_search_ends_in_a_table_without_empty_slots() {
     let table = Table::over(&memory);
     let mut search = table.search(77 << 19);
     assert!(search.next().is_none());
-    assert!(search.vacancy().is_none());
+    assert!(search.insertion_slot().is_none());
     assert_eq!(table::first(table.slots_for(77 << 19), 77 << 19), None);
     assert_eq!(table.copy_to(&Table::over(&slots(511))), None);
 }

@@ -68,7 +68,7 @@ struct Shared {
 pub(super) struct Output(Arc<Shared>);
 
 impl Output {
-    /// `held`: the descriptors to which lines may be written, beside this process's own streams.
+    /// `held`: the descriptors to which lines may be written, in addition to this process's own streams.
     pub(super) fn start(held: Arc<Vec<Kept>>) -> Result<Self> {
         let shared = Arc::new(Shared {
             orders: Mutex::new(Vec::new()),

@@ -75,7 +75,7 @@ unsafe fn watch(shared: &Shared) {
                 host_died = true;
                 break;
             }
-            obey(shared);
+            execute_order(shared);
             reap(shared);
             host_died = sleep(shared.host, SLICE_NS);
         }
@@ -132,7 +132,7 @@ unsafe fn sleep(host: libc::pid_t, ns: u64) -> bool {
 ///
 /// # Safety
 /// As [`watch`].
-unsafe fn obey(shared: &Shared) {
+unsafe fn execute_order(shared: &Shared) {
     // SYNC: observe(order)
     if shared.turn.load(Ordering::Acquire) != GUARDIAN {
         return;
