@@ -401,7 +401,7 @@ def test_what_is_behind_half_a_message_is_not_taken_for_one(
     from multiprocessing import queues
     from shoal.multiprocessing import synchronize
 
-    monkeypatch.setattr(synchronize, "_MOMENT", 0.0)
+    monkeypatch.setattr(synchronize, "_BEFORE_TRACEBACK", 0.0)
     # A pipe of the standard library's, under locks of ours, as an executor has it.
     queue: Any = queues.SimpleQueue(ctx=ctx)
     told = ctx.Queue()

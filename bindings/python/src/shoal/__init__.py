@@ -5,7 +5,7 @@
     import shoal
 
     mail: shoal.Queue[str] = shoal.Queue("mail")
-    mail.put("hello")                       # any process, any language, kill -9 proof
+    mail.put("hello")                       # from any process, in any language
 
     ages: shoal.Map[str, int] = shoal.Map("ages")
     ages["ada"] = 36
@@ -15,7 +15,7 @@
     child = shoal.spawn(["nvidia-smi"], devices=[0])
     child.join()
 
-    shoal.wait([mail, child])               # whatever comes first
+    shoal.wait([mail, child])               # those that are ready
 
 `shoal.multiprocessing` is `multiprocessing` with its data in shared memory.
 """
@@ -24,7 +24,7 @@ from . import _end as _end
 from . import _ffi as _ffi
 from .__version__ import __version__
 
-# As `typing` has it, which takes longer to import than all that is needed at first.
+# As in `typing`, which takes longer to import than the rest of this module.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, List as _List
@@ -129,8 +129,8 @@ __all__ = [
     "wait",
 ]
 
-# Where each name is. Imported when it is asked for: a program that uses queues has no use for lists.
-# To a reader of a traceback or of help() they are names of this package, as each class says itself.
+# The module that defines each name. It is imported on first use, so that a program that uses queues
+# does not load lists. Each class sets its ``__module__`` to this package, for tracebacks and help().
 _WHERE = {
     "": "devices",
     "_errors": """

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-# Beside this file in a wheel: the program that cargo builds.
+# A wheel contains the program that cargo builds beside this file.
 PROGRAM = Path(__file__).with_name("shoal-command")
 
 
 def main() -> NoReturn:
-    """Becomes the program."""
+    """Executes the program in the place of this process."""
     try:
         os.execv(PROGRAM, ["shoal", *sys.argv[1:]])
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Shared scalars and arrays of C types, with a lock: `shoal.Value` and `shoal.Array`."""
+"""`shoal.Value` and `shoal.Array`: a scalar or an array of a C type in shared memory, with a lock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._structs import ArrayOptions, ArrayStats
 
 _lib = _ffi.lib
 
-#: What `array` and `multiprocessing` call the types of C.
+#: The type codes of the module `array` and of `multiprocessing`.
 TYPES: Dict[str, Any] = {
     "c": ctypes.c_char,
     "u": ctypes.c_wchar,
@@ -39,7 +39,7 @@ def _type(typecode_or_type: Any) -> Any:
             return TYPES[typecode_or_type]
         except KeyError:
             known = " ".join(TYPES)
-            raise TypeError(f"{typecode_or_type!r} is no type code: {known}") from None
+            raise TypeError(f"{typecode_or_type!r} is not a type code: {known}") from None
     return typecode_or_type
 
 
@@ -64,10 +64,10 @@ class ItemsLock(_hot.Held):
         self._owner_died = False
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
-        """Takes the lock; whether it did. Waits for it, unless told not to or for how long.
+        """Takes the lock, and waits for it if ``block`` is true, for ``timeout`` seconds at most.
 
-        If the process that had it before died with it, that is no error: you have the lock,
-        and `owner_died` says so.
+        Returns whether it got the lock. If the previous owner died while it held the lock, the call
+        succeeds and `owner_died` is true.
         """
         died = ctypes.c_bool()
         out = ctypes.byref(died)
@@ -82,12 +82,12 @@ class ItemsLock(_hot.Held):
         return True
 
     def release(self) -> None:
-        """Lets go of the lock. `InvalidError`, a `ValueError`, if this thread does not have it."""
+        """Releases the lock. `InvalidError`, a `ValueError`, if this thread does not hold it."""
         _ffi.check(_lib.shoal_array_unlock(self._handle))
 
     @property
     def owner_died(self) -> bool:
-        """Whether, when it was last taken here, its holder had died with it."""
+        """Whether the previous owner had died with the lock when this process last took it."""
         return self._owner_died
 
     def __enter__(self) -> bool:
@@ -108,7 +108,7 @@ class _Items(Shared):
 
     _object: Any
     _type: Any
-    # Of a structure: the names of the fields that are attributes.
+    # For a structure: the names of its fields that are attributes of the value.
     _fields: Set[str] = set()
 
     def _make(
@@ -121,7 +121,7 @@ class _Items(Shared):
         exclusive: bool,
         persistent: bool,
     ) -> None:
-        """Opens it, or makes it."""
+        """Opens or creates the object, and sets its lock."""
         self._type, self._locks = item, lock
         code = getattr(item, "_type_", None)
         options = ArrayOptions(
@@ -145,11 +145,11 @@ class _Items(Shared):
         return make, tuple(arguments)
 
     def stats(self) -> ArrayStats:
-        """All that there is to know about the items."""
+        """Statistics of the items."""
         return _ffi.fetch_stats(_lib.shoal_array_stat, self._live(), ArrayStats)
 
     def _map(self, what: Any) -> None:
-        """Makes the ctypes object, which keeps the memory for as long as it lives."""
+        """Makes the ctypes object, which keeps the memory mapped while it lives."""
         live = self._live()
         data, size = ctypes.c_void_p(), ctypes.c_size_t()
         _ffi.check(_lib.shoal_array_data(live, ctypes.byref(data), ctypes.byref(size)))
@@ -163,20 +163,20 @@ class _Items(Shared):
         return stats.count
 
     def detach(self) -> None:
-        """Gives up this process's hold on it; see `Shared.detach`."""
+        """Ends the use of the object by this process; see `Shared.detach`."""
         super().detach()
         self._object = None
 
     def get_obj(self) -> Any:
-        """The ctypes object, which takes no lock. It stays good when this is detached.
+        """The ctypes object. Its use takes no lock. It stays valid after `detach`.
 
-        ``numpy.frombuffer(array.get_obj(), "f8")`` is an array of numpy's without a copy.
+        ``numpy.frombuffer(array.get_obj(), "f8")`` is a numpy array without a copy.
         """
         self._live()
         return self._object
 
     def get_lock(self) -> Any:
-        """The lock, for what takes several steps: ``with counter.get_lock(): ...``."""
+        """The lock, for changes in several steps: ``with counter.get_lock(): ...``."""
         return self._lock
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
@@ -185,7 +185,7 @@ class _Items(Shared):
         return taken
 
     def release(self) -> None:
-        """Lets go of the lock."""
+        """Releases the lock."""
         self._lock.release()
 
     def __enter__(self) -> bool:  # type: ignore[override]
@@ -196,7 +196,7 @@ class _Items(Shared):
 
     def _has(self, name: str) -> bool:
         if name in ("value", "raw") or name in self._fields:
-            # Without the lock.
+            # Without the lock, because this must not wait.
             return hasattr(self._object, name)
         return super()._has(name)
 
@@ -205,7 +205,7 @@ class _Items(Shared):
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; processes that have it open may go on."""
+        """Removes the name. Attached processes may continue."""
         _ffi.unlink(name, _abi.KIND_ARRAY)
 
 
@@ -226,18 +226,19 @@ _NOTHING = _Nothing()
 
 @_hot.compiled
 class Value(_Items):
-    """One value of a C type that any processes share, as `multiprocessing.Value`.
+    """A value of a C type that processes share, as `multiprocessing.Value`.
 
     ::
 
         counter = shoal.Value("i", 0)
         with counter.get_lock():
-            counter.value += 1                   # reading and writing is two steps
+            counter.value += 1                   # reading and writing are two steps
 
-    ``typecode_or_type`` is one of `TYPES` or a ctypes type, a `ctypes.Structure` too, whose
-    fields are attributes then, in place of a method of the same name. Reading and writing take the lock unless ``lock`` is false, or
-    the one that it is if it is a lock, such as several values share. With
-    a ``name`` other processes open the same by it; the first gives it its value.
+    ``typecode_or_type`` is one of `TYPES` or a ctypes type. The fields of a `ctypes.Structure` become
+    attributes, even where a method has the same name. Reading and writing take the value's own lock;
+    no lock if ``lock`` is false; or the lock that is passed as ``lock``, which several values may
+    share. Other processes open the same value by its ``name``; the process that creates it sets its
+    value. A forked child may use it.
     """
 
     __module__ = "shoal"
@@ -273,7 +274,7 @@ class Value(_Items):
 
     @attribute
     def value(self) -> Any:
-        """What it is."""
+        """The value. Reading and writing wait for the lock."""
         self._live()
         with self._guard():
             return self._object.value
@@ -289,17 +290,17 @@ class Value(_Items):
         return f"<shoal.Value {self._name!r}, {state}>"
 
 
-# By the structure, then by the class: what `_with_fields` has made.
+# The classes that `_with_fields` has made, by structure and then by class.
 _made: "WeakKeyDictionary[Any, Dict[Any, Any]]" = WeakKeyDictionary()
-# What every value has of its own. A field of that name is an attribute of `get_obj` only.
+# The attributes that a value needs itself. A field of such a name is an attribute of `get_obj()` only.
 _OWN = frozenset("_fast _fields _handle _lock _locks _name _object _type".split())
 
 
 def _with_fields(cls: Any, item: Any) -> Any:
-    """The class of a value of this type: for a structure, one that has its fields as properties.
+    """The class of a value of this type. For a structure it has the fields as properties.
 
-    They come before the methods and attributes of a value. Those have many names, and a structure
-    of a program that knows nothing of them may have fields of the same names.
+    Fields take precedence over methods and attributes of a value, because a program's structure may
+    use any of those names.
     """
     if not isinstance(item, type) or not issubclass(item, (ctypes.Structure, ctypes.Union)):
         return cls
@@ -332,18 +333,17 @@ def _field(name: str) -> property:
 
 
 class Array(_Items):
-    """Items of a C type that any processes share, as `multiprocessing.Array`.
+    """Items of a C type that processes share, as `multiprocessing.Array`.
 
     ::
 
         samples = shoal.Array("d", 1000)
         samples[3] = 1.5                                       # under the lock
-        view = numpy.frombuffer(samples.get_obj(), "f8")       # without it, and without a copy
+        view = numpy.frombuffer(samples.get_obj(), "f8")       # no lock, and no copy
 
-    ``typecode_or_type`` is one of `TYPES` or a ctypes type. The items are zeros, as many as
-    ``size_or_initializer`` says, or those that it has. Reading and writing items take the lock
-    unless ``lock`` is false, or the one that it is. With a ``name`` other processes open the same by
-    it; the first gives the items their values.
+    ``typecode_or_type`` is one of `TYPES` or a ctypes type. ``size_or_initializer`` is the number of
+    items, which are zeros, or a sequence of items. ``lock`` and ``name`` are as for `Value`; the process
+    that creates the array sets its items. A forked child may use it.
     """
 
     __module__ = "shoal"
@@ -363,7 +363,7 @@ class Array(_Items):
         first = None if isinstance(size_or_initializer, int) else list(size_or_initializer)
         count = size_or_initializer if first is None else len(first)
         if count < 0:
-            raise ValueError(f"an array has no less than 0 items, not {count}")
+            raise ValueError(f"an array has at least 0 items, not {count}")
         self._make(item, count, lock, name, create, exclusive, persistent)
         self._map(item * self._count())
         if self._created and first is not None:
@@ -390,7 +390,7 @@ class Array(_Items):
 
     @attribute
     def value(self) -> Any:
-        """Of an array of characters: the text up to the first zero."""
+        """The text up to the first zero, for an array of characters."""
         self._live()
         with self._guard():
             return self._object.value
@@ -403,7 +403,7 @@ class Array(_Items):
 
     @attribute
     def raw(self) -> bytes:
-        """Of an array of ``c``: all of its bytes."""
+        """All bytes, for an array of ``c``."""
         self._live()
         with self._guard():
             return bytes(self._object.raw)

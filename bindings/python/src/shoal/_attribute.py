@@ -1,10 +1,10 @@
-"""Attributes that are asked of the library, and what it means that one cannot be had.
+"""Properties that call the library, and their errors.
 
-`hasattr`, `inspect`, `unittest.mock` and the server of a `BaseManager` look at every attribute of
-an object, and expect no error but `AttributeError`. So what such a property raises is one too::
+`hasattr`, `inspect`, `unittest.mock` and the server of a `BaseManager` read every attribute of an
+object and expect no error but `AttributeError`. So every error of such a property is one, too::
 
     queue.detach()
-    queue.maxsize               # a ClosedError, as of every method, and an AttributeError
+    queue.maxsize               # raises a ClosedError, as every method does, that is an AttributeError
     hasattr(queue, "maxsize")   # False
 """
 
@@ -51,27 +51,27 @@ else:
 
 
 def assignable(cls: _C) -> _C:
-    """Lets programs set what the original class does not have, such as ``name``.
+    """Lets programs assign to attributes that the original class does not have, such as ``name``.
 
-    They set attributes of their own on an object of `multiprocessing`, and in classes that they derive.
-    Our read-only properties must not forbid it. Nothing of ours reads these properties.
+    Programs set attributes of their own on objects of `multiprocessing` and in derived classes. The
+    read-only properties of this package must not prevent that. The package itself never reads them.
     """
     originals = [kind for kind in cls.__mro__ if not kind.__module__.startswith("shoal")]
     for name in dir(cls):
-        shown = getattr(cls, name)
+        value = getattr(cls, name)
         is_ours = name[:1] != "_" and not any(name in vars(kind) for kind in originals)
-        if is_ours and isinstance(shown, property) and shown.fset is None:
-            setattr(cls, name, default(shown.fget))
+        if is_ours and isinstance(value, property) and value.fset is None:
+            setattr(cls, name, default(value.fget))
     return cls
 
 
-# Of the classes of errors that were met: the one that is an AttributeError as well.
+# By class of error: the derived class that is an AttributeError as well; None if there can be none.
 _both: Dict[type, Optional[type]] = {}
 
 
 def as_attribute_error(error: Exception) -> AttributeError:
-    """An error that is what ``error`` is and an `AttributeError`; the errors of the operating system
-    cannot be both."""
+    """An error of the class of ``error`` that is an `AttributeError` as well; a plain `AttributeError`
+    for an `OSError`, which cannot be both."""
     kind = type(error)
     if kind not in _both:
         _both[kind] = _derive(kind)
@@ -91,12 +91,12 @@ def as_attribute_error(error: Exception) -> AttributeError:
 
 def _derive(kind: type) -> Optional[type]:
     def reduce(self: Any) -> Tuple[Any, Any]:
-        # Another process has no such class: there it is the error that it was.
+        # The derived class cannot be imported, so the error is unpickled as the original class.
         return kind, self.args
 
     names = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduce}
     try:
         return type(kind.__name__, (kind, AttributeError), names)
     except TypeError:
-        # Since Python 3.10 an AttributeError has fields of its own, as an OSError has.
+        # Since Python 3.10 an AttributeError has a C layout of its own, as an OSError has.
         return None

@@ -1,13 +1,13 @@
 """A cache of a map's values in this process, and how it is invalidated.
 
-A value that is got a second time is cached if it is small and immutable. A word in shared memory
-changes before anything does in the same part of the map, so reading it tells whether a cached value
-is up to date. Where values change all the time a cache gains nothing, and filling it costs
-as much as a call: whenever a value was out of date, none is cached for some gets.
+A value that is read a second time is cached if it is small and immutable. A word in shared memory
+changes before anything in the same part of the map changes, so one load tells whether a cached value
+is up to date. Where values change all the time a cache gains nothing, and filling it costs as much as
+a call. So whenever a value was out of date, nothing is cached during the next gets.
 
-A get of one of a thousand numbers takes 0.9 us by a call and 0.16 us from the cache. Where each get follows
-a set of its key, set and get take 0.82 us each without a cache and 0.84 us with it. A get of ever other
-keys takes 1.1 us without it and 1.3 us with it.
+A get of one of a thousand numbers takes 0.9 us by a call and 0.16 us from the cache. Where each get
+follows a set of its key, set and get take 0.82 us each without a cache and 0.84 us with it. A get of
+a key that was never read before takes 1.1 us without it and 1.3 us with it.
 """
 
 from __future__ import annotations
@@ -22,30 +22,31 @@ from ._structs import Watched
 
 MISSING: Any = object()
 
-# What is cached: values of keys of these very types, if the values are immutable. A key of a derived
-# class may equal a text and be another key. Few and small, since each process has its own cache.
+# Only keys of exactly these types are cached, because a key of a derived class may equal a text and be
+# another key; and only values of these immutable types.
 CACHED_KEYS = frozenset((str, int, bytes))
 _CACHED_VALUES = frozenset((int, float, bool, type(None), str, bytes))
+# The largest cached value in bytes, and the largest number of values. Each process has its own cache.
 _CACHED_SIZE = 1024
 _MOST_CACHED = 1 << 14
-# For how many gets nothing is cached after a value was out of date: at first, and at most, where
-# that happens again and again within a second.
+# For how many gets nothing is cached after a value was out of date. The number doubles, up to the
+# second one, if that happens again within so many seconds.
 _FIRST_PAUSE = 16
 _LONGEST_PAUSE = 1 << 16
-_A_WHILE = 1.0
+_PAUSE_MEMORY = 1.0
 
 
 class _Word(ctypes.c_uint64):
-    """A number in shared memory that changes before anything does in its part of a map."""
+    """A number in shared memory that changes before anything in its part of a map changes."""
 
-    # Keeps the memory mapped that it is in.
+    # Keeps the memory mapped.
     handle: _ffi.Handle
-    # What it was when a cached value was last found to be out of date.
+    # Its value when a cached value was last found to be out of date.
     found = 0
 
 
 _Entry = Tuple[_Word, int, Any]
-# The entry of a value that was got once and is not cached yet. Never up to date.
+# The entry of a value that was read once and is not cached yet. It is never up to date.
 GOT_ONCE: _Entry = _hot.GOT_ONCE or (_Word(0), 1, None)
 
 
@@ -60,15 +61,16 @@ def _word(address: int, handle: _ffi.Handle) -> Any:
 class Cached(Shared):
     """A map with a cache: the part of `shoal.Map` that not every get runs."""
 
-    # Values, and how to know whether they are up to date.
+    # The entries by key, and the words by address.
     _cache: Dict[Any, _Entry]
     _words: Dict[int, _Word]
-    # For how many gets nothing is cached from now on, how many those were at first, and since when. No class
-    # has a value for the first, which would hide the compiled base's.
+    # For how many more gets nothing is cached. No class attribute, which would hide the attribute of
+    # the compiled base class.
     _pause: int
+    # The length of the last pause in gets, and when it began.
     _pauses = 0
     _paused_at = 0.0
-    # How the map is asked.
+    # Reads a value from the map.
     _find: Callable[[bytes], Any]
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:
@@ -77,31 +79,31 @@ class Cached(Shared):
 
     def _forget(self) -> None:
         super()._forget()
-        # They hold the handle.
+        # The words refer to the handle.
         self._cache, self._words = {}, {}
 
     def _note(self, key: Any) -> None:
-        """A key is got for the first time. If it is got again, its value is cached."""
+        """Notes a key that is read for the first time. If it is read again, its value is cached."""
         cache = self._cache
         if len(cache) >= _MOST_CACHED:
             cache.clear()
         cache[key] = GOT_ONCE
 
     def _invalidate(self, key: Any, word: _Word) -> None:
-        """A cached value is out of date. Where that happens all the time, caching stops for longer."""
+        """Drops a value that is out of date and pauses caching. Frequent calls lengthen the pause."""
         self._cache[key] = GOT_ONCE
         value = word.value
         if word.found == value:
-            # By the same change as another one.
+            # The same change has already invalidated another value.
             return
         word.found = value
         now = time.monotonic()
-        again = now - self._paused_at < _A_WHILE
+        again = now - self._paused_at < _PAUSE_MEMORY
         self._pauses = min(2 * self._pauses, _LONGEST_PAUSE) if again else _FIRST_PAUSE
         self._pause, self._paused_at = self._pauses, now
 
     def _get_and_cache(self, key: Any) -> Any:
-        """The value of a key, `MISSING` if there is none. It is cached if it is small and immutable."""
+        """The value of a key, `MISSING` if there is none. Caches it if it is small and immutable."""
         cache = self._cache
         data, handle, watched = _codec.encode_key(key), self._live(), Watched()
         buffer = _ffi.take_buffer()

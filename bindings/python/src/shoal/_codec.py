@@ -1,11 +1,11 @@
-r"""How `shoal.Map` writes Python keys and values as bytes, and `shoal.List` its elements.
+r"""How `shoal.Map` encodes Python keys and values as bytes, and `shoal.List` its elements.
 
-Keys. Equal keys give equal bytes, whatever process writes them:
+Keys. Equal keys give equal bytes, whichever process writes them:
 
 ====================  =============================================================
-``str``               its UTF-8, and nothing else: other languages read it as it is
+``str``               its UTF-8 without a prefix, so other languages read it directly
 ``bytes``             ``FF 'b'`` and the bytes
-``int``, ``bool``     ``FF 'i'`` and the decimal digits; so is a ``float`` that is whole
+``int``, ``bool``     ``FF 'i'`` and the decimal digits; the same for a whole ``float``
 ``float``             ``FF 'f'`` and its ``repr``
 ``None``              ``FF 'n'``
 ``tuple``             ``FF 't'``, then each element's encoding after its length (u32 LE)
@@ -15,17 +15,17 @@ any other hashable    ``FF 'p'`` and its pickle (protocol 4, memo off); equal ke
 ====================  =============================================================
 
 A number of numpy, and an object of a class that is derived from ``str``, ``bytes``, ``int`` or
-``float``, is written as the value that it equals, and comes back as that value. A member of an
-`enum.Enum` and a ``namedtuple`` have more than their value. They are pickled, so that they come back as
-they were, and are other keys than the value that they equal.
+``float``, is encoded as the value that it equals, and decoded as that value. A member of an
+`enum.Enum` and a ``namedtuple`` have more than their value. They are pickled, so they are decoded as
+they were, and are different keys from the value that they equal.
 
-UTF-8 never contains ``FF``, so no text is taken for one of the others. A key of another
-program that is not UTF-8 reads as text with surrogate escapes, as file names do, and finds
-the same entry again.
+UTF-8 never contains ``FF``, so a text is never mistaken for another type. A key of a program in
+another language that is not UTF-8 is decoded as text with surrogate escapes, as file names are, and
+that text finds the same entry again.
 
-Values. An ``int`` that fits 64 bits is 8 bytes, little-endian, signed: the number that
-`Map.add` counts in, here and in every language. Everything else is its pickle, which starts
-with ``80``; a pickle of exactly 8 bytes gets a ninth, zero, that unpickling ignores.
+Values. An ``int`` that fits 64 bits is 8 bytes, little-endian, signed: the representation that
+`Map.add` uses in every language. Any other value is its pickle, which starts with ``80``. A pickle of
+exactly 8 bytes gets a ninth byte, zero, which unpickling ignores.
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ def _encode_rare_key(key: Any) -> bytes:
     if kind is frozenset:
         return b"\xffs" + _join(sorted(encode_key(element) for element in key))
     plain = _plain(key)
-    # A class may compare in a way of its own.
+    # A derived class may define its own comparison.
     if type(plain) in _PLAIN and hash(plain) == code and plain == key:
         return encode_key(plain)
     out = io.BytesIO()
     pickler = pickle.Pickler(out, 4)
-    # No memo: whether two parts of the key are one object must not show in the bytes.
+    # No memo, so that the bytes do not depend on whether two parts of the key are one object.
     pickler.fast = True
     pickler.dump(key)
     return b"\xffp" + out.getvalue()
@@ -110,7 +110,7 @@ def _plain(key: Any) -> Any:
 
 
 def decode_key(data: bytes) -> Any:
-    """The key that `encode_key` wrote, or the text another program did."""
+    """The key that `encode_key` encoded, or the text that another program wrote."""
     if data[:1] != b"\xff":
         return data.decode("utf-8", "surrogateescape")
     tag, body = data[1:2], data[2:]
@@ -132,7 +132,7 @@ def decode_key(data: bytes) -> Any:
 
 
 def as_bytes(data: Any, what: str) -> bytes:
-    """Bytes that are written as they are. `TypeError` if they are something else; ``what`` says of what."""
+    """Bytes that are stored unchanged. `TypeError`, which names ``what``, for anything else."""
     if type(data) is bytes:
         return data
     if isinstance(data, (bytes, bytearray, memoryview)):
@@ -168,7 +168,7 @@ def encode_value(value: Any, dumps: Callable[[Any, int], bytes] = pickle.dumps) 
 
 
 def decode_value(data: Any) -> Any:
-    """The value that `encode_value` wrote, from bytes or a view of them."""
+    """The value that `encode_value` encoded, from bytes or a view of them."""
     if len(data) == 8:
         return COUNTER.unpack(data)[0]
     if len(data) and data[0] == _PICKLE_MARK:

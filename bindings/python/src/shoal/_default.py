@@ -1,6 +1,7 @@
-"""The default context of `shoal.multiprocessing`, for the modules that contexts make objects of.
+"""The default context of `shoal.multiprocessing`, for the modules whose objects contexts make.
 
-It stands here and not beside them: the folder has the modules of the standard library and no others.
+It is not in the folder ``multiprocessing``, which has the modules of the standard library and no
+others.
 """
 
 from __future__ import annotations
@@ -9,5 +10,5 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# Set by `shoal.multiprocessing.context`, which the package imports before any other module of it.
+# Set by `shoal.multiprocessing.context`, which that package imports before its other modules.
 context: Any = None

@@ -1,14 +1,14 @@
-"""The end of this process: what becomes of its objects then, and when.
+"""The end of this process: when and how it detaches from its objects.
 
-They can be used for as long as the standard library's: in `atexit` callbacks, finalizers,
-``__del__`` of globals and daemon threads. So they are given up as late as can be.
+Objects can be used for as long as those of the standard library: in `atexit` callbacks, finalizers,
+``__del__`` of globals and daemon threads. So the process detaches as late as possible.
 
-- A program, a child that was spawned, and any process that forked by itself end through the exit
-  handlers of C. There the native library gives up what is left, when all of Python is over.
-- A child of ``fork`` or of a fork server ends by `os._exit`, which runs no such handler. Here
-  `of_child` is the last that its `Process` of `shoal.multiprocessing` does. A `Process` of the
-  standard library has no such place: Python 3.13 and later run `atexit` callbacks, of which this
-  is the last; before, it is the last of `multiprocessing`'s finalizers.
+- A program, a spawned child, and a process that called `os.fork` itself end through the exit handlers
+  of C. There the native library detaches, after the interpreter has ended.
+- A child of ``fork`` or of a fork server ends by `os._exit`, which runs no such handler. A `Process`
+  of `shoal.multiprocessing` calls `of_child` last. A `Process` of the standard library has no place
+  for that: in Python 3.13 and later `leave` is its last `atexit` callback, and before that the last
+  of `multiprocessing`'s finalizers.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, List
 
-# Whether a child runs `atexit` callbacks before it leaves by `os._exit`.
+# Whether a child runs `atexit` callbacks before it ends by `os._exit`.
 _CHILD_RUNS_ATEXIT = sys.version_info >= (3, 13)
 
 
 def _objects() -> "List[Any]":
-    """The objects that this process has; not even their module if it never had one."""
+    """The objects of this process. Does not import their module if the process never had any."""
     handles: Any = sys.modules.get(f"{__package__}._handles")
-    return list(handles._everything.values()) if handles else []
+    return list(handles._all_objects.values()) if handles else []
 
 
-def settle() -> None:
-    """Does what is to be done with objects before a process ends by itself, and is not killed."""
+def _before_release() -> None:
+    """Calls `Handle.before_release` for each object: this process ends normally and is not killed."""
     for shared in _objects():
         handle = shared._handle
-        if handle is not None and type(handle).settle is not None:
-            type(handle).settle(handle)
+        if handle is not None and type(handle).before_release is not None:
+            type(handle).before_release(handle)
 
 
-def deliver() -> None:
-    """Waits a moment until others know of what this process has put.
+def await_notification() -> None:
+    """Waits until the descriptors of queues show what this process has put, for about 0.1 s at most.
 
     A program that waits for a queue's descriptor and for the end of this process takes the end for
     a death if the descriptor tells nothing yet. A thread makes the one readable, of the program or of this
@@ -53,18 +53,18 @@ def deliver() -> None:
     """
     tries = _TRIES
     for shared in _objects():
-        is_seen = getattr(shared, "_is_seen", None)
-        while is_seen is not None and not is_seen() and tries:
+        is_noticed = getattr(shared, "_is_noticed", None)
+        while is_noticed is not None and not is_noticed() and tries:
             time.sleep(0.001)
             tries -= 1
 
 
-# A tenth of a second. On a machine so busy that the thread waits for a core, each takes longer, too.
+# Of 1 ms each; longer where the thread has to wait for a core, because then this process waits, too.
 _TRIES = 100
 
 
-def _let_go() -> None:
-    """Gives up what is held for other processes, which would outlive this one's objects."""
+def _release_holds() -> None:
+    """Releases what this process keeps alive for other processes."""
     handles: Any = sys.modules.get(f"{__package__}._handles")
     for hold in list(handles._holds) if handles else []:
         hold.release()
@@ -84,13 +84,13 @@ def leave() -> None:
 
 
 def of_child(code: int, may_exit: bool) -> None:
-    """The end of a child of ``fork`` or of a fork server, which leaves by `os._exit` next.
+    """The end of a child of ``fork`` or of a fork server, which calls `os._exit` next.
 
-    With other threads there, all of them daemons, it does not return if it ``may_exit``: none of
-    them may come back from a call and find its object given up.
+    If there are other threads (all are daemons) and it ``may_exit``, this function ends the process
+    and does not return: no thread may return from a call and find its object detached.
     """
     if _CHILD_RUNS_ATEXIT:
-        # As the standard library does next, so that all of the program's are over.
+        # The standard library does the same next. Here, so that the program's callbacks run first.
         atexit._run_exitfuncs()
     if may_exit and _has_other_threads():
         deliver()
@@ -108,13 +108,13 @@ def _has_other_threads() -> bool:
 
 
 def _leave_after_threads() -> None:
-    # What `multiprocessing` does next, and for a second time then does not.
+    # `multiprocessing` calls this next. A second call does nothing.
     threading._shutdown()  # type: ignore[attr-defined]
     leave()
 
 
 def _watch(_: object = None) -> None:
-    """Has this process do at its end what has to be done in time for that."""
+    """Registers what this process does at its end."""
     process: Any = current_process()
     is_child = parent_process() is not None
     # Otherwise it comes to `of_child`, or to `deliver` if it was spawned.
@@ -135,20 +135,20 @@ def _watch(_: object = None) -> None:
 
 
 class _Sentinel:
-    """Something for `register_after_fork` to hang the registration on."""
+    """`register_after_fork` needs an object that it can refer to weakly."""
 
 
 _sentinel = _Sentinel()
 
-# For a process that ends by itself; nothing that it does later can be foreseen here, but for what
-# a handle does when it goes. Now, so that it is the last of `atexit`'s callbacks.
-atexit.register(settle)
+# Registered at import, so that it runs after the program's own `atexit` callbacks. Objects that the
+# program makes even later call `before_release` when their handle is freed.
+atexit.register(_before_release)
 
 
 def begin() -> None:
-    """From now on this process may have objects."""
+    """Called once, before this process makes its first object."""
     from ._original import util
 
     _watch()
-    # multiprocessing forgets its finalizers in a forked child, then runs these.
+    # In a forked child, multiprocessing drops its finalizers and then calls `_watch`.
     util.register_after_fork(_sentinel, _watch)

@@ -1,4 +1,4 @@
-"""Every exception of the package, and the status code each stands for.
+"""Every exception of the package, with its status code.
 
 ::
 
@@ -9,23 +9,23 @@
           +-- ExistsError              (FileExistsError)   the name is taken
           +-- AccessError              (PermissionError)   another user's object
           +-- NoSpaceError             (OSError, ENOSPC)   shared memory is full
-          +-- TooLargeError            (ValueError)        can never fit, however long one waits
+          +-- TooLargeError            (ValueError)        can never fit; waiting does not help
           +-- BufferTooSmallError      (ValueError)        a caller's buffer; nothing was taken
           +-- TimeoutError             (TimeoutError)      the deadline passed
           +-- Full                     (queue.Full)        no room now, or none in time
           +-- Empty                    (queue.Empty)       nothing there now, or nothing in time
           +-- ClosedError              (ValueError)        the queue is closed, and drained
           +-- InterruptedError         (InterruptedError)  a signal; waits resume by themselves
-          +-- WrongKindError           (TypeError)         a map opened as a queue
+          +-- WrongKindError           (TypeError)         an object of another kind
           +-- VersionMismatchError                         made by an incompatible library
           +-- CorruptError                                 shared bytes break an invariant
-          +-- PoisonedError                                not repairable after a death in it
-          +-- OwnerDiedError                               the owner died holding it
-          +-- ExhaustedError                               all of a fixed number of places taken
+          +-- PoisonedError                                could not be repaired after a death
+          +-- OwnerDiedError                               its owner died while holding it
+          +-- ExhaustedError                               all of a fixed number of slots are taken
           +-- UnsupportedError         (NotImplementedError)
           +-- SystemCallError          (OSError)           any other error of the system
           +-- InternalError            (RuntimeError)      a failure inside the library
-          +-- ExpiredError                                 a lease's time was over
+          +-- ExpiredError                                 a lease has expired
 
 The second base, where there is one, is the built-in exception that code written against the
 standard library already catches: ``except queue.Empty`` works.
@@ -63,7 +63,7 @@ class NotFoundError(ShoalError, FileNotFoundError):
 
 
 class ExistsError(ShoalError, FileExistsError):
-    """A shared object of this name exists already and a new one was asked for."""
+    """A shared object of this name exists already, and the call was to create a new one."""
 
     code = _abi.ERR_EXISTS
 
@@ -91,7 +91,7 @@ class TooLargeError(ShoalError, ValueError):
 
 
 class BufferTooSmallError(ShoalError, ValueError):
-    """The buffer cannot hold what is there; nothing was taken."""
+    """The buffer is too small for the data; nothing was taken."""
 
     code = _abi.ERR_BUFFER_TOO_SMALL
 
@@ -103,7 +103,7 @@ class TimeoutError(ShoalError, builtins.TimeoutError):
 
 
 class Full(ShoalError, queue.Full):
-    """There is no room now, or none came free in time."""
+    """There is no room now, or there was none in time."""
 
     code = _abi.ERR_TIMEOUT
 
@@ -151,11 +151,11 @@ class PoisonedError(ShoalError):
 
 
 class OwnerDiedError(ShoalError):
-    """The process that owned the thing died holding it. Locks say so by `owner_died` instead."""
+    """The owner of an object died while holding it. Locks report that by `owner_died` instead."""
 
 
 class ExhaustedError(ShoalError):
-    """Every one of a fixed number of places is taken."""
+    """All of a fixed number of slots are taken."""
 
     code = _abi.ERR_EXHAUSTED
 
@@ -179,20 +179,20 @@ class InternalError(ShoalError, RuntimeError):
 
 
 class ExpiredError(ShoalError):
-    """The lease's time was over: its message is delivered again."""
+    """The lease has expired, so its message is delivered again."""
 
     code = _abi.ERR_EXPIRED
 
 
 def _by_code() -> Dict[int, Type[ShoalError]]:
-    # `Full` and `Empty` are what queues make of a timeout.
+    # Queues raise `Full` or `Empty` in the place of `TimeoutError`.
     exceptions = set(ShoalError.__subclasses__()) - {Full, Empty, OwnerDiedError}
     return {cls.code: cls for cls in exceptions}
 
 
 BY_CODE: Dict[int, Type[ShoalError]] = _by_code()
 
-# To a reader of a traceback these are names of the package.
+# Tracebacks show the public name, ``shoal.Full``.
 for _public in (ShoalError, *ShoalError.__subclasses__()):
     _public.__module__ = "shoal"
 

@@ -11,11 +11,11 @@ from . import _queue, _worker
 from ._errors import ClosedError, Empty, ShoalError
 from ._pickling import dumps
 
-# The type checkers' library knows only what is documented.
+# Typed as Any, because the stubs of type checkers lack the private names.
 _std: Any = process
 
-# What is told besides results: a worker, that it ends as it should; and the thread that watches
-# the workers, that one has ended.
+# Two more kinds of message among the results: a worker announces that it ends normally, and the
+# thread that watches the workers reports that a worker has ended.
 LEAVING, GONE = 4, 5
 
 
@@ -28,13 +28,13 @@ def work(
     initargs: Iterable[Any],
     max_tasks: Optional[int],
 ) -> None:
-    """What a worker does."""
+    """Runs calls until the queue is closed, the executor's process has ended, or ``max_tasks`` are done."""
     if initializer is not None:
         try:
             initializer(*initargs)
         except BaseException:
             _base.LOGGER.critical("Exception in initializer:", exc_info=True)
-            # The executor notices that this process ended unasked.
+            # The executor sees that this process ended without an announcement.
             return
     parent = parent_process()
 
@@ -58,20 +58,20 @@ def work(
             try:
                 _worker.put_throttled(results, result, limit, is_wanted)
             except ShoalError as error:
-                # Too large for shared memory, most likely. To tell so there may be room.
+                # Most likely the result is too large for shared memory. The error is small.
                 results.put_bytes(_failure(head, error))
-            # What a call came with is not kept until the next.
+            # Frees the call and its result before the wait for the next call.
             del call, result
             done += 1
     except KeyboardInterrupt:
-        # The whole group was interrupted. A traceback from each worker would not help.
+        # Ctrl-C reaches the whole process group. A traceback from each worker would not help.
         raise SystemExit(128 + signal.SIGINT) from None
     results.put_bytes(_worker.RESULT.pack(0, 0, number, LEAVING))
 
 
 def _answer(head: Tuple[int, int, int], call: bytes, functions: Dict[bytes, Any]) -> bytes:
-    """Runs a call; the message that tells its result. What cannot be unpickled ends the worker, and
-    so breaks the executor, as it does the original."""
+    """Runs a call and returns the message with its result. A call that cannot be unpickled ends the
+    worker and breaks the executor, as with the original."""
     _, _, _, length = _worker.TASK.unpack_from(call)
     function, (args, kwargs) = _worker.unpack(call, length, functions)
     try:
@@ -85,13 +85,14 @@ def _answer(head: Tuple[int, int, int], call: bytes, functions: Dict[bytes, Any]
 
 
 def _failure(head: Tuple[int, int, int], error: BaseException) -> bytes:
-    told = _std._ExceptionWithTraceback(error, error.__traceback__)
-    head_of_it = _worker.RESULT.pack(*head, _worker.RAISED)
+    wrapped = _std._ExceptionWithTraceback(error, error.__traceback__)
+    header = _worker.RESULT.pack(*head, _worker.RAISED)
     try:
-        return head_of_it + dumps(told)
+        return header + dumps(wrapped)
     except BaseException as other:
-        return head_of_it + dumps(_std._ExceptionWithTraceback(other, other.__traceback__))
+        return header + dumps(_std._ExceptionWithTraceback(other, other.__traceback__))
 
 
 def run_chunk(fn: Callable[..., Any], chunk: List[Tuple[Any, ...]]) -> List[Any]:
+    """Runs the calls of one message of `ProcessPoolExecutor.map`."""
     return [fn(*args) for args in chunk]

@@ -1,12 +1,11 @@
-"""The native library, loaded. The only file that calls ctypes for it; `_abi` says what is in it.
+"""Loads the native library. Only this file does; `_abi` has the prototypes of its functions.
 
-`ctypes.CDLL` releases the interpreter's lock around each call, so a thread that
-waits here holds up no other. (`ctypes.PyDLL`, which keeps the lock, gains nothing for `put` and `get`.)
+`ctypes.CDLL` releases the interpreter's lock around each call, so a thread that waits in the library
+does not block other threads. (`ctypes.PyDLL`, which keeps the lock, gains nothing for `put` and `get`.)
 
 A handle is a `ctypes.c_void_p` that frees its pointer when the last reference to it goes (`_native`).
-A caller passes the handle itself, so a call in flight in one thread
-keeps the pointer alive while another thread lets go of it. (A call that waits comes back: see
-`_handles.Shared.detach`.)
+Callers pass the handle itself, so a call in one thread keeps the pointer alive while another thread
+drops its reference. (A call that waits returns: see `_handles.Shared.detach`.)
 """
 
 from __future__ import annotations
@@ -52,19 +51,19 @@ def library_path() -> str:
 
 
 class Library(ctypes.CDLL):
-    """The library, whose functions get their types when they are first used."""
+    """The library. Each function gets its prototype on first use."""
 
     def __getattr__(self, name: str) -> Any:
         if name not in _abi.PROTOTYPES:
             raise AttributeError(name)
         function = self[name]
         function.restype, function.argtypes = _abi.PROTOTYPES[name]
-        # From now on it is found without this method.
+        # The next access finds the attribute without this method.
         setattr(self, name, function)
         return function
 
     def __getitem__(self, name: Any) -> Any:
-        """A function that converts nothing."""
+        """A function without a prototype."""
         try:
             return super().__getitem__(name)
         except AttributeError:
@@ -94,12 +93,12 @@ lib = _load()
 
 
 def untyped(name: str) -> Any:
-    """A function that converts nothing, for the calls that have to be fast.
+    """A function without a prototype, for frequent calls.
 
-    Half the time of a call with five arguments goes into converting them as its prototype
-    says. Without one, handles, `bytes` and arrays are passed as the pointers they are, and
-    an `int` as a C int, which libffi extends to the register: so none above `INT_MAX` may be
-    passed. A put and a get take 1740 ns with prototypes and 840 ns without.
+    ctypes spends half the time of a call with five arguments on converting them to the types of the
+    prototype. Without one, it passes handles, `bytes` and arrays as pointers, and an `int` as a C int,
+    which libffi extends to the register. So no number above `INT_MAX` may be passed. A put and a get
+    take 1740 ns with prototypes and 840 ns without.
     """
     assert name in _abi.PROTOTYPES
     return lib[name]
@@ -111,30 +110,30 @@ _keeping = ctypes.PyDLL(lib._name)
 
 
 def never_waits(name: str) -> Any:
-    """A function that is called with the interpreter's lock held, and converts nothing.
+    """A function without a prototype that is called with the interpreter's lock held.
 
-    For calls that never wait and take what `prebuilt` makes: releasing the interpreter's lock
-    and taking it again costs more than they do.
+    For functions that never wait, with an argument made by `prebuilt`. To release the interpreter's
+    lock and take it again costs more than such a call.
     """
     assert name in _abi.PROTOTYPES
     return _keeping[name]
 
 
 class _Place(ctypes.c_char):
-    """What a handle points to."""
+    """The memory to which a handle points."""
 
     handle: Handle
 
 
 def prebuilt(handle: Handle) -> "ctypes._CArgObject":
-    """The handle as an argument that ctypes passes as it is. It keeps the handle alive."""
+    """The handle as an argument that ctypes passes without conversion. It keeps the handle alive."""
     place = _Place.from_address(handle.value or 0)
     place.handle = handle
     return byref(place)
 
 
 def flags(create: bool, exclusive: bool, persistent: bool) -> int:
-    """How to open an object, in one number."""
+    """The flags with which an object is opened."""
     return (
         (_abi.CREATE * create) | (_abi.EXCLUSIVE * exclusive) | (_abi.PERSISTENT * persistent)
     )
@@ -142,31 +141,31 @@ def flags(create: bool, exclusive: bool, persistent: bool) -> int:
 
 def error(status: int) -> ShoalError:
     """The exception for a status that the calling thread's last call returned."""
-    # Not above: a program that never fails has no use for some twenty classes.
+    # Imported here, because a program without errors does not need these classes.
     from ._errors import BY_CODE, ShoalError, error_for
 
-    said: Optional[bytes] = lib.shoal_last_error()
-    message = said.decode("utf-8", "replace") if said else ""
+    text: Optional[bytes] = lib.shoal_last_error()
+    message = text.decode("utf-8", "replace") if text else ""
     return error_for(status, message or BY_CODE.get(status, ShoalError).__doc__ or "")
 
 
 def invalid(message: str) -> ShoalError:
-    """The exception for an argument that the library would not understand."""
+    """The exception for an argument that cannot be passed to the library."""
     from ._errors import InvalidError
 
     return InvalidError(message)
 
 
 def check(status: int) -> None:
-    """Raises what a non-zero status stands for."""
+    """Raises the exception for a status that is not 0."""
     if status:
         raise error(status)
 
 
 def version() -> str:
     """The version of the native library."""
-    said: bytes = lib.shoal_version()
-    return said.decode()
+    text: bytes = lib.shoal_version()
+    return text.decode()
 
 
 def name_of(handle: Handle) -> str:
@@ -202,7 +201,7 @@ def fetch_bool(function: Any, *arguments: Any) -> bool:
 
 
 class Buffer:
-    """Bytes the library writes into, with everything a call needs built once."""
+    """Memory that the library writes into, with prebuilt arguments for calls."""
 
     __slots__ = ("address", "array", "length", "length_ref", "pointer", "size", "view")
 
@@ -216,12 +215,12 @@ class Buffer:
         self.length_ref = byref(self.length)
 
 
-# Buffers not in use. A list, not one per thread: pop and append are atomic, and a signal
-# handler or an unpickled object that uses a queue in the middle of a call simply takes
-# another buffer.
+# Buffers that are not in use. A list and not a buffer per thread: pop and append are atomic, and a
+# signal handler or an unpickled object that uses a queue during a call takes another buffer.
 spare: "list[Buffer]" = []
+# The smallest buffer.
 _SMALL = 64 * 1024
-# Less than `INT_MAX`.
+# The largest buffer that is kept. Less than `INT_MAX`.
 _KEEP = 4 * 1024 * 1024
 
 
@@ -233,20 +232,20 @@ def take_buffer(size: int = _SMALL) -> Buffer:
             return buffer
     except IndexError:
         pass
-    # Some more, so that slowly growing messages do not need a new one each.
+    # A quarter more, so that slowly growing messages do not need a new buffer each.
     return Buffer(max(size + size // 4, _SMALL))
 
 
 def give_buffer(buffer: Buffer) -> None:
-    """Returns a buffer; a very large one is freed instead of kept."""
+    """Returns a buffer to the list. A very large one is freed."""
     if buffer.size <= _KEEP:
         spare.append(buffer)
 
 
 def options(kind: Type[Sized], flags: int, **numbers: int) -> "ctypes._CArgObject":
-    """A pointer to the options of a queue, a map, a list or a pipe, with these numbers in it."""
+    """A pointer to the options of a queue, a map, a list or a pipe, with these numbers."""
     for what, number in numbers.items():
-        # ctypes would take the lowest 64 bits of it.
+        # ctypes would silently pass the lowest 64 bits.
         if not 0 <= number < 2**64:
             what = "maxsize" if what == "max_items" else what
             raise ValueError(f"{what} is a number from 0 to 2**64 - 1, not {number}")
@@ -254,7 +253,7 @@ def options(kind: Type[Sized], flags: int, **numbers: int) -> "ctypes._CArgObjec
 
 
 def encode(text: str, what: str = "name") -> bytes:
-    """Text as the library takes it. It checks the rest; a NUL would cut it short here."""
+    """Text as UTF-8 for the library, which checks it. NUL is refused here: it would end the text."""
     if "\0" in text:
         raise invalid(f"invalid {what}: it contains a NUL character")
     return text.encode("utf-8", "surrogateescape")
@@ -269,12 +268,12 @@ def strings(items: Sequence[bytes]) -> Any:
 
 
 def address_of(data: bytes) -> int:
-    """Where the bytes are, for as long as the object lives."""
+    """The address of the bytes, valid for as long as the object lives."""
     return ctypes.cast(c_char_p(data), c_void_p).value or 0
 
 
 def fetch_text(function: Any, *arguments: Any) -> bytes:
-    """Calls ``function(..., char *buf, size_t capacity, size_t *len)``; what it wrote."""
+    """Calls ``function(..., char *buf, size_t capacity, size_t *len)`` and returns what it wrote."""
     buffer = take_buffer()
     try:
         while True:

@@ -1,14 +1,14 @@
-"""Large objects as messages: what they consist of is written into shared memory once.
+"""Frames: messages of large objects, whose parts are written into shared memory once.
 
-Pickling copies a large array into the pickle, putting copies that into the queue, and getting and
-unpickling copy it twice more. Here the large parts stay out of the pickle (pickle protocol 5,
-PEP 574), and are written straight to where the message lies::
+Pickling copies a large array into the pickle, a put copies the pickle into the queue, and a get and
+unpickling copy it twice more. In a frame the large parts stay out of the pickle (pickle protocol 5,
+PEP 574) and are written directly to the place of the message::
 
     byte 0   8     magic; no pickle of protocol 2 or later begins like it
-         8   4     how many buffers
-        12   4     what it is: PICKLED, or BYTES or BYTEARRAY, which have one buffer and no pickle
-        16   8     bytes of the pickle
-        24   8 n   bytes of each buffer
+         8   4     number of buffers
+        12   4     kind: PICKLED, or BYTES or BYTEARRAY, which have one buffer and no pickle
+        16   8     length of the pickle in bytes
+        24   8 n   length of each buffer in bytes
                    the pickle
                    each buffer, at the next multiple of 64
 
@@ -30,7 +30,7 @@ PROTOCOL = pickle.HIGHEST_PROTOCOL
 # The first byte of every pickle of protocol 2 and later.
 PICKLE = 0x80
 
-# Smaller ones are copied faster than they are taken care of.
+# In bytes. Below that, copying a pickle is faster than making a frame.
 LARGE = 64 * 1024
 
 _HEAD = struct.Struct("<8sIIQ")
@@ -38,17 +38,17 @@ _ALIGN = 64
 
 
 class Frame:
-    """A message in parts, which does not hold them together yet."""
+    """A frame whose parts are not joined yet."""
 
-    def __init__(self, what: int, pickled: bytes, buffers: Sequence[memoryview]) -> None:
+    def __init__(self, kind: int, pickled: bytes, buffers: Sequence[memoryview]) -> None:
         sizes = [buffer.nbytes for buffer in buffers]
-        head = _HEAD.pack(MAGIC, len(sizes), what, len(pickled))
+        head = _HEAD.pack(MAGIC, len(sizes), kind, len(pickled))
         self._head = head + struct.pack(f"<{len(sizes)}Q", *sizes) + pickled
         self._buffers = buffers
         self._places, self.size = _places(len(self._head), sizes)
 
     def write(self, to: memoryview) -> None:
-        """Writes the message; ``to`` has `size` bytes."""
+        """Writes the message to ``to``, which has `size` bytes."""
         to[: len(self._head)] = self._head
         for place, buffer in zip(self._places, self._buffers):
             to[place : place + buffer.nbytes] = buffer
@@ -74,7 +74,7 @@ def _places(start: int, sizes: Sequence[int]) -> Tuple[List[int], int]:
 
 
 def of_bytes(obj: Any) -> Optional[Frame]:
-    """The message of a large `bytes` or `bytearray`; None for anything else."""
+    """The frame of a large `bytes` or `bytearray`; None for anything else."""
     kind = type(obj)
     if (kind is bytes or kind is bytearray) and len(obj) >= LARGE:
         return Frame(BYTES if kind is bytes else BYTEARRAY, b"", [memoryview(obj)])
@@ -86,9 +86,10 @@ def message(
     dumps: Callable[[object, int], bytes],
     dumps_apart: Callable[[object, _Aside], bytes],
 ) -> _Message:
-    """The message of an object: a plain pickle, unless it has large parts.
+    """The message of an object: a plain pickle, or a frame if the object has large parts.
 
-    Both pickle; what the second argument of ``dumps_apart`` is called with stays out.
+    Both functions pickle. ``dumps_apart`` leaves out the buffers with which it calls its second
+    argument.
     """
     frame = of_bytes(obj)
     if frame is not None:
@@ -98,7 +99,7 @@ def message(
     try:
         views = [buffer.raw() for buffer in buffers]
     except BufferError:
-        # Not contiguous: pickling makes it so.
+        # A buffer is not contiguous. A plain pickle copies it into one that is.
         views = []
     if sum(view.nbytes for view in views) >= LARGE:
         return Frame(PICKLED, pickled, views)
@@ -106,53 +107,55 @@ def message(
 
 
 class Sender:
-    """An object that sends others, some of which may be large."""
+    """A queue or a pipe, which sends objects that may be large."""
 
-    # Whether the last one was.
+    # Whether the last object was large.
     _large = False
-    # How objects are pickled, always with `PROTOCOL`, and how without what the second argument
-    # takes (PEP 574). Not a `partial` that holds the protocol. Measured: a small tuple takes 396 ns
-    # with a `partial`, and 226 without.
+    # Both pickle with `PROTOCOL`; the second one leaves out the buffers that its second argument takes
+    # (PEP 574). The protocol is passed by each caller: a `partial` that holds it costs 170 ns a call.
     _dumps: Any = staticmethod(pickle.dumps)
     _dumps_apart: Any = staticmethod(
         lambda obj, aside: pickle.dumps(obj, PROTOCOL, buffer_callback=aside)
     )
 
-    # What sends a message of bytes, and what makes room for one of a size.
+    # Sends a message of bytes, and reserves memory for a message of a given size.
     _send_whole: Callable[..., None]
     reserve: Callable[..., Any]
 
     def _send_large(self, obj: object, *waiting: Any) -> None:
-        message_of_it = message(obj, self._dumps, self._dumps_apart)
-        if isinstance(message_of_it, bytes):
-            self._large = len(message_of_it) >= LARGE
-            self._send_whole(message_of_it, *waiting)
+        frame = message(obj, self._dumps, self._dumps_apart)
+        if isinstance(frame, bytes):
+            self._large = len(frame) >= LARGE
+            self._send_whole(frame, *waiting)
             return
-        # Next time it is not pickled first to find out that it is large.
+        # The next object is not pickled first to find out whether it is large.
         self._large = True
-        with self.reserve(message_of_it.size, *waiting) as room:
-            message_of_it.write(room.data)
+        with self.reserve(frame.size, *waiting) as reservation:
+            frame.write(reservation.data)
 
 
 def is_frame(data: memoryview) -> bool:
-    """Whether a message is one of these."""
+    """Whether a message is a frame."""
     return len(data) > 0 and data[0] == MAGIC[0]
 
 
 def load(data: memoryview, parts: str) -> Any:
-    """The object. Its large parts are copied from ``data`` (``COPIED``), or lie in it, which nothing
-    else uses (``OWNED``) or others do (``VIEWED``: of bytes it is a view, too)."""
-    what, pickled, views = _parts(data)
-    if what == PICKLED:
+    """The object of a frame. ``parts`` says what its large parts are.
+
+    ``COPIED``: copies. ``OWNED``: views of ``data``, which nothing else uses. ``VIEWED``: views of
+    ``data``, which may be shared memory; then a `bytes` or `bytearray` is a view, too.
+    """
+    kind, pickled, views = _parts(data)
+    if kind == PICKLED:
         buffers = (bytearray(view) if parts == COPIED else view for view in views)
         return pickle.loads(pickled, buffers=buffers)
     if parts == VIEWED:
         return views[0]
-    return bytes(views[0]) if what == BYTES else bytearray(views[0])
+    return bytes(views[0]) if kind == BYTES else bytearray(views[0])
 
 
 def unpickle(data: memoryview) -> Any:
-    """The object a message of `Queue.put` holds."""
+    """The object in a message of `Queue.put`."""
     if data and data[0] == PICKLE:
         return pickle.loads(data)
     if is_frame(data):
@@ -164,13 +167,13 @@ def unpickle(data: memoryview) -> Any:
 
 def _parts(data: memoryview) -> Tuple[int, memoryview, List[memoryview]]:
     try:
-        magic, count, what, length = _HEAD.unpack_from(data)
+        magic, count, kind, length = _HEAD.unpack_from(data)
         sizes = struct.unpack_from(f"<{count}Q", data, _HEAD.size)
     except (struct.error, MemoryError, OverflowError):
-        raise pickle.UnpicklingError("a message of parts is cut off") from None
+        raise pickle.UnpicklingError("a message of a large object is truncated") from None
     start = _HEAD.size + 8 * count
     places, end = _places(start + length, sizes)
-    if magic != MAGIC or end > len(data) or (what != PICKLED and count != 1) or what > BYTEARRAY:
-        raise pickle.UnpicklingError("a message of parts does not hold together")
+    if magic != MAGIC or end > len(data) or (kind != PICKLED and count != 1) or kind > BYTEARRAY:
+        raise pickle.UnpicklingError("a message of a large object is invalid")
     views = [data[place : place + size] for place, size in zip(places, sizes)]
-    return what, data[start : start + length], views
+    return kind, data[start : start + length], views

@@ -1,9 +1,9 @@
-"""What all shared objects have in common: a name, a handle, and when the handle goes.
+"""What all shared objects have in common: a name, a handle, and the lifetime of the handle.
 
-A process attaches to an object once per name: unpickling a handle again, or twice, gives
-the object that is there already. The handle is given up by `detach`, by leaving a ``with``
-block, by the garbage collector, and at the end of the process (see `_end`), whichever comes
-first. The last process to give up an ephemeral object removes it from ``/dev/shm``.
+A process attaches to an object once per name: unpickling an object whose name is attached returns
+the existing one. The handle is freed by `detach`, at the end of a ``with`` block, by the garbage
+collector, or at the end of the process (see `_end`), whichever comes first. The last process that
+detaches from an ephemeral object removes it from ``/dev/shm``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ._errors import ClosedError
 _SharedT = TypeVar("_SharedT", bound="Shared")
 
 _attached: "WeakValueDictionary[Tuple[type, str], Shared]" = WeakValueDictionary()
-# By id, since maps compare by content and so have no hash.
-_everything: "WeakValueDictionary[int, Shared]" = WeakValueDictionary()
-# What keeps something for other processes until it is told to ``release`` it.
+# Every object of this process. By id, because maps compare by content and are not hashable.
+_all_objects: "WeakValueDictionary[int, Shared]" = WeakValueDictionary()
+# Objects with a method ``release`` that keep something alive for other processes.
 _holds: "WeakSet[Any]" = WeakSet()
 _attaching = threading.RLock()
 
@@ -34,13 +34,13 @@ class Shared(_hot.Held):
     """An attached shared object. Safe to use from any number of threads."""
 
     _handle: Optional[_ffi.Handle]
-    # The handle as the fastest calls take it, and None without one.
+    # The handle as the argument of the most frequent calls; None once detached.
     _fast: Any
     _name: str
     _created = False
 
     def _open_with(self, function: Any, handle: _ffi.Handle, *arguments: Any) -> None:
-        """Opens or makes it by a function of the library, and adopts the handle."""
+        """Opens or creates the object by a function of the library, and adopts the handle."""
         created = c_bool()
         _ffi.check(function(*arguments, byref(handle), byref(created)))
         self._created = created.value
@@ -52,30 +52,30 @@ class Shared(_hot.Held):
         self._name = name
         with _attaching:
             handle.users = [weakref.ref(self), *_users(handle)]
-            _everything[id(self)] = self
+            _all_objects[id(self)] = self
             _attached.setdefault((type(self), name), self)
 
     @default
     def created(self) -> bool:
-        """Whether this object made what it is a handle of, and did not find it there."""
+        """Whether this call created the shared object; false if it existed."""
         return self._created
 
     @property
     def name(self) -> str:
-        """The name other processes, in any language, open this object by."""
+        """The name by which other processes, in any language, open this object."""
         return self._name
 
     @property
     def detached(self) -> bool:
-        """Whether this process has given up the object."""
+        """Whether this Python object was detached."""
         return self._handle is None
 
     def detach(self) -> None:
-        """Gives up this process's hold on the object; using it afterwards is an error.
+        """Ends the use of the object by this process; using it afterwards raises `ClosedError`.
 
-        Other processes are not disturbed. The last one out removes an ephemeral object.
-        May be called twice. A thread that waits in the object raises `ClosedError` at once; within
-        a second, if this process has another object for the same handle (``raw`` of a map or a
+        Other processes are not disturbed. The last process that detaches removes an ephemeral object.
+        May be called twice. A thread that waits in the object raises `ClosedError` at once; or within
+        a second, if this process has another Python object of the same handle (``raw`` of a map or a
         list, a copy of a queue).
         """
         self._forget()
@@ -84,7 +84,7 @@ class Shared(_hot.Held):
                 del _attached[type(self), self._name]
 
     def _forget(self) -> None:
-        """Lets go of the handle, and has the threads come back that wait in a call through it."""
+        """Drops the handle. If no other object uses it, ends the waits of threads through it."""
         handle = self._handle
         self._handle = self._fast = None
         if handle is None:
@@ -96,14 +96,14 @@ class Shared(_hot.Held):
             _ffi.lib.shoal_end_waits(handle)
 
     def _live(self) -> Any:
-        """The handle. Keep it in a local variable for as long as the call lasts."""
+        """The handle. The caller keeps it in a local variable while it calls the library."""
         handle = self._handle
         if handle is None:
             raise ClosedError(f"{type(self).__name__} {self._name!r} is detached")
         return handle
 
     def _share(self, name: str) -> bool:
-        """Adopts the handle that this process has on ``name`` already, if there is one."""
+        """Adopts the handle that this process already has for ``name``. Returns whether there is one."""
         with _attaching:
             other = _attached.get((type(self), name))
             handle = None if other is None else other._handle
@@ -112,13 +112,13 @@ class Shared(_hot.Held):
         return handle is not None
 
     def __dir__(self) -> List[str]:
-        # The server of a `BaseManager` asks for all that is here, and for nothing that cannot be had.
-        # What a compiled method stands for is that method's.
+        # The server of a `BaseManager` reads every attribute that is listed here, so attributes that
+        # raise are left out; and so are the Python versions of compiled methods.
         names = [name for name in super().__dir__() if not name.startswith("_python_")]
         return [name for name in names if self._has(name)]
 
     def _has(self, name: str) -> bool:
-        """Whether an attribute can be had, now; never waits."""
+        """Whether an attribute can be read now. Never waits."""
         return hasattr(self, name)
 
     def __enter__(self: _SharedT) -> _SharedT:
@@ -138,7 +138,7 @@ class Shared(_hot.Held):
 def attach(
     cls: Type[_SharedT], name: str, opened: Optional[Callable[[], _SharedT]] = None
 ) -> _SharedT:
-    """The handle this process has on ``name``, opened if there is none yet."""
+    """This process's object of that class and name. It is opened if there is none yet."""
     with _attaching:
         found = _attached.get((cls, name))
         if found is None:
@@ -164,15 +164,15 @@ class Hold:
         self._handles.append(handle)
 
     def add_inherited(self, descriptor: object) -> None:
-        """Keeps something that the child has for itself as soon as it exists."""
+        """Keeps a descriptor of which the child has its own copy as soon as it exists."""
         self._inherited.append(descriptor)
 
     def inherited(self) -> None:
-        """The child exists."""
+        """Releases the descriptors, because the child exists."""
         self._inherited = []
 
     def release(self) -> None:
-        """Lets go of them all."""
+        """Releases everything."""
         self._handles = []
         self.inherited()
 
@@ -190,7 +190,7 @@ def _renew_lock() -> None:
     _attaching = threading.RLock()
 
 
-# A fork while another thread is attaching must not leave the child a lock that no thread releases.
+# A child that is forked while another thread holds the lock would inherit a lock that is never released.
 os.register_at_fork(after_in_child=_renew_lock)
 
 _end.begin()

@@ -1,12 +1,12 @@
-"""The compiled classes that have the most frequent calls, where they are to be had.
+"""Compiled methods for the most frequent calls, where they are available.
 
 `shoal._fast` is built with the package. Without it (PyPy, builds of CPython without the interpreter's
 lock, subinterpreters, a package that was built with ``SHOAL_COMPILED=0``), or with ``SHOAL_PURE=1`` in the
-environment, every call goes through ctypes. Both do the same, and raise the same.
+environment, every call goes through ctypes. Both behave alike and raise the same exceptions.
 
-A class of the package has every call written in Python. `compiled` puts a compiled method in the place of
-some, which does the common case and calls the one it replaces (``_python_put``, of ``put``) for all the
-rest. So what is rare, and each error, is written once.
+Every method is written in Python. `compiled` replaces some methods by compiled ones. A compiled method
+handles the common case and calls the Python method that it replaced (``_python_put`` for ``put``) for
+everything else. So rare cases and errors are written once.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _load() -> Any:
 
 _fast = _load()
 
-#: "compiled" or "ctypes": what the most frequent calls go through.
+#: "compiled" or "ctypes": how the most frequent calls reach the library.
 backend = "ctypes" if _fast is None else "compiled"
 
 if TYPE_CHECKING:
@@ -76,38 +76,38 @@ elif _fast is None:
         """The base class of messages in place, where the compiled one is not used."""
 
 else:
-    # It has the handle of the object, as `_fast`.
+    # It stores the handle of the object in the attribute `_fast`.
     Held = _fast.Held
     # It can have a message as well.
     Taken = _fast.Taken
 
-#: What the compiled module has for `_cache`, or None.
+#: The compiled counterparts of names in `_cache`, or None.
 Word = None if _fast is None else _fast.Word
 GOT_ONCE = None if _fast is None else _fast.GOT_ONCE
 
 
 def as_argument(handle: _ffi.Handle) -> Any:
-    """A handle as the fastest calls take it."""
+    """A handle as the argument of the most frequent calls."""
     return _ffi.prebuilt(handle) if _fast is None else handle
 
 
 
 def place(value: Any, address: Optional[int], code: Any, lock: Any) -> None:
-    """Tells the compiled methods of a value where its number is.
+    """Tells the compiled methods of a value the address of its number.
 
-    ``code`` is its type code, and ``lock`` what it is guarded by: an `ItemsLock`, or None. Whatever else they
-    are, the value is read and written in Python.
+    ``code`` is its type code, and ``lock`` its `ItemsLock` or None. With any other ``code`` or ``lock``,
+    the value is read and written in Python.
     """
     if _fast is not None and isinstance(code, str) and (lock is None or isinstance(lock, Held)):
         _fast.place(value, address, code, lock)
 
 
 def compiled(cls: _C) -> _C:
-    """Puts compiled methods and properties into a class, where they are to be had."""
+    """Replaces methods and properties of a class by compiled ones, where they are available."""
     for name in _fast.names(cls.__name__) if _fast is not None else ():
         python = getattr(cls, name)
-        is_shown = not isinstance(python, property) and name[:1] != "_"
-        text = f"{name}{_signature(python)}\n--\n\n" if is_shown else ""
+        has_signature = not isinstance(python, property) and name[:1] != "_"
+        text = f"{name}{_signature(python)}\n--\n\n" if has_signature else ""
         setattr(cls, f"_python_{name}", python)
         setattr(cls, name, _fast.method(cls, cls.__name__, name, f"{text}{python.__doc__}"))
     return cls

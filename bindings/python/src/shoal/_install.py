@@ -1,20 +1,19 @@
 """`install`: the standard library's `multiprocessing` makes Shoal's objects.
 
-No names of other modules are exchanged, since a library may have imported them long ago. The standard
-library's own classes make objects of ours::
+Classes of other modules are not replaced, because a library may have imported them before. Instead the
+standard library's own classes make Shoal's objects::
 
     multiprocessing.Queue(), from multiprocessing import Queue, get_context("spawn").Queue(),
     multiprocessing.queues.Queue(ctx=...)
-                 |  all of them come to
+                 |  all of them call
     multiprocessing.queues.Queue.__new__ --> an object of shoal.multiprocessing.queues.Queue
 
-So each class stays what it is, for `isinstance`, for pickling and for classes that are derived from
-it, and to undo it is to put the functions back. A class that is *derived* from one of them keeps
-what it inherits, the standard library's: `ThreadPool`, the queue of `concurrent.futures`, a manager
-with types of its own.
+So each class keeps its identity for `isinstance`, for pickling and for derived classes, and
+`uninstall` only restores functions. A class that is *derived* from one of them behaves as before:
+`ThreadPool`, the queue of `concurrent.futures`, a manager with types of its own.
 
-A spawned child gets it with its preparations (`spawn.get_preparation_data`), before it imports the
-main module; its children get it from it.
+A spawned child installs when it unpickles its preparation data (`spawn.get_preparation_data`), before
+it imports the main module. Its own children do so in turn.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from ._original import spawn as _spawn
 from ._original import synchronize as _synchronize
 
 _lock = threading.RLock()
-# How many installations are in force, and what undoes the first.
+# The number of installations in force, and the functions that undo them.
 _count = 0
 _undo: List[Callable[[], None]] = []
 
@@ -62,7 +61,7 @@ def install() -> Installation:
     global _count
     with _lock:
         if _count == 0:
-            _put_in_place()
+            _install()
         _count += 1
     return Installation()
 
@@ -77,13 +76,13 @@ def uninstall() -> None:
         _count = max(0, _count - 1)
 
 
-def _put_in_place() -> None:
+def _install() -> None:
     from . import _popen, _popen_new
     from .multiprocessing import connection, managers, pool, queues, sharedctypes, synchronize
 
     try:
-        # What the standard library makes for itself, of what no program sees, stays a pipe of
-        # the kernel's.
+        # The pipes that the standard library makes for itself and shows to no program stay pipes of
+        # the kernel.
         kept = types.ModuleType(_connection.__name__, _connection.__doc__)
         kept.__dict__.update(_connection.__dict__)
         for user in (_queues, _managers):
@@ -129,27 +128,27 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 
 def _convert(original: Any, ours: Any) -> None:
-    """A call of the class ``original`` makes an object of ``ours``, which is derived from it.
+    """Makes a call of the class ``original`` create an object of ``ours``, which is derived from it.
 
-    So does no unpickling of an object of the original: that calls ``__new__`` as well, but without the
-    arguments that the constructors of the classes which can be pickled demand.
+    Unpickling an object of the original class also calls ``__new__``, but without the required
+    arguments of the constructor. Then an object of the original class is made.
     """
     from .multiprocessing import synchronize
 
     if "__new__" not in original.__dict__:
-        # It stays: a class that once had a ``__new__`` in Python is never as it was without one.
-        # `object.__new__` then refuses the arguments of the constructor.
+        # Never undone: once a class has had a ``__new__`` in Python, removing it does not restore the
+        # former behaviour, because `object.__new__` then refuses the arguments of the constructor.
         setattr(original, "__new__", staticmethod(_new(original)))
     plain = original.__new__
     code, defaults = original.__init__.__code__, original.__init__.__kwdefaults__ or {}
     end = code.co_argcount + code.co_kwonlyargcount
-    demanded = set(code.co_varnames[code.co_argcount : end]) - defaults.keys()
+    required = set(code.co_varnames[code.co_argcount : end]) - defaults.keys()
 
     def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if cls is not original or not demanded <= kwargs.keys():
+        if cls is not original or not required <= kwargs.keys():
             return plain(cls, *args, **kwargs)
         kind = ours
-        if original is _synchronize.Lock and _is_asked_by_a_queue(sys._getframe(1)):
+        if original is _synchronize.Lock and _is_called_by_a_queue(sys._getframe(1)):
             kind = synchronize.PipeLock
         return kind.__new__(kind)
 
@@ -158,19 +157,19 @@ def _convert(original: Any, ours: Any) -> None:
 
 
 def _new(original: Any) -> Callable[..., Any]:
-    """What ``__new__`` does in a class that has none."""
+    """A ``__new__`` that behaves as if the class had none."""
 
     def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
         new = super(original, cls).__new__
         return new(cls) if new is object.__new__ else new(cls, *args, **kwargs)
 
-    # Its signature is that of the constructor (`inspect`).
+    # So that `inspect` shows the signature of the constructor.
     __new__.__wrapped__ = original.__init__  # type: ignore[attr-defined]
     return __new__
 
 
-def _is_asked_by_a_queue(frame: Any) -> bool:
-    """Whether a context makes this for a queue of the standard library's, which is a pipe."""
+def _is_called_by_a_queue(frame: Any) -> bool:
+    """Whether a context makes a lock for a queue of the standard library, which is a pipe."""
     return frame.f_back is not None and frame.f_back.f_globals is _queues.__dict__
 
 
@@ -184,10 +183,10 @@ def _preparing(original: Any) -> Any:
 
 
 class _InChild:
-    """Installs in the process that unpickles it.
+    """Calls `install` in the process that unpickles it.
 
-    That is before the child has the path to find Shoal on: so it is told here, and the way in is
-    an expression of builtins.
+    At that time the child does not have its parent's ``sys.path`` yet. So the path is set here, by an
+    expression of builtins, which needs no import.
     """
 
     def __init__(self, path: List[str]) -> None:

@@ -1,4 +1,4 @@
-"""Functions that no other process can import: a notebook's, those of ``python -c``, lambdas."""
+"""Functions that no other process can import: those of a notebook or of ``python -c``, and lambdas."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, Callable, NamedTuple
 
 
 class Pickler(NamedTuple):
-    """Two functions of a module like ``cloudpickle``, which every process can import."""
+    """The functions of a module such as ``cloudpickle``, which every process can import."""
 
     dumps: Callable[[Any], bytes]
     loads: Callable[[bytes], Any]
 
     @classmethod
     def of(cls, module: Any) -> "Pickler":
-        """What a module has."""
+        """The pickler of a module. `TypeError` if it lacks one of the functions."""
         try:
             return cls(module.dumps, module.loads)
         except AttributeError:
@@ -26,29 +26,29 @@ class Pickler(NamedTuple):
 
 
 class ByValue:
-    """Something that arrives as itself, by another way of pickling: a function made anew from its
-    code."""
+    """Wraps an object so that it is pickled by another pickler, which sends a function as its code."""
 
-    def __init__(self, thing: Any, pickler: Pickler) -> None:
-        self._thing = thing
+    def __init__(self, obj: Any, pickler: Pickler) -> None:
+        self._obj = obj
         self._pickler = pickler
 
     def __reduce__(self) -> Any:
-        return self._pickler.loads, (self._pickler.dumps(self._thing),)
+        return self._pickler.loads, (self._pickler.dumps(self._obj),)
 
 
-def cannot_be_imported(thing: object) -> bool:
-    """Whether a function or class was defined where a new process will not find it."""
-    if getattr(thing, "__module__", None) != "__main__":
+def cannot_be_imported(obj: object) -> bool:
+    """Whether a function or class was defined where a new process cannot import it."""
+    if getattr(obj, "__module__", None) != "__main__":
         return False
     main = sys.modules["__main__"]
     return getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
 
 
 def sendable(function: Any) -> Any:
-    """What to pickle in place of ``function``; `pickle.PicklingError` if there is no way.
+    """The object to pickle in the place of ``function``: itself if it can be imported.
 
-    With ``cloudpickle`` installed a function that cannot be imported is sent as its code.
+    Otherwise it is sent as its code if ``cloudpickle`` is installed, and else the call raises
+    `pickle.PicklingError`.
     """
     if not cannot_be_imported(function):
         return function

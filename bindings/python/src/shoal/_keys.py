@@ -1,4 +1,4 @@
-"""What maps do with single keys beyond what a `dict` does, and with many at once."""
+"""Methods of maps that a `dict` lacks: versions, batches, expiry, locks of keys, waits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class WalkHandle(_ffi.Handle):
 
 
 class Keys(Generic[K, V]):
-    """The part of a map that is about keys. What it needs of the rest is below."""
+    """These methods, on top of the abstract ones below."""
 
     def _live(self) -> Any:
         raise NotImplementedError
@@ -53,9 +53,9 @@ class Keys(Generic[K, V]):
     # -- versions ---------------------------------------------------------------------
 
     def get_versioned(self, key: K) -> Optional[Tuple[V, int]]:
-        """The value of ``key`` and its version; ``None`` if there is no such key.
+        """The value of ``key`` and its version; ``None`` if the key is absent.
 
-        No two values of a key have the same version; later ones have higher. Never 0.
+        Versions are never 0. Each later value of a key has a higher version.
         """
         found = self._read_versioned(self._encode_key(key))
         return None if found is None else (self._decode_value(found[0]), found[1])
@@ -85,7 +85,7 @@ class Keys(Generic[K, V]):
             _ffi.give_buffer(buffer)
 
     def version_of(self, key: K) -> int:
-        """The version of ``key``'s value; 0 if there is no such key."""
+        """The version of the value of ``key``; 0 if the key is absent."""
         data = self._encode_key(key)
         out = ctypes.c_uint64()
         _ffi.check(
@@ -94,9 +94,9 @@ class Keys(Generic[K, V]):
         return out.value
 
     def compare_swap_version(self, key: K, version: int, new: Optional[V]) -> bool:
-        """Sets ``key`` to ``new`` if its value still has this version; whether it did.
+        """Sets ``key`` to ``new`` if its value still has this version. Returns whether it did.
 
-        A ``version`` of 0 expects that the key is not there; a ``new`` of ``None`` removes it.
+        A ``version`` of 0 expects that the key is absent. A ``new`` of ``None`` removes the key.
         """
         data = None if new is None else self._encode_value(new)
         return self._swap_version(self._encode_key(key), version, data)
@@ -107,12 +107,12 @@ class Keys(Generic[K, V]):
             _lib.shoal_map_compare_swap_version, self._live(), key, len(key), version, new, size
         )
 
-    # -- many at once -----------------------------------------------------------------
+    # -- batches ----------------------------------------------------------------------
 
     def get_many(self, keys: Iterable[K]) -> Dict[K, V]:
-        """The values of those of ``keys`` that are there, with each part of the map locked once.
+        """The values of those of ``keys`` that are present. Each part of the map is locked once.
 
-        Each value is one the key had during the call; all of them are not of one moment.
+        Each value was current at some moment of the call, but not all of them at the same moment.
         """
         wanted = list(keys)
         encoded = [self._encode_key(key) for key in wanted]
@@ -144,9 +144,10 @@ class Keys(Generic[K, V]):
             _ffi.give_buffer(buffer)
 
     def set_many(self, items: Mapping[K, V]) -> None:
-        """Sets all of ``items``, with each part of the map locked once.
+        """Sets all of ``items``. Each part of the map is locked once.
 
-        Each key is set or is not; all of them are no unit. ``m.update(a_mapping)`` is this.
+        Each key is set atomically, but all of them together are not. ``m.update(a_mapping)`` calls
+        this method.
         """
         keys = [self._encode_key(key) for key in items]
         values = [self._encode_value(value) for value in items.values()]
@@ -163,19 +164,19 @@ class Keys(Generic[K, V]):
         if more:
             self.set_many(cast(Any, more))
 
-    # -- time -------------------------------------------------------------------------
+    # -- expiry -----------------------------------------------------------------------
 
     def set_for(self, key: K, value: V, seconds: float) -> None:
-        """Sets ``key`` for so many seconds; then it is as if it had been removed.
+        """Sets ``key``, which expires after so many seconds and is then absent.
 
-        Setting it again in any other way makes it stay; `add` leaves its time as it is. The time in
-        which the machine is suspended does not count.
+        Any other way of setting the key makes it permanent; `add` keeps its expiry time. Time in which
+        the machine is suspended does not count.
         """
         k, v, life = self._encode_key(key), self._encode_value(value), _wait.nanoseconds(seconds)
         _ffi.check(_lib.shoal_map_set_for(self._live(), k, len(k), v, len(v), life))
 
     def expire(self, key: K, seconds: Optional[float]) -> bool:
-        """Lets ``key`` live for so many seconds from now on, or for good; whether it is there."""
+        """Makes ``key`` expire after so many seconds, or never if ``None``. Returns whether it exists."""
         data = self._encode_key(key)
         life = _abi.FOREVER if seconds is None else _wait.nanoseconds(seconds)
         status = _lib.shoal_map_expire(self._live(), data, len(data), life)
@@ -185,9 +186,9 @@ class Keys(Generic[K, V]):
         return True
 
     def time_left(self, key: K) -> Optional[float]:
-        """For how many seconds ``key`` will still be there; ``None`` for good.
+        """The number of seconds until ``key`` expires; ``None`` if it never does.
 
-        Raises `KeyError` if it is not there.
+        Raises `KeyError` if the key is absent.
         """
         data = self._encode_key(key)
         out = ctypes.c_int64()
@@ -198,39 +199,39 @@ class Keys(Generic[K, V]):
         return None if out.value == _abi.FOREVER else out.value / 1e9
 
     def purge(self) -> int:
-        """Removes every key whose time is over, and says how many there were.
+        """Removes every expired key and returns how many there were.
 
-        Changes of the map do that as well, in time.
+        Changes of the map also remove them, a few at a time.
         """
         return _ffi.fetch_u64(_lib.shoal_map_purge, self._live())
 
     # -- locks and changes ------------------------------------------------------------
 
     def lock_key(self, key: K, timeout: Optional[float] = None) -> "KeyLock":
-        """Locks ``key``, which need not be there, for work in several steps.
+        """Waits for the lock of ``key``, which may be absent, for work in several steps.
 
         ::
 
             with ledger.lock_key("ada") as lock:
-                if lock.owner_died:          # its last owner was killed in the middle
+                if lock.owner_died:          # its last owner was killed while it held the lock
                     check("ada")
                 ...
 
-        It keeps others from locking the same key (`update_with` does), and from nothing else.
-        The death of its holder frees it. Any thread of the process may release it.
+        The lock keeps others from locking the same key (`update_with` locks it) and from nothing
+        else. It is released when its holder dies. Any thread of the process may release it.
 
-        Each of the map's 64 parts has room for twelve locks and views; while that is full, the call
-        waits as for the lock. Locking several keys is safe from deadlock if all processes do it in
-        the same order and hold few at a time.
+        Each of the map's 64 parts has room for twelve locks and views. While they are taken, the call
+        waits as for the lock. Locking several keys cannot deadlock if all processes lock them in the
+        same order and hold few at a time.
 
-        Raises `TimeoutError` after ``timeout`` seconds; `InvalidError` if this thread has it already;
-        `ExhaustedError` if this thread itself has all twelve locks of that part of the map;
+        Raises `TimeoutError` after ``timeout`` seconds; `InvalidError` if this thread holds the lock
+        already; `ExhaustedError` if this thread itself holds all twelve locks of that part of the map;
         `UnsupportedError` if the map has a relay.
         """
         return KeyLock(self, self._encode_key(key), timeout)
 
-    def _alone_with(self, key: K) -> ContextManager[object]:
-        """The lock of ``key``; nothing if the map has a relay, where versions alone decide."""
+    def _lock_unless_relayed(self, key: K) -> ContextManager[object]:
+        """The lock of ``key``; no lock if the map has a relay, where only versions decide."""
         try:
             return self.lock_key(key)
         except UnsupportedError:
@@ -242,7 +243,7 @@ class Keys(Generic[K, V]):
         return self.stats().changes
 
     def wait_change(self, seen: int, timeout: Optional[float] = None) -> int:
-        """Waits until `version` is not ``seen``, and returns what it is then.
+        """Waits until `version` is not ``seen``, and returns the new version.
 
         Raises `TimeoutError` after ``timeout`` seconds.
         """
@@ -255,7 +256,7 @@ class Keys(Generic[K, V]):
         return out.value
 
     def wait_key(self, key: K, seen: int, timeout: Optional[float] = None) -> int:
-        """Waits until `version_of` ``key`` is not ``seen``, and returns what it is then.
+        """Waits until `version_of` ``key`` is not ``seen``, and returns the new version.
 
         ::
 
@@ -264,8 +265,8 @@ class Keys(Generic[K, V]):
                 version = settings.wait_key("level", version)
                 use(settings.get("level"))       # absent if the version is 0
 
-        That is until it is set, removed, or its time is over. Raises `TimeoutError` after
-        ``timeout`` seconds.
+        That is until the key is set, removed, or expires. Raises `TimeoutError` after ``timeout``
+        seconds.
         """
         data = self._encode_key(key)
         out = ctypes.c_uint64()
@@ -301,14 +302,14 @@ class KeyLock:
 
     @property
     def owner_died(self) -> bool:
-        """Whether the process that had the lock before died with it.
+        """Whether the previous owner died while it held the lock.
 
-        What it was doing in several steps may be half done.
+        A change that it made in several steps may be incomplete.
         """
         return self._owner_died
 
     def release(self) -> None:
-        """Unlocks the key. `InvalidError` if that was done before, or in a forked child."""
+        """Unlocks the key. `InvalidError` if it was released before, or in a forked child."""
         handle, self._handle = self._handle, None
         if handle is None:
             raise error_for(1, "invalid lock: it was released before")
@@ -328,19 +329,20 @@ class KeyLock:
 
     def __del__(self) -> None:
         if self._handle is not None:
-            # Fails in a forked child, as it should.
+            # In a forked child this fails and changes nothing, as intended.
             _lib.shoal_map_unlock_key(self._handle, self._key, len(self._key))
 
 
 class View:
-    """A value of a `BytesMap` where it lies, from `BytesMap.view`.
+    """A value of a `BytesMap`, read in place, from `BytesMap.view`.
 
     ::
 
         with cache.view(b"weights") as view:
             total = numpy.frombuffer(view.data, "f4").sum()     # no copy was made
 
-    It stays what it was whatever others do with the key. A forked child must not use it.
+    The value does not change while the view exists, even if the key is set or removed. A forked child
+    must not use it.
     """
 
     __module__ = "shoal"
@@ -353,7 +355,7 @@ class View:
 
     @property
     def data(self) -> memoryview:
-        """The value, to be read. Gone once the view is released."""
+        """The value, read-only. Invalid once the view is released."""
         return self._span.view
 
     @property
@@ -362,11 +364,11 @@ class View:
         return self._version
 
     def release(self) -> None:
-        """Lets go of the value. `BufferError` while a slice of ``data``, or an array made from it,
+        """Releases the value. `BufferError` while a slice of ``data``, or an array made from it,
         is in use.
         """
         if self._view.data:
-            self._span.give_up()
+            self._span.end()
         _ffi.check(_lib.shoal_map_view_end(self._handle, ctypes.byref(self._view)))
 
     def __enter__(self) -> "View":
@@ -383,12 +385,12 @@ class View:
 
     def __del__(self) -> None:
         if self._view.data:
-            # Fails in a forked child, as it should.
+            # In a forked child this fails and changes nothing, as intended.
             _lib.shoal_map_view_end(self._handle, ctypes.byref(self._view))
 
 
 def _slices(items: List[bytes]) -> Any:
-    """A C array of slices. The bytes stay the list's."""
+    """A C array of slices, which point into the bytes of the list."""
     array = (_structs.Slice * len(items))()
     for place, item in zip(array, items):
         place.data = _ffi.address_of(item)

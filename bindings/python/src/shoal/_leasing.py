@@ -1,4 +1,4 @@
-"""`shoal.lease_devices`: devices that no other program has at the same time."""
+"""`shoal.lease_devices`: devices that no other program leases at the same time."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Device:
     """A device of this machine."""
 
     id: str
-    """Its unique id or bus address, which stays the same whatever else is plugged in."""
+    """Its unique id or bus address. Does not depend on which other devices are present."""
     family: str
     index: int
-    """Its place in the order of its family's runtime, whatever the mask of this process is."""
+    """Its number in its family's runtime without a mask."""
     name: str
     memory: Optional[int]
-    """In bytes; ``None`` if the device does not tell."""
+    """In bytes; ``None`` if the device does not report it."""
     free: Optional[int]
-    """The part of its memory that no process uses, in bytes."""
+    """The memory that no process uses, in bytes; ``None`` if the device does not report it."""
     utilisation: Optional[int]
-    """For how many percent of the last second or less it was busy."""
+    """The percentage of the last second or less during which it was busy; ``None`` if unknown."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,18 @@ class Holder:
     """A lease of any program on this machine, or a request that waits for one."""
 
     id: str
-    """It begins with the ids of the leases that this one is a part of."""
+    """Begins with the ids of the leases of which this one is a part."""
     is_waiting: bool
     uid: int
-    """The user."""
+    """The user id."""
     pid: Optional[int]
-    """The process that asked, as it says. The lease may be in the hands of its children by now."""
+    """The process that asked, as it wrote. Its children may hold the lease by now."""
     since: Optional[int]
     """In seconds since 1970."""
     devices: Dict[str, float]
-    """The part of each device that it has: 1.0 is the whole. Those it could get, if it waits."""
+    """The leased part of each device: 1.0 is the whole. While it waits, those that it could get."""
     command: str
-    """As the process that asked says."""
+    """As the process that asked wrote."""
 
 
 def size(value: Size, what: str) -> int:
@@ -72,7 +72,7 @@ def size(value: Size, what: str) -> int:
         raise TypeError(f"{what} is a number of bytes or text like '10G', not {value!r}")
     match = re.fullmatch(r"\s*(\d+)(?:\.(\d{1,9}))?\s*([KMGT]?)(?:i?B)?\s*", value, re.IGNORECASE)
     if match is None or (match[2] and not match[3]):
-        raise _ffi.invalid(f"invalid {what} {value!r}: it is no number of bytes, such as '10G'")
+        raise _ffi.invalid(f"invalid {what} {value!r}: it is not a number of bytes, such as '10G'")
     part = match[2] or "0"
     shift = _UNITS[match[3].upper()]
     scale: int = 10 ** len(part)
@@ -99,9 +99,9 @@ def _lines(text: bytes) -> Iterator[List[str]]:
 
 
 def discover(family: Optional[str] = None) -> List[Device]:
-    """The devices of this machine, of one family or of all. Masks have no influence on it.
+    """The devices of this machine, of one family or of all. Masks have no effect.
 
-    It waits for a vendor's library, 10 seconds at most (``SHOAL_NVML_TIMEOUT``).
+    It waits for a vendor's library, for 10 seconds at most (``SHOAL_NVML_TIMEOUT``).
     """
     wanted = None if family is None else _ffi.encode(family)
     return [_device(it) for it in _lines(_ffi.fetch_text(_lib.shoal_device_discover, wanted))]
@@ -130,12 +130,17 @@ class LeaseHandle(_ffi.Handle):
 class DeviceLease(Sequence[str]):
     """Devices that this process has leased: a sequence of their unique ids.
 
-    It is what ``devices=`` takes: of `shoal.spawn`, `multiprocessing.Process` and
-    `multiprocessing.Pool`, whose children have the lease then, until the last of them ends. As text
-    it is the mask: the numbers that the devices have in this process.
+    The argument ``devices=`` of `shoal.spawn`, `multiprocessing.Process` and `multiprocessing.Pool`
+    accepts it. Their children then hold the lease, too, until the last of them ends. ``str`` gives the
+    mask: the numbers that the devices have in this process.
 
-    A context manager, which gives up this process's part of the lease at the end. So does losing it.
-    A forked child has it only if it was started with ``devices=``.
+    As a context manager it releases this process's hold at the end. So does the garbage collector. A
+    forked child holds the lease only if it was started with ``devices=``.
+
+    ::
+
+        with shoal.lease_devices(2) as lease:
+            shoal.spawn(["train"], devices=lease).join()
     """
 
     __module__ = "shoal"
@@ -162,7 +167,7 @@ class DeviceLease(Sequence[str]):
 
     @property
     def shares(self) -> Tuple[float, ...]:
-        """The part of each device that the lease has: 1.0 is the whole."""
+        """The leased part of each device: 1.0 is the whole."""
         return self._shares
 
     @property
@@ -171,25 +176,25 @@ class DeviceLease(Sequence[str]):
         return self._devices[0].family
 
     def worker(self, number: int, workers: int, mode: Optional[str] = None) -> WorkerDevices:
-        """What one of several children sees, for its ``devices=``. `Pool` does this itself.
+        """The devices of one of several children, for its ``devices=``. `Pool` does this itself.
 
-        With as many workers as devices each has one. ``mode`` is that of the lease, if it is not
-        given: ``"exclusive"``: its own devices and no others; ``"rotate"``: all devices of the
-        lease, its own ones first; ``"index-only"``: what this process sees. In every mode
-        ``SHOAL_DEVICE_INDEX`` has the numbers of the worker's devices.
+        With as many workers as devices, each worker has one device. ``mode`` defaults to that of the
+        lease. With ``"exclusive"`` the worker sees its own devices only; with ``"rotate"`` all devices
+        of the lease, its own ones first; with ``"index-only"`` what this process sees. In every mode
+        ``SHOAL_DEVICE_INDEX`` contains the numbers of the worker's devices.
         """
         return WorkerDevices(self, number, workers, mode or self._mode)
 
     def environment(self) -> Dict[str, Optional[str]]:
-        """What changes in the environment of a single child; ``None`` is to be removed."""
+        """The changes in the environment of a single child; ``None`` means that a variable is removed."""
         return self.worker(0, 1).environment()
 
     def fileno(self) -> int:
-        """A descriptor. A process that has a copy of it has the lease."""
+        """A descriptor. Every process that has a copy of it holds the lease."""
         return _ffi.fetch_int(_lib.shoal_lease_fd, self._held())
 
     def release(self) -> None:
-        """Gives up this process's part of the lease. Children that have it keep it. May be repeated."""
+        """Releases this process's hold on the lease. Children keep theirs. May be called twice."""
         self._handle = None
 
     def _held(self) -> LeaseHandle:
@@ -223,7 +228,7 @@ class DeviceLease(Sequence[str]):
         self.release()
 
     def __reduce__(self) -> Tuple[object, ...]:
-        raise TypeError("a lease of devices is given to a child by devices=, not as an argument")
+        raise TypeError("pass a lease of devices to a child by devices=, not as an argument")
 
     def __repr__(self) -> str:
         state = "" if self._handle is not None else ", released"
@@ -231,20 +236,20 @@ class DeviceLease(Sequence[str]):
 
 
 class WorkerDevices:
-    """What one worker sees of a lease: see `DeviceLease.worker`."""
+    """The devices of a lease that one worker sees: see `DeviceLease.worker`."""
 
     def __init__(self, lease: DeviceLease, number: int, workers: int, mode: str) -> None:
         if mode not in _MODES:
             raise ValueError(f"mode is one of {', '.join(_MODES)}, not {mode!r}")
         if not 0 <= number < workers:
-            raise ValueError(f"worker {number} of {workers}: they are counted from 0")
+            raise ValueError(f"there is no worker {number} of {workers}: they are counted from 0")
         self.lease = lease
         self.number = number
         self.workers = workers
         self.mode = _MODES[mode]
 
     def environment(self) -> Dict[str, Optional[str]]:
-        """What changes in the environment of this worker; ``None`` is to be removed."""
+        """The changes in the worker's environment; ``None`` means that a variable is removed."""
         handle = self.lease._held()
         which = (handle, self.mode, self.number, self.workers)
         text = _ffi.fetch_text(_lib.shoal_lease_environment, *which)
@@ -257,14 +262,14 @@ class WorkerDevices:
 
 
 def worker_of(devices: object) -> Optional[WorkerDevices]:
-    """What a child sees whose ``devices=`` is a lease or a part of one; ``None`` for a mask."""
+    """The `WorkerDevices` of an argument ``devices=`` that is a lease or a part of one, else ``None``."""
     if isinstance(devices, DeviceLease):
         return devices.worker(0, 1)
     return devices if isinstance(devices, WorkerDevices) else None
 
 
 class Passed:
-    """A lease on its way to a child of `multiprocessing`, which keeps it as long as it lives."""
+    """A lease that is sent to a child of `multiprocessing`, which holds it until it ends."""
 
     def __init__(self, lease: DeviceLease) -> None:
         self.lease: Optional[DeviceLease] = lease
@@ -273,15 +278,15 @@ class Passed:
         from ._original import reduction
 
         assert self.lease is not None
-        return _arrive, (reduction.DupFd(self.lease.fileno()),)
+        return _receive, (reduction.DupFd(self.lease.fileno()),)
 
 
-# The descriptors of leases that this process was given by its parent.
-_given: List[int] = []
+# The descriptors of leases that this process received from its parent.
+_received: List[int] = []
 
 
-def _arrive(passed: object) -> None:
-    _given.append(passed.detach())  # type: ignore[attr-defined]
+def _receive(passed: object) -> None:
+    _received.append(passed.detach())  # type: ignore[attr-defined]
 
 
 _Share = Union[None, Size, Tuple[int, int]]
@@ -295,12 +300,12 @@ def _set_share(options: LeaseOptions, share: _Share) -> None:
         share = (int(slots), int(of))
     if isinstance(share, tuple):
         if len(share) != 2 or not all(isinstance(it, int) and 0 < it < 2**32 for it in share):
-            raise ValueError(f"share is so many slots of so many, such as (1, 4), not {share!r}")
+            raise ValueError(f"share is slots of a total, such as (1, 4), not {share!r}")
         options.share_slots, options.share_of = share
         return
     options.share_memory = size(share, "share")
     if options.share_memory == 0:
-        raise ValueError("a share of 0 bytes is none")
+        raise ValueError("a share must not be 0 bytes")
 
 
 def lease_devices(
@@ -315,27 +320,30 @@ def lease_devices(
     mode: str = "exclusive",
     command: Optional[str] = None,
 ) -> DeviceLease:
-    """Leases devices, all of them at once, and waits for them: requests are served in their order.
+    """Leases devices, all of them at once, and waits for them. Requests are served in their order.
 
     ::
 
         with shoal.lease_devices(2, min_free="10G") as mask:
             shoal.spawn(["train"], devices=mask).join()
 
-    As long as all programs ask for leases, no two have the same device. The lease ends with the
-    last process that has it, however that ends.
+    As long as all programs lease their devices, no two use the same device. The lease ends with the
+    last process that holds it, even if that is killed.
 
     Args:
-        count: how many devices.
-        family: whose: ``"cuda"``, ``"rocm"``, ... ``None`` is the only one this machine has.
-        share: instead of whole devices, so much memory of each (``"8G"``), or so many slots of so
-            many (``"1/4"`` or ``(1, 4)``).
+        count: the number of devices.
+        family: ``"cuda"``, ``"rocm"``, ...; ``None`` if the machine has devices of one family only.
+        share: a part of each device instead of whole devices: memory (``"8G"``), or slots of a total
+            (``"1/4"`` or ``(1, 4)``).
         min_free: only devices with so much memory that no process uses now, with or without a lease.
         max_utilisation: only devices that are busy for at most this percentage of the time.
-        order: these devices rather than others, the first ones most: numbers in this process, or ids.
-        timeout: `TimeoutError` after so many seconds; 0 does not wait, ``None`` waits for ever.
+        order: preferred devices, the most preferred first: numbers in this process, or ids.
+        timeout: seconds after which it raises `TimeoutError`; 0 does not wait, ``None`` waits forever.
         mode: what each of several workers sees: see `DeviceLease.worker`.
-        command: what others read as the command that has the lease.
+        command: the command that `holders` shows for the lease.
+
+    Raises `ValueError` or `TypeError` for an invalid argument, `NotFoundError` if there is no device of
+    the family, and `TooLargeError` or `InvalidError` if the machine can never satisfy the request.
     """
     if mode not in _MODES:
         raise ValueError(f"mode is one of {', '.join(_MODES)}, not {mode!r}")
@@ -374,6 +382,6 @@ def lease_devices(
         _ffi.check(_wait.wait(call, until))
         return DeviceLease(handle, mode)
     except BaseException:
-        # The place in the queue is given up now, and not when the traceback is forgotten.
+        # Leaves the queue of requests now, and not when the traceback is freed.
         handle = LeaseHandle()
         raise

@@ -1,4 +1,4 @@
-"""`shoal.List` and `shoal.BytesList`: one list that many processes share."""
+"""`shoal.List` and `shoal.BytesList`: a list that processes share."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _lib = _ffi.lib
 _END = 2**63 - 1
 _FIRST = -(2**63)
 _SIZE_MAX = ctypes.c_size_t(-1).value
-# Elements that iteration copies at a time.
+# How many elements iteration copies at a time.
 _STEP = 256
 
 
 def _index(index: Any, what: str = "list index out of range") -> int:
-    """The index as the library takes it."""
+    """An index that fits 64 bits. `IndexError` with the text ``what`` otherwise."""
     found = operator.index(index)
     if not _FIRST <= found <= _END:
         raise IndexError(what)
@@ -34,12 +34,12 @@ def _index(index: Any, what: str = "list index out of range") -> int:
 
 
 def _bound(index: Any) -> int:
-    """A slice's bound as the library takes it."""
+    """The bound of a slice, clamped to 64 bits."""
     return max(_FIRST, min(operator.index(index), _END))
 
 
 def _slices(items: Sequence[bytes]) -> Tuple[Any, bytes]:
-    """An array of ``shoal_slice``, and what it points into."""
+    """An array of ``shoal_slice``, and the bytes that it points into."""
     blob = b"".join(items)
     at = _ffi.address_of(blob)
     flat: PyList[int] = []
@@ -56,7 +56,7 @@ class ListHandle(_ffi.Handle):
 
 
 class _SharedList(Shared, MutableSequence[T]):
-    """What both lists are, in terms of how they write their elements."""
+    """The methods of both lists, on top of the abstract encoding of elements."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class _SharedList(Shared, MutableSequence[T]):
     # -- reading ----------------------------------------------------------------------
 
     def _read(self, function: Any, index: Any, convert: Callable[[Any], _R], what: str) -> _R:
-        """Runs `shoal_list_get` or `_pop`."""
+        """Calls `shoal_list_get` or `_pop`."""
         at = _index(index, what)
         buffer = _ffi.take_buffer()
         try:
@@ -102,7 +102,7 @@ class _SharedList(Shared, MutableSequence[T]):
                 if status == _abi.ERR_NOT_FOUND:
                     raise IndexError(what)
                 if status == _abi.ERR_BUFFER_TOO_SMALL:
-                    # Nothing was taken; the element may be another by the next try.
+                    # Nothing was taken. The element may have changed by the next try.
                     buffer = _ffi.take_buffer(buffer.length.value)
                 elif status != _abi.ERR_INTERRUPTED:
                     raise _ffi.error(status)
@@ -110,9 +110,9 @@ class _SharedList(Shared, MutableSequence[T]):
             _ffi.give_buffer(buffer)
 
     def _some(self, start: int, most: int, room: int) -> Tuple[PyList[bytes], int, bool]:
-        """Up to ``most`` elements from ``start`` on, as far as ``room`` bytes hold them, at
-        one moment, the list's version then, and whether it ended there. At least one unless
-        it did."""
+        """Up to ``most`` elements from ``start`` on that fit ``room`` bytes, the list's version, and
+        whether the list ends after them. All are of one moment. There is at least one element unless
+        the list ends."""
         lens = (ctypes.c_size_t * most)()
         count, version = ctypes.c_size_t(), ctypes.c_uint64()
         buffer = _ffi.take_buffer(room)
@@ -143,8 +143,8 @@ class _SharedList(Shared, MutableSequence[T]):
             _ffi.give_buffer(buffer)
 
     def _snapshot(self, start: int = 0, stop: int = _END) -> Tuple[PyList[bytes], int]:
-        """The elements from ``start`` to ``stop``, neither below 0, at one moment, and the
-        list's version then."""
+        """The elements from ``start`` to ``stop``, which are at least 0, and the list's version. All
+        are of one moment."""
         most, room = _STEP, 1 << 16
         while True:
             found: PyList[bytes] = []
@@ -161,7 +161,8 @@ class _SharedList(Shared, MutableSequence[T]):
                 most, room = min(most * 2, 1 << 20), min(room * 2, 1 << 26)
             else:
                 return found, 0 if first is None else first
-            # Another process wrote in between. It is read in larger steps, in the end in one.
+            # Another process changed the list in between. The next try reads in larger steps, and the
+            # last one in a single step.
             size = sum(map(len, found)) + sum(map(len, some))
             most, room = max(most, 2 * len(self)), max(room, 2 * size)
 
@@ -207,7 +208,7 @@ class _SharedList(Shared, MutableSequence[T]):
         return any(value is one or value == one for one in self)
 
     def index(self, value: Any, start: int = 0, stop: int = _END) -> int:
-        """Where the first ``value`` is, at one moment; `ValueError` if it is nowhere."""
+        """The index of the first ``value``, at one moment. `ValueError` if there is none."""
         return self._values().index(value, start, stop)
 
     def count(self, value: Any) -> int:
@@ -215,7 +216,7 @@ class _SharedList(Shared, MutableSequence[T]):
         return self._values().count(value)
 
     def copy(self) -> PyList[T]:
-        """A plain `list` of the elements, as they are at one moment."""
+        """A plain `list` of the elements, at one moment."""
         return self._values()
 
     # -- writing ----------------------------------------------------------------------
@@ -244,7 +245,7 @@ class _SharedList(Shared, MutableSequence[T]):
         _ffi.check(_lib.shoal_list_append(self._live(), data, len(data)))
 
     def extend(self, values: Iterable[T]) -> None:
-        """Adds all of ``values`` at the end: together, or none."""
+        """Adds all of ``values`` at the end, as one operation."""
         self._splice(_END, _END, [self._encode(value) for value in values])
 
     def insert(self, index: int, value: T) -> None:
@@ -254,7 +255,7 @@ class _SharedList(Shared, MutableSequence[T]):
         _ffi.check(_lib.shoal_list_insert(self._live(), at, data, len(data)))
 
     def pop(self, index: int = -1) -> T:
-        """Removes and returns one element; of racing processes each gets another."""
+        """Removes and returns one element. If processes race, each gets a different one."""
         return self._read(_lib.shoal_list_pop, index, self._decode, "pop index out of range")
 
     def remove(self, value: Any) -> None:
@@ -266,7 +267,7 @@ class _SharedList(Shared, MutableSequence[T]):
                 return
 
     def clear(self) -> None:
-        """Removes every element, at once."""
+        """Removes every element, as one operation."""
         _ffi.check(_lib.shoal_list_clear(self._live()))
 
     @overload
@@ -317,16 +318,16 @@ class _SharedList(Shared, MutableSequence[T]):
         return self._some(0, 0, 0)[1]
 
     def reverse(self) -> None:
-        """Reverses the list, at once."""
+        """Reverses the list, as one operation."""
         _ffi.check(_lib.shoal_list_reverse(self._live()))
 
     def sort(
         self, *, key: Optional[Callable[[T], Any]] = None, reverse: bool = False
     ) -> None:
-        """Sorts the list, at once: no process sees it half sorted, and no element is copied.
+        """Sorts the list, as one operation: no process sees it half sorted, and no element is copied.
 
-        What the list holds is compared here, without holding up the others. If one of them
-        writes meanwhile, it is done again with what there is then.
+        The elements are compared in this process, without a lock. If another process changes the list
+        meanwhile, they are read and compared again.
         """
         while True:
             found, version = self._snapshot()
@@ -338,7 +339,7 @@ class _SharedList(Shared, MutableSequence[T]):
                 return
 
     def swap(self, a: int, b: int) -> None:
-        """Exchanges two elements, at once."""
+        """Exchanges two elements, as one operation."""
         what = "list index out of range"
         status = _lib.shoal_list_swap(self._live(), _index(a), _index(b))
         if status == _abi.ERR_NOT_FOUND:
@@ -346,10 +347,10 @@ class _SharedList(Shared, MutableSequence[T]):
         _ffi.check(status)
 
     def compare_swap(self, index: int, expected: T, new: T) -> bool:
-        """Sets an element to ``new`` if it is ``expected``, atomically; whether it was.
+        """Sets an element to ``new`` if it is ``expected``. Atomic. Returns whether it was.
 
-        What is compared are the encoded bytes, which equal numbers, texts and bytes share;
-        for values built of parts use `update_with`.
+        The encoded bytes are compared. They are equal for equal numbers, texts and bytes, but not
+        always for equal containers; for those use `update_with`.
         """
         return self._swap_bytes(index, self._encode(expected), self._encode(new))
 
@@ -365,10 +366,10 @@ class _SharedList(Shared, MutableSequence[T]):
         )
 
     def update_with(self, index: int, function: Callable[[T], T]) -> T:
-        """Replaces an element by ``function`` of it, atomically; the new element.
+        """Replaces an element by ``function(element)``. Atomic. Returns the new element.
 
-        ``function`` is called again when another process changed the element meanwhile, so
-        it must do nothing but compute.
+        ``function`` is called again if another process changes the element meanwhile, so it must have
+        no side effects.
         """
         while True:
             old = self._read(_lib.shoal_list_get, index, bytes, "list index out of range")
@@ -431,12 +432,12 @@ class _SharedList(Shared, MutableSequence[T]):
     # -- the object -------------------------------------------------------------------
 
     def stats(self) -> ListStats:
-        """All that there is to know about the list."""
+        """Statistics of the list."""
         return _ffi.fetch_stats(_lib.shoal_list_stat, self._live(), ListStats)
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; attached processes may go on. Needed for persistent lists."""
+        """Removes the name. Attached processes may continue. Needed for persistent lists."""
         _ffi.unlink(name, _abi.KIND_LIST)
 
     def __repr__(self) -> str:
@@ -454,10 +455,14 @@ def _bounds(index: slice) -> Tuple[int, int]:
 
 
 class BytesList(_SharedList[bytes]):
-    """The shared list as it is in every language: a sequence of bytes.
+    """A shared list of bytes, as programs in other languages see it.
 
-    Open it by the name a C, C++ or Rust program uses, or take `List.raw` to see the elements
-    of a `List`. Arguments and methods are those of `List`.
+    ::
+
+        scores = shoal.BytesList("scores")      # the name that a C, C++ or Rust program uses
+        scores.append(b"36")
+
+    `List.raw` shows the elements of a `List` in this way. Arguments and methods are those of `List`.
     """
 
     __module__ = "shoal"
@@ -471,30 +476,30 @@ class BytesList(_SharedList[bytes]):
 
 @_hot.compiled
 class List(_SharedList[T]):
-    """A list that any processes of this machine share.
+    """A list that processes of this machine share.
 
     ::
 
         scores: shoal.List[int] = shoal.List("scores")   # the same in every process
         scores.append(36)
-        scores += [17, 42]                               # together
+        scores += [17, 42]                               # one operation
         scores.sort(reverse=True)
 
-    ``List(name)`` opens the list or makes it; ``List()`` makes one with a name of its own.
-    It does what a `list` does, and each method, slice and operator is one operation to all
-    others: an `extend` or a `sort` is seen wholly or not at all. But ``l[i] += 1`` is two:
-    use `update_with`. An element is a copy: changing the one you got changes nothing until
-    you set it.
+    ``List(name)`` opens the list or creates it; ``List()`` creates one with a generated name. It has
+    the interface of a `list`. Each method, slice and operator is one operation: other processes see an
+    `extend` or a `sort` wholly or not at all. But ``l[i] += 1`` is two calls: use `update_with`. An
+    element is a copy: changing it changes nothing in the list until it is set again.
 
-    `append`, indexing, and removing at either end take constant time. Iteration copies a
-    few hundred elements at a time, so what others insert or remove before its place makes
-    elements come twice or not at all; ``l[:]`` has them all at one moment.
+    `append`, indexing, and removing at either end take constant time. Iteration copies a few hundred
+    elements at a time. If others insert or remove elements before its position, it may yield an
+    element twice or skip one; ``l[:]`` has all elements of one moment.
 
-    Elements are anything that pickles; `_codec` has the encoding. Only open lists that
-    programs you trust write to: elements are unpickled.
+    Elements are any objects that can be pickled; `_codec` defines the encoding. Elements are
+    unpickled, so open only lists that programs you trust write to.
 
-    Arguments are those of `shoal.Map`. A process killed anywhere inside a call never blocks
-    the others, and what it was doing happened wholly or not at all.
+    Arguments are those of `shoal.Map`, without ``ordered``. A forked child may use the list. A process
+    that is killed inside a call never blocks others, and its operation takes effect wholly or not at
+    all.
     """
 
     __module__ = "shoal"
@@ -510,7 +515,7 @@ class List(_SharedList[T]):
 
     @attribute
     def raw(self) -> BytesList:
-        """The same list as bytes, for elements of programs in other languages."""
+        """The same list as a `BytesList`, for elements of programs in other languages."""
         view = BytesList.__new__(BytesList)
         view._adopt(self._live(), self._name)
         return view

@@ -1,9 +1,9 @@
-"""`shoal.Lock` and `shoal.RLock`: locks between processes that outlive their owners.
+"""`shoal.Lock` and `shoal.RLock`: locks between processes. If an owner dies, the next gets the lock.
 
-``with lock:`` is to cost little, so its way in and its way out are one call each, made with
-the interpreter's lock held (`_ffi.never_waits`): neither ever waits. Only a thread that finds the
-lock taken releases the interpreter and sleeps in the library. ``with lock: pass`` takes 540 ns through
-ctypes and 125 ns compiled; with `multiprocessing.Lock` it takes 300 ns.
+``with lock:`` enters and leaves by one call each, made with the interpreter's lock held
+(`_ffi.never_waits`), because neither call waits. Only a thread that finds the lock taken releases the
+interpreter's lock and sleeps in the library. ``with lock: pass`` takes 540 ns through ctypes and 125 ns
+compiled; with `multiprocessing.Lock` it takes 300 ns.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class LockHandle(_ffi.Handle):
 
 
 def _sync_options(flags: int, count: int) -> "ctypes._CArgObject":
-    """A pointer to the options of locks and their relatives."""
+    """A pointer to the options of locks, semaphores, events, conditions, barriers and RW locks."""
     if count < 0 or count >= 2**63:
-        raise ValueError(f"no number of permits or parties is {count}")
+        raise ValueError(f"a number of permits or parties is from 0 to 2**63 - 1, not {count}")
     return ctypes.byref(SyncOptions(flags=flags, count=count))
 
 
 class Sync(Shared):
-    """A shared object whose ``with`` is its own, and which is opened by its name alone."""
+    """The base class of locks, semaphores, events, conditions, barriers and RW locks."""
 
     _kind = ""
 
@@ -55,7 +55,7 @@ class Sync(Shared):
         )
 
     def _reopen(self, name: str, *state: Any) -> None:
-        """What ``__init__`` is to others, for one that exists."""
+        """Opens an existing object, in the place of ``__init__``."""
         raise NotImplementedError
 
     def _state(self) -> Tuple[Any, ...]:
@@ -63,16 +63,17 @@ class Sync(Shared):
         return ()
 
     def __reduce__(self) -> Any:
-        # Raises if it is detached, and keeps it for a child that is being started.
+        # Raises if detached, and keeps the object alive for a child that is being started.
         _, (cls, name) = super().__reduce__()
         return _attach, (cls, name, *self._state())
 
     @classmethod
     def unlink(cls, name: str) -> None:
-        """Removes a name; processes that have the object open keep it.
+        """Removes a name. Processes that have the object open may continue.
 
         Raises:
-            NotFoundError, WrongKindError: it is no object, or none of this type.
+            NotFoundError: there is no object of that name.
+            WrongKindError: the object is of another type.
         """
         _ffi.unlink(name, getattr(_abi, f"KIND_{cls._kind.upper()}"))
 
@@ -92,7 +93,7 @@ def _attach(cls: Type[_SyncT], name: str, *state: Any) -> _SyncT:
 
 @_hot.compiled
 class Lock(Sync):
-    """A lock between any processes and threads, as `multiprocessing.Lock`.
+    """A lock between processes and threads, as `multiprocessing.Lock`.
 
     ::
 
@@ -100,35 +101,33 @@ class Lock(Sync):
         with lock:
             ...
 
-    Any thread of any process may release it. There is no order of arrival: the first to ask after
-    it was released gets it. A waiter that was passed over is served next. Its owner is a process: a
-    *thread* that ends with the lock leaves it taken until another thread releases it, or this
-    process ends or detaches it.
+    Any thread of any process may release it. There is no order of arrival: the first thread that asks
+    after a release gets the lock. A waiter that was passed over is served next. The owner is a
+    process: if a *thread* ends while it holds the lock, the lock stays taken until another thread
+    releases it, or this process ends or detaches. A forked child does not hold its parent's locks.
 
-    **If its owner dies**, or detaches, the next one gets the lock, and `owner_died` is true
-    until that one releases it. An exception instead would be the end of programs that are
-    written for `multiprocessing`, whose locks simply stay taken then; a program that has something
-    to repair asks.
+    **If the owner dies** or detaches, the next process gets the lock, and `owner_died` is true until
+    that process releases it. An exception would end programs that are written for `multiprocessing`,
+    whose locks stay taken then. A program that has data to repair checks `owner_died`.
 
     Args:
-        name: letters, digits, ``.``, ``_`` and ``-``; ``None`` generates one.
-        create: make the lock if it is missing; otherwise that is `NotFoundError`.
-        exclusive: insist on making it; `ExistsError` if it is there.
-        persistent: it stays until `unlink`, not only while a process is attached.
+        name: letters, digits, ``.``, ``_`` and ``-``; ``None`` generates a name.
+        create: create the lock if it does not exist; if false, that raises `NotFoundError`.
+        exclusive: raise `ExistsError` if the lock exists.
+        persistent: the lock stays until `unlink`, not only while a process is attached.
     """
 
     __module__ = "shoal"
 
     _kind = "lock"
     _own_flags = 0
-    #: Whether the last owner died with the lock, which this process now holds.
+    #: Whether the previous owner died with the lock, which this process now holds.
     owner_died = False
-    # What the library said of that when this object last got the lock. No other thread writes to
-    # it while one has the lock: a call that does not get it leaves it alone.
+    # The output `owner_died` of the last call that got the lock. No other thread writes to it while a
+    # thread holds the lock, because a call that does not get the lock does not write it.
     _died: ctypes.c_bool
     _died_ref: "ctypes._CArgObject"
-    # The arguments of `_try` and of `_unlock`. A call with a tuple that is there already takes
-    # 60 ns less than one that has to make it.
+    # The arguments of `_try` and of `_unlock`. A call with a prebuilt tuple takes 60 ns less.
     _try_with: Tuple[Any, Any]
     _unlock_with: Tuple[Any]
 
@@ -141,9 +140,9 @@ class Lock(Sync):
         persistent: bool = False,
     ) -> None:
         flags = _ffi.flags(create, exclusive, persistent)
-        self._take_up(name, flags | (self._own_flags if create else 0))
+        self._open_lock(name, flags | (self._own_flags if create else 0))
 
-    def _take_up(self, name: Optional[str], flags: int) -> None:
+    def _open_lock(self, name: Optional[str], flags: int) -> None:
         self._died = ctypes.c_bool()
         self._died_ref = ctypes.byref(self._died)
         self._open(name, LockHandle(), flags)
@@ -162,15 +161,19 @@ class Lock(Sync):
         super()._forget()
 
     def _call_with(self, fast: Any) -> None:
-        """Sets the handle of the fastest calls. Without one they fail, and the slower way is taken."""
+        """Sets the handle of the fast calls. With None they fail, and the slow path is taken."""
         self._fast = fast
         self._try_with, self._unlock_with = (fast, self._died_ref), (fast,)
 
     def _reopen(self, name: str, *state: Any) -> None:
-        self._take_up(name, 0)
+        self._open_lock(name, 0)
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
-        """Takes the lock; whether it was to be had, at once or within ``timeout`` seconds."""
+        """Takes the lock, and waits for it if ``block`` is true, for ``timeout`` seconds at most.
+
+        Returns whether it got the lock. Ctrl-C ends the wait. A thread that holds the lock already
+        waits for itself, unless the lock is an `RLock`.
+        """
         status = _try(*self._try_with)
         if status:
             status = _wait.wait(
@@ -184,14 +187,14 @@ class Lock(Sync):
         return self._taken(status)
 
     def _taken(self, status: int) -> bool:
-        """What a status means that a wait for the lock ended with."""
+        """Handles the status with which a try or a wait for the lock ended."""
         if status == _abi.OK and self._died:
-            # Told once, and this process has the lock.
+            # Reported once; this process now holds the lock.
             self.owner_died = True
-            # While there is something to say on the way out.
+            # So that `__exit__` takes the slow path, which resets `owner_died`.
             self._call_with(None)
         elif status == _abi.OK:
-            # Once more, or after another process has released it for this one.
+            # Still true if this is a recursive acquisition.
             self.owner_died = self.owner_died and self._depth() > 1
         elif status in (_abi.ERR_TIMEOUT, _abi.ERR_INTERRUPTED) or self._fast is None:
             return self.acquire()
@@ -200,12 +203,12 @@ class Lock(Sync):
         return True
 
     def _taken_from_the_dead(self) -> bool:
-        """A compiled method got the lock, whose owner died with it."""
+        """Called by a compiled method that got the lock of a dead owner."""
         self._died.value = True
         return self._taken(_abi.OK)
 
     def release(self) -> None:
-        """Gives the lock back, whichever process took it.
+        """Releases the lock, whichever process took it.
 
         Raises:
             InvalidError: (a `ValueError`) the lock is not taken.
@@ -227,7 +230,7 @@ class Lock(Sync):
     def __enter__(self, _try: Callable[[Any, Any], int] = _try) -> bool:  # type: ignore[override]
         status = _try(*self._try_with)
         if status:
-            # Taken, mostly for a moment: one wait here is cheaper than `acquire`.
+            # Usually taken for a short time: one wait here is cheaper than `acquire`.
             status = _wait_for_it(self._fast, _SLICE, self._died_ref)
         if status or self._died:
             return self._taken(status)
@@ -248,20 +251,26 @@ class Lock(Sync):
         return Lock.stats(self).held
 
     def stats(self) -> LockStats:
-        """All that there is to know about the lock; its depth is the calling thread's."""
+        """Statistics of the lock. ``depth`` is that of the calling thread."""
         return _ffi.fetch_stats(_lib.shoal_lock_stat, self._live(), LockStats)
 
     def _depth(self) -> int:
-        """How often the calling thread has the lock."""
+        """How many times the calling thread holds the lock."""
         return Lock.stats(self).depth
 
 
 class RLock(Lock):
-    """A lock that the thread which has it may take again, as `multiprocessing.RLock`.
+    """A lock that the thread which holds it may take again, as `multiprocessing.RLock`.
 
-    It must be released as often, by that thread: otherwise it is an `AssertionError`, as in
-    the standard library. So if a thread ends with the lock, it stays taken until this process
-    ends or detaches it. For the rest, see `Lock`.
+    That thread must release it as many times. A release by another thread raises `AssertionError`, as
+    in the standard library. If a thread ends while it holds the lock, the lock stays taken until this
+    process ends or detaches. For everything else see `Lock`.
+
+    ::
+
+        lock = shoal.RLock()
+        with lock, lock:
+            ...
     """
 
     __module__ = "shoal"

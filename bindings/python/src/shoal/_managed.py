@@ -1,8 +1,8 @@
-"""What a manager makes: `shoal.multiprocessing.managers`.
+"""The classes of the objects that a manager of `shoal.multiprocessing.managers` makes.
 
-These classes are not what a program finds under their names in that module. There it finds the
-standard library's, each of which is a base class of the one here. A program uses those as proxies: it
-registers them with a manager of its own, and derives proxies from them. These ones are no proxies.
+That module exports the standard library's proxy classes under the same names, because programs
+register those with a manager of their own and derive proxies from them. Each class here is derived
+from the proxy class of its name, so that `isinstance` holds, but it is no proxy.
 """
 
 from __future__ import annotations
@@ -36,18 +36,15 @@ T = TypeVar("T")
 class Managed:
     """An object that a manager made.
 
-    Once it was sent to another place the manager keeps it, see `Sent`.
-
-    Each class is derived from the standard library's proxy for the sake of `isinstance`, and uses
-    nothing of it.
+    Once it has been pickled, the manager keeps it alive; see `Sent`.
     """
 
-    # Set by the manager that made the object. A copy that was received has none.
+    # Set by the manager that made the object. An unpickled copy has none.
     _manager: "Optional[weakref.ref[SyncManager]]" = None
     _typeid = ""
 
-    def _named(self) -> str:
-        """The name by which another object refers to this one."""
+    def _shared_name(self) -> str:
+        """The name in shared memory that a pickle of this object contains."""
         name: str = self._name  # type: ignore[attr-defined]
         return name
 
@@ -57,8 +54,8 @@ class Managed:
             manager._sent.add(self)
         return super().__reduce_ex__(protocol)
 
-    def _give_up(self) -> None:
-        """Releases the object: the manager is shut down."""
+    def _shut_down(self) -> None:
+        """Detaches from the object when its manager is shut down."""
         self.detach()  # type: ignore[attr-defined]
 
     def _getvalue(self) -> Any:
@@ -66,7 +63,7 @@ class Managed:
         return self.copy()  # type: ignore[attr-defined]
 
     def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:
-        """Calls a method by its name, as a proxy's."""
+        """Calls a method by its name, as a proxy does."""
         return getattr(self, methodname)(*args, **kwds)
 
     def __deepcopy__(self, memo: Any) -> Any:
@@ -76,36 +73,40 @@ class Managed:
         return f"<{type(self).__name__} object, typeid {self._typeid!r} at {id(self):#x}>"
 
 
-# The name of an object that was made without one. A pickle has it as it is.
+# The generated name of an object that was made without one. A pickle contains it in plain text.
 _NAME = re.compile(rb"anon-[0-9a-f]{32}")
-# How many objects there are before the first search.
+# How many objects are sent before the first search.
 _FIRST = 32
-# What a container and an entry cost a search, in bytes; and how many bytes it may search for each
-# object that is made, so that the searches take a small part of a program's time.
+# The cost of searching a container and an entry, in bytes; and how many bytes may be searched for
+# each object that is sent, so that searches take a small part of a program's time.
 _CONTAINER, _ENTRY, _SHARE = 1024, 64, 1 << 13
 
 
 class Sent:
-    """What a manager has made and a program has sent to another place.
+    """The objects of one manager that were pickled.
 
-    The manager keeps it, as a server would: a dictionary that was put into another one may have no other
-    reference. It is given up when no container has its name any more. To find that out, the containers
-    of managers are searched that this process uses, and those that others may use. What two searches in a row do
-    not find is given up. So an object that is on its way stays for a while.
+    The manager keeps them alive, as a server does: a dictionary that was put into another one may
+    have no other reference. An object is released when no container holds its name any more. To find
+    out, `_search` reads all containers of managers that this process uses, or that other processes
+    may use. An object is released after two searches in a row that do not find it, so an object that
+    is in transit is kept for a while.
     """
 
     def __init__(self, made: "weakref.WeakValueDictionary[int, Managed]") -> None:
-        # All that the manager has made. By id, since maps compare by content and so have no hash.
+        # All objects that the manager has made. By id, because maps compare by content and are not
+        # hashable.
         self._made = made
         self._objects: Dict[int, Managed] = {}
+        # The ids of the objects that the last search did not find.
         self._not_found: Set[int] = set()
-        # The containers that another process may use when this one does not.
+        # The containers that another process may use when this one does not, by name.
         self._given: Dict[str, Any] = {}
+        # The number of objects and containers at which the next search is due.
         self._limit = _FIRST
         _all_sent.add(self)
 
     def add(self, one: Managed) -> None:
-        """It is being sent."""
+        """Keeps an object that is being pickled."""
         self._not_found.discard(id(one))
         self._objects[id(one)] = one
         self._give(one)
@@ -114,30 +115,32 @@ class Sent:
         if isinstance(one, ListProxy):
             self._given[one._name] = BytesList
         elif isinstance(one, (DictProxy, _InMap)):
-            self._given[one._named()] = BytesMap
+            self._given[one._shared_name()] = BytesMap
 
     def give_all(self) -> None:
-        """A forked child has everything."""
+        """Notes every container as used by another process: a forked child inherits all of them."""
         for one in list(self._made.values()):
             self._give(one)
 
     def clear(self) -> None:
-        """Gives all of it up."""
+        """Releases all objects."""
         self._objects.clear()
         self._given.clear()
 
     def search_if_due(self) -> None:
-        """Gives up what no container has, if there is so much that it may be worth while."""
+        """Releases objects that no container holds, once there are enough to justify a search."""
         if len(self._objects) + len(self._given) > self._limit:
-            # Not in other threads meanwhile.
+            # Other threads do not begin a search meanwhile.
             self._limit *= 2
             cost = self._search()
             left = len(self._objects) + len(self._given)
-            # What may go soon does not delay the next search. It counts twice if it is a container.
+            # Objects that the next search may release do not delay it. A container counts twice,
+            # because it is in both dictionaries.
             stays = max(0, left - 2 * len(self._not_found))
             self._limit = left + _FIRST + stays + cost // _SHARE
 
     def _search(self) -> int:
+        """Releases what two searches in a row have not found. Returns the cost of this one."""
         names: Set[bytes] = set()
         cost = 0
         try:
@@ -149,25 +152,25 @@ class Sent:
                         cost += _ENTRY + len(data)
                         names.update(_NAME.findall(data))
         except ShoalError:
-            # Not all of it was seen.
+            # The search is incomplete, so it proves nothing.
             return cost
         for key, one in list(self._objects.items()):
-            if one._named().encode() in names:
+            if one._shared_name().encode() in names:
                 self._not_found.discard(key)
             elif key not in self._not_found:
                 self._not_found.add(key)
             else:
                 self._objects.pop(key, None)
-                # Another thread may have sent it just now.
+                # Another thread may have pickled it again meanwhile: `add` has removed the mark.
                 if key not in self._not_found:
                     self._objects[key] = one
                 self._not_found.discard(key)
         return cost
 
     def _containers(self) -> Iterator[Any]:
-        """Those of managers that this process uses, and those that only others do."""
+        """The containers of managers that this process uses, and those that only others may use."""
         here: Set[str] = set()
-        for shared in list(_handles._everything.values()):
+        for shared in list(_handles._all_objects.values()):
             handle = shared._handle
             if isinstance(shared, (_Map, ListProxy)) and handle and shared._name not in here:
                 here.add(shared._name)
@@ -180,11 +183,11 @@ class Sent:
                 try:
                     yield kind(name, create=False)
                 except NotFoundError:
-                    # No process uses it any more.
+                    # No process uses the container any more.
                     self._given.pop(name, None)
 
 
-# Of all managers of this process.
+# The `Sent` of each manager of this process.
 _all_sent: "weakref.WeakSet[Sent]" = weakref.WeakSet()
 
 
@@ -262,7 +265,7 @@ class DictProxy(Managed, _Map[K, V], _std.DictProxy):  # type: ignore[misc]
         """The entries, as a list."""
         return list(super().items())
 
-    # As proxies: two that are equal have two.
+    # By identity, as a proxy's. The base class is not hashable, because it compares by content.
     __hash__ = object.__hash__
 
     def __or__(self, other: Any) -> Dict[K, V]:
@@ -302,7 +305,7 @@ class _InMap(Managed):
 
     _map: Map[str, Any]
 
-    # Pickled by its state. A proxy's own method would connect to a server.
+    # Pickled by its state. The method of a proxy would connect to a server.
     __reduce__ = object.__reduce__
 
     def __getstate__(self) -> Any:
@@ -311,17 +314,17 @@ class _InMap(Managed):
     def __setstate__(self, state: Any) -> None:
         self._map = state
 
-    def _named(self) -> str:
+    def _shared_name(self) -> str:
         return self._map._name
 
-    def _give_up(self) -> None:
+    def _shut_down(self) -> None:
         self._map.detach()
 
 
 class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
-    """Attributes in shared memory; those that begin with ``_`` are this handle's own.
+    """Attributes in shared memory. Attributes that begin with ``_`` belong to this handle alone.
 
-    ``ns.count += 1`` is two calls, between which another process may change it.
+    ``ns.count += 1`` is two calls, between which another process may change the attribute.
     """
 
     _typeid = "Namespace"
@@ -360,7 +363,7 @@ class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
 
     def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:
         if methodname == "__getattribute__":
-            # Of the namespace, which this object is not.
+            # A shared attribute, which `object.__getattribute__` does not find.
             return getattr(self, *args)
         return super()._callmethod(methodname, args, kwds)
 
@@ -369,7 +372,7 @@ class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
 
 
 class ValueProxy(_InMap, Generic[T], _std.ValueProxy):  # type: ignore[misc]
-    """One object in shared memory: `get`, `set`, or ``value``. The type code is only shown."""
+    """One object in shared memory: `get`, `set`, or ``value``. The type code is only stored."""
 
     _typeid = "Value"
     _KEY, _CODE = "", "typecode"
@@ -423,7 +426,7 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
     _dumps = staticmethod(_dumps)
     _dumps_apart = staticmethod(_dumps_apart)
 
-    def _give_up(self) -> None:
+    def _shut_down(self) -> None:
         self.close()
 
     if sys.version_info >= (3, 13):
@@ -460,7 +463,7 @@ def _shut_down() -> Exception:
 
 
 class _Acquirer(Managed):
-    """A lock whose arguments and errors are those of `threading`, as a manager's are."""
+    """A lock with the arguments and errors of `threading`, as a manager's locks have."""
 
     def acquire(self, blocking: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock. False: it was not free within the timeout."""
@@ -522,7 +525,7 @@ class BoundedSemaphoreProxy(_Permits, synchronize.BoundedSemaphore, _std.Acquire
 
 
 class ConditionProxy(Managed, synchronize.Condition, _std.ConditionProxy):  # type: ignore[misc]
-    """Waiting for a change of what a lock guards; see `shoal.Condition`."""
+    """A condition variable; see `shoal.Condition`."""
 
     _typeid = "Condition"
 
@@ -535,17 +538,17 @@ class ConditionProxy(Managed, synchronize.Condition, _std.ConditionProxy):  # ty
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """As `shoal.Condition.wait`. `RuntimeError` in a thread that does not hold the lock."""
-        self._need_lock()
+        self._check_owned()
         return super().wait(timeout)
 
     def notify(self, n: int = 1) -> None:
         """As `shoal.Condition.notify`. `RuntimeError` in a thread that does not hold the lock."""
-        self._need_lock()
+        self._check_owned()
         super().notify(n)
 
     def notify_all(self) -> None:
         """As `shoal.Condition.notify_all`. `RuntimeError` in a thread that does not hold the lock."""
-        self._need_lock()
+        self._check_owned()
         super().notify_all()
 
 

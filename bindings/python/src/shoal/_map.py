@@ -1,4 +1,4 @@
-"""`shoal.Map` and `shoal.BytesMap`: one dictionary that many processes share."""
+"""`shoal.Map` and `shoal.BytesMap`: a dictionary that processes share."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _R = TypeVar("_R")
 
 _lib = _ffi.lib
 
-# For keys and values that are not huge, as nearly all are. With a small tuple a get takes 3.5 us with
-# prototypes and 3.1 us without, a set 4.3 us and 2.9 us.
+# For keys and values of up to `INT_MAX` bytes. With a small tuple a get takes 3.5 us with prototypes
+# and 3.1 us without, a set 4.3 us and 2.9 us.
 _get = _ffi.untyped("shoal_map_get")
 _set = _ffi.untyped("shoal_map_set")
 _INT_MAX = _ffi.INT_MAX
@@ -37,7 +37,7 @@ _COUNTER_END = 1 << 63
 
 
 class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
-    """What both maps are, in terms of how they write keys and values."""
+    """The methods of both maps, on top of the abstract encoding of keys and values."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     # -- reading ----------------------------------------------------------------------
 
     def _find(self, key: bytes) -> Any:
-        """The value of ``key``; ``_MISSING`` if there is no such key."""
+        """The value of ``key``; ``_MISSING`` if the key is absent."""
         buffer = _ffi.take_buffer()
         try:
             call = _get if len(key) <= _ffi.INT_MAX else _lib.shoal_map_get
@@ -95,7 +95,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def _read(
         self, function: Any, key: bytes, convert: Callable[[Any], _R], *more: None
     ) -> _R:
-        """Runs `shoal_map_get`, with ``more`` outputs, or `_take`; ``_MISSING`` if there is no such key."""
+        """Calls `shoal_map_get`, with ``more`` outputs, or `_take`; ``_MISSING`` if the key is absent."""
         buffer = _ffi.take_buffer()
         try:
             while True:
@@ -114,7 +114,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
             _ffi.give_buffer(buffer)
 
     def _lookup(self, key: Any) -> Any:
-        """The value of ``key``; ``_MISSING`` if there is no such key."""
+        """The value of ``key``; ``_MISSING`` if the key is absent."""
         return self._find(self._encode_key(key))
 
     def __getitem__(self, key: K) -> V:
@@ -147,11 +147,11 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
 
     @attribute
     def ordered(self) -> bool:
-        """Whether it was made with ``ordered``."""
+        """Whether the map was created with ``ordered``."""
         return _SharedMap.stats(self).ordered
 
     def stats(self) -> _structs.MapStats:
-        """All that there is to know about the map."""
+        """Statistics of the map."""
         return _ffi.fetch_stats(_lib.shoal_map_stat, self._live(), _structs.MapStats)
 
     def __bool__(self) -> bool:
@@ -162,7 +162,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
             yield self._decode_key(key)
 
     def _entries(self) -> Iterator[Tuple[bytes, bytes]]:
-        """Copies of the entries. A key that is there all along comes exactly once."""
+        """Copies of the entries. A key that is present during the whole walk comes exactly once."""
         live = self._live()
         walk = WalkHandle()
         _ffi.check(_lib.shoal_map_iter_new(live, ctypes.byref(walk)))
@@ -185,15 +185,15 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
             )
 
     def items(self) -> "_Items[K, V]":
-        """A view of the entries; one walk over the map each time it is iterated."""
+        """A view of the entries. Each iteration is one walk over the map."""
         return _Items(self)
 
     def values(self) -> "_Values[V]":
-        """A view of the values; one walk over the map each time it is iterated."""
+        """A view of the values. Each iteration is one walk over the map."""
         return _Values(self)
 
     def copy(self) -> Dict[K, V]:
-        """A plain `dict` of what is in the map."""
+        """A plain `dict` of the entries."""
         return dict(self.items())
 
     # -- writing ----------------------------------------------------------------------
@@ -214,7 +214,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         _ffi.check(status)
 
     def insert(self, key: K, value: V) -> bool:
-        """Sets ``key`` if it is absent, atomically; whether it was."""
+        """Sets ``key`` if it is absent. Atomic. Returns whether it was absent."""
         return self._insert(self._encode_key(key), self._encode_value(value))
 
     def _insert(self, key: bytes, value: bytes) -> bool:
@@ -233,9 +233,9 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def setdefault(self, key: K, default: V) -> V: ...
 
     def setdefault(self, key: K, default: Any = None) -> Any:
-        """The value of ``key``, which is set to ``default`` if absent. Atomic.
+        """The value of ``key``, which is set to ``default`` if it is absent. Atomic.
 
-        Of processes that race, one sets its default and all return that one.
+        If several processes race, one sets its default, and all return that value.
         """
         k, v = self._encode_key(key), self._encode_value(default)
         while True:
@@ -252,7 +252,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def pop(self, key: K, default: Union[V, _D]) -> Union[V, _D]: ...
 
     def pop(self, key: K, default: Any = _MISSING) -> Any:
-        """Removes ``key`` and returns its value. Atomic: of racing processes one gets it."""
+        """Removes ``key`` and returns its value. Atomic: if processes race, one gets the value."""
         value = self._read(_lib.shoal_map_take, self._encode_key(key), self._decode_value)
         if value is not _MISSING:
             return value
@@ -261,8 +261,8 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         return default
 
     def popitem(self) -> Tuple[K, V]:
-        """Removes and returns some entry, the last of an ordered map; `KeyError` if there is
-        none."""
+        """Removes and returns an entry: the last one of an ordered map, else any. `KeyError` if the map
+        is empty."""
         while True:
             entries = reversed(list(self._entries())) if self.ordered else self._entries()
             for key, _ in entries:
@@ -277,11 +277,11 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         _ffi.check(_lib.shoal_map_clear(self._live()))
 
     def compare_swap(self, key: K, expected: Optional[V], new: Optional[V]) -> bool:
-        """Sets ``key`` to ``new`` if its value is ``expected``, atomically; whether it was.
+        """Sets ``key`` to ``new`` if its value is ``expected``. Atomic. Returns whether it was.
 
-        ``None`` is absence: expecting ``None`` inserts, a ``new`` of ``None`` removes. What
-        is compared are the encoded bytes, which equal numbers, texts and bytes share; for
-        values built of parts use `update_with`.
+        ``None`` means absence: an ``expected`` of ``None`` inserts, a ``new`` of ``None`` removes. The
+        encoded bytes are compared. They are equal for equal numbers, texts and bytes, but not always
+        for equal containers; for those use `update_with`.
         """
         return self._swap(
             self._encode_key(key),
@@ -306,15 +306,15 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         return swapped.value
 
     def update_with(self, key: K, function: Callable[[V], V], default: V = _MISSING) -> V:
-        """Replaces the value of ``key`` by ``function`` of it, atomically; the new value.
+        """Replaces the value of ``key`` by ``function(value)``. Atomic. Returns the new value.
 
-        ``function`` gets ``default`` if the key is absent (`KeyError` without one). The key is
-        locked meanwhile (see `lock_key`), so processes that update it take turns. ``function`` is
-        called again if the value was changed by other means meanwhile, so it must do
-        nothing but compute. Killed anywhere, it leaves the old value or the new one.
+        If the key is absent, ``function`` gets ``default``, or the call raises `KeyError` without one.
+        The key is locked meanwhile (see `lock_key`), so the updates of several processes follow one
+        another. If the value is changed by other means meanwhile, ``function`` is called again, so it
+        must have no side effects. A kill at any time leaves the old value or the new one.
         """
         k = self._encode_key(key)
-        with self._alone_with(key):
+        with self._lock_unless_relayed(key):
             while True:
                 found = self._read_versioned(k)
                 if found is not None:
@@ -331,7 +331,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; attached processes may go on. Needed for persistent maps."""
+        """Removes the name. Attached processes may continue. Needed for persistent maps."""
         _ffi.unlink(name, _abi.KIND_MAP)
 
     def __repr__(self) -> str:
@@ -362,12 +362,17 @@ class _Values(ValuesView[V]):
 
 
 class BytesMap(_SharedMap[bytes, bytes]):
-    """The shared map as it is in every language: bytes to bytes.
+    """A shared map from bytes to bytes, as programs in other languages see it.
 
-    Open it by the name a C, C++ or Rust program uses, or take `Map.raw` to see the entries
-    of a `Map`. Arguments and methods are those of `Map`; counters of `add` are 8 bytes,
-    little-endian, signed.
+    ::
+
+        ages = shoal.BytesMap("ages")       # the name that a C, C++ or Rust program uses
+        ages[b"ada"] = b"36"
+
+    `Map.raw` shows the entries of a `Map` in this way. Arguments and methods are those of `Map`. A
+    counter of `add` is 8 bytes, little-endian, signed.
     """
+
     __module__ = "shoal"
 
     def _encode_key(self, key: Any) -> bytes:
@@ -383,7 +388,7 @@ class BytesMap(_SharedMap[bytes, bytes]):
         return bytes(data)
 
     def add(self, key: bytes, delta: int = 1) -> int:
-        """Adds to the integer at ``key``, atomically; the new value. Absent counts as 0.
+        """Adds ``delta`` to the integer of ``key``. Atomic. Returns the sum. An absent key counts as 0.
 
         Wraps around at 64 bits. `InvalidError` if the value is no such integer.
         """
@@ -393,9 +398,9 @@ class BytesMap(_SharedMap[bytes, bytes]):
         return out.value
 
     def add_float(self, key: bytes, delta: float) -> float:
-        """Adds to the number at ``key``, atomically; the new value. Absent counts as 0.
+        """Adds ``delta`` to the double of ``key``. Atomic. Returns the sum. An absent key counts as 0.
 
-        It is a double of 8 bytes, little-endian; `InvalidError` if the value is not.
+        The value is 8 bytes, little-endian; `InvalidError` if it is not.
         """
         out = ctypes.c_double()
         _ffi.check(
@@ -404,9 +409,9 @@ class BytesMap(_SharedMap[bytes, bytes]):
         return out.value
 
     def view(self, key: bytes) -> View:
-        """The value of ``key`` where it lies, without a copy. `KeyError` if there is none.
+        """The value of ``key`` in place, without a copy. `KeyError` if the key is absent.
 
-        `ExhaustedError` if this process and others have very many views and key locks.
+        `ExhaustedError` if all twelve views and key locks of its part of the map are taken.
         """
         live, view = self._live(), _structs.View()
         status = _lib.shoal_map_view(live, key, len(key), ctypes.byref(view))
@@ -418,7 +423,7 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
 @_hot.compiled
 class Map(Cached, _SharedMap[K, V]):
-    """A dictionary that any processes of this machine share.
+    """A dictionary that processes of this machine share.
 
     ::
 
@@ -426,24 +431,25 @@ class Map(Cached, _SharedMap[K, V]):
         ages["ada"] = 36
         ages.add("ada", 1)                              # atomic
 
-    ``Map(name)`` opens the map or makes it; ``Map()`` makes one with a name of its own. It
-    does what a `dict` does. Every call is atomic for its key, `setdefault`, `pop`, `add`
-    and `compare_swap` too, but ``m[k] += 1`` is two calls: use `add` or `update_with`.
-    A value is a copy: changing the list you got changes nothing until you set it.
+    ``Map(name)`` opens the map or creates it; ``Map()`` creates one with a generated name. It has the
+    interface of a `dict`. Every call is atomic for its key, including `setdefault`, `pop`, `add` and
+    `compare_swap`. But ``m[k] += 1`` is two calls: use `add` or `update_with`. A value is a copy:
+    changing a list that was read changes nothing in the map until the list is set again.
 
-    Keys are text, numbers, bytes, tuples of these or anything hashable that pickles;
-    values are anything that pickles. `_codec` has the encoding: text keys are UTF-8 and
-    integers 8 bytes to other languages; the rest they see through `raw`. Only open maps
-    that programs you trust write to: values are unpickled.
+    Keys are texts, numbers, bytes, tuples of these, or any hashable object that can be pickled. Values
+    are any objects that can be pickled. `_codec` defines the encoding: for other languages, text keys
+    are UTF-8 and integers 8 bytes; `raw` shows everything else. Values are unpickled, so open only
+    maps that programs you trust write to.
 
-    A number, text or bytes that was got before is got from this process's own memory for as long
-    as nothing changes in the same sixty-fourth of the map: a word in shared memory says so.
+    A number, text or bytes that this process read before comes from its own memory, as long as
+    nothing changes in the same 64th of the map.
 
-    Arguments are those of `shoal.Queue`, without ``maxsize``; a new map that is ``ordered`` keeps
-    the order of insertion, as a `dict` does, for 8 bytes an entry, and a walk over it begins by
-    copying all keys. A process killed anywhere
-    inside a call never blocks the others and leaves the old value or the new.
+    Arguments are those of `shoal.Queue`, without ``maxsize`` and ``max_attempts``. A new map with
+    ``ordered=True`` keeps the order of insertion, as a `dict` does; this takes 8 bytes for each entry,
+    and each iteration begins by copying all keys. A forked child may use the map. A process that is
+    killed inside a call never blocks others, and leaves the old value or the new one.
     """
+
     __module__ = "shoal"
 
     def _encode_key(self, key: Any) -> bytes:
@@ -462,7 +468,7 @@ class Map(Cached, _SharedMap[K, V]):
         return cast(V, _codec.decode_value(data))
 
     def __getitem__(self, key: K) -> V:
-        # The shortest way through `get`, written out.
+        # The shortest path through `get`, inlined.
         if not self._pause and type(key) in CACHED_KEYS:
             copy = self._cache.get(key)
             if copy is not None and copy[0].value == copy[1]:
@@ -481,9 +487,9 @@ class Map(Cached, _SharedMap[K, V]):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of ``key``, or ``default``."""
-        # `_find` and all that it calls, written out for what nearly all keys and values are: each
-        # call costs as much as looking the key up. Through the calls a get takes 40 % longer.
-        # More than none: threads may lose each other's steps.
+        # `_find` and all that it calls, inlined for the most frequent keys and values. A Python call
+        # costs as much as the lookup itself: without inlining a get takes 40 % longer.
+        # `> 0`: threads may overwrite each other's decrement.
         if self._pause > 0:
             self._pause -= 1
         elif type(key) in CACHED_KEYS:
@@ -500,7 +506,7 @@ class Map(Cached, _SharedMap[K, V]):
         data = _encode_key(key)
         size = len(data)
         if size <= _INT_MAX:
-            # Lost, not returned, if something is raised below; there will be another.
+            # If something raises below, the buffer is freed and not returned.
             buffer = _take_buffer()
             pointer, length = buffer.pointer, buffer.length_ref
             if _get(self._fast, data, size, pointer, buffer.size, length, None) == 0:
@@ -525,24 +531,25 @@ class Map(Cached, _SharedMap[K, V]):
     def add(self, key: K, delta: Any = 1) -> Any: ...
 
     def add(self, key: Any, delta: Any = 1) -> Any:
-        """Adds to the number at ``key``, atomically; the new value. Absent counts as 0.
+        """Adds ``delta`` to the number of ``key``. Atomic. Returns the sum. An absent key counts as 0.
 
         ::
 
             visits.add("ada")                    # a counter: one call, in every language
-            spent.add("ada", 0.25)               # any other number: a sum as Python's
+            spent.add("ada", 0.25)               # any other number: a sum as in Python
 
-        An `int` added to one is a counter of 64 bits, which wraps around; a ``delta`` that is
-        a `bool`, or of a class made from `int`, is the `int` that it is worth. Where either is
-        another number (a `float`, a `fractions.Fraction`, an `int` beyond 64 bits), ``key`` is
-        set to ``old + delta``, whatever that is in Python. It is locked meanwhile (see
-        `lock_key`), unless this thread has the lock. Killed anywhere, this has added all or
-        nothing. When the key expires stays as it was; but a kill right after such a sum was set
-        may let it live for good. `TypeError` if either is no number: then nothing is changed.
+        An `int` added to an `int` is a counter of 64 bits, which wraps around. A ``delta`` that is a
+        `bool`, or of a class derived from `int`, counts as its `int`. If either is another number (a
+        `float`, a `fractions.Fraction`, an `int` beyond 64 bits), ``key`` is set to ``old + delta`` as
+        Python computes it. The key is locked meanwhile (see `lock_key`), unless this thread holds the
+        lock. A kill at any time adds ``delta`` or nothing.
+
+        The key keeps its expiry time; but after a kill directly after such a sum was set it may never
+        expire. `TypeError` if either is not a number; then nothing is changed.
         """
         if type(delta) is int or isinstance(delta, Integral):
             delta = int(delta)
-            # Beyond that ctypes would cut it off.
+            # ctypes would truncate a larger number.
             if -_COUNTER_END <= delta < _COUNTER_END:
                 data, out = self._encode_key(key), ctypes.c_int64()
                 status = _lib.shoal_map_add(
@@ -557,9 +564,9 @@ class Map(Cached, _SharedMap[K, V]):
         return self._add_as_python(key, delta)
 
     def _add_as_python(self, key: Any, delta: Any) -> Any:
-        """`add` of what is no counter, or becomes none."""
+        """`add` where the value or the sum is no counter."""
         k = self._encode_key(key)
-        with self._turn(key):
+        with self._lock_unless_held(key):
             while True:
                 found = self._read_versioned(k)
                 old: Any = 0
@@ -573,25 +580,25 @@ class Map(Cached, _SharedMap[K, V]):
                 try:
                     left = None if found is None else self.time_left(key)
                 except KeyError:
-                    # Its time is over since it was read.
+                    # It has expired since it was read.
                     continue
                 read_at = time.monotonic()
-                # Fails if a counter was added to meanwhile: that takes no lock.
+                # Fails if a counter was changed meanwhile, which takes no lock.
                 if self._swap_version(k, version, self._encode_value(new)):
                     if left is not None:
                         self.expire(key, max(0.0, left - (time.monotonic() - read_at)))
                     return new
 
-    def _turn(self, key: Any) -> ContextManager[object]:
-        """The lock of ``key``, or nothing if this thread has it."""
+    def _lock_unless_held(self, key: Any) -> ContextManager[object]:
+        """The lock of ``key``; no lock if this thread holds it."""
         try:
-            return self._alone_with(key)
+            return self._lock_unless_relayed(key)
         except InvalidError:
             return nullcontext()
 
     @attribute
     def raw(self) -> BytesMap:
-        """The same map as bytes, for entries of programs in other languages."""
+        """The same map as a `BytesMap`, for entries of programs in other languages."""
         view = BytesMap.__new__(BytesMap)
         view._adopt(self._live(), self._name)
         return view

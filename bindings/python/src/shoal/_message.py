@@ -1,4 +1,4 @@
-"""Messages in place: reserved for writing, or leased for reading."""
+"""Messages that are written in place (reservations) or read in place (leases)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _InPlace(_hot.Taken):
     """What a reservation and a lease have in common: a span, until it is given back."""
 
     _READONLY = False
-    # The span, once it was asked for: to make one costs more than to copy a small message.
+    # The span, made on first use: that costs more than copying a small message.
     _made_span: Optional[Span] = None
 
     def __init__(self, handle: _ffi.Handle, message: Message) -> None:
@@ -47,15 +47,15 @@ class _InPlace(_hot.Taken):
             message = self._message
             span = Span(message.data or 0, message.len, self._handle, readonly=self._READONLY)
             if not message.data:
-                # There is nothing to look at any more.
+                # The reservation or lease has ended.
                 span.view.release()
             self._made_span = span
         return span
 
     def _end(self, function: Any, *arguments: int) -> None:
-        """Gives it back, unless something like a numpy array still looks at it."""
+        """Ends it. `BufferError` while something, such as a numpy array, refers to the memory."""
         if self._message.data and self._made_span is not None:
-            self._made_span.give_up()
+            self._made_span.end()
         _ffi.check(function(self._handle, ctypes.byref(self._message), *arguments))
 
     def _abandon(self) -> None:
@@ -78,30 +78,29 @@ class _InPlace(_hot.Taken):
             self._abandon()
 
     def __del__(self) -> None:
-        # Whether or not something still looks at the data. In a forked child the call fails,
-        # as it should.
+        # Even if something still refers to the data. In a forked child the call fails and changes
+        # nothing, as intended.
         if self._message.data:
             self._abandon()
 
     def __repr__(self) -> str:
-        what = f"{self._size} bytes" if self._message.data else "spent"
-        return f"<shoal.{type(self).__name__}, {what}>"
+        state = f"{self._size} bytes" if self._message.data else "spent"
+        return f"<shoal.{type(self).__name__}, {state}>"
 
 
 class Reservation(_InPlace):
-    """Room in a queue or a pipe for one message, from `Queue.reserve` or `Connection.reserve`.
+    """Memory for one message in a queue or a pipe, from `Queue.reserve` or `Connection.reserve`.
 
     ::
 
         with frames.reserve(1920 * 1080) as room:      # committed at the end of the block
             numpy.copyto(numpy.frombuffer(room.data, "u1"), frame)
 
-    ``data`` is a writable `memoryview` of as many bytes as were asked for; what they hold at
-    first is what earlier messages left. Leaving the block by an exception discards the
-    reservation, and so does losing it. The message gets its place in the queue when it is
-    committed; no consumer waits for it before.
+    ``data`` is a writable `memoryview` of the requested size. At first it holds bytes of earlier
+    messages. An exception that leaves the block discards the reservation, and so does the garbage
+    collector. The message gets its position in the queue by the commit; consumers do not wait for it.
 
-    After a fork it stays the parent's: in the child `commit` and `discard` raise.
+    After a fork it belongs to the parent: in the child `commit` and `discard` raise.
     """
 
     __module__ = "shoal"
@@ -111,27 +110,27 @@ class Reservation(_InPlace):
 
     @property
     def data(self) -> memoryview:
-        """The bytes to write to. Gone once the reservation is committed or discarded."""
+        """The bytes to write to. Invalid once the reservation is committed or discarded."""
         return self._span.view
 
     def commit(self, used: Optional[int] = None) -> None:
-        """Makes the first ``used`` bytes, or all, a message, there for everybody at once.
+        """Publishes the first ``used`` bytes, or all, as a message. Does not wait.
 
-        Raises `BufferError` while a slice of ``data``, or a numpy array made from it, is still
-        in use, `TooLargeError` for more than was reserved, and `InvalidError` if it was
-        committed or discarded before. After an error the reservation is still there.
+        Raises `BufferError` while a slice of ``data``, or a numpy array made from it, is in use;
+        `TooLargeError` for more than was reserved; and `InvalidError` if it was committed or discarded
+        before. After an error the reservation is still valid.
         """
         used = self._size if used is None else used
         if used < 0:
             raise ValueError(f"used must not be negative, but is {used}")
         if self._message.data and used > self._size:
-            # Raises, and must not take the data away.
+            # Raises, and must not end the view.
             message = ctypes.byref(self._message)
             _ffi.check(self._commit(self._handle, message, used))
         self._end(self._commit, used)
 
     def discard(self) -> None:
-        """Gives the room back. No other process sees that it was there. Raises as `commit` does."""
+        """Frees the memory. No other process sees the message. Raises as `commit` does."""
         self._end(self._discard)
 
     _finish = commit
@@ -144,24 +143,24 @@ class Reservation(_InPlace):
 
 
 class PipeReservation(Reservation):
-    """Room in a pipe."""
+    """Memory for one message in a pipe."""
 
     _commit = _ffi.lib.shoal_pipe_commit
     _discard = _ffi.lib.shoal_pipe_discard
 
 
 class PipeLease(_InPlace):
-    """A message that this process reads where it is, from `Connection.lease`.
+    """A message that this process reads in place, from `Connection.lease`.
 
     ::
 
         with frames.lease() as frame:           # acked at the end of the block
             show(frame.get())
 
-    Leaving the block by an exception gives the message back, and so does losing the lease,
-    or the death of the process: then another holder of this end receives it.
+    An exception that leaves the block returns the message to the pipe, and so does the garbage
+    collector, or the death of the process. Then another holder of this end receives it.
 
-    After a fork it stays the parent's: in the child `ack` and `nack` raise.
+    After a fork it belongs to the parent: in the child `ack` and `nack` raise.
     """
 
     _READONLY = True
@@ -174,16 +173,16 @@ class PipeLease(_InPlace):
 
     @property
     def data(self) -> memoryview:
-        """The message, to be read where it is; as the bytes it is. Gone after `ack` or `nack`."""
+        """The bytes of the message, read-only, in place. Invalid after `ack` or `nack`."""
         return self._span.view
 
     @property
     def attempts(self) -> int:
-        """How often it was delivered, this time included; 255 for more."""
+        """How often the message was delivered, including this time, up to 255."""
         return self._attempts
 
     def get(self) -> Any:
-        """The object that was put or sent. Only unpickle what programs you trust have sent."""
+        """The object that was put or sent. It is unpickled, so the sender must be trusted."""
         place = self._message.data
         if self._made_span is None and place and 0 < self._size < _frame.LARGE:
             data = ctypes.string_at(place, self._size)
@@ -199,12 +198,12 @@ class PipeLease(_InPlace):
         return bytes(self._span.view)
 
     def ack(self) -> None:
-        """The work is done: the message is gone.
+        """Removes the message, because the work is done. Does not wait.
 
-        Raises `ExpiredError` if its time was over, so that another gets it or has it (while no
-        process has looked at the queue since, the call succeeds); `InvalidError` if it was acked or
-        given back before; and `BufferError` while a slice of ``data``, or a numpy array made from
-        it, is still in use.
+        Raises `ExpiredError` if the lease has expired, so that another consumer has the message or will
+        get it (the call succeeds if no process has checked the queue since then); `InvalidError` if it
+        was acked or nacked before; and `BufferError` while a slice of ``data``, or a numpy array made
+        from it, is in use.
         """
         self._end(self._ack)
 
@@ -219,8 +218,8 @@ class PipeLease(_InPlace):
         return span.view
 
     def nack(self, delay: float = 0.0) -> None:
-        """Gives it back, to be delivered again after ``delay`` seconds. After its last delivery it goes
-        to the dead letters at once. Raises as `ack`."""
+        """Returns the message, which is delivered again after ``delay`` seconds. After its last delivery
+        it goes to the dead letters at once. Raises as `ack` does."""
         self._end(self._nack, _wait.nanoseconds(delay))
 
     _finish = ack
@@ -241,11 +240,11 @@ class Lease(PipeLease):
         with jobs.lease() as job:               # acked at the end of the block
             resize(job.get())
 
-    Leaving the block by an exception gives the message back, and so does losing the lease,
-    or the death of the process: then another consumer gets it. A message whose worker died
-    just before the ack is worked on twice.
+    An exception that leaves the block returns the message to the queue, and so does the garbage
+    collector, or the death of the process. Then another consumer gets it. If a worker dies just before
+    the ack, the work is done twice.
 
-    After a fork it stays the parent's: in the child `ack`, `nack` and `extend` raise.
+    After a fork it belongs to the parent: in the child `ack`, `nack` and `extend` raise.
     """
 
     __module__ = "shoal"
@@ -256,9 +255,9 @@ class Lease(PipeLease):
     _raise_for = staticmethod(_ffi.check)
 
     def extend(self, visible: float) -> None:
-        """Moves the end of the lease to ``visible`` seconds from now, or sets one.
+        """Sets the expiry of the lease to ``visible`` seconds from now.
 
-        Raises as `ack`; after `ExpiredError` the data can still be read.
+        Raises as `ack` does. After `ExpiredError` the data can still be read.
         """
         message = ctypes.byref(self._message)
         visible_ns = _wait.nanoseconds(visible)
@@ -269,10 +268,10 @@ _LeaseT = TypeVar("_LeaseT", bound=PipeLease)
 
 
 def viewed(lease: PipeLease) -> Any:
-    """The object of a message, whose large parts stay where they are until nothing looks at them."""
+    """The object of a message. Its large parts stay in shared memory until nothing refers to them."""
     if _frame.is_frame(lease.data):
         return _frame.load(lease.keep(), _frame.VIEWED)
-    # Gone, even if it cannot be unpickled.
+    # Acked first, so that the message is removed even if it cannot be unpickled.
     data = bytes(lease.data)
     lease.ack()
     return _frame.unpickle(memoryview(data))

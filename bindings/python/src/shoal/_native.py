@@ -1,11 +1,11 @@
-"""What owns a pointer of the native library, and when that is freed.
+"""The owner of a pointer of the native library, and when the pointer is freed.
 
-The last reference to a handle frees it, as with any object. What refers to handles may be part of a
-circle, though, and be found by the garbage collector. That calls the finalizers of all it has
-found in any order, those of handles before those of a program's objects that still use a lock, and
-only then takes the objects apart. So a handle that others still refer to when its own finalizer
-runs is freed once the collector is done; or at the end of the interpreter, when there is no such
-time, by the end of the process (see `_end`).
+A handle is freed when its last reference goes. But objects that refer to handles may be part of a
+reference cycle. The garbage collector calls the finalizers of a cycle in any order, so that of a
+handle may run before that of a program's object that still uses the lock. It clears the objects
+only afterwards. So a handle that is still referred to when its finalizer runs is freed once the
+collection is over. At the end of the interpreter no collection ends; then the end of the process
+frees it (see `_end`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Probe(c_void_p):
-    """Learns which reference count `__del__` sees of an object without references."""
+    """Measures which reference count `__del__` sees for an object without other references."""
 
     seen = 0
 
@@ -34,20 +34,21 @@ _ALONE = _Probe.seen
 
 
 class Handle(c_void_p):
-    """Owns one native pointer; the last reference to go frees it."""
+    """Owns one native pointer and frees it when the last reference to the handle goes."""
 
+    # The function of the library that frees the pointer.
     release: ClassVar[Any] = None
-    # What is done with it before it is freed, unless the process is killed.
-    settle: ClassVar[Any] = None
-    # The field of `shoal_waitable` that it goes into, if it can be waited for.
+    # A function that is called before `release`, and at a normal end of the process.
+    before_release: ClassVar[Any] = None
+    # The field of `shoal_waitable` for this kind of handle; empty if it cannot be waited for.
     waitable: ClassVar[str] = ""
-    # The objects that use it, some of which may be gone.
+    # The objects that use the handle. Some may be gone.
     users: "List[weakref.ref[Any]]"
 
     # By identity: ctypes makes its types unhashable.
     __hash__ = object.__hash__
 
-    # Its globals may be gone at the end of the interpreter.
+    # Arguments with defaults, because globals may be gone at the end of the interpreter.
     def __del__(
         self,
         _references: Callable[[object], int] = sys.getrefcount,
@@ -62,17 +63,17 @@ class Handle(c_void_p):
             if not _postponed:
                 gc.callbacks.append(_free_postponed)
             _postponed.append(self)
-        elif type(self).settle is not None:
-            type(self).settle(self)
+        elif type(self).before_release is not None:
+            type(self).before_release(self)
 
     def _free(self) -> None:
-        if type(self).settle is not None:
-            type(self).settle(self)
+        if type(self).before_release is not None:
+            type(self).before_release(self)
         type(self).release(self)
         self.value = None
 
 
-# Handles that the garbage collector has found. It calls a finalizer once only.
+# Handles to be freed when the collection is over. The collector calls each finalizer only once.
 _postponed: List[Handle] = []
 
 
@@ -81,6 +82,6 @@ def _free_postponed(phase: str, _: object) -> None:
         gc.callbacks.remove(_free_postponed)
         while _postponed:
             handle = _postponed.pop()
-            # Unless a finalizer has brought back to life what refers to it.
+            # Unless a finalizer has resurrected an object that refers to it.
             if sys.getrefcount(handle) <= 2:
                 handle._free()

@@ -1,8 +1,8 @@
-"""The standard library's `multiprocessing`, whatever a program has put in its place.
+"""The standard library's `multiprocessing`, even if a program has replaced it.
 
-``from ._original import queues`` is ``from multiprocessing import queues``. Programs replace names
-of that module by those of `shoal.multiprocessing`, or put the one into ``sys.modules`` for the
-other: then the plain import would give Shoal's own module back.
+``from ._original import queues`` means ``from multiprocessing import queues``. Programs replace names
+of that package by those of `shoal.multiprocessing`, or put `shoal.multiprocessing` into
+``sys.modules`` under its name. Then the plain import would return Shoal's own module.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _name = multiprocessing.__name__
 def __getattr__(name: str) -> Any:
     if name.startswith("__"):
         raise AttributeError(name)
-    put_there = sys.modules.get(_name)
-    if put_there is not _package:
-        _import_all(put_there)
+    replacement = sys.modules.get(_name)
+    if replacement is not _package:
+        _import_all(replacement)
     return _import(name)
 
 
@@ -33,10 +33,10 @@ def _import(name: str) -> Any:
     return import_module(f"{_name}.{name}")
 
 
-def _import_all(put_there: Any) -> None:
-    """Imports the submodules while their package is where their own imports look for it.
+def _import_all(replacement: Any) -> None:
+    """Imports all submodules while the original package is in ``sys.modules``.
 
-    All of them: they import each other in the middle of their functions.
+    All of them at once, because their functions import other submodules when they are called.
     """
     import pkgutil
 
@@ -46,5 +46,5 @@ def _import_all(put_there: Any) -> None:
             if not module.ispkg and "win32" not in module.name:
                 _import(module.name)
     finally:
-        if put_there is not None:
-            sys.modules[_name] = put_there
+        if replacement is not None:
+            sys.modules[_name] = replacement

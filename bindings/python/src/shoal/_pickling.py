@@ -1,14 +1,14 @@
-"""Pickling as `multiprocessing` does: its extra reducers, and a library's too, apply.
+"""Pickling as `multiprocessing` does, with its extra reducers and those of libraries.
 
-They apply from the moment they are registered, though a pickler is used again and again. All picklers
-here have one table of reducers between them, which is brought up to date in place:
+A reducer applies from the moment it is registered, although picklers are reused. All picklers here
+share one table of reducers, which is updated in place:
 
-- What `ForkingPickler.register` is told (torch does, when it is imported) comes to `_Extra`, which
-  says that the table is out of date.
-- `copyreg.pickle` calls nothing of ours. Its table, of a few entries, is compared with what it was
-  before each object, in 50 ns.
+- `ForkingPickler.register` (torch calls it when it is imported) changes `_Extra`, which marks the
+  table as out of date.
+- `copyreg.pickle` changes a table of a few entries. It is compared with its last copy before each
+  object is pickled, in 50 ns.
 
-A program may have a pickler of its own, by ``context.reducer``. It is used as the standard library uses it.
+If a program sets its own pickler by ``context.reducer``, that one is used as in the standard library.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from ._original import context as _context
 
-# As it is, the type checkers' library does not know all that a pickler takes.
+# Typed as Any, because the stubs of type checkers lack some arguments of the constructor.
 _Pickler: Any = ForkingPickler
 
 _Reducers = Dict[Any, Callable[[Any], Any]]
 
 _general: _Reducers = copyreg.dispatch_table
-# What was in it when the table was made; empty, as it never is, if the table is out of date.
+# A copy of it from when `_table` was last updated. Empty, which `_general` never is, if `_table` is
+# out of date.
 _general_then: _Reducers = {}
+# The table of all picklers: `_general` and `_extra`.
 _table: _Reducers = {}
 
 
@@ -35,7 +37,8 @@ class _Extra(Dict[Any, Callable[[Any], Any]]):
     """The reducers of `ForkingPickler`."""
 
 
-def _noted(name: str) -> Any:
+def _invalidating(name: str) -> Any:
+    """A method of `dict` that marks `_table` as out of date after it has changed the dictionary."""
     change = getattr(dict, name)
 
     def method(self: _Extra, *args: Any, **kwargs: Any) -> Any:
@@ -48,13 +51,13 @@ def _noted(name: str) -> Any:
 
 
 for _name in "__setitem__ __delitem__ __ior__ clear pop popitem setdefault update".split():
-    setattr(_Extra, _name, _noted(_name))
+    setattr(_Extra, _name, _invalidating(_name))
 
 _extra = _Pickler._extra_reducers = _Extra(_Pickler._extra_reducers)
 
 
 def _renew() -> None:
-    """Makes the table what a pickler that is made now would have."""
+    """Updates the table to the one that a new pickler would have."""
     global _general_then
     _general_then = _general.copy()
     fresh = {**_general_then, **_extra}
@@ -64,7 +67,7 @@ def _renew() -> None:
 
 
 class _Sink:
-    """What a pickler writes to: a list."""
+    """The file of a pickler, which appends to a list."""
 
     __slots__ = ("write",)
 
@@ -72,8 +75,8 @@ class _Sink:
         self.write = write
 
 
-# Picklers not in use, each with what it writes to. A list, so that a reducer or a signal handler that
-# itself pickles something takes another.
+# Picklers that are not in use, each with its list. A list of them, so that a reducer or a signal
+# handler that itself pickles an object takes another one.
 _spare: List[Tuple[List[bytes], Any]] = []
 
 
@@ -82,8 +85,8 @@ def _chosen() -> Any:
     return getattr(_context.reduction, "ForkingPickler", _Pickler)
 
 
-def choose_anew() -> None:
-    """A program has set the reducer. Before the first object is pickled there is nothing to do."""
+def discard_picklers() -> None:
+    """Called after a program has set the reducer: the next object gets a new pickler."""
     _spare.clear()
 
 
@@ -94,7 +97,7 @@ def _pickler(*args: Any) -> Any:
 
 
 def dumps(obj: object, protocol: int = -1) -> bytes:
-    """Pickles an object; called as `pickle.dumps` is, but ``protocol`` is always the highest."""
+    """Pickles an object. Has the signature of `pickle.dumps`, but always uses the highest protocol."""
     try:
         both = _spare.pop()
     except IndexError:
@@ -106,7 +109,7 @@ def dumps(obj: object, protocol: int = -1) -> bytes:
     if _general != _general_then:
         _renew()
     written, pickler = both
-    # A pickler that failed half-way is dropped, not returned.
+    # A pickler that raises is dropped and not returned to the list.
     pickler.dump(obj)
     data = written.pop() if len(written) == 1 else _together(written)
     pickler.clear_memo()
@@ -115,7 +118,7 @@ def dumps(obj: object, protocol: int = -1) -> bytes:
 
 
 def dumps_apart(obj: object, aside: Any) -> bytes:
-    """Pickles an object without what ``aside`` takes (PEP 574)."""
+    """Pickles an object without the buffers that ``aside`` takes (PEP 574)."""
     chosen = _chosen()
     if chosen is not _Pickler:
         return bytes(chosen.dumps(obj))

@@ -1,8 +1,8 @@
-"""`shoal.Pipe`: a connection between two sides, as `multiprocessing.Pipe` has it.
+"""`shoal.Pipe`: a connection of two ends, as `multiprocessing.Pipe`.
 
-A connection that travels to another process takes a descriptor along, in the way
-`multiprocessing` passes descriptors, which keeps its end open until that process has opened
-it. So the sender may close its own at once, and the other side never takes the end for gone.
+A connection that is sent to another process takes a descriptor along, as `multiprocessing` passes
+descriptors. The descriptor keeps the end open until that process has opened it. So the sender may
+close its own connection at once, and the other side never sees a closed end in between.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class PipeHandle(_ffi.Handle):
 def Pipe(
     duplex: bool = True, *, capacity: int = 0, max_capacity: int = 0
 ) -> "Tuple[Connection, Connection]":
-    """Both ends of a new pipe; without ``duplex`` the first one receives and the second sends.
+    """Both ends of a new pipe. Without ``duplex`` the first end receives and the second sends.
 
     Args:
         duplex: whether both ends send and receive.
-        capacity: bytes of messages that each way holds at first; 0 for the default.
-        max_capacity: bytes it may grow to, after which senders wait; 0 for the default.
+        capacity: bytes of messages that each direction holds at first; 0 for the default.
+        max_capacity: bytes to which it may grow; then senders wait. 0 for the default.
 
     Raises:
         NoSpaceError: shared memory is full.
@@ -61,7 +61,7 @@ def Pipe(
 def pair(
     cls: "type[_ConnectionT]", duplex: bool, capacity: int = 0, max_capacity: int = 0
 ) -> "Tuple[_ConnectionT, _ConnectionT]":
-    """`Pipe`, of connections of a class of one's own."""
+    """As `Pipe`, with connections of the given class."""
     handles = PipeHandle(), PipeHandle()
     how = _options(_abi.CREATE, duplex, capacity, max_capacity)
     _ffi.check(_lib.shoal_pipe_pair(how, *map(ctypes.byref, handles)))
@@ -85,22 +85,22 @@ class Connection(Shared, Sender):
         there.send([1, "two"])
         here.recv()
 
-    Programs that are not related open the ends of a named pipe: ``Connection("chat", 0)`` and
-    ``Connection("chat", 1)``. An end that no process has opened yet is waited for.
+    Unrelated programs open the ends of a named pipe: ``Connection("chat", 0)`` and
+    ``Connection("chat", 1)``. Calls wait for an end that no process has opened yet.
 
-    The connection is closed when all holders of the other end have closed it, or died: then
-    `recv` raises `EOFError`, once what was sent before is received, and `send`
-    `BrokenPipeError`. A kill is found out within a tenth of a second by those that wait. A
-    forked child holds the ends that its parent has, so each closes the one it does not use.
+    The connection is closed when all holders of the other end have closed it or died. Then `recv`
+    raises `EOFError` once every message that was sent before is received, and `send` raises
+    `BrokenPipeError`. A waiting call notices a kill within a tenth of a second. A forked child holds
+    the ends that its parent holds, so each of the two closes the end that it does not use.
 
-    A connection can be sent to another process of the same `multiprocessing` family, through
-    a pipe or a queue or as an argument of a process, and both may go on with their own.
-    Any thread may call any method; each message goes to one receiver, whole.
+    A connection can be sent to another process of the same `multiprocessing` family: through a pipe or
+    a queue, or as an argument of a process. Both processes may continue to use their own. Any thread
+    may call any method. Each message goes to one receiver, whole.
 
     Args:
         name: letters, digits, ``.``, ``_`` and ``-``.
-        end: 0 or 1; of a pipe of one way, 0 receives and 1 sends.
-        create: make the pipe if it is missing; otherwise that is `NotFoundError`.
+        end: 0 or 1. In a pipe of one direction, 0 receives and 1 sends.
+        create: create the pipe if it does not exist; if false, that raises `NotFoundError`.
         duplex, capacity, max_capacity: of a new pipe, as for `Pipe`.
         persistent: a new pipe stays until `unlink`, not only while a process is attached.
     """
@@ -123,7 +123,7 @@ class Connection(Shared, Sender):
         persistent: bool = False,
     ) -> None:
         if end not in (0, 1):
-            raise ValueError(f"a pipe has the ends 0 and 1, but not {end!r}")
+            raise ValueError(f"a pipe has the ends 0 and 1, not {end!r}")
         how = _options(_ffi.flags(create, False, persistent), duplex, capacity, max_capacity)
         self._end = end
         self._open_with(
@@ -152,12 +152,12 @@ class Connection(Shared, Sender):
     # -- sending --------------------------------------------------------------------------
 
     def send(self, obj: Any) -> None:
-        """Sends an object, waiting for room.
+        """Sends an object. Waits while the pipe is full.
 
-        Large `bytes`, arrays and whatever else pickles its buffers apart (PEP 574) are written
-        into shared memory once, and not into a pickle first.
+        Large `bytes`, arrays, and other objects with out-of-band buffers (PEP 574) are written directly
+        into shared memory, and not into a pickle first.
 
-        Raises `BrokenPipeError` if the other end is gone, and whatever pickling raises.
+        Raises `BrokenPipeError` if the other end is closed, and the exceptions of pickling.
         """
         if not self._large:
             data = self._dumps(obj, PROTOCOL)
@@ -167,9 +167,9 @@ class Connection(Shared, Sender):
         self._send_large(obj)
 
     def send_bytes(self, buf: BytesLike, offset: int = 0, size: Optional[int] = None) -> None:
-        """Sends bytes as one message: ``size`` of them from ``offset`` on, or all.
+        """Sends bytes as one message: ``size`` bytes from ``offset`` on, or all.
 
-        Raises as `send`, and `ValueError` if the buffer has not that many.
+        Raises as `send` does, and `ValueError` if the buffer has fewer bytes.
         """
         view = memoryview(buf).cast("B")
         if offset < 0:
@@ -185,9 +185,9 @@ class Connection(Shared, Sender):
         self._send_whole(bytes(view[offset : offset + size]))
 
     def reserve(self, size: int) -> PipeReservation:
-        """Room for a message of ``size`` bytes, to be written in place, waiting for it.
+        """Waits for memory for a message of ``size`` bytes, which the caller writes in place.
 
-        The message is raw, for `recv_bytes`. Raises as `send`.
+        The message consists of raw bytes, for `recv_bytes`. Raises as `send` does.
         """
         if size < 0:
             raise ValueError(f"size must not be negative, but is {size}")
@@ -200,7 +200,7 @@ class Connection(Shared, Sender):
 
     def _send_whole(self, data: bytes) -> None:
         size = len(data)
-        # Once by hand: nearly every message is sent without waiting.
+        # One call inlined: nearly every message is sent without waiting.
         if size > _INT_MAX or _send(self._fast, data, size, _SLICE):
             self._send_slowly(data)
 
@@ -219,30 +219,29 @@ class Connection(Shared, Sender):
     # -- receiving --------------------------------------------------------------------------
 
     def recv(self, copy: bool = True) -> Any:
-        """Receives an object, waiting for it.
+        """Waits for an object and receives it. It is unpickled, so the sender must be trusted.
 
-        With ``copy=False`` the large parts of what was sent stay where they are in shared
-        memory, as with `Queue.get`, and with the same exception. If this process dies while it has
-        views of them, another that holds this end receives the message.
+        With ``copy=False`` the large parts of the object stay in shared memory, as with `Queue.get`. If
+        this process dies while it has views of them, another process that holds this end receives the
+        message.
 
-        Raises `EOFError` if the other end is gone and nothing is left of what it sent. Only
-        unpickle what programs you trust have sent.
+        Raises `EOFError` if the other end is closed and all messages have been received.
         """
         return self._take(unpickle) if copy else viewed(self.lease())
 
     def lease(self) -> PipeLease:
-        """Receives a message to read it where it is, waiting for it. Raises as `recv`, and
-        `ExhaustedError` if there is no room for more leases."""
+        """Waits for a message, which the caller reads in place. Raises as `recv` does, and
+        `ExhaustedError` if all leases are taken."""
         message = Message()
         handle = self._live()
         self._receive(lambda ns: _lib.shoal_pipe_lease(self._live(), ns, ctypes.byref(message)))
         return PipeLease(handle, message)
 
     def recv_bytes(self, maxlength: Optional[int] = None) -> bytes:
-        """Receives a message as the bytes it is.
+        """Waits for a message and receives its bytes.
 
-        Raises `EOFError` as `recv`. One longer than ``maxlength`` is an `OSError`, after which
-        nothing more can be received here.
+        Raises `EOFError` as `recv` does, and `OSError` for a message longer than ``maxlength``. After
+        that nothing more can be received by this object.
         """
         if maxlength is not None and maxlength < 0:
             raise ValueError("negative maxlength")
@@ -255,10 +254,10 @@ class Connection(Shared, Sender):
         return data
 
     def recv_bytes_into(self, buf: Union[bytearray, memoryview], offset: int = 0) -> int:
-        """Receives a message into a buffer, from ``offset`` on, and returns its length.
+        """Waits for a message, receives it into a buffer from ``offset`` on, and returns its length.
 
-        ``buf`` is anything writable with the buffer protocol. Raises `EOFError` as `recv`, and
-        `multiprocessing.BufferTooShort` with the message if there is not enough room.
+        ``buf`` is any writable object with the buffer protocol. Raises `EOFError` as `recv` does, and
+        `multiprocessing.BufferTooShort` with the message if the buffer is too small.
         """
         view = memoryview(buf).cast("B")
         if offset < 0:
@@ -314,11 +313,11 @@ class Connection(Shared, Sender):
             )
             if status == _abi.OK:
                 return buffer
-            # The message stays; another receiver may take it first.
+            # The message stays. Another receiver may take it before the next try.
             buffer = _ffi.take_buffer(buffer.length.value)
 
     def _receive(self, call: Callable[[int], int]) -> int:
-        """Waits for a message: OK, or BUFFER_TOO_SMALL."""
+        """Waits for a message. Returns OK or BUFFER_TOO_SMALL."""
         self._check_readable()
         status = _wait.wait(call, None)
         if status == _abi.ERR_CLOSED:
@@ -335,12 +334,12 @@ class Connection(Shared, Sender):
     # -- state ------------------------------------------------------------------------------
 
     def stats(self) -> PipeStats:
-        """All that there is to know about this end of the pipe."""
+        """Statistics of this end of the pipe."""
         return _ffi.fetch_stats(_lib.shoal_pipe_stat, self._live(), PipeStats)
 
     @property
     def closed(self) -> bool:
-        """Whether this connection was closed here."""
+        """Whether this connection object was closed."""
         return self._handle is None
 
     @property
@@ -354,27 +353,26 @@ class Connection(Shared, Sender):
         return self._ways[1]
 
     def close(self) -> None:
-        """Closes this connection. The other side is told once all holders of this end have."""
+        """Closes this connection. The other side notices once all holders of this end have closed it."""
         self.detach()
 
     def fileno(self) -> int:
-        """A descriptor that is readable while there is something to receive, and once the other
-        end is gone; for event loops, as `Queue.fileno`. `UnsupportedError` where nothing can be
-        received."""
+        """A descriptor that is readable while there is a message to receive, and once the other end is
+        closed; for event loops, as `Queue.fileno`. `UnsupportedError` for an end that only sends."""
         return _ffi.fetch_int(_lib.shoal_pipe_fd, self._live())
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; attached processes may go on. Needed for persistent pipes."""
+        """Removes the name. Attached processes may continue. Needed for persistent pipes."""
         _ffi.unlink(name, _abi.KIND_PIPE)
 
     def __reduce__(self) -> Any:
         hold = _Held(self._live(), self._name)
         child = get_spawning_popen()
         if child is None:
-            return _arrive, (type(self), self._name, self._end, _Fetched(hold))
+            return _receive, (type(self), self._name, self._end, _Fetched(hold))
         hold_for(child).add_inherited(hold)
-        return _arrive, (type(self), self._name, self._end, reduction.DupFd(hold.fd))
+        return _receive, (type(self), self._name, self._end, reduction.DupFd(hold.fd))
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"end {self._end}"
@@ -382,7 +380,7 @@ class Connection(Shared, Sender):
 
 
 class _Held:
-    """A descriptor that holds an end of a pipe."""
+    """A descriptor that keeps an end of a pipe open."""
 
     def __init__(self, handle: PipeHandle, name: str) -> None:
         self.fd = _ffi.fetch_int(_lib.shoal_pipe_hold, handle)
@@ -399,7 +397,8 @@ class _Held:
 
 
 class _Fetched:
-    """`multiprocessing.resource_sharer.DupFd` of a hold, which is released rather than closed."""
+    """As `multiprocessing.resource_sharer.DupFd`, for a `_Held` descriptor, which is released and not
+    just closed."""
 
     def __init__(self, hold: _Held) -> None:
         kept = [hold]
@@ -407,17 +406,17 @@ class _Fetched:
         def send(connection: Any, pid: int) -> None:
             reduction.send_handle(connection, kept[0].fd, pid)
 
-        # Stays until another process has fetched it, or this process ends.
+        # Kept until another process has fetched it, or this process ends.
         self._id = _sharer.register(send, kept.clear)
 
     def detach(self) -> int:
-        """The descriptor, in the process that asks for it."""
+        """Fetches the descriptor into the calling process."""
         with _sharer.get_connection(self._id) as connection:
             fd: int = reduction.recv_handle(connection)
             return fd
 
 
-def _arrive(cls: "type[_ConnectionT]", name: str, end: int, hold: Any) -> _ConnectionT:
+def _receive(cls: "type[_ConnectionT]", name: str, end: int, hold: Any) -> _ConnectionT:
     fd: int = hold.detach()
     try:
         return cls(name, end, create=False)

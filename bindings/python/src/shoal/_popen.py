@@ -1,11 +1,12 @@
-"""The standard library's ways to start a child, with three things added.
+"""The standard library's ways to start a child, with three additions.
 
-A child's device mask is in its environment before it runs any of the program's code, and
-the shared objects it was given stay alive until it is over, even if the parent drops its
-own handles before the child has opened them. (A forked child needs neither: it has the
-parent's handles from its first instruction, and `Process._bootstrap` sets its mask.) And of
-a child that was killed nothing stays behind in shared memory. Those that begin as something else
-than a copy of this process are in `_popen_new`.
+- A child's device mask is in its environment before it runs any of the program's code.
+- The shared objects that are its arguments stay alive until it ends, even if the parent drops its own
+  handles before the child has opened them.
+- What a killed child leaves in shared memory is removed.
+
+A forked child does not need the first two: it has the parent's handles from its first instruction, and
+`Process._bootstrap` sets its mask. Children that are no copy of this process are in `_popen_new`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 from ._errors import ShoalError
 from ._original import popen_fork
 
-# As `typing` has it. A process that has no objects starts others without what is needed for those.
+# As in `typing`. A process that has no shared objects starts children without importing `_handles`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
@@ -24,18 +25,18 @@ if TYPE_CHECKING:
 
 
 class Followed:
-    """What a child leaves is looked after once it is known to be over."""
+    """Releases what is kept for a child, and removes what it left, once the child has ended."""
 
     returncode: Optional[int]
     pid: int
     sentinel: int
     _was_gone = False
-    # Made by the first object that is among what the child is given.
+    # Made when the first shared object is pickled for the child.
     _shoal_hold: Optional[Hold] = None
 
     def __init__(self, process_obj: Any) -> None:
         super().__init__(process_obj)  # type: ignore[call-arg]
-        # The ends of pipes that it was given are in its own hands by now.
+        # The child exists, so it has its own descriptors of the ends of pipes.
         if self._shoal_hold is not None:
             self._shoal_hold.inherited()
 
@@ -43,7 +44,8 @@ class Followed:
         was_over = self.returncode is not None
         code: Optional[int] = super().poll(flag)  # type: ignore[misc]
         if code is None and self._is_gone():
-            # Twice: another thread may have collected it and be about to say so.
+            # Only the second time: another thread may have reaped the child, but not yet stored the
+            # code.
             if self._was_gone and self.returncode is None:
                 self.returncode = _UNKNOWN
             self._was_gone = True
@@ -55,8 +57,8 @@ class Followed:
         if code < 0:
             from ._gc import gc
 
-            # It had no time to give up what it was the last to have. What cannot be collected
-            # now is collected another time, and no reason for a join to fail.
+            # It was killed, and may have been the last process attached to an object. If the removal
+            # fails, a later one will do it; `join` must not fail for that.
             try:
                 gc()
             except ShoalError:
@@ -64,10 +66,10 @@ class Followed:
         return code
 
     def _is_gone(self) -> bool:
-        """Whether the child is over and was collected by others, such as a handler of SIGCHLD or
-        the kernel where that is ignored."""
+        """Whether the child has ended and was reaped by other code: a handler of SIGCHLD, or the kernel
+        where that signal is ignored."""
         try:
-            # Does not collect it.
+            # WNOWAIT does not reap the child.
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             from ._original import connection
@@ -76,12 +78,13 @@ class Followed:
         return False
 
 
-# The exit code of a child that others have collected, as that of a fork server's that is lost.
+# The exit code of a child that was reaped by other code. The standard library uses the same number for
+# a child of a lost fork server.
 _UNKNOWN = 255
 
 
 class ForkPopen(Followed, popen_fork.Popen):  # type: ignore[misc]
-    """The child is a copy."""
+    """Starts a child by fork."""
 
     def _launch(self, process_obj: Any) -> None:
         passed = getattr(process_obj, "_shoal_lease", None)
@@ -89,7 +92,7 @@ class ForkPopen(Followed, popen_fork.Popen):  # type: ignore[misc]
             super()._launch(process_obj)
             return
         lease = passed.lease
-        # A copy without this has no lease.
+        # Without this, a forked child does not hold the lease.
         lease._pass_to_forks(True)
         try:
             super()._launch(process_obj)

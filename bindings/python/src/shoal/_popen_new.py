@@ -14,7 +14,7 @@ _PRELOAD = "shoal._preload"
 
 
 class SpawnPopen(Followed, popen_spawn_posix.Popen):  # type: ignore[misc]
-    """The child is a new interpreter; the mask is in its environment from the start."""
+    """Starts a new interpreter, with the device mask in its environment."""
 
     def _launch(self, process_obj: Any) -> None:
         environment = getattr(process_obj, "_shoal_environment", None)
@@ -23,27 +23,26 @@ class SpawnPopen(Followed, popen_spawn_posix.Popen):  # type: ignore[misc]
             return
         from . import devices
 
-        # Started here, or it would be started below with the child's mask.
+        # Started before the environment is changed, or it would inherit the child's mask.
         resource_tracker.ensure_running()
         with devices._in_environment(environment):
             super()._launch(process_obj)
 
 
 class ForkServerPopen(Followed, popen_forkserver.Popen):  # type: ignore[misc]
-    """The child is forked from a server that has imported nothing of the program.
+    """Starts a child that is forked from a server.
 
-    (Unless `set_forkserver_preload` named it: what the server has imported has seen the
-    server's environment. Shoal's own modules, which it imports last, look at it later.) The mask
-    travels at the head of what the child is sent, and is set before the child imports the main
-    module.
+    The device mask is part of the preparation data and is set before the child imports the main
+    module. The server has imported nothing of the program, unless `set_forkserver_preload` named it;
+    such a module has seen the server's environment. Shoal's own modules read the environment later.
     """
 
     def _is_gone(self) -> bool:
-        # It is the server's child, which tells of its end.
+        # The child of the server, which reports its end.
         return False
 
     def _launch(self, process_obj: Any) -> None:
-        # If it runs already it has them, or its children import them themselves.
+        # Has no effect on a server that runs already: then its children import the modules themselves.
         server = forkserver._forkserver
         if _PRELOAD not in server._preload_modules:
             server._preload_modules = [*server._preload_modules, _PRELOAD]
@@ -60,11 +59,11 @@ class ForkServerPopen(Followed, popen_forkserver.Popen):  # type: ignore[misc]
 
 
 class _NameAndEnvironment(str):
-    """A process name which, when it is unpickled, also sets environment variables.
+    """A process name that sets environment variables when it is unpickled.
 
-    The first thing a child unpickles are its preparations, a dictionary of plain values
-    with the process name among them, before any module is found or imported. Hence `eval`
-    of an expression of builtins: nothing else is sure to be importable by then.
+    A child first unpickles its preparation data, a dictionary of plain values that contains the process
+    name, before it imports any module of the program. So the name is pickled as `eval` of an
+    expression of builtins, because nothing else is certain to be importable at that time.
     """
 
     _environment: Dict[str, Optional[str]]

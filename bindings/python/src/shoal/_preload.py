@@ -1,4 +1,4 @@
-"""What a fork server imports once, so that none of its children has to."""
+"""The modules that a fork server imports, so that its children do not have to."""
 
 from . import _install as _install
 from . import _popen as _popen

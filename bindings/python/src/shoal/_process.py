@@ -41,28 +41,37 @@ def spawn(
     new_session: bool = False,
     die_with_parent: bool = False,
 ) -> Process:
-    """Starts a program and returns at once.
+    """Starts a program. Returns once the program runs, and does not wait for its end.
 
-    Whatever keeps it from starting, a missing program included, is an error of this call.
-    The child gets no descriptor but its three streams, no signal handler and no mask. It
-    always has these three: one that this process has closed leads to nowhere in the child.
+    ::
+
+        child = shoal.spawn(["sort", "words.txt"], stdout=subprocess.PIPE)
+        words = child.stdout.read()
+        child.join()
+
+    Every failure to start it, such as a missing program, is an error of this call. The child inherits
+    its three standard streams and no other descriptor, no signal handler and no signal mask. It always
+    has the three streams: one that is closed in this process is ``/dev/null`` in the child.
 
     Args:
-        argv: the program and its arguments. A program without ``/`` is looked for in the
-            ``PATH`` the child will have.
-        env: its whole environment, as in `subprocess`; ``None`` is this process's.
-        cwd: the directory it starts in.
-        stdin, stdout, stderr: ``None`` shares this process's; a file or descriptor;
-            ``subprocess.DEVNULL``; ``subprocess.PIPE`` for a pipe whose other end is the
-            attribute of that name.
-        devices: the devices it sees, in this process's numbers (see `shoal.devices`); or a lease,
-            which it has then until it ends.
-        family: whose devices. A lease has its own.
-        new_group: in a process group of its own, which Ctrl-C does not reach.
-        new_session: in a session of its own, without the terminal.
-        die_with_parent: it is killed when this process ends, even by ``kill -9``, and when it
-            executes another program. Its own children are not covered, nor is a program that
-            changes its user.
+        argv: the program and its arguments. A program without ``/`` is searched in the ``PATH`` of
+            the child.
+        env: the whole environment, as in `subprocess`; ``None`` is that of this process.
+        cwd: the directory in which it starts.
+        stdin, stdout, stderr: ``None`` inherits the stream; or a file or descriptor;
+            ``subprocess.DEVNULL``; ``subprocess.PIPE`` for a pipe whose other end is the attribute of
+            that name.
+        devices: the devices that it sees, numbered as in this process (see `shoal.devices`); or a
+            lease, which it holds until it ends.
+        family: the family of the devices. A lease knows its own.
+        new_group: starts it in a new process group, which Ctrl-C does not reach.
+        new_session: starts it in a new session, without the terminal.
+        die_with_parent: kills it when this process ends, even by ``kill -9``, and when this process
+            executes another program. Its own children are not covered, nor a program that changes
+            its user.
+
+    Raises `NotFoundError` if there is no such program, `AccessError` if it may not be executed, and
+    other `ShoalError` classes for the system's reason.
     """
     streams = [stream_code(s) for s in (stdin, stdout, stderr)]
     options = spawn_options(argv, env, cwd, streams, devices, family)
@@ -84,12 +93,12 @@ def spawn_options(
     devices: Optional[DevicesArgument],
     family: str,
 ) -> SpawnOptions:
-    """What a child gets, as the library takes it."""
+    """The options of a child as the struct of the library."""
     if isinstance(argv, (str, bytes)):
-        raise TypeError("argv is a list: the program, and its arguments one by one")
+        raise TypeError("argv is a list of the program and its arguments")
     arguments = [os.fsencode(arg) for arg in argv]
     if not arguments:
-        raise ValueError("argv is empty: it starts with the program")
+        raise ValueError("argv is empty: its first element is the program")
     options = SpawnOptions()
     options.argv = _ffi.strings(arguments)
     if env is not None:
@@ -110,12 +119,12 @@ def spawn_options(
 
 def _setting(name: str, value: str) -> bytes:
     if not name or "=" in name:
-        raise ValueError(f"{name!r} is no name of an environment variable")
+        raise ValueError(f"{name!r} is not a name of an environment variable")
     return os.fsencode(name) + b"=" + os.fsencode(value)
 
 
 def stream_code(stream: Stream) -> int:
-    """A standard stream, as the library takes it."""
+    """A standard stream as a number for the library."""
     if stream is None:
         return _abi.STDIO_INHERIT
     if not isinstance(stream, int):
@@ -137,17 +146,18 @@ def _open(fd: int, which: int) -> BinaryIO:
 
 
 def as_exitcode(kind: int, code: int) -> int:
-    """As `subprocess` and `multiprocessing` count: a signal is negative, unknown 255."""
+    """The exit code as `subprocess` and `multiprocessing` define it: negative for a signal, 255 if it is
+    unknown."""
     if kind == _abi.EXIT_UNKNOWN:
         return 255
     return -code if kind == _abi.EXIT_SIGNALED else code
 
 
 class Process:
-    """A program started by `spawn`. Safe to use from any thread.
+    """A program that was started by `spawn`. Safe to use from any thread.
 
-    As a context manager it closes its pipes and joins. Dropping it without a join does no harm: the
-    program goes on, and once it has ended the next `spawn` collects it.
+    As a context manager it closes its pipes and joins. It may be dropped without a join: the program
+    continues, and the next `spawn` after its end reaps it.
     """
 
     __module__ = "shoal"
@@ -176,7 +186,7 @@ class Process:
     def exitcode(self) -> Optional[int]:
         """Its exit code, ``-signal`` if a signal killed it, ``None`` while it runs.
 
-        255 also stands for an exit that is not known: see `exit_is_known`.
+        255 may also mean that the exit code is unknown: see `exit_is_known`.
         """
         if self._exitcode is None:
             self._poll(0)
@@ -184,23 +194,22 @@ class Process:
 
     @attribute
     def exit_is_known(self) -> bool:
-        """Whether it is over and `exitcode` tells how. Does not wait.
+        """Whether the program has ended and `exitcode` is its exit code. Does not wait.
 
-        It is over and not known if something else collected the child, ``os.wait`` or the
-        kernel where ``SIGCHLD`` is ignored, on Linux before 6.15. Since then the kernel keeps
-        the exit, and this process learns it all the same.
+        The code is unknown if other code reaped the child: ``os.wait``, or the kernel where
+        ``SIGCHLD`` is ignored, on Linux before 6.15. Newer kernels keep the exit code.
         """
         return self.exitcode is not None and self._known
 
     def is_alive(self) -> bool:
-        """Whether it still runs."""
+        """Whether the program still runs."""
         return self.exitcode is None
 
     def join(self, timeout: Optional[float] = None) -> int:
-        """Waits for its end; its exit code, ``-signal`` if a signal killed it.
+        """Waits for the end of the program. Returns its exit code, ``-signal`` if a signal killed it.
 
-        `TimeoutError` after ``timeout`` seconds. Joining again gives the same. 255 if that
-        is not known, which `exit_is_known` tells from an exit code of 255.
+        Raises `TimeoutError` after ``timeout`` seconds. Joining again returns the same. An unknown
+        code is 255; `exit_is_known` distinguishes it from an exit code of 255.
         """
         if self._exitcode is None:
             self._poll(_wait.deadline(True, timeout))
@@ -224,22 +233,22 @@ class Process:
         self._exitcode = as_exitcode(end.kind, end.code)
 
     def fileno(self) -> int:
-        """A descriptor that `select` finds readable once the process has ended."""
+        """A descriptor that is readable once the program has ended, for `select` and event loops."""
         return _ffi.fetch_int(_lib.shoal_process_fd, self._handle)
 
     def send_signal(self, signal: int, *, group: bool = False) -> None:
-        """Sends it a signal, or all of its process group.
+        """Sends a signal to the program, or with ``group`` to its process group.
 
-        Nothing happens if it is over: never does another process get it.
+        Does nothing if it has ended. The signal never reaches another process that reuses its id.
         """
         _ffi.check(_lib.shoal_process_signal(self._handle, signal, group))
 
     def terminate(self) -> None:
-        """Asks it to end: ``SIGTERM``."""
+        """Sends ``SIGTERM``."""
         self.send_signal(SIGTERM)
 
     def kill(self) -> None:
-        """Ends it: ``SIGKILL``."""
+        """Sends ``SIGKILL``."""
         self.send_signal(SIGKILL)
 
     def __enter__(self) -> Process:

@@ -1,4 +1,4 @@
-"""`shoal.Queue`: Python objects, or plain bytes, from any process to any other."""
+"""`shoal.Queue`: a queue of Python objects or plain bytes between processes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SLICE = _wait.SLICE_NS
 _LARGE = _frame.LARGE
 _PROTOCOL = _frame.PROTOCOL
 
-# Messages put or taken in one call of the library.
+# How many messages one call of the library puts or takes at most.
 _BATCH = 256
 
 
@@ -44,7 +44,7 @@ class QueueHandle(_ffi.Handle):
 
 @_hot.compiled
 class Queue(Shared, _frame.Sender, Generic[T]):
-    """A first-in first-out queue between any processes of this machine.
+    """A first-in first-out queue between processes of this machine.
 
     ::
 
@@ -52,30 +52,30 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         queue.put("hello")
         queue.get()
 
-    ``Queue(name)`` opens the queue or makes it; ``Queue()`` makes one with a name of its
-    own. Handles can be pickled, so a queue can be an argument of a process or a pool's
-    task, or travel through another queue; a process that unpickles one opens it by name,
-    so another process has to hold it until then.
+    ``Queue(name)`` opens the queue or creates it; ``Queue()`` creates one with a generated name. A
+    queue can be pickled, so it can be an argument of a process or of a pool's task, or a message of
+    another queue. A process that unpickles it opens it by name, so another process has to hold it
+    until then. A forked child may use the queue.
 
-    `put` and `get` pickle; `put_bytes` and `get_bytes` do not, and are what to use with
-    programs in other languages. Pickling happens outside the queue's locks. Every method
-    may be called from any thread. A process killed anywhere inside one never blocks the
-    others: at most the message it was putting or taking is lost.
+    `put` and `get` pickle; `put_bytes` and `get_bytes` do not, for programs in other languages.
+    Pickling happens outside the queue's locks. Any thread may call any method. A process that is
+    killed inside a call never blocks others; at most the message that it was putting or taking is
+    lost.
 
-    Waiting calls take ``block`` and ``timeout`` (seconds) as `queue.Queue` does, raise the
-    same `queue.Empty` and `queue.Full`, and end at once on Ctrl-C.
+    Waiting calls take ``block`` and ``timeout`` (in seconds) as `queue.Queue` does, raise `Empty` and
+    `Full`, which are the classes of the module `queue` as well, and end at once on Ctrl-C.
 
     Args:
-        name: letters, digits, ``.``, ``_`` and ``-``; ``None`` generates one.
-        create: make the queue if it is missing; otherwise that is `NotFoundError`.
-        exclusive: insist on making it; `ExistsError` if it is there.
-        persistent: it stays until `unlink`, not only while a process is attached.
-        capacity: bytes of messages it holds at first; 0 is the library's default.
-        max_capacity: bytes it may grow to; 0 is the library's default.
-        maxsize: at most this many messages; 0 means as many as fit. Like the capacities
-            it counts for the process that makes the queue; the others get what is there.
-        max_attempts: how often a message is delivered by `lease` before it is moved to
-            `dead_letters`, at most 255; 0 is any number of times.
+        name: letters, digits, ``.``, ``_`` and ``-``; ``None`` generates a name.
+        create: create the queue if it does not exist; if false, that raises `NotFoundError`.
+        exclusive: raise `ExistsError` if the queue exists.
+        persistent: the queue stays until `unlink`, not only while a process is attached.
+        capacity: bytes of messages that it holds at first; 0 is the library's default.
+        max_capacity: bytes to which it may grow; 0 is the library's default.
+        maxsize: the largest number of messages; 0 means as many as fit. This and the capacities
+            apply when the queue is created; they are ignored when it exists.
+        max_attempts: how often `lease` delivers a message before it is moved to `dead_letters`, at
+            most 255; 0 is any number of times.
     """
 
     __module__ = "shoal"
@@ -111,13 +111,13 @@ class Queue(Shared, _frame.Sender, Generic[T]):
     # -- one message ------------------------------------------------------------------
 
     def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
-        """Appends an object. When it returns, the object is there for everyone.
+        """Appends an object. When the call returns, every process can take it.
 
-        Large `bytes`, arrays and whatever else pickles its buffers apart (PEP 574) are written
-        into shared memory once, and not into a pickle first.
+        Large `bytes`, arrays, and other objects with out-of-band buffers (PEP 574) are written directly
+        into shared memory, and not into a pickle first.
 
-        Raises `Full` if there is no room (in time), `TooLargeError` if it can never fit,
-        `ClosedError` after `close`, and whatever pickling raises.
+        Raises `Full` if there is no room in time, `TooLargeError` if the object can never fit,
+        `ClosedError` after `close`, and the exceptions of pickling.
         """
         if not self._large:
             data = self._dumps(obj, _PROTOCOL)
@@ -136,12 +136,12 @@ class Queue(Shared, _frame.Sender, Generic[T]):
     def put_bytes(
         self, data: BytesLike, block: bool = True, timeout: Optional[float] = None
     ) -> None:
-        """Appends these bytes as one message, as they are."""
+        """Appends these bytes as one message. Waits and raises as `put` does."""
         if type(data) is not bytes:
             data = bytes(memoryview(data))
         size = len(data)
-        # Once by hand: nearly every put succeeds without waiting. What is wrong with the
-        # handle or the size is found out below.
+        # One call inlined: nearly every put succeeds without waiting. The slow path below reports a
+        # wrong handle or size.
         timeout_ns = _SLICE if block and timeout is None else 0
         if size > _INT_MAX or _put(self._fast, data, size, timeout_ns):
             self._put_slowly(data, block, timeout)
@@ -168,11 +168,10 @@ class Queue(Shared, _frame.Sender, Generic[T]):
     def reserve(
         self, size: int, block: bool = True, timeout: Optional[float] = None
     ) -> Reservation:
-        """Room for a message of ``size`` bytes, to be written in place.
+        """Allocates a message of ``size`` bytes, which the caller writes in place.
 
-        The message is raw, for `get_bytes`. Large ones are copied once less than by
-        `put_bytes`. Waits for room, and raises, as `put` does. Where messages are bounded by
-        ``maxsize`` a reservation counts as one.
+        The message consists of raw bytes, for `get_bytes`. It is copied once less than by `put_bytes`.
+        Waits and raises as `put` does. A reservation counts as a message for ``maxsize``.
         """
         if size < 0:
             raise ValueError(f"size must not be negative, but is {size}")
@@ -189,7 +188,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
             raise self._put_error(status)
         return Reservation(handle, message)
 
-    # -- messages that are worked on ----------------------------------------------------
+    # -- leases ---------------------------------------------------------------------------
 
     def lease(
         self,
@@ -198,13 +197,13 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         *,
         visible: Optional[float] = None,
     ) -> Lease:
-        """Takes the oldest message to work on it::
+        """Takes the oldest message for the time that the work on it needs::
 
-            with jobs.lease() as job:       # acked at the end; given back by an exception
+            with jobs.lease() as job:       # acked at the end; returned by an exception
                 resize(job.get())
 
-        Another consumer gets it if this process dies, or has neither acked nor extended it
-        within ``visible`` seconds. Raises as `get` does, and `ExhaustedError` or
+        Another consumer gets the message if this process dies, or neither acks nor extends the lease
+        within ``visible`` seconds. Waits and raises as `get` does, and raises `ExhaustedError` or
         `NoSpaceError` if there is no room for more leases.
         """
         handle = self._handle
@@ -237,7 +236,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         return Lease(handle, message)
 
     def join(self, timeout: Optional[float] = None) -> None:
-        """Waits until every message that was ever put is got, acked, or moved to the dead letters.
+        """Waits until every message has been taken by `get`, acked, or moved to the dead letters.
 
         Raises `TimeoutError` if that takes longer than ``timeout`` seconds.
         """
@@ -250,9 +249,10 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
     @attribute
     def unfinished(self) -> int:
-        """How many messages were put and are neither got nor acked, nor moved to the dead letters.
+        """How many messages were put and neither taken by `get`, nor acked, nor moved to the dead
+        letters.
 
-        Exact while no process puts or takes. Whether there are any, ``join(0)`` says exactly.
+        Exact while no process puts or takes. ``join(0)`` tells exactly whether there are any.
         """
         return Queue.stats(self).unfinished
 
@@ -263,15 +263,14 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
     @attribute
     def max_attempts(self) -> int:
-        """How often a message is delivered before it is a dead letter, or 0."""
+        """How often a message is delivered before it is moved to the dead letters; 0 if unlimited."""
         return Queue.stats(self).max_attempts
 
     @attribute
     def dead_letters(self) -> "Queue[T]":
-        """The queue of what was delivered ``max_attempts`` times and not acked.
+        """The queue of messages that were delivered ``max_attempts`` times and not acked.
 
-        Its name is this one's with ``.dead`` behind it. `AttributeError` if there is no such
-        bound.
+        Its name is the name of this queue and ``.dead``. `AttributeError` if ``max_attempts`` is 0.
         """
         handle = QueueHandle()
         try:
@@ -287,21 +286,19 @@ class Queue(Shared, _frame.Sender, Generic[T]):
     def get(
         self, block: bool = True, timeout: Optional[float] = None, copy: bool = True
     ) -> T:
-        """Takes the oldest object.
+        """Takes the oldest object. It is unpickled, so the processes that put must be trusted.
 
-        With ``copy=False`` the large parts of what was put stay where they are in shared
-        memory: arrays are views, not to be written to, and large `bytes` and `bytearray` a
-        `memoryview`. (One that is part of another object is a copy, unless it was put as a
-        `pickle.PickleBuffer`.) The message is leased until the last view of it is gone; should this
-        process die before, another consumer gets it. Their number is bounded
-        (`ExhaustedError`), and a forked child must not use its parent's.
+        With ``copy=False`` the large parts of the object stay in shared memory: arrays are read-only
+        views, and a large `bytes` or `bytearray` is a `memoryview`. (One inside another object is
+        copied, unless it was put as a `pickle.PickleBuffer`.) The message is leased until its last view
+        is freed. If this process dies before that, another consumer gets it. The number of such
+        messages is bounded (`ExhaustedError`), and a forked child must not use the views of its parent.
 
-        Raises `Empty` if there is none (in time) and `ClosedError` once the queue is
-        closed and drained. Only unpickle what programs you trust have put.
+        Raises `Empty` if no object comes in time, and `ClosedError` once the queue is closed and empty.
         """
         if not copy:
             return cast(T, viewed(self.lease(block, timeout)))
-        # The common path of `_take` and `unpickle`, written out: calls are what costs.
+        # The common path of `_take` and `unpickle`, inlined, because Python calls are expensive.
         try:
             buffer = _spare.pop()
         except IndexError:
@@ -316,12 +313,12 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         return cast(T, self._take(unpickle, block, timeout))
 
     def peek(self, index: int = 0) -> T:
-        """An object that stays in the queue: 0 is the next one to be taken.
+        """Returns an object that stays in the queue. Index 0 is the next one to be taken.
 
-        Those that were given back come first; those that are leased, or wait for a delay, are not
-        seen. It delays consumers by some nanoseconds for each object before ``index``.
+        Objects that were returned by a lease come first. Leased and delayed objects are not included.
+        The call delays consumers by some nanoseconds for each object before ``index``.
 
-        Raises `Empty` if there are not so many.
+        Raises `Empty` if there are fewer objects.
         """
         return cast(T, unpickle(memoryview(self.peek_bytes(index))))
 
@@ -340,7 +337,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         return obj
 
     def get_bytes(self, block: bool = True, timeout: Optional[float] = None) -> bytes:
-        """Takes the oldest message as the bytes it is."""
+        """Takes the oldest message as bytes. Waits and raises as `get` does."""
         return self._take(bytes, block, timeout)
 
     def _take(
@@ -357,7 +354,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         return taken(buffer, convert)
 
     def _take_slowly(self, buffer: _ffi.Buffer, until: Optional[int]) -> _ffi.Buffer:
-        """The buffer that has the message."""
+        """Waits for a message. Returns the buffer that contains it: the given one or a larger one."""
 
         def call(timeout_ns: int) -> int:
             status: int = _ffi.lib.shoal_queue_get(
@@ -368,7 +365,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         while True:
             status = _wait.wait(call, until)
             if status == _abi.ERR_BUFFER_TOO_SMALL:
-                # The message stays; another consumer may take it first.
+                # The message stays. Another consumer may take it before the next try.
                 buffer = _ffi.take_buffer(buffer.length.value)
                 continue
             if status == _abi.ERR_TIMEOUT:
@@ -381,10 +378,10 @@ class Queue(Shared, _frame.Sender, Generic[T]):
     def put_many(
         self, objs: Iterable[T], block: bool = True, timeout: Optional[float] = None
     ) -> int:
-        """Appends objects in order, taking the queue's lock once for many; how many.
+        """Appends objects in order and takes the queue's lock once for many. Returns how many were put.
 
-        That is all of them, unless the time is up or the queue is closed first; if then
-        not even one was put it raises as `put` does.
+        That is all of them, unless the timeout passes or the queue is closed first. If not even one
+        was put, it raises as `put` does.
         """
         return self.put_many_bytes([self._dumps(obj, _PROTOCOL) for obj in objs], block, timeout)
 
@@ -397,7 +394,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
     def _put_rest(
         self, items: Sequence[bytes], done: int, block: bool, timeout: Optional[float]
     ) -> int:
-        """Appends what comes after the first ``done``, which are there."""
+        """Appends the items after the first ``done``, which are in the queue. Returns the sum."""
         until = _wait.deadline(block, timeout)
         while done < len(items):
             status, put = self._put_batch(items[done : done + _BATCH], until)
@@ -432,9 +429,9 @@ class Queue(Shared, _frame.Sender, Generic[T]):
     def get_many(
         self, max_items: int = _BATCH, block: bool = True, timeout: Optional[float] = None
     ) -> List[T]:
-        """Waits for a first object, then takes all that are there, up to ``max_items``.
+        """Waits for a first object, then takes all that the queue has, up to ``max_items``.
 
-        Raises as `get` does when not even one comes.
+        Raises as `get` does if not even one comes.
         """
         return self._take_many(unpickle, max_items, block, timeout)
 
@@ -492,11 +489,11 @@ class Queue(Shared, _frame.Sender, Generic[T]):
     # -- state ------------------------------------------------------------------------
 
     def stats(self) -> QueueStats:
-        """All that there is to know about the queue, of one moment if no process uses it meanwhile."""
+        """Statistics of the queue. They are consistent if no process uses it meanwhile."""
         return _ffi.fetch_stats(_ffi.lib.shoal_queue_stat, self._live(), QueueStats)
 
     def qsize(self) -> int:
-        """How many messages are in the queue: exact at the moment it is asked."""
+        """How many messages are in the queue. Exact at the time of the call."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_len, self._live())
 
     __len__ = qsize
@@ -505,11 +502,11 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         return True
 
     def empty(self) -> bool:
-        """Whether there is no message; a `put` that has returned is always seen."""
+        """Whether the queue has no message. It counts every message whose `put` has returned."""
         return self.qsize() == 0
 
     def full(self) -> bool:
-        """Whether ``maxsize`` messages are in the queue; never, if it has none."""
+        """Whether ``maxsize`` messages are in the queue; false if there is no bound."""
         return 0 < Queue.stats(self).max_items <= self.qsize()
 
     @attribute
@@ -519,48 +516,47 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
     @attribute
     def nbytes(self) -> int:
-        """Bytes of the messages in the queue that were never delivered."""
+        """The size in bytes of the messages in the queue that were never delivered."""
         return Queue.stats(self).bytes
 
     @attribute
     def capacity(self) -> int:
-        """Bytes that fit now."""
+        """How many bytes of messages fit now, without growth."""
         return Queue.stats(self).capacity
 
     @attribute
     def max_capacity(self) -> int:
-        """Bytes it may grow to."""
+        """The number of bytes to which it may grow."""
         return Queue.stats(self).max_capacity
 
     @attribute
     def max_message(self) -> int:
-        """Bytes of the largest message it can ever take."""
+        """The size in bytes of the largest message that the queue accepts."""
         return Queue.stats(self).max_message
 
     def fileno(self) -> int:
-        """A descriptor that is readable while there is something to take, or `closed` is true.
+        """A descriptor that is readable while the queue has a message, or `closed` is true.
 
-        So a queue can be given to `select`, `selectors`, `asyncio` (``loop.add_reader``) and
-        `multiprocessing.connection.wait`, beside sockets and pipes. It is readable some 30 us
-        after a put (up to 20 ms on kernels before 5.16), and no more once the call has returned that
-        took the last object, in whatever process: readers that poll it again under a lock of their
-        own, and then take, do not wait. Without such a lock take with `get_nowait` until `Empty`, or
-        once for each time it is readable and be ready for `Empty` too: others take from the queue as
-        well.
+        `select`, `selectors`, `asyncio` (``loop.add_reader``) and `multiprocessing.connection.wait`
+        can wait for it, beside sockets and pipes. It becomes readable some 30 us after a put (up to
+        20 ms on kernels before 5.16). It is not readable any more when the call that takes the last
+        object returns, in whichever process. So readers that poll it again under a lock of their own,
+        and then take, do not wait. Without such a lock, take with `get_nowait` until `Empty`; if you
+        take only once each time it is readable, expect `Empty` too, because others also take.
 
-        It is this process's and goes with the handle: unregister before `detach`, and
-        register anew in a forked child. Do not read from it, write to it or close it. It takes two
-        descriptors, and a FIFO beside the queue's file until that goes. The
-        first call of a process, and that of `shoal.wait`, starts a native thread that stays;
-        Python 3.12 and later say so, as of any thread, when the process forks.
+        The descriptor belongs to this process and is closed with the handle: unregister it before
+        `detach`, and register a new one in a forked child. Do not read from it, write to it or close
+        it. It costs two descriptors, and a FIFO beside the queue's file for as long as that exists. The
+        first call in a process, as that of `shoal.wait`, starts a native thread, which stays. Python
+        3.12 and later warn of it, as of any thread, when the process forks.
         """
         return _ffi.fetch_int(_ffi.lib.shoal_queue_fd, self._live())
 
     def close(self) -> None:
-        """Closes the queue for everyone: puts fail, gets drain it and then fail.
+        """Closes the queue for all processes: puts fail, and gets fail once the queue is empty.
 
-        Both raise `ClosedError`, in every process and language. Closing twice is nothing.
-        To give up only this process's handle use `detach`, or ``with``.
+        Both raise `ClosedError`, in every process and language. Closing twice has no effect. To end
+        only the use by this process, call `detach`, or use ``with``.
         """
         _ffi.check(_ffi.lib.shoal_queue_close(self._live()))
 
@@ -571,7 +567,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; attached processes may go on. Needed for persistent queues."""
+        """Removes the name. Attached processes may continue. Needed for persistent queues."""
         _ffi.unlink(name, _abi.KIND_QUEUE)
 
     def __repr__(self) -> str:
@@ -580,10 +576,10 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
 
 def taken(buffer: _ffi.Buffer, convert: Callable[[memoryview], _R]) -> _R:
-    """What a buffer's message is, and gives the buffer back."""
+    """Converts the message in a buffer, and returns the buffer to the list."""
     data = buffer.view[: buffer.length.value]
     if convert is unpickle and _frame.is_frame(data) and buffer.size < 2 * len(data):
-        # What comes out lives in this buffer, which nothing else uses from now on.
+        # The object refers to this buffer, which nothing else uses from now on.
         return cast(_R, _frame.load(data, _frame.OWNED))
     result = convert(data)
     _give_buffer(buffer)

@@ -1,4 +1,4 @@
-"""``python -m shoal.multiprocessing script.py arguments``: a program that is not changed at all."""
+"""``python -m shoal.multiprocessing script.py arguments``: runs an unchanged program."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Runs a program with the objects of multiprocessing in shared memory."""
 
 
 def main(arguments: List[str]) -> None:
-    """Becomes the program that the arguments name, after `install`."""
+    """Runs the program that the arguments name in this process, after `install`."""
     if not arguments or arguments == ["-m"]:
-        _give_up(USAGE)
+        _exit(USAGE)
     if arguments[0] in ("-h", "--help"):
         print(USAGE)
         return
@@ -30,8 +30,8 @@ def main(arguments: List[str]) -> None:
         spec = _module(arguments[1])
     else:
         sys.argv = arguments
-        # As Python does: the program finds its own files after it has changed the directory. What the
-        # program is told in `sys.argv` stays as it was given.
+        # An absolute path, as Python uses: the program finds its own files after a change of directory.
+        # `sys.argv` keeps the path as it was given.
         path = os.path.join(os.getcwd(), arguments[0])
         spec = _script(path)
     install()
@@ -39,28 +39,27 @@ def main(arguments: List[str]) -> None:
 
 
 def _module(name: str) -> Any:
-    """What there is of a module, or of a package's ``__main__``."""
+    """The spec of a module, or of a package's ``__main__``."""
     try:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations is not None:
             spec = importlib.util.find_spec(f"{name}.__main__")
     except (ImportError, ValueError) as error:
-        _give_up(f"Error while finding module {name!r}: {error}")
+        _exit(f"Error while finding module {name!r}: {error}")
     if spec is None or spec.loader is None:
-        _give_up(f"No module named {name!r} that can be run")
+        _exit(f"No module named {name!r} that can be run")
     return spec
 
 
 def _script(path: str) -> Any:
-    """What there is of a directory or zip file with a ``__main__.py``; a file has no more than its
-    path."""
+    """The spec of a directory or zip file with a ``__main__.py``; None for a plain file."""
     if not os.path.exists(path):
-        _give_up(f"can't open file {path!r}: there is no such file")
+        _exit(f"can't open file {path!r}: there is no such file")
     spec = PathFinder.find_spec("__main__", [path])
     if spec is None and os.path.isdir(path):
-        _give_up(f"can't find '__main__' module in {path!r}")
+        _exit(f"can't find '__main__' module in {path!r}")
     if not getattr(sys.flags, "safe_path", False):
-        # In the place of the working directory, which ``-m`` has put there.
+        # Replaces the working directory, which ``-m`` has put there.
         sys.path[0] = path if spec else os.path.dirname(os.path.realpath(path))
     return spec
 
@@ -69,7 +68,7 @@ def _run(spec: Any, path: str) -> None:
     if spec is None:
         file = path
         loader: Any = SourceFileLoader("__main__", file)
-        # Not `get_code`, which would keep it in a cache.
+        # Not `get_code`, which would write a cache file.
         code = loader.source_to_code(loader.get_data(file), file)
     else:
         loader = spec.loader
@@ -78,7 +77,7 @@ def _run(spec: Any, path: str) -> None:
         if spec.name != "__main__":
             sys.argv[0] = file
     if code is None:
-        _give_up(f"No code object available for {spec.name}")
+        _exit(f"No code object available for {spec.name}")
     program = ModuleType("__main__")
     program.__dict__.update(
         __builtins__=builtins,
@@ -86,18 +85,18 @@ def _run(spec: Any, path: str) -> None:
         __cached__=getattr(spec, "cached", None),
         __loader__=loader,
         __package__=getattr(spec, "parent", None),
-        # Children find the program by this, or by the file.
+        # Spawned children find the program by this, or by ``__file__``.
         __spec__=spec,
     )
     if sys.version_info < (3, 14):
-        # Of a main module it is there before its first annotation.
+        # A main module has it before its first annotation.
         program.__dict__["__annotations__"] = {}
-    # The module that runs now must not go: the interpreter would empty it.
+    # Keeps the running module alive, because the interpreter clears the globals of a freed module.
     sys.modules["shoal.multiprocessing.__main__"] = sys.modules["__main__"]
     sys.modules["__main__"] = program
     exec(code, program.__dict__)
 
 
-def _give_up(why: str) -> NoReturn:
+def _exit(why: str) -> NoReturn:
     print(why, file=sys.stderr)
     sys.exit(2)

@@ -1,4 +1,4 @@
-"""`shoal.wait`: several queues, connections, processes and descriptors at once."""
+"""`shoal.wait`: waits for several queues, connections, processes and descriptors at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._queue import Queue
 
     class HasFileno(Protocol):
-        """A socket, a file, an event loop's own."""
+        """A socket, a file, or any other object with a descriptor."""
 
         def fileno(self) -> int: ...
 
@@ -36,29 +36,27 @@ def wait(things: Iterable[Process], timeout: Optional[float] = None) -> List[Pro
 @overload
 def wait(things: Iterable[Thing], timeout: Optional[float] = None) -> List[Thing]: ...
 def wait(things: Iterable[Any], timeout: Optional[float] = None) -> List[Any]:
-    """Waits until one of these things is ready; all that are, in their order.
+    """Waits until at least one of these things is ready. Returns all that are ready, in their order.
 
     ::
 
         for ready in shoal.wait([jobs, cancelled, child, socket]):
             if ready is jobs: ...
 
-    A queue is ready while there is something to take, and once it is closed; a `Connection` while
-    there is something to receive, and once the other end is gone; a process once it has ended; a
-    descriptor, or what has a ``fileno()``, while it is readable or at its end. The list is empty
-    after ``timeout`` seconds without any; 0 only looks.
-    Without anything to wait for it is an `InvalidError`. Any number of threads may wait
-    for the same things, and Ctrl-C ends it.
+    A queue is ready while it has a message, and once it is closed; a `Connection` while it has a
+    message, and once the other end is closed; a process once it has ended; a descriptor, or an object
+    with a ``fileno()``, while it is readable or at its end. The list is empty after ``timeout``
+    seconds; 0 does not wait. Raises `InvalidError` if there is nothing to wait for. Any number of
+    threads may wait for the same things. Ctrl-C ends the wait.
 
-    If others take from a queue as well it may be empty again by the time you do: take with
-    `get_nowait`. A process that has ended may have put something just before: look into
-    its queue once more.
+    Another consumer may empty a queue before the caller does, so take with `get_nowait`. A process may
+    have put a message just before its end, so check its queue once more after that.
     """
     wanted = list(things)
     found = ctypes.c_size_t()
 
     def call(timeout_ns: int) -> int:
-        # Anew for each slice: another thread may detach a queue in between.
+        # Made for each slice, because another thread may detach a queue in between.
         handles = _handles(wanted)
         status: int = _ffi.lib.shoal_wait_any(
             _waitables(handles), len(handles), timeout_ns, ctypes.byref(found)
@@ -79,7 +77,7 @@ def wait(things: Iterable[Any], timeout: Optional[float] = None) -> List[Any]:
 
 
 def _handles(things: Iterable[Any]) -> "List[Union[_ffi.Handle, int]]":
-    """The handles of things, and the descriptors of what has no handle."""
+    """The handle of each thing, or its descriptor if it has no handle."""
     return [_handle(thing) for thing in things]
 
 
@@ -102,7 +100,7 @@ def _handle(thing: Any) -> Union[_ffi.Handle, int]:
 def _waitables(
     handles: "Sequence[Union[_ffi.Handle, int]]",
 ) -> "ctypes.Array[Waitable]":
-    """What the library wants; the handles are still the caller's to keep."""
+    """An array for the library. The caller keeps the handles alive."""
     array = (Waitable * len(handles))()
     for waitable, handle in zip(array, handles):
         if isinstance(handle, int):

@@ -1,4 +1,4 @@
-"""`shoal.Supervisor`: workers that are looked after."""
+"""`shoal.Supervisor`: starts, restarts and stops workers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KINDS = (
     "killing",
     "guardian_lost",
 )
-# The largest number, which is without limit.
+# In `max_restarts`: no limit.
 _UNLIMITED = 2**32 - 1
 
 
@@ -46,25 +46,25 @@ class Worker(NamedTuple):
     state: str
     #: Its process while it runs, else ``None``.
     pid: Optional[int]
-    #: How often it was started again.
+    #: How often it was restarted.
     restarts: int
-    #: How its last run ended, as `Process.exitcode` says it; ``None`` if none has.
+    #: The exit code of its last run, as in `Process.exitcode`; ``None`` if no run has ended.
     exitcode: Optional[int]
 
 
 class SupervisorEvent(NamedTuple):
-    """Something that has happened to the workers of a `Supervisor`. ``str`` gives a sentence."""
+    """An event of the workers of a `Supervisor`. ``str`` gives a sentence."""
 
     #: ``"started"``, ``"exited"``, ``"restarting"``, ``"start_failed"``, ``"gave_up"``,
     #: ``"stopping"``, ``"killing"``, ``"guardian_lost"``.
     kind: str
-    #: The worker; ``None`` if it is about all of them.
+    #: The number of the worker; ``None`` if the event is about all workers.
     worker: Optional[int]
-    #: Its process, where there is one.
+    #: Its process, if it has one.
     pid: Optional[int]
-    #: How it ended, where it did.
+    #: Its exit code, if it has ended.
     exitcode: Optional[int]
-    #: A sentence about it.
+    #: A sentence that describes the event.
     text: str
 
     def __str__(self) -> str:
@@ -72,11 +72,11 @@ class SupervisorEvent(NamedTuple):
 
 
 class Supervisor:
-    """Starts workers that all run one program, and looks after them.
+    """Starts workers that all run one program, and supervises them.
 
-    Workers that fail are started again if that is wanted, and all of them end with this process,
-    however it ends, together with everything that they have started. As a context manager it stops
-    them. Safe to use from any thread. In a forked child every call fails.
+    Failed workers are restarted on request. All workers, and every process that they have started, end
+    when this process ends, even if it is killed. As a context manager it stops them. Safe to use from
+    any thread. In a forked child every call fails.
 
     ::
 
@@ -85,27 +85,28 @@ class Supervisor:
             workers.wait()
 
     Each worker has the environment variables ``SHOAL_WORKER`` (its number, from 0),
-    ``SHOAL_WORKERS`` and ``SHOAL_WORKER_RESTARTS``.
+    ``SHOAL_WORKERS`` (how many there are) and ``SHOAL_WORKER_RESTARTS``.
 
     Args:
-        argv: the program and its arguments, as `spawn` takes them.
-        workers: how many, 1 to 4096.
-        env, cwd: as for `spawn`. Workers that are started again have the same.
-        stdin: ``None`` is the null device; a file or descriptor; ``subprocess.DEVNULL``.
-        stdout, stderr: where what they write goes: ``None`` where this process's does; a file or
-            descriptor; ``subprocess.DEVNULL``.
+        argv: the program and its arguments, as for `spawn`.
+        workers: the number of workers, 1 to 4096.
+        env, cwd: as for `spawn`. Restarted workers get the same.
+        stdin: ``None`` is the null device; or a file or descriptor; ``subprocess.DEVNULL``.
+        stdout, stderr: ``None`` is the stream of this process; or a file or descriptor;
+            ``subprocess.DEVNULL``.
         devices, family: the devices to spread over the workers, or a lease, as for `spawn`.
-        restart: which are started again: ``None``, ``"failure"`` or ``"always"``.
-        max_restarts: how many times in a row a worker is started again without a run of
+        restart: which workers are restarted: ``None``, ``"failure"`` or ``"always"``.
+        max_restarts: how many times in a row a worker is restarted without a run of
             ``healthy_after`` seconds in between, at least 1; ``None`` is without limit. One more
-            short run is a crash loop.
-        backoff: the first and the longest wait before a restart, in seconds. It doubles in between.
-        healthy_after: a run of so many seconds begins the count of restarts again.
+            short run is a crash loop: the worker has failed for good.
+        backoff: the first and the longest delay before a restart, in seconds. Delays double in
+            between.
+        healthy_after: a run of so many seconds resets the count of restarts.
         grace: how many seconds workers have to end before they are killed.
-        keep_going: whether the others go on when one has failed for good.
-        labels: whether each line that a worker writes has its number before it: ``[3] loaded``.
+        keep_going: whether the other workers continue when one has failed for good.
+        labels: whether each line that a worker writes is preceded by its number: ``[3] loaded``.
 
-    Raises what `spawn` raises if a worker cannot be started; none runs then.
+    Raises what `spawn` raises if a worker cannot be started; then none runs.
     """
 
     __module__ = "shoal"
@@ -145,7 +146,7 @@ class Supervisor:
         options.workers = workers
         options.restart = _RESTARTS[restart]
         options.max_restarts = max_restarts
-        # A length of 0 would be the default of the library.
+        # 0 would mean the default of the library.
         lengths = [max(1, _wait.nanoseconds(it)) for it in (*backoff, healthy_after, grace)]
         options.backoff_ns, options.max_backoff_ns, options.healthy_ns, options.grace_ns = lengths
         options.flags = (_abi.SUPERVISOR_KEEP_GOING * keep_going) | (
@@ -160,10 +161,9 @@ class Supervisor:
     def wait(self, timeout: Optional[float] = None) -> int:
         """Waits until all workers have ended for good.
 
-        Returns 0 if each ended with success or was stopped, else the exit code of the first one
-        that failed: ``-signal`` if a signal killed it, 255 if it could not be started again, 1 if it
-        ended with success too often in a row.
-        `TimeoutError` after ``timeout`` seconds.
+        Returns 0 if each worker ended with success or was stopped, else the exit code of the first one
+        that failed: ``-signal`` if a signal killed it, 255 if it could not be restarted, 1 if it
+        ended with success too often in a row. Raises `TimeoutError` after ``timeout`` seconds.
         """
         end = Outcome()
         end_ref = ctypes.byref(end)
@@ -179,10 +179,10 @@ class Supervisor:
         return as_exitcode(end.exit_kind, end.exit_code) or 1
 
     def stop(self, grace: Optional[float] = None, *, signal: int = SIGTERM) -> None:
-        """Ends all workers, and waits until they and all that they have started are gone.
+        """Stops all workers, and waits until they and all processes that they started have ended.
 
-        They get ``signal``, and are killed after ``grace`` seconds; ``None`` is the ``grace`` of
-        the constructor. None is started again.
+        They get ``signal``, and are killed after ``grace`` seconds; ``None`` is the ``grace`` of the
+        constructor. None is restarted.
         """
         grace_ns = self._grace_ns if grace is None else _wait.nanoseconds(grace)
         _ffi.check(_lib.shoal_supervisor_begin_stop(self._handle, signal, grace_ns))
@@ -195,12 +195,12 @@ class Supervisor:
 
     def _number(self, worker: int) -> int:
         if not 0 <= worker < self._count:
-            raise ValueError(f"there is no worker {worker}: they go from 0 to {self._count - 1}")
+            raise ValueError(f"there is no worker {worker}: the last one is {self._count - 1}")
         return worker
 
     @property
     def workers(self) -> List[Worker]:
-        """What each worker is doing."""
+        """The state of each worker now."""
         return [self._worker(number) for number in range(self._count)]
 
     def _worker(self, number: int) -> Worker:
@@ -212,9 +212,9 @@ class Supervisor:
         return Worker(_STATES[status.state], status.pid or None, status.restarts, exitcode)
 
     def events(self) -> Iterator[SupervisorEvent]:
-        """What happens, until all workers have ended for good. Waits for each event.
+        """Yields events until all workers have ended for good. Waits for each event.
 
-        Each is given once, to one caller. At least the latest 1024 are kept.
+        Each event goes to one caller. At least the latest 1024 events are kept.
         """
         event = WorkerEvent()
         out = ctypes.byref(event)

@@ -1,5 +1,7 @@
-"""What waits and tells between processes: semaphores, events, conditions, barriers, and a lock
-for many readers. Each outlives its users; see `shoal.Lock` for what they have in common."""
+"""Semaphores, events, conditions, barriers and read-write locks between processes.
+
+Each survives the death of a process that uses it. `shoal.Lock` documents what they have in common.
+"""
 
 from __future__ import annotations
 
@@ -28,20 +30,27 @@ class SemaphoreHandle(_ffi.Handle):
 
 
 class KeptSemaphoreHandle(SemaphoreHandle):
-    """A ``shoal_semaphore *`` whose permits stay taken when it goes."""
+    """A ``shoal_semaphore *`` whose permits stay taken when it is freed."""
 
-    settle = _lib.shoal_semaphore_keep
+    before_release = _lib.shoal_semaphore_keep
 
 
 @_hot.compiled
 class Semaphore(Sync):
-    """A number of permits, as `multiprocessing.Semaphore`; those of a dead process are released.
+    """A number of permits, as `multiprocessing.Semaphore`. Those of a dead process are released.
 
-    A permit belongs to the process that acquired it. Any process may release: one that
-    has none releases that of another, or adds one if none is acquired.
+    ::
+
+        slots = shoal.Semaphore(4, "slots")
+        with slots:
+            ...
+
+    A permit belongs to the process that acquired it. Any process may release: a process without a
+    permit releases that of another process, or adds a permit if none is acquired. A forked child holds
+    no permit.
 
     Args:
-        value: the permits of a new semaphore.
+        value: the number of permits of a new semaphore.
         name, create, exclusive, persistent: as for `Lock`.
     """
 
@@ -67,7 +76,10 @@ class Semaphore(Sync):
         self._open(name, self._handle_type(), 0)
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
-        """Takes a permit; whether there was one, at once or within ``timeout`` seconds."""
+        """Takes a permit, and waits for one if ``block`` is true, for ``timeout`` seconds at most.
+
+        Returns whether it got one. Ctrl-C ends the wait.
+        """
         if _acquire(self._fast, _abi.NOWAIT) == 0:
             return True
         status = _wait.wait(
@@ -83,27 +95,27 @@ class Semaphore(Sync):
         """Releases permits.
 
         Raises:
-            InvalidError: (a `ValueError`) more than a `BoundedSemaphore` ever had.
+            InvalidError: (a `ValueError`) a `BoundedSemaphore` would have more permits than at first.
         """
         if not 1 <= n < 2**31:
             raise ValueError("n must be one or more, and less than 2**31")
         if _release(self._fast, n):
-            # It has released nothing, and says why again.
+            # Nothing was released. The second call reports the reason.
             _ffi.check(_lib.shoal_semaphore_release(self._live(), n))
 
     def get_value(self) -> int:
-        """How many permits can be had now."""
+        """How many permits are free now."""
         return Semaphore.stats(self).value
 
     def stats(self) -> SemaphoreStats:
-        """All that there is to know about the semaphore."""
+        """Statistics of the semaphore."""
         return _ffi.fetch_stats(_lib.shoal_semaphore_stat, self._live(), SemaphoreStats)
 
     def _held(self) -> int:
         """How many permits this process has."""
         return Semaphore.stats(self).held
 
-    # Whatever a derived class makes of `acquire` and `release`, as with `Lock`.
+    # Not the methods of a derived class that overrides `acquire` and `release`, as with `Lock`.
 
     def __enter__(self) -> bool:  # type: ignore[override]
         return Semaphore.acquire(self)
@@ -113,7 +125,7 @@ class Semaphore(Sync):
 
 
 class BoundedSemaphore(Semaphore):
-    """A semaphore that never has more permits than at first."""
+    """A semaphore that never has more permits than its initial value."""
 
     __module__ = "shoal"
 
@@ -128,10 +140,15 @@ class EventHandle(_ffi.Handle):
 
 @_hot.compiled
 class Event(Sync):
-    """Something that has happened or not, as `multiprocessing.Event`.
+    """A flag that processes wait for, as `multiprocessing.Event`.
 
-    `set` never waits for those that wait, dead or alive; a thread that began to wait before a `set`
-    is woken even if `clear` follows at once.
+    ::
+
+        ready = shoal.Event("ready")
+        ready.wait(timeout=5.0)
+
+    `set` never waits for a waiter, dead or alive. A thread that began to wait before `set` is woken,
+    even if `clear` follows at once. A forked child may use the event.
 
     Args:
         name, create, exclusive, persistent: as for `Lock`.
@@ -155,19 +172,19 @@ class Event(Sync):
         self._open(name, EventHandle(), 0)
 
     def is_set(self) -> bool:
-        """Whether it has happened."""
+        """Whether the flag is set."""
         return _ffi.fetch_bool(_lib.shoal_event_is_set, self._live())
 
     def set(self) -> None:
-        """It has happened: wakes all that wait."""
+        """Sets the flag and wakes all waiters."""
         _ffi.check(_lib.shoal_event_set(self._live()))
 
     def clear(self) -> None:
-        """It has not."""
+        """Clears the flag."""
         _ffi.check(_lib.shoal_event_clear(self._live()))
 
     def wait(self, timeout: Optional[float] = None) -> bool:
-        """Waits until it has happened; false if that took longer than ``timeout`` seconds."""
+        """Waits until the flag is set. Returns false after ``timeout`` seconds. Ctrl-C ends the wait."""
         status = _wait.wait(
             lambda ns: _lib.shoal_event_wait(self._live(), ns), _wait.deadline(True, timeout)
         )
@@ -184,14 +201,19 @@ class ConditionHandle(_ffi.Handle):
 
 
 class Condition(Sync):
-    """Waiting for a change of what a lock guards, as `multiprocessing.Condition`.
+    """A condition variable, as `multiprocessing.Condition`.
 
-    A `notify` reaches a process that lives, if one waits: what one was told that died before
-    it could act on it, another is told.
+    ::
+
+        with condition:
+            condition.wait_for(lambda: state.value == 3)
+
+    A `notify` reaches a live process if one waits: if a notified process dies before it has the lock
+    back, another waiter is notified.
 
     Args:
-        lock: a `Lock` or `RLock`; a new `RLock` if there is none. All that open a condition by
-            its name bring the same lock.
+        lock: a `Lock` or `RLock`; ``None`` creates an `RLock`. All processes that open a condition by
+            its name must pass the same lock.
         name, create, exclusive, persistent: as for `Lock`.
     """
 
@@ -209,7 +231,7 @@ class Condition(Sync):
         persistent: bool = False,
     ) -> None:
         if lock is None and name is not None:
-            raise ValueError("a condition with a name needs a lock that others can open, too")
+            raise ValueError("a condition with a name needs a lock that others can open")
         self._use(RLock() if lock is None else lock)
         flags = _ffi.flags(create, exclusive, persistent)
         self._open(name, ConditionHandle(), flags)
@@ -248,9 +270,10 @@ class Condition(Sync):
         self._lock.__exit__(kind, value, trace)
 
     def wait(self, timeout: Optional[float] = None) -> bool:
-        """Lets go of the lock, waits to be notified, and takes the lock again.
+        """Releases the lock, waits for a notification, and takes the lock again.
 
-        Returns false if that took longer than ``timeout`` seconds.
+        Returns false if no notification came within ``timeout`` seconds. Ctrl-C ends the wait.
+        `AssertionError` if this thread does not hold the lock.
         """
         depth = self._depth()
         assert depth, "must acquire() condition before using wait()"
@@ -272,16 +295,16 @@ class Condition(Sync):
                 for _ in range(depth):
                     self._lock.acquire()
             finally:
-                # Last: until then, what this one was told would be told to another if it died.
+                # Last: if this process dies before it, its notification is passed to another waiter.
                 status = _lib.shoal_condition_leave(handle, place, ctypes.byref(notified))
                 if notified.value and not is_over:
-                    # An exception came in between: it is for another.
+                    # An exception ends this wait, so the notification is passed to another waiter.
                     _lib.shoal_condition_notify(handle, 1)
         _ffi.check(status)
         return notified.value
 
     def wait_for(self, predicate: Callable[[], _R], timeout: Optional[float] = None) -> _R:
-        """Waits until ``predicate()`` is true, and returns what it said last."""
+        """Waits until ``predicate()`` is true, for ``timeout`` seconds at most. Returns its last value."""
         until = None if timeout is None else monotonic() + timeout
         result = predicate()
         while not result:
@@ -293,11 +316,11 @@ class Condition(Sync):
         return result
 
     def _waiting(self) -> int:
-        """How many wait."""
+        """How many threads wait."""
         return Condition.stats(self).waiting
 
     def stats(self) -> ConditionStats:
-        """All that there is to know about the condition."""
+        """Statistics of the condition."""
         return _ffi.fetch_stats(_lib.shoal_condition_stat, self._live(), ConditionStats)
 
     def notify(self, n: int = 1) -> None:
@@ -318,15 +341,20 @@ class BarrierHandle(_ffi.Handle):
 
 
 class Barrier(Sync):
-    """A meeting point for a number of processes or threads, as `multiprocessing.Barrier`.
+    """A barrier for a number of processes or threads, as `multiprocessing.Barrier`.
 
-    When one that waits dies, or gives up waiting, the barrier is broken: all get
+    ::
+
+        start = shoal.Barrier(4, name="start")
+        start.wait()
+
+    If a waiter dies or its wait times out, the barrier is broken: all calls raise
     `threading.BrokenBarrierError` until `reset` is called.
 
     Args:
-        parties: how many meet, from 1 to 512.
-        action: what the last one to come calls before all go on.
-        timeout: how long `wait` waits if it is not told.
+        parties: the number of threads that wait for each other, from 1 to 512.
+        action: called by the last thread that arrives, before all continue.
+        timeout: the default timeout of `wait`, in seconds.
         name, create, exclusive, persistent: as for `Lock`.
     """
 
@@ -362,12 +390,15 @@ class Barrier(Sync):
         _ffi.check(status)
 
     def wait(self, timeout: Optional[float] = None) -> int:
-        """Waits until all are there; returns how many came before this one."""
+        """Waits until all parties have arrived. Returns how many arrived before this thread.
+
+        Raises `threading.BrokenBarrierError` if the barrier is broken, or after ``timeout`` seconds.
+        """
         handle = self._live()
         until = _wait.deadline(True, self._timeout if timeout is None else timeout)
         place, index, last = ctypes.c_uint32(), ctypes.c_uint32(), ctypes.c_bool()
         out = [ctypes.byref(it) for it in (place, index, last)]
-        # Coming does not wait, unless the round before is not over.
+        # To arrive does not wait, unless the round before is not over.
         arrive_until = until or None
         status = _wait.wait(
             lambda ns: _lib.shoal_barrier_arrive(self._live(), ns, *out), arrive_until
@@ -391,30 +422,30 @@ class Barrier(Sync):
         return index.value
 
     def reset(self) -> None:
-        """Makes it usable again; those that wait get `BrokenBarrierError`."""
+        """Makes the barrier usable again. Present waiters get `BrokenBarrierError`."""
         _ffi.check(_lib.shoal_barrier_reset(self._live()))
 
     def abort(self) -> None:
-        """Breaks it."""
+        """Breaks the barrier."""
         _ffi.check(_lib.shoal_barrier_abort(self._live()))
 
     def stats(self) -> BarrierStats:
-        """All that there is to know about the barrier."""
+        """Statistics of the barrier."""
         return _ffi.fetch_stats(_lib.shoal_barrier_stat, self._live(), BarrierStats)
 
     @attribute
     def parties(self) -> int:
-        """How many meet here."""
+        """The number of threads that wait for each other."""
         return Barrier.stats(self).parties
 
     @attribute
     def n_waiting(self) -> int:
-        """How many wait."""
+        """How many threads wait."""
         return Barrier.stats(self).waiting
 
     @attribute
     def broken(self) -> bool:
-        """Whether it is broken."""
+        """Whether the barrier is broken."""
         return Barrier.stats(self).broken
 
 
@@ -425,7 +456,7 @@ class RwLockHandle(_ffi.Handle):
 
 
 class RWLock(Sync):
-    """A lock that many hold for reading, or one for writing.
+    """A lock that many threads hold for reading, or one for writing.
 
     ::
 
@@ -435,8 +466,9 @@ class RWLock(Sync):
         with lock.writing():
             ...
 
-    Writers are preferred: while one waits, no new reader comes in. When a writer dies,
-    `owner_died` is true for all that take the lock, until another one has written.
+    Writers are preferred: while one waits, no new reader gets the lock. If a writer dies,
+    `owner_died` is true for every process that takes the lock, until a writer has released it. A forked
+    child holds no lock.
 
     Args:
         name, create, exclusive, persistent: as for `Lock`.
@@ -445,7 +477,7 @@ class RWLock(Sync):
     __module__ = "shoal"
 
     _kind = "rwlock"
-    #: Whether a writer had died with the lock when this process last took it.
+    #: Whether a writer had died while holding the lock, when this process last took it.
     owner_died = False
 
     def __init__(
@@ -473,28 +505,28 @@ class RWLock(Sync):
         return True
 
     def stats(self) -> RwlockStats:
-        """All that there is to know about the lock."""
+        """Statistics of the lock."""
         return _ffi.fetch_stats(_lib.shoal_rwlock_stat, self._live(), RwlockStats)
 
     def acquire_read(self, block: bool = True, timeout: Optional[float] = None) -> bool:
-        """Takes the lock for reading; whether it was to be had in time."""
+        """Takes the lock for reading. Waits, and returns whether it got it, as `Lock.acquire` does."""
         return self._acquire(_lib.shoal_rwlock_lock_read, block, timeout)
 
     def acquire_write(self, block: bool = True, timeout: Optional[float] = None) -> bool:
-        """Takes the lock for writing; whether it was to be had in time."""
+        """Takes the lock for writing. Waits, and returns whether it got it, as `Lock.acquire` does."""
         return self._acquire(_lib.shoal_rwlock_lock_write, block, timeout)
 
     def release_read(self) -> None:
-        """Gives back one hold for reading; `InvalidError` if this process has none."""
+        """Releases one hold for reading. `InvalidError` if this process has none."""
         _ffi.check(_lib.shoal_rwlock_unlock_read(self._live()))
 
     def release_write(self) -> None:
-        """Gives back the hold for writing; `InvalidError` if this process has none."""
+        """Releases the hold for writing. `InvalidError` if this process has none."""
         _ffi.check(_lib.shoal_rwlock_unlock_write(self._live()))
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Holds the lock for reading while in the ``with`` block."""
+        """Holds the lock for reading during the ``with`` block."""
         self.acquire_read()
         try:
             yield
@@ -503,7 +535,7 @@ class RWLock(Sync):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Holds the lock for writing while in the ``with`` block."""
+        """Holds the lock for writing during the ``with`` block."""
         self.acquire_write()
         try:
             yield

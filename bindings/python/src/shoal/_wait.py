@@ -1,13 +1,13 @@
 """Waits that Ctrl-C can end.
 
-A thread inside the native library cannot run Python's signal handlers. A signal ends its sleep,
-unless it comes just before that, or to another thread than the one that waits. So every wait is
-cut into slices: after each the interpreter runs what handlers are due (Ctrl-C raises
-`KeyboardInterrupt` there) and the call is entered again with what is left until its deadline.
+A thread inside the native library cannot run Python's signal handlers. A signal ends its sleep, unless
+it arrives just before the sleep or in another thread. So every wait is cut into slices. After each
+slice the interpreter runs pending signal handlers (Ctrl-C raises `KeyboardInterrupt` there), and the
+library is called again with the time that is left.
 
-Each slice is twice as long as the one before, up to a bound, since an idle machine should be idle
-and every new call looks for a while before it sleeps. So a signal that was missed is noticed after
-as much time at most as the wait had taken by then.
+Each slice is twice as long as the one before, up to a bound, because every new call spins for a while
+before it sleeps, and an idle process should use little processor time. So a missed signal is noticed
+after at most as much time as the wait had taken when it came.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Callable, Optional
 
 from . import _abi
 
-# How long a blocking call stays in the library at first before Python looks at its signals.
+# The length of the first slice.
 SLICE_NS = 50_000_000
-# And at most.
+# The length of the longest slice.
 _LONGEST_NS = 1_000_000_000
 
-# Longer timeouts than this (30 years) mean forever: nanoseconds have to fit 64 bits.
+# A longer timeout than this (30 years) means forever, because nanoseconds have to fit 64 bits.
 _FOREVER_SECONDS = 1e9
 
 
 def deadline(block: bool, timeout: Optional[float]) -> Optional[int]:
-    """The monotonic nanosecond at which to give up. ``None`` is never, 0 is at once."""
+    """The end of a wait in nanoseconds of the monotonic clock. ``None`` is never, 0 does not wait."""
     if not block:
         return 0
     if timeout is None or timeout > _FOREVER_SECONDS:
@@ -38,17 +38,16 @@ def deadline(block: bool, timeout: Optional[float]) -> Optional[int]:
 
 
 def nanoseconds(seconds: float) -> int:
-    """A length of time, which must not be negative."""
+    """A duration in nanoseconds. `ValueError` if it is negative."""
     if seconds < 0:
-        raise ValueError(f"a length of time must not be negative, but is {seconds}")
+        raise ValueError(f"a duration must not be negative, but is {seconds}")
     return int(min(seconds, _FOREVER_SECONDS) * 1e9)
 
 
 def wait(call: Callable[[int], int], until: Optional[int]) -> int:
-    """Runs ``call(timeout_ns)`` until it answers, or ``until`` has passed.
+    """Calls ``call(timeout_ns)`` until it returns a status other than a timeout, or ``until`` has passed.
 
-    Returns the last status, a timeout once the time is up.
-    ``call`` is always made at least once. It raises what it means to have no handle any more.
+    Returns the last status. ``call`` is called at least once. It raises if the object was detached.
     """
     slice_ns, is_retried = SLICE_NS, False
     while True:
@@ -62,8 +61,8 @@ def wait(call: Callable[[int], int], until: Optional[int]) -> int:
         if status == _abi.ERR_INTERRUPTED:
             continue
         if status == _abi.ERR_CLOSED and not is_retried:
-            # Closed for all, or for this process: then another thread has detached the object
-            # meanwhile, and `call` says so.
+            # Either the object is closed, or another thread of this process has detached it. In the
+            # second case the next call raises.
             is_retried = True
             continue
         if status != _abi.ERR_TIMEOUT:

@@ -1,4 +1,4 @@
-"""The workers of `shoal.multiprocessing.Pool`, and the messages between them and their pool."""
+"""The workers of `shoal.multiprocessing.Pool`, and the messages between a pool and its workers."""
 
 from __future__ import annotations
 
@@ -20,34 +20,36 @@ from ._original import pool as _std
 from ._original import util
 from ._pickling import dumps
 
-# A task: the job it is part of and its number there, what is to be done with the function, and
-# how many bytes the pickled function has; behind it the function, if it is found by its name,
-# and the pickled arguments.
+# The head of a task: the job, the index of the task in the job, how to call the function (`CALL`,
+# `MAP`, `STARMAP`), and the length of the pickled function. The pickled function follows if it is
+# pickled by name, and then the pickled arguments.
 TASK = struct.Struct("<QQBI")
 CALL, MAP, STARMAP = range(3)
-# A result: job, number, worker, and what came of it; behind it the pickled value.
+# The head of a result: the job, the index, the number of the worker, and the kind of result. The
+# pickled value follows.
 RESULT = struct.Struct("<QQQB")
 RAISED, RETURNED, LOST, READY = range(4)
-# An empty message, for the thread that takes results. That of a pool runs the next of the actions
-# that the pool's other threads have posted.
+# An empty message wakes the thread that takes results. The thread of a pool then runs the next
+# action that another thread of the pool has posted.
 ACTION = b""
 
-# How many tasks wait in shared memory at most. More gain nothing, and an iterable may be endless.
+# The largest number of tasks that wait in shared memory. More gain nothing, and an iterable may be
+# infinite.
 BACKLOG = 1024
-# Messages from this size on are held back while as many as there are workers wait.
+# Messages of so many bytes or more are held back while as many messages as workers wait.
 LARGE = 1 << 20
-# How often a waiting worker looks whether its parent lives, and a thread whether its pool does.
+# How often a waiting worker checks whether its parent lives, and a thread whether its pool does.
 LOOK_SECONDS = 1.0
-# And how often at least one that holds a large message back looks whether it still has to.
+# The longest sleep of a thread that holds a large message back, before it checks again.
 LONGEST_PAUSE = 0.1
-# Functions a worker remembers.
+# How many functions a worker caches.
 FUNCTIONS = 256
 
 
-def is_found_by_name(function: Any) -> bool:
-    """Whether all that is pickled of it is where to import it from.
+def is_pickled_by_name(function: Any) -> bool:
+    """Whether pickle stores only the name under which the function can be imported.
 
-    Then every copy is the same object, and need not be made anew for each task.
+    Then every copy is the same object, so a worker needs to unpickle it only once.
     """
     if type(function) is types.BuiltinFunctionType:
         return isinstance(function.__self__, types.ModuleType)
@@ -57,9 +59,10 @@ def is_found_by_name(function: Any) -> bool:
 def put_throttled(
     to: "_queue.Queue[Any]", data: bytes, limit: int, goes_on: Callable[[], object]
 ) -> None:
-    """Puts a message, but a large one only once few are waiting: they may not all fit.
+    """Puts a message. A large one first waits until fewer than ``limit`` messages are in the queue.
 
-    Gives up when ``goes_on()`` is false: then nothing takes messages any more.
+    Large messages may not all fit. The call drops the message and returns once ``goes_on()`` is
+    false, because then no process takes messages any more.
     """
     if len(data) >= LARGE:
         pause = 0.0005
@@ -121,7 +124,10 @@ def work(
     maxtasks: Optional[int],
     pickler: Optional[Pickler] = None,
 ) -> None:
-    """What a worker does. With a ``pickler`` that is how it pickles results."""
+    """Runs tasks until the queue is closed, the pool's process has ended, or ``maxtasks`` are done.
+
+    With a ``pickler``, results are pickled by it.
+    """
     if initializer is not None:
         initializer(*initargs)
     results.put_bytes(RESULT.pack(0, 0, number, READY))
@@ -144,14 +150,14 @@ def work(
                 try:
                     put_throttled(results, result, limit, taken.are_wanted)
                 except ShoalError as error:
-                    # Too large for shared memory, most likely. To tell so there may be room.
+                    # Most likely the result is too large for shared memory. The error is small.
                     wrapped = _std.MaybeEncodingError(error, f"{len(result)} bytes")
                     results.put_bytes(RESULT.pack(*head, RAISED) + dumps(wrapped))
             del task
             taken.done(lease)
             completed += 1
     except KeyboardInterrupt:
-        # The whole group was interrupted. A traceback from each worker would not help.
+        # Ctrl-C reaches the whole process group. A traceback from each worker would not help.
         raise SystemExit(128 + signal.SIGINT) from None
     util.debug("worker exiting after %d tasks", completed)
 
@@ -182,7 +188,7 @@ def answer(
     functions: Dict[bytes, Any],
     pickler: Optional[Pickler] = None,
 ) -> bytes:
-    """Runs a task; the message that tells its result."""
+    """Runs a task and returns the message with its result."""
     function: Any = None
     try:
         function, payload = unpack(task, length, functions)

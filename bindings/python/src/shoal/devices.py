@@ -1,16 +1,16 @@
-"""Which devices a process sees, and which its children will.
+"""Which devices a process sees, and which its children will see.
 
-A vendor's runtime reads one environment variable when it starts, ``CUDA_VISIBLE_DEVICES``
-for CUDA. Here a mask is a list of *logical* numbers, counted in what this process sees
-itself: under ``CUDA_VISIBLE_DEVICES=2,3`` the mask ``[1]`` is device 3. UUIDs do as well.
-An empty mask hides every device. A mask that cannot be is an error, never cut short.
+A vendor's runtime reads one environment variable when it starts, ``CUDA_VISIBLE_DEVICES`` for CUDA.
+Here a mask is a list of *logical* numbers among the devices that this process sees itself: under
+``CUDA_VISIBLE_DEVICES=2,3`` the mask ``[1]`` is device 3. A mask may also consist of UUIDs. An empty
+mask hides every device. An invalid mask is an error and never truncated.
 
     shoal.spawn(["train"], devices=[0, 1])              # one program
     mp.Process(target=train, devices=[0]).start()       # one process
     shoal.devices.set_visible_devices([0])              # this script, before CUDA starts
 
-`shoal.lease_devices` finds devices that no other program has; what it returns is a mask, too.
-`discover` lists the devices of the machine, `holders` says which processes have them.
+`shoal.lease_devices` finds devices that no other program leases; a lease is a mask, too. `discover`
+lists the devices of the machine, `holders` the leases.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ DevicesArgument = Union[
 
 
 def _mask(devices: DevicesArgument) -> str:
-    """The mask as the text the library reads. It judges it; here only types are."""
+    """The mask as text for the library, which checks it. Only types are checked here."""
     if isinstance(devices, str):
         return devices
     if isinstance(devices, DeviceLease):
@@ -67,10 +67,14 @@ def _mask(devices: DevicesArgument) -> str:
 
 
 def resolve(devices: DevicesArgument, *, family: str = "cuda") -> str:
-    """The value of the family's variable for a child that is to see these devices.
+    """The value of the family's environment variable for a child that is to see these devices.
 
-    Raises `InvalidError` (a `ValueError`) for a number beyond what this process sees, a
-    device named twice, indices and UUIDs mixed, or text that is no device.
+    Raises `InvalidError` (a `ValueError`) for a number beyond the devices that this process sees, a
+    device that is named twice, a mixture of numbers and UUIDs, or a text that names no device.
+
+    ::
+
+        shoal.devices.resolve([1])      # "3" under CUDA_VISIBLE_DEVICES=2,3
     """
     mask = _ffi.encode(_mask(devices), "mask")
     value = _ffi.fetch_text(_lib.shoal_device_resolve, _ffi.encode(family), None, mask)
@@ -78,11 +82,11 @@ def resolve(devices: DevicesArgument, *, family: str = "cuda") -> str:
 
 
 def environment(devices: DevicesArgument, *, family: str = "cuda") -> Dict[str, Optional[str]]:
-    """All that has to change in a child's environment; ``None`` is to be removed.
+    """All changes of a child's environment; ``None`` means that the variable is removed.
 
-    Besides the mask: ``CUDA_DEVICE_ORDER`` is set to ``PCI_BUS_ID``, unless it is set, so
-    that numbers mean what ``nvidia-smi`` shows; and a second variable that would be counted
-    in the new mask is removed, once it has been composed with. A lease has a family of its own.
+    Besides the mask: ``CUDA_DEVICE_ORDER`` is set to ``PCI_BUS_ID``, unless it is set, so that numbers
+    are those of ``nvidia-smi``. A second variable of the family is composed with the mask and removed,
+    because the runtime would apply it again to the new mask. A lease knows its family.
     """
     worker = worker_of(devices)
     if worker is not None:
@@ -98,7 +102,7 @@ def environment(devices: DevicesArgument, *, family: str = "cuda") -> Dict[str, 
 
 
 def variable(family: str = "cuda") -> str:
-    """The environment variable a family's mask is in."""
+    """The environment variable of a family's mask. `NotFoundError` for an unknown family."""
     found: Optional[bytes] = _lib.shoal_device_variable(_ffi.encode(family))
     if found is None:
         raise _ffi.error(_abi.ERR_NOT_FOUND)
@@ -116,7 +120,7 @@ def families() -> List[str]:
 
 
 def visible(family: str = "cuda") -> Optional[List[str]]:
-    """The devices this process's environment shows, as they are named there; ``None``: all."""
+    """The devices in this process's environment, as they are named there; ``None`` if all are visible."""
     text = _ffi.fetch_text(_lib.shoal_device_visible, _ffi.encode(family)).decode()
     if text == "all":
         return None
@@ -124,18 +128,17 @@ def visible(family: str = "cuda") -> Optional[List[str]]:
 
 
 def set_visible_devices(devices: DevicesArgument, *, family: str = "cuda") -> None:
-    """Makes this process, and the children it starts from now on, see these devices only.
+    """Makes this process, and children that it starts later, see these devices only.
 
-    Writes ``os.environ``. The vendor's runtime reads that once, when it starts: call this
-    before anything that uses it. A `RuntimeWarning` says when its library is loaded
-    already, so that it may be too late. Calling it twice narrows twice. With a lease, what this
-    process leases later is a part of that.
+    It changes ``os.environ``. The vendor's runtime reads that once, when it starts, so call this before
+    anything that uses the runtime. It warns (`RuntimeWarning`) if the runtime's library is loaded
+    already, because then it may be too late. A second call selects among the devices of the first.
+    With a lease, later leases of this process are parts of that lease. Raises as `resolve` does.
     """
     if isinstance(devices, DeviceLease):
         family = devices.family
     changes = environment(devices, family=family)
-    # The library changes the environment of C and knows each family's runtime; Python keeps
-    # a copy of the environment, which would not notice.
+    # The library changes the environment of C. Python keeps a copy of it, which is changed below.
     if _ffi.fetch_bool(
         _lib.shoal_device_set_visible, _ffi.encode(family), _ffi.encode(_mask(devices), "mask")
     ):
@@ -161,10 +164,10 @@ _changing = threading.Lock()
 
 @contextmanager
 def _in_environment(changes: Dict[str, Optional[str]]) -> Iterator[None]:
-    """``os.environ`` with these changes while a child is started, and as before after.
+    """Applies changes to ``os.environ`` while a child is started, and restores it afterwards.
 
-    One child at a time: `multiprocessing` has no way to give a child an environment of its
-    own. Other threads that start programs in these milliseconds do see the changes.
+    One child at a time, because `multiprocessing` cannot give a child an environment of its own. Other
+    threads that start programs in these milliseconds see the changes.
     """
     with _changing:
         before = {name: os.environ.get(name) for name in changes}
@@ -180,5 +183,5 @@ def _renew_lock() -> None:
     _changing = threading.Lock()
 
 
-# A child forked while another thread starts one must not inherit a lock that no thread releases.
+# A child that is forked while another thread holds the lock would inherit a lock that is never released.
 os.register_at_fork(after_in_child=_renew_lock)

@@ -1,15 +1,16 @@
 """`ProcessPoolExecutor`, whose calls and results travel through shared memory.
 
 Interface and behaviour are those of `concurrent.futures.ProcessPoolExecutor`, of which the class is
-a subclass: its futures are `concurrent.futures.Future`, a worker's death breaks it with
-`concurrent.futures.process.BrokenProcessPool`, and what takes the original takes it, such as
-asyncio's ``run_in_executor``. What differs:
+a subclass. Its futures are `concurrent.futures.Future`, the death of a worker breaks it with
+`concurrent.futures.process.BrokenProcessPool`, and code that accepts the original accepts it, such
+as asyncio's ``run_in_executor``. Differences:
 
-- A call is pickled by `submit` if the workers' queue has room for it, and otherwise once it has. If
-  pickling fails, the future holds the exception, as with the original.
+- `submit` pickles a call if the workers' queue has room for it; otherwise the call is pickled once
+  there is room. If pickling fails, the future holds the exception, as with the original.
 - Calls in the workers' queue cannot be cancelled. The queue holds one call more than there are
-  workers, as with the original, and in addition as many as are done within 10 ms. The additional
-  calls are taken back if they take longer than expected, and by ``shutdown(cancel_futures=True)``.
+  workers, as with the original, and in addition as many as the workers complete within 10 ms. The
+  additional calls are taken back if calls take longer than expected, and by
+  ``shutdown(cancel_futures=True)``.
 - ``max_tasks_per_child`` works with every version of Python.
 - Without ``mp_context`` it uses the default of `shoal.multiprocessing`. Every context works.
 """
@@ -37,34 +38,34 @@ from .multiprocessing import pool as _pool
 
 __all__ = ["BrokenProcessPool", "ProcessPoolExecutor"]
 
-# The type checkers' library knows only what is documented.
+# Typed as Any, because the stubs of type checkers lack the private names.
 _std: Any = process
 
-# In seconds: how much work may be in the workers' queue, and how long it may take until a result
-# comes before that work is taken back.
+# How many seconds of work the workers' queue may hold beyond its least depth.
 AHEAD = 0.01
+# If no result comes for so many seconds, that additional work is taken back.
 READY_TIMEOUT = 0.05
 
 
 class _Calls(_queue.Queue[Any]):
-    """The calls that workers can take."""
+    """The queue from which workers take calls."""
 
     def join_thread(self) -> None:
         """Does nothing: no thread feeds this queue. Programs call it, since the original has one."""
 
 
 class _Call:
-    """A call that no worker can take yet."""
+    """A submitted call that is not done."""
 
-    __slots__ = ("number", "future", "what", "data")
+    __slots__ = ("number", "future", "work", "data")
 
-    def __init__(self, number: int, future: "Future[Any]", what: Tuple[Any, ...]) -> None:
+    def __init__(self, number: int, future: "Future[Any]", work: Tuple[Any, ...]) -> None:
         self.number = number
         self.future = future
-        # Function, arguments and keyword arguments. Kept until the call is done, because the message
-        # only names shared objects and does not keep them.
-        self.what = what
-        # The message, while it is not in the workers' queue.
+        # Function, arguments and keyword arguments. Kept until the call is done: its message refers
+        # to shared objects by name only and does not keep them alive.
+        self.work = work
+        # The pickled call, while it is not in the workers' queue.
         self.data = b""
 
 
@@ -80,8 +81,8 @@ class _Dispatcher:
         max_workers: int,
         by_fork: bool,
     ) -> None:
-        # Guards what both the program's threads and the manager change. Reentrant, because pickling a
-        # call may run code that submits.
+        # Guards the state that both the program's threads and the manager change. Reentrant, because
+        # pickling a call may run code that submits another.
         self.lock = threading.RLock()
         self.start = start
         self.max_workers = max_workers
@@ -94,24 +95,24 @@ class _Dispatcher:
         self.processes: Dict[int, Any] = {}
         self.workers: Dict[int, Any] = {}
         self.manager: Optional[_Manager] = None
-        # By number: what was submitted and is not done. Of that: `waiting` has no worker taken, `ready`
-        # is in the workers' queue or with a worker. `depth` is how many may be `ready`.
+        # Every call that was submitted and is not done, by number. It is either in `waiting`, or in
+        # `ready`: then it is in the workers' queue or a worker runs it. `depth` limits `ready`.
         self.futures: Dict[int, "Future[Any]"] = {}
         self.waiting: Deque[_Call] = deque()
         self.ready: Dict[int, _Call] = {}
         self.depth = self.least_depth = max_workers + 1
         self.count = 0
-        # No more calls are accepted, after `shutdown` or since no reference to the executor is left.
+        # No more calls are accepted: after `shutdown`, or once the executor is garbage.
         self.closed = False
         self.broken: Any = False
         self.failures: List[Tuple["Future[Any]", BaseException]] = []
-        # The number of each worker, by what `connection.wait` finds; for the watcher.
+        # The number of each worker, by its sentinel; for the watcher.
         self.watched: Dict[Any, int] = {}
         self.is_over = False
 
-    # -- by threads of the program and the manager, with the lock held -----------------------------
+    # -- called by threads of the program and by the manager, with the lock held --------------------
 
-    def add(self, future: "Future[Any]", what: Tuple[Any, ...]) -> None:
+    def add(self, future: "Future[Any]", work: Tuple[Any, ...]) -> None:
         try:
             self.start_workers(len(self.futures) + 1)
             if self.manager is None:
@@ -125,15 +126,15 @@ class _Dispatcher:
             raise
         self.count += 1
         self.futures[self.count] = future
-        self.waiting.append(_Call(self.count, future, what))
+        self.waiting.append(_Call(self.count, future, work))
         if len(self.ready) < self.depth:
             self.make_ready()
 
     def start_workers(self, calls: int) -> None:
-        """Starts the workers that are missing for so many calls."""
+        """Starts workers until there are enough for so many calls."""
         wanted = min(self.max_workers, calls)
         if self.by_fork:
-            # All at once, while this process has no threads of the executor's.
+            # All at once, before the executor starts its threads: a fork copies no other thread.
             if self.manager is not None:
                 return
             wanted = self.max_workers
@@ -155,7 +156,7 @@ class _Dispatcher:
             worker.join()
 
     def make_ready(self) -> None:
-        """Moves calls to the workers' queue. `tell_failures` reports those that cannot be pickled."""
+        """Moves calls to the workers' queue. `report_failures` reports those that cannot be pickled."""
         while self.waiting and len(self.ready) < self.depth:
             call = self.waiting.popleft()
             if not call.future.set_running_or_notify_cancel():
@@ -163,11 +164,11 @@ class _Dispatcher:
                 continue
             try:
                 if not call.data:
-                    call.data = self.encode(call.number, 0, *call.what)
+                    call.data = self.encode(call.number, 0, *call.work)
                 if len(call.data) >= _worker.LARGE and len(self.ready) > self.max_workers:
                     # Large calls may not all fit: those beyond one for each worker wait here.
                     raise Full
-                # Before the message is visible: its result may come at once.
+                # Before the message is visible, because its result may come at once.
                 self.ready[call.number] = call
                 self.calls.put_bytes(call.data, block=False)
                 call.data = b""
@@ -198,9 +199,9 @@ class _Dispatcher:
         self.wait_again(taken)
         self.depth = self.least_depth
 
-    # -- by threads of the program, without the lock -----------------------------------------------
+    # -- called by any thread, without the lock ----------------------------------------------------
 
-    def tell_failures(self) -> None:
+    def report_failures(self) -> None:
         """Sets exceptions without the lock, because callbacks of futures may run any code."""
         while self.failures:
             with contextlib.suppress(IndexError):
@@ -209,10 +210,10 @@ class _Dispatcher:
                 future.set_exception(error)
 
     def wake(self) -> None:
-        """Makes the manager check whether it is to end. Also called by finalizers."""
+        """Makes the manager check whether it has to end. Also called by finalizers."""
         with self.lock:
             if not self.is_over:
-                # A full queue wakes the manager by itself.
+                # If the queue is full, the manager is awake.
                 with contextlib.suppress(Full):
                     self.results.put_bytes(_worker.ACTION, block=False)
 
@@ -221,7 +222,7 @@ class _Dispatcher:
         self.wake()
 
     def cancel(self) -> None:
-        """Cancels every call except as many as the original would have in its queue."""
+        """Cancels all calls but the first ``least_depth``, which the original's queue would hold."""
         with self.lock:
             if not self.is_over and not self.broken:
                 self.take_back()
@@ -232,12 +233,12 @@ class _Dispatcher:
         for call in cancelled:
             if call.future.cancel():
                 call.future.set_running_or_notify_cancel()
-        self.tell_failures()
+        self.report_failures()
 
-    # -- by the thread that watches the workers ----------------------------------------------------
+    # -- called by the thread that watches the workers ---------------------------------------------
 
     def watch(self) -> None:
-        """Tells the manager which workers have ended, behind the results that they have put."""
+        """Reports each worker that ends to the manager, after the results that the worker put."""
         while not self.is_over:
             events: List[Any] = [self.wakeup, *self.watched]
             found: Any
@@ -245,8 +246,8 @@ class _Dispatcher:
                 if found is self.wakeup:
                     self.wakeup.clear()
                     continue
-                told = _worker.RESULT.pack(0, 0, self.watched.pop(found), _executor.GONE)
-                _worker.put_throttled(self.results, told, 0, lambda: not self.is_over)
+                gone = _worker.RESULT.pack(0, 0, self.watched.pop(found), _executor.GONE)
+                _worker.put_throttled(self.results, gone, 0, lambda: not self.is_over)
 
 
 def _add_cause(error: BaseException) -> None:
@@ -276,7 +277,7 @@ class _Manager(threading.Thread):
             why = format_exception(type(error), error, error.__traceback__)
             is_well = False
         if not is_well:
-            self.give_up(why)
+            self.fail_all(why)
         dispatcher.calls.close()
         dispatcher.end_workers(by_force=not is_well)
         with dispatcher.lock:
@@ -291,7 +292,7 @@ class _Manager(threading.Thread):
         _managers.discard(self)
 
     def serve(self) -> bool:
-        """Serves until there is nothing to do; False if a worker died."""
+        """Serves until no call is left and none can come. Returns False if a worker died."""
         dispatcher = self.dispatcher
         while dispatcher.futures or not (dispatcher.closed or _program_ends):
             timeout = READY_TIMEOUT if len(dispatcher.ready) > dispatcher.least_depth else None
@@ -303,7 +304,7 @@ class _Manager(threading.Thread):
                 with dispatcher.lock:
                     dispatcher.take_back()
             for message in messages:
-                if message and not self.take(message):
+                if message and not self.handle(message):
                     return False
             now = time.monotonic()
             if now - self.since >= AHEAD / 2:
@@ -312,14 +313,14 @@ class _Manager(threading.Thread):
                 self.done, self.since = 0, now
             with dispatcher.lock:
                 dispatcher.make_ready()
-            dispatcher.tell_failures()
-            # The memory of the last result is freed before the wait for the next.
+            dispatcher.report_failures()
+            # Frees the memory of the last result before the wait for the next.
             messages = []
             message = b""
         return True
 
-    def take(self, message: bytes) -> bool:
-        """Gives a result to its future. False: the message says that a worker died."""
+    def handle(self, message: bytes) -> bool:
+        """Gives a result to its future. Returns False if the message says that a worker died."""
         dispatcher = self.dispatcher
         number, _, worker, kind = _worker.RESULT.unpack_from(message)
         if kind == _executor.LEAVING:
@@ -332,7 +333,7 @@ class _Manager(threading.Thread):
         future = dispatcher.futures.pop(number, None)
         self.done += 1
         if not dispatcher.futures:
-            # How long the next calls take is not known.
+            # The duration of the next calls is unknown.
             dispatcher.depth = dispatcher.least_depth
             self.done, self.since = 0, time.monotonic()
         if future is not None:
@@ -343,7 +344,7 @@ class _Manager(threading.Thread):
         return True
 
     def reap(self, number: int) -> bool:
-        """Removes a worker that has ended and starts the next. False: it had not announced its end."""
+        """Replaces a worker that has ended. Returns False if it had not announced its end."""
         dispatcher = self.dispatcher
         if number not in self.leaving:
             return False
@@ -355,15 +356,15 @@ class _Manager(threading.Thread):
             dispatcher.start_workers(len(dispatcher.futures))
         return True
 
-    def give_up(self, why: Optional[List[str]]) -> None:
-        """Fails every call that is not done."""
+    def fail_all(self, why: Optional[List[str]]) -> None:
+        """Marks the executor as broken and fails every call that is not done."""
         dispatcher = self.dispatcher
         with dispatcher.lock:
             dispatcher.broken = (
                 "A child process terminated abruptly, the process pool is not usable anymore"
             )
             for call in dispatcher.waiting:
-                # Those that wait for a cancelled call learn so.
+                # Notifies the threads that wait for a cancelled call.
                 if not call.future.set_running_or_notify_cancel():
                     del dispatcher.futures[call.number]
             dispatcher.waiting.clear()
@@ -375,22 +376,27 @@ class _Manager(threading.Thread):
         )
         if why is not None:
             error.__cause__ = _std._RemoteTraceback(f"\n'''\n{''.join(why)}'''")
-        dispatcher.tell_failures()
+        dispatcher.report_failures()
         for future in futures:
             future.set_exception(error)
 
 
 class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
-    """`concurrent.futures.ProcessPoolExecutor`; see the head of this module for what differs.
+    """`concurrent.futures.ProcessPoolExecutor`; the docstring of this module lists the differences.
+
+    ::
+
+        with ProcessPoolExecutor(4) as executor:
+            squares = list(executor.map(square, range(1000), chunksize=50))
 
     Args:
-        max_workers: how many workers at most; ``None`` is one for each core.
-        mp_context: whose processes the workers are; ``None`` is `shoal.multiprocessing`'s default,
-            or its ``spawn`` where there is a ``max_tasks_per_child``.
+        max_workers: the largest number of workers; ``None`` is one for each core.
+        mp_context: the context that starts the workers; ``None`` is the default of
+            `shoal.multiprocessing`, or its ``spawn`` if ``max_tasks_per_child`` is given.
         initializer: called by each worker with ``initargs`` before its first call. If it raises,
             the executor is broken.
-        max_tasks_per_child: after so many calls a worker is replaced by a new one. Not with the
-            start method fork, whose workers are all started at once.
+        max_tasks_per_child: a worker is replaced after so many calls. Not with the start method
+            fork, whose workers are all started at once.
 
     A forked child must not use its parent's executor: `submit` raises `BrokenProcessPool` there.
     """
@@ -445,7 +451,7 @@ class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
         weakref.finalize(self, self._dispatcher.close).atexit = False
         _dispatchers.add(self._dispatcher)
 
-    # Private attributes of the original that programs read.
+    # Private attributes of the original that programs read:
 
     @property
     def _processes(self) -> Dict[int, Any]:
@@ -483,7 +489,7 @@ class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             dispatcher.add(future, (fn, args, kwargs))
         if dispatcher.failures:
-            dispatcher.tell_failures()
+            dispatcher.report_failures()
             dispatcher.wake()
         return future
 
@@ -497,7 +503,7 @@ class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
         chunksize: int = 1,
         **more: Any,
     ) -> Iterator[Any]:
-        """As the original's. ``chunksize`` calls travel in one message."""
+        """As the original's `map`. ``chunksize`` calls travel in one message."""
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if chunksize == 1:
@@ -535,7 +541,7 @@ _program_ends = False
 
 
 def _end_all() -> None:
-    """Waits until what was submitted is done before the program ends, as the original does."""
+    """Waits for every submitted call before the program ends, as the original does."""
     global _program_ends
     _program_ends = True
     managers = list(_managers)
@@ -550,7 +556,7 @@ def _in_forked_child() -> None:
     _managers.clear()
     for dispatcher in list(_dispatchers):
         dispatcher.lock = threading.RLock()
-        dispatcher.broken = "this executor is the parent process's"
+        dispatcher.broken = "this executor belongs to the parent process"
         dispatcher.is_over = True
 
 

@@ -2,15 +2,15 @@
 
     import shoal.multiprocessing as mp      # instead of: import multiprocessing as mp
 
-Built on the standard library's own machinery for starting processes, so start methods,
-`Process` and everything about it are what they always were. What is different:
+Processes are started by the standard library's own machinery, so start methods and `Process` behave
+as in the standard library. Differences:
 
 ==========================================  ===================================================
 ``Process``                                 and ``devices=``, ``family=``: the child's device mask
 ``Queue``, ``SimpleQueue``,                 shared memory, no feeder thread; see `.queues`
 ``JoinableQueue``
 ``Pipe``, ``connection.wait``               shared memory, whole messages; see `.connection`
-``Lock``, ``RLock``, ``Semaphore``,          shared memory, free again when their owner dies;
+``Lock``, ``RLock``, ``Semaphore``,          shared memory, released when their owner dies;
 ``BoundedSemaphore``, ``Event``,            see `.synchronize`
 ``Condition``, ``Barrier``
 ``Value``, ``Array``                        shared memory, with such a lock; see `.sharedctypes`
@@ -22,11 +22,11 @@ Built on the standard library's own machinery for starting processes, so start m
 
 Everything else **is** the standard library's: ``RawValue`` and ``RawArray`` (plain memory),
 ``Client`` and ``Listener`` (sockets), ``ThreadPool`` and ``dummy`` (threads), ``shared_memory``,
-what needs a manager's server, and the internals ``forkserver``, ``heap``, ``popen_*``, ``process``,
-``resource_sharer``, ``resource_tracker``, ``spawn``, ``util``, and ``reduction`` but for
+objects of a manager that need a server, and the internals ``forkserver``, ``heap``, ``popen_*``,
+``process``, ``resource_sharer``, ``resource_tracker``, ``spawn``, ``util`` and ``reduction``, except
 ``send_handle`` and ``recv_handle``, which take the pipes of this module, too. Contexts of this module
-are good for `concurrent.futures.ProcessPoolExecutor` and the standard library's own ``Pool``.
-``MULTIPROCESSING.md`` beside the package's README has all differences.
+work with `concurrent.futures.ProcessPoolExecutor` and the standard library's own ``Pool``.
+``MULTIPROCESSING.md`` beside the package's README lists all differences.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from . import synchronize as synchronize
 del TYPE_CHECKING
 
-# Where ``python -m shoal.multiprocessing`` finds its program. Not in this folder: the standard library
-# has each file of it, and its tests look for them there.
+# Where ``python -m shoal.multiprocessing`` finds ``__main__``. Not in this folder, whose files are those
+# of the standard library's package: its own tests check that.
 __path__.append(f"{__path__[0]}/program")
 
 Array = _default_context.Array
@@ -94,20 +94,20 @@ set_start_method = _default_context.set_start_method
 
 
 def install() -> "Installation":
-    """Has the standard library's `multiprocessing` make this module's objects, for libraries and
-    programs that import that one themselves::
+    """Makes the standard library's `multiprocessing` create this module's objects, for libraries and
+    programs that import that package themselves::
 
         shoal.multiprocessing.install()         # before or after they are imported
         with shoal.multiprocessing.install():   # until the end of the block
             library.run()
 
-    Queues, pipes, locks, values, arrays, managers and pools made from now on are Shoal's, by
-    whatever name and context they are made, and in the children of whatever start method too.
-    Objects that exist already stay what they are, and so do classes that a library has derived from
-    the standard library's. Processes started from now on are looked after as this module's.
+    Queues, pipes, locks, values, arrays, managers and pools that are made from now on are Shoal's,
+    whichever name and context makes them, and also in children of every start method. Objects that
+    exist already do not change, nor do classes that a library has derived from the standard
+    library's. What a killed child leaves in shared memory is removed, as for this module's processes.
 
-    May be called several times; it is in force until each has been undone. Any thread may call it,
-    but it is in force for all of them.
+    May be called several times; it is in force until each call has been undone. It applies to all
+    threads, whichever of them calls it.
     """
     from .._install import install
 
@@ -115,7 +115,7 @@ def install() -> "Installation":
 
 
 def uninstall() -> None:
-    """Undoes one `install`; nothing if there is none. What was made stays what it is."""
+    """Undoes one `install`; does nothing if there is none. Objects that were made do not change."""
     from .._install import uninstall
 
     uninstall()
@@ -178,5 +178,5 @@ def __getattr__(name: str) -> "_Any":
         from ..devices import set_visible_devices
 
         return set_visible_devices
-    # ``reducer``, which a program may set on the standard module, and the rare rest.
+    # ``reducer``, which a program may set on the standard module, and names that are rarely used.
     return getattr(_std, name)

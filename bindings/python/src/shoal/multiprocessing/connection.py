@@ -1,7 +1,7 @@
 """`multiprocessing.connection`, whose `Pipe` is in shared memory (see `shoal.Pipe`).
 
-What a pipe gives is a `PipeConnection`, which is a `Connection` too. `Client` and `Listener`
-talk over sockets and are the standard library's; `wait` takes the connections of both.
+The ends of a pipe are `PipeConnection` objects, which are instances of `Connection` too. `Client`
+and `Listener` use sockets and are the standard library's. `wait` takes both kinds of connection.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Optional, Tuple
 
-from .. import _behind, _pickling, _pipe
+from .. import _backpressure, _pickling, _pipe
 from .._attribute import assignable
 from .._errors import ShoalError
 from .._original import connection as _std
@@ -17,7 +17,7 @@ from .._original import connection as _std
 __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
 
 Client, Connection, Listener = _std.Client, _std.Connection, _std.Listener
-# Here, since a program may put `wait` below in its place.
+# Bound at import, because a program may replace the standard library's `wait` by the one below.
 _wait = _std.wait
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
 
     class _Base(_pipe.Connection, Connection):
-        # The other base closes descriptors here, and has none.
+        # `Connection.__del__` closes a descriptor, which this class does not have.
         def __del__(self) -> None:
             pass
 
@@ -38,10 +38,10 @@ class PipeConnection(_Base):
     _dumps_apart = staticmethod(_pickling.dumps_apart)
 
     def _send_with(self, call: Callable[[int], int]) -> None:
-        _behind.send(lambda: super(PipeConnection, self)._send_with(call), self._all_is_read)
+        _backpressure.send(lambda: super(PipeConnection, self)._send_with(call), self._all_is_read)
 
     def _all_is_read(self) -> bool:
-        """Whether nothing that was sent from this end waits to be received."""
+        """Whether every message that was sent from this end has been received."""
         try:
             other = _pipe.Connection(self._name, 1 - self._end, create=False)
         except ShoalError:
@@ -51,24 +51,27 @@ class PipeConnection(_Base):
 
 
 def Pipe(duplex: bool = True) -> "Tuple[PipeConnection, PipeConnection]":
-    """Both ends of a new pipe; without ``duplex`` the first one receives and the second sends."""
+    """Both ends of a new pipe. Without ``duplex`` the first end receives and the second sends.
+
+    Raises `NoSpaceError` if shared memory is full.
+    """
     return _pipe.pair(PipeConnection, duplex)
 
 
 def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[Any]:
-    """Waits until some of these are ready, and returns them: connections, sentinels of processes,
-    queues, sockets, descriptors. The list is empty after ``timeout`` seconds without any."""
+    """Waits until at least one object is ready, and returns all that are: connections, sentinels of
+    processes, queues, sockets, descriptors. The list is empty after ``timeout`` seconds."""
     things = list(object_list)
     if not any(isinstance(one, PipeConnection) for one in things):
         ready: List[Any] = _wait(things, timeout)
         return ready
     until = None if timeout is None else time.monotonic() + timeout
     while True:
-        # A pipe knows at once what its descriptor says a little later.
-        told = [one for one in things if isinstance(one, PipeConnection) and one.poll(0)]
+        # `poll` sees a message at once; the descriptor of the pipe becomes readable a little later.
+        early = [one for one in things if isinstance(one, PipeConnection) and one.poll(0)]
         left = None if until is None else max(0.0, until - time.monotonic())
-        found = _wait(things, 0 if told else left)
-        # And a descriptor may tell of what another process has received since.
+        found = _wait(things, 0 if early else left)
+        # A descriptor may still be readable after another process has received the message.
         ready = [
             one
             for one in things

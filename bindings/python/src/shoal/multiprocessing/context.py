@@ -1,8 +1,8 @@
-"""Contexts and Process: the standard library's machinery, with Shoal's objects in it.
+"""Contexts and `Process`: the standard library's machinery with Shoal's objects.
 
-The start method is one for the whole process: `set_start_method` here is
-`multiprocessing.set_start_method`. So a program may mix both modules, libraries that use
-the standard one agree with it, and children learn it the way they always do.
+A process has one start method: `set_start_method` here sets that of `multiprocessing`, too. So a
+program may use both modules, and libraries that use the standard one follow the same setting.
+Children learn it as they do with the standard library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from multiprocessing.context import (
 
 from .. import _default
 
-# As `typing` has it; and what is needed only when something is started or made is imported then.
+# As in `typing`, whose import is slow. Modules that are needed only to start a process or to make an
+# object are imported then.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Optional, Tuple
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from .queues import JoinableQueue, Queue, SimpleQueue
     from .synchronize import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
 
-# The standard library's setting. Not by the names of `multiprocessing`: a program may put ours in
-# their place.
+# The standard library's start method. Not read through `multiprocessing`: a program may have replaced
+# its functions by those of this module.
 _setting: Any = _std._default_context
 
 __all__ = [
@@ -64,20 +65,20 @@ class _ShoalProcess(_std_process.BaseProcess):
     """What every Process of this module adds to the standard library's.
 
     Args:
-        devices: the devices the process sees, as logical indices of the ones this process
-            sees (``[0, 2]`` or ``"0,2"``) or as UUIDs; or a lease (`shoal.lease_devices`), which
-            the process has then until it ends. ``[]`` hides all, ``None`` leaves the environment
-            alone.
-        family: whose devices: ``"cuda"``, ``"rocm"``, ... (see `shoal.devices`). A lease has its
-            own.
+        devices: the devices that the process sees: logical indices among the devices that this
+            process sees (``[0, 2]`` or ``"0,2"``), or UUIDs; or a lease (`shoal.lease_devices`),
+            which the process then holds until it ends. ``[]`` hides all devices, ``None`` leaves
+            the environment unchanged.
+        family: the family of the devices: ``"cuda"``, ``"rocm"``, ... (see `shoal.devices`). A lease
+            knows its own.
     """
 
-    # Class attributes, so that subclasses which forget super().__init__ fail as they
-    # would with the standard library, and old pickles load.
+    # Class attributes, so that a subclass which does not call super().__init__ fails as it would with
+    # the standard library, and so that old pickles load.
     _shoal_devices: Optional[_devices.DevicesArgument] = None
     _shoal_family: str = "cuda"
     _shoal_environment: Optional[Dict[str, Optional[str]]] = None
-    # While it is started: the lease that it is given.
+    # Set while the process is being started: the lease that it is given.
     _shoal_lease: Optional[_leasing.Passed] = None
 
     def __init__(
@@ -97,10 +98,13 @@ class _ShoalProcess(_std_process.BaseProcess):
         self._shoal_family = family
 
     def start(self) -> None:
-        """Starts the process. A wrong device mask is an error here, before it exists, and so is a
-        target that was defined interactively and cannot be sent."""
+        """Starts the process.
+
+        Raises `InvalidError` for a wrong device mask, and `pickle.PicklingError` for a target that was
+        defined interactively and cannot be sent. Then no process was started.
+        """
         method = getattr(self, "_start_method", None) or _setting.get_start_method()
-        # It has no target any more if it was started before, which the standard library refuses.
+        # A process that was started before has no target. The standard library refuses it below.
         if method != "fork" and "_target" in self.__dict__:
             from .._interactive import sendable
 
@@ -114,7 +118,7 @@ class _ShoalProcess(_std_process.BaseProcess):
             self._shoal_environment = _devices.environment(self._shoal_devices, family=family)
             if worker is not None:
                 self._shoal_lease = _leasing.Passed(worker.lease)
-                # A child that is sent this object does not get its parent's lease with it.
+                # The child unpickles this object, and must not receive the lease as a mask.
                 self._shoal_devices = None
             if method == "fork" and family == "cuda" and _cuda_is_initialised():
                 import warnings
@@ -131,9 +135,9 @@ class _ShoalProcess(_std_process.BaseProcess):
             self._shoal_lease = None
 
     def _bootstrap(self, *args: Any, **kwargs: Any) -> int:
-        # In the child. A spawned one has the variables already.
+        # Runs in the child. A spawned child has the environment variables already.
         if self._shoal_lease is not None and self._shoal_lease.lease is not None:
-            # A forked one does not pass its lease on to children of its own.
+            # A forked child does not pass its lease on to its own children.
             self._shoal_lease.lease._pass_to_forks(False)
         if self._shoal_environment:
             from .. import devices as _devices
@@ -147,9 +151,9 @@ class _ShoalProcess(_std_process.BaseProcess):
             from .. import _end
 
             if method == "spawn":
-                _end.deliver()
+                _end.await_notification()
             else:
-                # Unless a subclass has something to do after this.
+                # Unless a subclass runs code after this.
                 is_last = type(self)._bootstrap is _ShoalProcess._bootstrap
                 _end.of_child(code, is_last)
         return code
@@ -164,7 +168,7 @@ def _cuda_is_initialised() -> bool:
 
 
 class Process(_ShoalProcess, _std.Process):
-    """A process of the start method that is set when it is started."""
+    """A process, with the start method that is in force when it is started."""
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
@@ -205,25 +209,26 @@ _std_reducer: Any = _std.BaseContext.__dict__["reducer"]
 
 
 class BaseContext(_std.BaseContext):
-    """The factories of `multiprocessing`; what moves data is Shoal's."""
+    """The factories of `multiprocessing`. Objects that hold data are Shoal's."""
 
     Process: ClassVar[Any]
 
     @property
     def reducer(self) -> Any:
-        """The standard library's: how objects are pickled."""
+        """The standard library's property: how objects are pickled."""
         return _std_reducer.fget(self)
 
     @reducer.setter
     def reducer(self, reduction: Any) -> None:
-        # These take the reducer for the standard library's module, and fail if they are imported later:
-        # an `AbstractReducer` has not all of its functions. So arguments of processes are pickled as ever.
+        # Imported before the reducer is replaced. These modules use it in place of the module
+        # `multiprocessing.reduction`, and an `AbstractReducer` lacks some of its functions. Arguments
+        # of processes are pickled without the new reducer.
         from .._original import popen_forkserver, popen_spawn_posix, resource_sharer  # noqa: F401
 
         _std_reducer.fset(self, reduction)
         pickling: Any = sys.modules.get("shoal._pickling")
         if pickling is not None:
-            pickling.choose_anew()
+            pickling.discard_picklers()
 
     def Queue(self, maxsize: int = 0) -> "Queue[Any]":
         """A queue of Python objects: `shoal.multiprocessing.queues.Queue`."""
@@ -244,16 +249,16 @@ class BaseContext(_std.BaseContext):
         return SimpleQueue(ctx=self.get_context())
 
     def Pipe(self, duplex: bool = True) -> "Tuple[PipeConnection, PipeConnection]":  # type: ignore[override]
-        """Both ends of a pipe; without ``duplex`` the first receives and the second sends."""
+        """Both ends of a pipe. Without ``duplex`` the first end receives and the second sends."""
         from .connection import Pipe
 
         return Pipe(duplex)
 
     def Lock(self) -> "Lock":
-        """A lock that survives its owner."""
+        """A lock. If its owner dies, the next process gets it."""
         from .synchronize import Lock, PipeLock
 
-        # The standard library's queues, such as an executor's, guard the ends of a pipe with it.
+        # The standard library's queues, such as an executor's, guard the ends of a pipe by a lock.
         caller = sys._getframe(1).f_globals.get("__name__")
         kind = PipeLock if caller == "multiprocessing.queues" else Lock
         return kind(ctx=self.get_context())
@@ -265,25 +270,25 @@ class BaseContext(_std.BaseContext):
         return RLock(ctx=self.get_context())
 
     def Condition(self, lock: "Optional[_Lock]" = None) -> "Condition":  # type: ignore[override]
-        """Waiting for a change of what a lock guards."""
+        """A condition variable, with a new `RLock` if ``lock`` is None."""
         from .synchronize import Condition
 
         return Condition(lock, ctx=self.get_context())
 
     def Semaphore(self, value: int = 1) -> "Semaphore":
-        """A number of permits; those of the dead return."""
+        """A semaphore. The permits of a killed process are released."""
         from .synchronize import Semaphore
 
         return Semaphore(value, ctx=self.get_context())
 
     def BoundedSemaphore(self, value: int = 1) -> "BoundedSemaphore":
-        """A semaphore that never has more permits than at first."""
+        """A semaphore that never has more permits than ``value``."""
         from .synchronize import BoundedSemaphore
 
         return BoundedSemaphore(value, ctx=self.get_context())
 
     def Event(self) -> "Event":
-        """Something that has happened or not."""
+        """A flag that processes wait for."""
         from .synchronize import Event
 
         return Event(ctx=self.get_context())
@@ -294,7 +299,7 @@ class BaseContext(_std.BaseContext):
         action: Optional[Callable[[], object]] = None,
         timeout: Optional[float] = None,
     ) -> "Barrier":
-        """A meeting point; a death there breaks it."""
+        """A barrier. The death of a process that waits breaks it."""
         from .synchronize import Barrier
 
         return Barrier(parties, action, timeout, ctx=self.get_context())
@@ -314,7 +319,7 @@ class BaseContext(_std.BaseContext):
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def Manager(self) -> "SyncManager":
-        """A maker of shared dictionaries and lists, which needs no server process."""
+        """A started manager: shared dictionaries, lists and more, without a server process."""
         from .managers import SyncManager
 
         manager = SyncManager(ctx=self.get_context())
@@ -332,7 +337,7 @@ class BaseContext(_std.BaseContext):
         family: str = "cuda",
         pickler: Any = None,
     ) -> "Pool":
-        """Workers that survive each other: `shoal.multiprocessing.pool.Pool`."""
+        """A pool that survives the death of a worker: `shoal.multiprocessing.pool.Pool`."""
         from .pool import Pool
 
         return Pool(
@@ -347,7 +352,7 @@ class BaseContext(_std.BaseContext):
         )
 
     def get_context(self, method: Optional[str] = None) -> Any:
-        """The context of a start method; this one without a method."""
+        """The context of a start method. Without ``method``, this one."""
         if method is None:
             return self
         try:
@@ -359,21 +364,21 @@ class BaseContext(_std.BaseContext):
 
 
 class ForkContext(BaseContext, _std.ForkContext):
-    """Everything, by fork."""
+    """The context of the start method ``fork``."""
 
     _name = "fork"
     Process = ForkProcess
 
 
 class SpawnContext(BaseContext, _std.SpawnContext):
-    """Everything, by spawn."""
+    """The context of the start method ``spawn``."""
 
     _name = "spawn"
     Process = SpawnProcess
 
 
 class ForkServerContext(BaseContext, _std.ForkServerContext):
-    """Everything, by forkserver."""
+    """The context of the start method ``forkserver``."""
 
     _name = "forkserver"
     Process = ForkServerProcess
@@ -383,22 +388,23 @@ class ForkServerContext(BaseContext, _std.ForkServerContext):
 
 
 class DefaultContext(BaseContext, _std.DefaultContext):
-    """The context of the start method in force, which is the standard library's."""
+    """The context of the start method in force, which this module shares with the standard library."""
 
     Process = Process
 
     def __init__(self) -> None:
-        """Nothing: what it has is the standard library's."""
+        """Does nothing: the state is the standard library's."""
 
     def get_context(self, method: Optional[str] = None) -> Any:
         return super().get_context(method or _setting.get_start_method())
 
     def set_start_method(self, method: Optional[str], force: bool = False) -> None:
-        """Sets how processes are started, once, here and in `multiprocessing`."""
+        """Sets the start method here and in `multiprocessing`. `RuntimeError` if it is set already,
+        unless ``force`` is true."""
         _setting.set_start_method(method, force)
 
     def get_start_method(self, allow_none: bool = False) -> Any:
-        """How processes are started."""
+        """The start method in force. It is chosen now, unless ``allow_none`` is true."""
         return _setting.get_start_method(allow_none)
 
     def get_all_start_methods(self) -> List[str]:

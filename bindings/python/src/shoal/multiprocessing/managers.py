@@ -1,13 +1,14 @@
 """`Manager()`: objects in shared memory, without a server process.
 
-What a manager makes is Shoal's: `dict`, `list`, `Namespace`, `Value`, `Array`, `Queue`, locks and
-their relatives. No process serves them, so no call waits for a server, and no server can die. They
-can be sent to other processes: as arguments, through queues, and inside each other.
+A manager makes Shoal's objects: `dict`, `list`, `Namespace`, `Value`, `Array`, `Queue`, `Lock`,
+`RLock`, `Semaphore`, `BoundedSemaphore`, `Event`, `Condition` and `Barrier`. No process serves them,
+so no call waits for a server, and no server can die. They can be sent to other processes: as
+arguments, through queues, and inside each other.
 
-Types registered by a program, and `Pool`, live in the standard library's server process, which
-starts when the first of them is asked for, or at once if `start` is given an initializer. A
-manager with an address serves other machines and programs: it is the standard library's, and so is
-every other name of `multiprocessing.managers`.
+Types that a program registers, and `Pool`, live in the standard library's server process. It starts
+when the first such object is created, or at once if `start` is given an initializer. A manager with
+an address serves other machines and programs. It is the standard library's, and so is every other
+name of `multiprocessing.managers`.
 """
 
 from __future__ import annotations
@@ -48,31 +49,37 @@ if TYPE_CHECKING:
         ValueProxy,
     )
 else:
-    # The standard library's: a program registers these for types of its own, and derives from them.
-    # What a `SyncManager` makes is an instance of them.
+    # The standard library's: programs register them for types of their own, and derive from them.
+    # The objects that a `SyncManager` makes are instances of them.
     ArrayProxy, ValueProxy = _std.ArrayProxy, _std.ValueProxy
     DictProxy, ListProxy, NamespaceProxy = _std.DictProxy, _std.ListProxy, _std.NamespaceProxy
     BarrierProxy, ConditionProxy, EventProxy = _std.BarrierProxy, _std.ConditionProxy, _std.EventProxy
 
 
 class SyncManager(_std.SyncManager):  # type: ignore[misc]
-    """What `Manager()` returns; see the head of this module.
+    """What `Manager()` returns; see the docstring of this module.
 
-    An object lives as long as a process refers to it, or a container of this manager has it. All of them end
-    with `shutdown` or ``with``.
+    ::
+
+        with shoal.multiprocessing.Manager() as manager:
+            results = manager.dict()
+
+    An object lives as long as a process refers to it or a container of this manager contains it.
+    `shutdown`, and the end of a ``with`` block, release this process's handles of all objects.
     """
 
     def __init__(self, address: Any = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(address, *args, **kwargs)
         self._process: Any = None
         self._stop_server: Callable[[], object] = lambda: None
-        # Whether the standard library's server makes every object, in a child or in another program.
+        # Whether every object lives in a server of the standard library, in a child or in another
+        # program.
         self._is_served = address is not None
         self._made: "weakref.WeakValueDictionary[int, _managed.Managed]"
         self._made = weakref.WeakValueDictionary()
         self._sent = _managed.Sent(self._made)
 
-    # -- the server, if there has to be one ------------------------------------------------
+    # -- the server, if one is needed --------------------------------------------------------
 
     def start(
         self, initializer: Optional[Callable[..., object]] = None, initargs: Iterable[Any] = ()
@@ -87,7 +94,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         self, initializer: Optional[Callable[..., object]] = None, initargs: Iterable[Any] = ()
     ) -> None:
         super().start(initializer, initargs)
-        # The instance's attribute would hide the method `shutdown`.
+        # The instance attribute would hide the method `shutdown`.
         self._stop_server = self.__dict__.pop("shutdown")
 
     def _need_server(self) -> None:
@@ -106,7 +113,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
 
     @attribute
     def address(self) -> Any:
-        """Where the server listens. Starts one, if there is none."""
+        """The address at which the server listens. Starts a server if there is none."""
         self._need_server()
         return self._address
 
@@ -116,10 +123,10 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
             super().join(timeout)
 
     def shutdown(self) -> None:
-        """Releases every object that this manager made. Children that use one may continue."""
+        """Detaches from every object that this manager made. Children that use one may continue."""
         self._state.value = _SHUTDOWN
         for one in list(self._made.values()):
-            one._give_up()
+            one._shut_down()
         self._made.clear()
         self._sent.clear()
         self._stop_server()
@@ -146,7 +153,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
             return text
         return "\n".join(map(repr, list(self._made.values())))
 
-    # -- what it makes ---------------------------------------------------------------------
+    # -- factories -------------------------------------------------------------------------
 
     def _make(self, kind: Callable[..., _M], *args: Any, **kwds: Any) -> _M:
         self._check()
@@ -160,7 +167,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         return one
 
     def dict(self, *args: Any, **kwargs: Any) -> "_managed.DictProxy[Any, Any]":
-        """A shared dictionary, filled as `dict` fills one."""
+        """A shared dictionary, with the arguments of `dict`."""
         if self._is_served:
             return self._make(_managed.DictProxy, *args, **kwargs)
         made: _managed.DictProxy[Any, Any] = self._make(_managed.DictProxy)
@@ -169,7 +176,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         return made
 
     def list(self, sequence: Iterable[Any] = ()) -> "_managed.ListProxy[Any]":
-        """A shared list of what is in ``sequence``."""
+        """A shared list of the elements of ``sequence``."""
         if self._is_served:
             return self._make(_managed.ListProxy, sequence)
         made: _managed.ListProxy[Any] = self._make(_managed.ListProxy)
@@ -193,7 +200,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         return self._make(_managed.QueueProxy, maxsize)
 
     def JoinableQueue(self, maxsize: int = 0) -> "_managed.QueueProxy[Any]":
-        """A shared queue: the same."""
+        """The same as `Queue`, which has `task_done` and `join`."""
         return self._make(_managed.QueueProxy, maxsize)
 
     def Lock(self) -> _managed.LockProxy:
@@ -205,11 +212,11 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         return self._make(_managed.RLockProxy)
 
     def Semaphore(self, value: int = 1) -> _managed.SemaphoreProxy:
-        """Shared permits."""
+        """A shared semaphore."""
         return self._make(_managed.SemaphoreProxy, value)
 
     def BoundedSemaphore(self, value: int = 1) -> _managed.BoundedSemaphoreProxy:
-        """Shared permits, never more than at first."""
+        """A shared semaphore that never has more permits than ``value``."""
         return self._make(_managed.BoundedSemaphoreProxy, value)
 
     def Condition(self, lock: Any = None) -> _managed.ConditionProxy:

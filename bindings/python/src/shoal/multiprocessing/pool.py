@@ -1,18 +1,18 @@
 """`Pool`, whose tasks and results travel through shared memory.
 
-What a task is, how results are collected and every method of a pool are the standard library's.
-What differs:
+Tasks, the collection of results and every method of a pool are the standard library's.
+Differences:
 
-- Of a worker that dies only the task is lost that it was at. Workers *lease* tasks: the
-  lease of a dead one goes to another, which does not run the task again but reports it, and its
-  result is a `WorkerDiedError`. The pool fills up again and goes on.
-- If new workers keep dying before they can take a task (an ``initializer`` that raises),
-  everything asked of the pool fails with `WorkerDiedError` instead of starting workers forever.
-- What is not done when a pool is terminated fails with `multiprocessing.ProcessError`. The
-  standard library leaves the waiting thread waiting.
-- A task's function that is found by its name is sent once and looked up once by each worker.
-- ``devices=`` masks the devices of the workers; ``"rotate"`` gives each worker one of those that
-  this process sees, in turn.
+- If a worker dies, only the task that it ran is lost. Workers *lease* tasks. The lease of a dead
+  worker goes to another worker, which does not run the task again but reports it. The result of
+  the task is then a `WorkerDiedError`. The pool replaces the worker and continues.
+- If new workers keep dying before they can take a task (an ``initializer`` that raises), every
+  task of the pool fails with `WorkerDiedError`, and no more workers are started.
+- Tasks that are not done when a pool is terminated fail with `multiprocessing.ProcessError`. With
+  the standard library, a thread that waits for such a task waits forever.
+- A function that is pickled by name is pickled once and unpickled once by each worker.
+- ``devices=`` masks the devices of the workers; ``"rotate"`` gives each worker one of the devices
+  that this process sees, in turn.
 
 `ThreadPool` and everything else here are the standard library's own.
 """
@@ -51,14 +51,15 @@ _BATCH = 64
 
 
 class WorkerDiedError(ProcessError):
-    """The process that ran a task died before there was a result."""
+    """The process that ran a task died before it had put a result."""
 
 
 def _slices() -> Iterator[float]:
-    """How many seconds to wait for a result each time before a look whether there was a Ctrl-C.
+    """The lengths of the slices of a wait for a result, in seconds.
 
-    The interpreter misses one that comes just before it begins to wait: one in thirty on a busy
-    machine. Twice as long each time, since an idle machine should be idle.
+    The interpreter misses a Ctrl-C that comes just before it begins to wait (one in thirty on a busy
+    machine), and runs its signal handlers between two slices. Each slice is twice as long as the one
+    before, so that an idle process uses little processor time.
     """
     seconds = 0.05
     while True:
@@ -67,7 +68,7 @@ def _slices() -> Iterator[float]:
 
 
 class _Event(threading.Event):
-    """That a result is there."""
+    """Set when a result is complete. A wait for it is cut into slices."""
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         if timeout is None:
@@ -78,7 +79,7 @@ class _Event(threading.Event):
 
 
 class _Condition(threading.Condition):
-    """That an iterator has a next result."""
+    """Notified when an iterator has a next result. A wait for it is cut into slices."""
 
     def __init__(self, results: Any) -> None:
         super().__init__(threading.Lock())
@@ -97,14 +98,15 @@ class _Condition(threading.Condition):
 
 
 class _Cache(Dict[int, Any]):
-    """The results that are not complete, by job; rings when there are none left to wait for."""
+    """The results that are not complete, by job. Wakes the supervising thread when the last one of a
+    closed pool is removed."""
 
     def __init__(self, engine: "_Engine") -> None:
         super().__init__()
         self._engine = engine
 
     def __setitem__(self, job: int, result: Any) -> None:
-        # No thread waits for it yet.
+        # No thread waits for the result yet, so its event or condition can be replaced.
         if isinstance(result, _std.IMapIterator):
             result._cond = _Condition(result)
         else:
@@ -118,7 +120,7 @@ class _Cache(Dict[int, Any]):
 
 
 class _Wakeup:
-    """Wakes a thread that waits for processes as well."""
+    """Wakes a thread that waits for processes in `connection.wait`."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
@@ -146,11 +148,11 @@ class _Wakeup:
 
 
 class _Engine:
-    """All that a pool's threads work with.
+    """The state that a pool's threads share.
 
-    The pool itself is not among it, or one without references would never go. One
-    thread starts workers and sees them die, one puts tasks, and one collects results: only that
-    one touches a result that a thread waits for.
+    It does not refer to the pool, so that a pool without references is freed. One thread starts and
+    reaps workers, one puts tasks, and one collects results. Only the last one changes a result that
+    a thread of the program waits for.
     """
 
     def __init__(
@@ -175,20 +177,22 @@ class _Engine:
         self._living: Dict[Any, int] = {}
         self._actions: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
         self._collecting = True
-        # How the collector knows what became of a worker: its last result, and recent deaths.
+        # Of the collector: the workers that have started, the last result of each worker, and recent
+        # deaths.
         self._ready: Set[int] = set()
         self._last: Dict[int, Tuple[int, int]] = {}
         self._deaths: Deque[str] = deque(maxlen=8)
+        # How many workers in a row have ended before they were ready.
         self._failed_starts = 0
         self.threads = [
             threading.Thread(target=run, daemon=True)
             for run in (self._supervise, self._feed, self._collect)
         ]
 
-    # -- workers, by the thread that supervises them -----------------------------------------
+    # -- workers: called by the thread that supervises them -----------------------------------
 
     def refill(self) -> None:
-        """Starts the workers that are missing, each in the place of one that is gone."""
+        """Starts a worker in each place that has none."""
         for place in range(self.processes):
             if place < len(self.workers) and self.workers[place] in self._living:
                 continue
@@ -199,12 +203,12 @@ class _Engine:
             util.debug("added worker")
 
     def reap(self) -> bool:
-        """Sees which workers have ended; whether there were any."""
+        """Joins the workers that have ended. Returns whether there were any."""
         over = [worker for worker in self._living if worker.exitcode is not None]
         for worker in over:
             worker.join()
             number = self._living.pop(worker)
-            self._post(self._worker_is_over, number, worker.name, worker.pid, worker.exitcode)
+            self._post(self._worker_ended, number, worker.name, worker.pid, worker.exitcode)
         return bool(over)
 
     def _supervise(self) -> None:
@@ -213,13 +217,13 @@ class _Engine:
                 try:
                     self.refill()
                 except Exception as error:
-                    self._post(self._give_up, f"no new worker can be started: {error}")
+                    self._post(self._break, f"no new worker can be started: {error}")
             events: List[Any] = [self.wakeup, *(worker.sentinel for worker in self._living)]
             connection.wait(events)
             self.wakeup.clear()
         self.jobs.put(None)
 
-    # -- tasks, by the thread that feeds -----------------------------------------------------
+    # -- tasks: called by the thread that puts them -------------------------------------------
 
     def _feed(self) -> None:
         for tasks, set_length in iter(self.jobs.get, None):
@@ -234,7 +238,8 @@ class _Engine:
                 try:
                     task = next(tasks, None)
                 except BaseException as error:
-                    # The program's iterable; what is an `Exception` comes as a task instead.
+                    # From the program's iterable. The standard library turns an `Exception` of it
+                    # into a task, so this is another `BaseException`.
                     task, failed = (job, index + 1), _failure("the iterable", error)
                 if self.state == TERMINATE:
                     return
@@ -254,7 +259,7 @@ class _Engine:
                     break
             if set_length is not None:
                 self._post(self._set_length, set_length, index + 1)
-            # While there is nothing to do, no arguments are held here.
+            # Keeps no arguments alive while it waits for the next job.
             tasks = task = failed = set_length = None
         self.tasks.close()
         self._post(self._stop_collecting)
@@ -279,11 +284,11 @@ class _Engine:
     def _takes_tasks(self) -> bool:
         return self.state != TERMINATE and self.broken is None
 
-    # -- results, by the thread that collects them -------------------------------------------
+    # -- results: called by the thread that collects them, except `_post` ---------------------
 
-    def _post(self, what: Callable[..., None], *args: Any) -> None:
-        """Has the collector run an action, after all results that are there by now."""
-        self._actions.append((what, args))
+    def _post(self, action: Callable[..., None], *args: Any) -> None:
+        """Lets the collector run an action, after all results that were put before."""
+        self._actions.append((action, args))
         self.results.put_bytes(_worker.ACTION)
 
     def _stop_collecting(self) -> None:
@@ -299,13 +304,13 @@ class _Engine:
                     self._take(message)
                 else:
                     self._run_action()
-            # What the last result consists of is not kept while waiting for the next.
+            # Frees the last result before the wait for the next.
             del message
         self._fail_all(ProcessError("the pool was terminated before this was done"), quietly=True)
 
     def _run_action(self) -> None:
-        what, args = self._actions.popleft()
-        what(*args)
+        action, args = self._actions.popleft()
+        action(*args)
 
     def _take(self, message: bytes) -> None:
         job, index, number, kind = _worker.RESULT.unpack_from(message)
@@ -314,10 +319,10 @@ class _Engine:
             self._failed_starts = 0
             return
         if kind == _worker.LOST:
-            # Unless the worker had told its result, and died before it could say so to the queue.
+            # Unless the worker had put the result, and was killed before it acked the task.
             if (job, index) not in self._last.values():
-                lately = f" (lately: {self._deaths[-1]})" if self._deaths else ""
-                error = WorkerDiedError(f"the worker that ran this task died{lately}")
+                latest = f" (latest death: {self._deaths[-1]})" if self._deaths else ""
+                error = WorkerDiedError(f"the worker that ran this task died{latest}")
                 self._set(job, index, (False, error))
             return
         self._last[number] = (job, index)
@@ -331,12 +336,12 @@ class _Engine:
     def _set(self, job: int, index: int, result: Tuple[bool, Any]) -> None:
         waited_for = self.cache.get(job)
         if waited_for is None:
-            # All of the job has failed.
+            # The whole job has failed.
             return
         try:
             waited_for._set(index, result)
         except BaseException:
-            # A callback did not come back as it should. Threads that wait go on all the same.
+            # A callback raised. Threads that wait for the result must be woken all the same.
             sys.excepthook(*sys.exc_info())
             waited_for._callback = waited_for._error_callback = None
             waited_for._number_left = 1
@@ -346,7 +351,7 @@ class _Engine:
         if set_length.__self__._job in self.cache:  # type: ignore[attr-defined]
             set_length(length)
 
-    def _worker_is_over(self, number: int, name: str, pid: int, code: int) -> None:
+    def _worker_ended(self, number: int, name: str, pid: int, code: int) -> None:
         if code == 0:
             self._last.pop(number, None)
         else:
@@ -358,17 +363,18 @@ class _Engine:
         self._failed_starts += 1
         if self._failed_starts == 2 * self.processes:
             last = self._deaths[-1] if self._deaths else f"{name}, pid {pid}"
-            self._give_up(
+            self._break(
                 f"{self._failed_starts} workers in a row ended before they could take a task"
                 f" (the last: {last})"
             )
 
-    def _give_up(self, why: str) -> None:
+    def _break(self, why: str) -> None:
+        """Fails everything that is waited for, now and later."""
         self.broken = WorkerDiedError(why)
         self._fail_all(self.broken)
 
     def _fail_all(self, error: Exception, quietly: bool = False) -> None:
-        """Whatever is waited for fails; quietly: without calling the program back."""
+        """Fails every incomplete result. ``quietly`` does not call the program's error callbacks."""
         for result in list(self.cache.values()):
             if isinstance(result, _std.IMapIterator):
                 with result._cond:
@@ -383,16 +389,16 @@ class _Engine:
     # -- the end ------------------------------------------------------------------------------
 
     def terminate(self) -> None:
-        """Ends the workers and the threads, whatever they are at."""
+        """Ends the workers and the threads, whatever they are doing."""
         if self.results.detached:
-            # It was over before, by a close and a join.
+            # The pool has ended already, by `close` and `join`.
             return
         self.state = TERMINATE
         self.wakeup.put()
         me = threading.current_thread()
         supervisor, feeder, collector = self.threads
         if supervisor.is_alive() and supervisor is not me:
-            # Or it would start workers again.
+            # First, because it starts workers.
             supervisor.join()
         for worker in self.workers:
             if worker.exitcode is None:
@@ -403,13 +409,13 @@ class _Engine:
                 thread.join()
         for worker in self.workers:
             worker.join()
-        self.let_go()
+        self.detach_queues()
 
-    def let_go(self) -> None:
-        """Gives the queues up, once nothing uses them.
+    def detach_queues(self) -> None:
+        """Detaches from the queues, once no thread uses them.
 
-        A process that is forked later would have them, too; and should that one be killed last,
-        they would stay in ``/dev/shm``.
+        A process that is forked later would inherit them. If it were killed as the last process, the
+        queues would stay in ``/dev/shm``.
         """
         if not any(thread.is_alive() for thread in self.threads):
             self.tasks.detach()
@@ -424,8 +430,8 @@ def _signal(number: int) -> str:
 
 
 def _failure(what: str, error: BaseException) -> Exception:
-    """What a task fails with. A `SystemExit` is for none of the pool's threads, nor for the program
-    that asks for the result."""
+    """The exception with which a task fails. A `SystemExit` or `KeyboardInterrupt` is wrapped: it must
+    end neither a thread of the pool nor the program that asks for the result."""
     if isinstance(error, Exception):
         return error
     failure = ProcessError(f"{what} raised {error!r}")
@@ -434,7 +440,7 @@ def _failure(what: str, error: BaseException) -> Exception:
 
 
 def _end_iteration(result: Any, error: Exception) -> None:
-    """What has come so far can be had, then the error, and then it is over."""
+    """Makes an iterator yield the results that it has, then raise the error, and then end."""
     result._items.append((False, error))
     result._unsorted.clear()
     result._index += 1
@@ -445,10 +451,13 @@ def _end_iteration(result: Any, error: Exception) -> None:
 
 
 def _encoder(by_fork: bool, pickler: Optional[Pickler]) -> Callable[..., bytes]:
-    """Makes messages of tasks. Remembers the last function: a map's tasks have the same."""
+    """A function that makes the message of a task.
 
-    def pickle(thing: Any) -> bytes:
-        return dumps(ByValue(thing, pickler) if pickler else thing)
+    It caches the last pickled function, because all tasks of a map have the same.
+    """
+
+    def pickle(obj: Any) -> bytes:
+        return dumps(ByValue(obj, pickler) if pickler else obj)
 
     known: Any = None
     name = b""
@@ -461,28 +470,28 @@ def _encoder(by_fork: bool, pickler: Optional[Pickler]) -> Callable[..., bytes]:
             function, *payload = args[0]
         if function is known:
             return _worker.TASK.pack(job, index, how, len(name)) + name + pickle(payload)
-        if _worker.is_found_by_name(function):
-            # A forked worker has what was defined before it was.
+        if _worker.is_pickled_by_name(function):
+            # A forked worker has every function that was defined before the fork.
             name = pickle(function if by_fork or pickler else sendable(function))
             known = function
             return _worker.TASK.pack(job, index, how, len(name)) + name + pickle(payload)
-        # Together, so that what both refer to is one object on the other side as well.
+        # In one pickle, so that an object to which both refer is one object in the worker, too.
         return _worker.TASK.pack(job, index, how, 0) + pickle((function, payload))
 
     return encode
 
 
 def _one_of(place: int, family: str) -> str:
-    """The device of the worker in this place, if each gets one of those there are."""
+    """The mask of one worker for ``devices="rotate"``."""
     seen = _devices.visible(family)
     if seen is not None:
         count = len(seen)
     elif family == "cuda":
-        # Without a mask all of the machine's are visible.
+        # Without a mask all devices of the machine are visible.
         count = sum(1 for name in os.listdir("/dev") if re.fullmatch(r"nvidia\d+", name))
     else:
         raise InvalidError(
-            f'devices="rotate" needs {_devices.variable(family)}, to know which devices there are'
+            f'devices="rotate" needs {_devices.variable(family)}, which lists the devices'
         )
     if count == 0:
         raise InvalidError(f'devices="rotate", but this process sees no {family} device')
@@ -490,24 +499,30 @@ def _one_of(place: int, family: str) -> str:
 
 
 class Pool(_std.Pool):  # type: ignore[misc]
-    """`multiprocessing.Pool`; see the head of this module for what is better.
+    """`multiprocessing.Pool`; the docstring of this module lists the differences.
+
+    ::
+
+        with Pool(4) as pool:
+            squares = pool.map(square, range(1000))
 
     Args:
-        processes: how many workers; ``None`` is one for each core.
+        processes: the number of workers; ``None`` is one for each core.
         initializer: called by each worker with ``initargs`` before its first task.
-        maxtasksperchild: after so many tasks a worker is replaced by a new one.
-        context: whose processes the workers are.
+        maxtasksperchild: a worker is replaced after so many tasks.
+        context: the context that starts the workers.
         devices: as for `shoal.multiprocessing.Process`, the same for all workers; or
-            ``"rotate"``: worker *i* sees device *i* of those visible here, modulo their number; or
-            a lease (`shoal.lease_devices`), whose devices are spread over the workers. These have
-            the lease until they end.
-        family: whose devices: ``"cuda"``, ``"rocm"``, ... ``"rotate"`` needs the family's variable
-            to be set, but for ``"cuda"``, whose devices are counted in ``/dev``.
-        pickler: how functions, arguments and results are pickled: a module with ``dumps`` and
-            ``loads`` that workers can import, such as ``cloudpickle`` or ``dill``. Then a task may
+            ``"rotate"``: worker *i* sees the device *i* modulo the number of devices that this
+            process sees; or a lease (`shoal.lease_devices`), whose devices are spread over the
+            workers. Workers hold the lease until they end.
+        family: the family of the devices: ``"cuda"``, ``"rocm"``, ... ``"rotate"`` needs the
+            family's variable, except for ``"cuda"``, whose devices are counted in ``/dev``.
+        pickler: a module with ``dumps`` and ``loads`` that workers can import, such as
+            ``cloudpickle`` or ``dill``. It pickles functions, arguments and results. Then a task may
             be a lambda or an inner function.
 
-    A pool's threads are gone once it is joined; it must not be used after a fork by the child.
+    Raises what starting a process raises; then no worker is left. A pool's threads end with `join`.
+    A forked child must not use its parent's pool.
     """
 
     def __init__(
@@ -522,7 +537,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
         family: str = "cuda",
         pickler: Any = None,
     ) -> None:
-        # For `__del__`, should this fail.
+        # `__del__` needs these if the constructor fails.
         self._pool: List[Any] = []
         self._state = INIT
         self._change_notifier: Any = None
@@ -595,7 +610,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
         self._engine.wakeup.put()
 
     def close(self) -> None:
-        """No more tasks may be given; the workers end when all is done."""
+        """Accepts no more tasks. The workers end when all tasks are done. Does not wait."""
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
@@ -605,7 +620,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
     def join(self) -> None:
         """Waits for the workers to end, after `close` or `terminate`."""
         super().join()
-        self._engine.let_go()
+        self._engine.detach_queues()
 
 
 def __getattr__(name: str) -> Any:

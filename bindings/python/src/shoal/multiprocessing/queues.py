@@ -1,13 +1,16 @@
 """The queues of `multiprocessing`, in shared memory.
 
-Signatures, exceptions and ``close`` are the standard library's. What differs: an object is
-pickled and in the queue when `put` returns, so errors of pickling are raised there and
-`empty` and `qsize` are exact at once; there is no feeder thread, so `join_thread` has
-nothing to wait for; a process killed while it waits in `get` does not disturb the others; a queue can
-be pickled anywhere, not only to a child being started. A queue has a `fileno`, so
-`multiprocessing.connection.wait` can wait for it, or for its ``_reader`` as programs have
-always done. Each class is derived from the standard library's, for `isinstance`; nothing of that is
-used.
+Signatures, exceptions and ``close`` are the standard library's. Differences:
+
+- When `put` returns, the object is pickled and in the queue. So `put` raises errors of pickling, and
+  `empty` and `qsize` are exact at once.
+- There is no feeder thread, so `join_thread` has nothing to wait for.
+- A process that is killed while it waits in `get` does not disturb the others.
+- A queue can be pickled at any time, not only while a child is started.
+- A queue has a `fileno`, so `multiprocessing.connection.wait` can wait for it, or for its
+  ``_reader``, which programs use.
+
+Each class is derived from the standard library's, for `isinstance`, and uses nothing of it.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from _multiprocessing import SemLock  # type: ignore[import-not-found]
 from multiprocessing.process import parent_process
 from typing import Any, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
 
-from .. import _behind, _ffi, _handles, _pickling, _queue, _select
+from .. import _backpressure, _ffi, _handles, _pickling, _queue, _select
 from .._attribute import assignable, default
 from .._errors import Empty, Full, ShoalError, TimeoutError
 from .._lock import Lock
@@ -39,10 +42,10 @@ class _Closable(_queue.Queue[T]):
 
     _dumps = staticmethod(_pickling.dumps)
     _dumps_apart = staticmethod(_pickling.dumps_apart)
-    # What it is to use one that is closed.
+    # The exception for the use of a closed queue.
     _closed_error: Type[Exception] = ValueError
     # The sides that this process has closed.
-    _given_up: FrozenSet[str] = frozenset()
+    _closed_sides: FrozenSet[str] = frozenset()
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         super().__init__(maxsize=maxsize)
@@ -70,26 +73,26 @@ class _Closable(_queue.Queue[T]):
         return self._handle is None
 
     def close(self) -> None:
-        """This process will use the queue no more; others may go on."""
+        """Ends the use of the queue by this process. Other processes may continue."""
         self.detach()
 
     closed = _closed
 
     def empty(self) -> bool:
-        """Whether nothing is in the queue: exact. `OSError` if this process closed it."""
+        """Whether the queue is empty. Exact. `OSError` if this process closed it."""
         if self._closed:
             raise OSError(f"Queue {self!r} is closed")
         return super().empty()
 
     @default
     def _maxsize(self) -> int:
-        """The bound in messages. An original without one has the most that a semaphore counts to."""
+        """The bound in messages. Without one, the largest value of a semaphore, as in the original."""
         return _queue.Queue.stats(self).max_items or SemLock.SEM_VALUE_MAX
 
     def _poll(self, timeout: float = 0.0) -> bool:
         return self._reader.poll(timeout)
 
-    # -- what programs find inside an original: a pipe's two connections, each with a lock ----
+    # -- private attributes of the original that programs use: two connections, each with a lock --
 
     @property
     def _reader(self) -> "_Side":
@@ -100,8 +103,8 @@ class _Closable(_queue.Queue[T]):
         return self._side(_WRITER)
 
     def _side(self, which: str) -> "_Side":
-        # The same one every time: programs look for it among what `connection.wait` returns.
-        # Not kept here, or each would keep the other.
+        # The same object every time: programs search the list that `connection.wait` returns for it.
+        # A weak reference, because a side refers to its queue.
         sides: Dict[str, "weakref.ref[_Side]"] = self.__dict__.setdefault("_sides", {})
         known = sides.get(which)
         side = None if known is None else known()
@@ -111,13 +114,13 @@ class _Closable(_queue.Queue[T]):
         return side
 
     def _close_side(self, which: str) -> None:
-        """This process will only write, or only read."""
-        self._given_up = self._given_up | {which}
-        if len(self._given_up) == 2:
+        """Closes one side for this process, which from then on only reads or only writes."""
+        self._closed_sides = self._closed_sides | {which}
+        if len(self._closed_sides) == 2:
             self.detach()
             return
         for name in _CALLS[which]:
-            setattr(self, name, _is_given_up)
+            setattr(self, name, _raise_closed)
 
     @property
     def _rlock(self) -> Lock:
@@ -128,9 +131,9 @@ class _Closable(_queue.Queue[T]):
         return self._side_lock(_WRITER)
 
     def _side_lock(self, which: str) -> Lock:
-        """A lock for programs that take from one side in several steps; `get` and `put` need none.
+        """A lock for programs that use one side in several steps; `get` and `put` need none.
 
-        It is made when it is first asked for, under a name that follows from the queue's.
+        It is created on first use. Its name is derived from the queue's.
         """
         locks: Dict[str, Lock] = self.__dict__.setdefault("_locks", {})
         if which not in locks:
@@ -141,14 +144,14 @@ class _Closable(_queue.Queue[T]):
         """As `shoal.Queue.fileno`."""
         fd = super().fileno()
         if "_watched" not in self.__dict__:
-            # For processes that have something to put and end: see `_end.deliver`.
+            # Tells processes that put and then end to wait: see `_end.await_notification`.
             self.__dict__["_watched"] = Event(f"{self._name}{_WATCHED}")
         return fd
 
-    def _is_seen(self) -> bool:
-        """Whether no process that waits for the descriptor can miss that something is there."""
+    def _is_noticed(self) -> bool:
+        """Whether every process that waits for the descriptor can see that the queue has a message."""
         try:
-            if self._closed or _WRITER in self._given_up or super().empty():
+            if self._closed or _WRITER in self._closed_sides or super().empty():
                 return True
             if "_watched" not in self.__dict__:
                 self.__dict__["_watched"] = Event(f"{self._name}{_WATCHED}", create=False)
@@ -163,12 +166,12 @@ class _Closable(_queue.Queue[T]):
 
     def _take_slowly(self, buffer: _ffi.Buffer, until: Optional[int]) -> _ffi.Buffer:
         parent = parent_process()
-        if _WRITER not in self._given_up or parent is None:
+        if _WRITER not in self._closed_sides or parent is None:
             return super()._take_slowly(buffer, until)
-        # This process only reads. An original's pipe would be at its end once no process writes to it
-        # any more: here that is when it is empty and the process that has made this one is gone.
+        # This process only reads. In the original, `get` raises EOFError once no process can write to
+        # the pipe. Here it does once the queue is empty and the parent of this process has ended.
         while True:
-            step = time.monotonic_ns() + _LOOK_NS
+            step = time.monotonic_ns() + _CHECK_NS
             try:
                 last = step if until is None else min(step, until)
                 return super()._take_slowly(buffer, last)
@@ -185,23 +188,24 @@ class _Closable(_queue.Queue[T]):
 
 _READER, _WRITER = ".reader", ".writer"
 _WATCHED = ".watched"
-# What there is no more once a side is closed.
+# The methods that raise once a side is closed.
 _CALLS = {
     _READER: ["get", "get_nowait", "get_bytes", "get_many", "get_many_bytes", "lease"],
     _WRITER: ["put", "put_nowait", "put_bytes", "put_many", "put_many_bytes", "reserve"],
 }
-# How often a process that only reads looks whether its parent lives.
-_LOOK_NS = 1_000_000_000
+# How often a process that only reads checks whether its parent lives.
+_CHECK_NS = 1_000_000_000
 
 
-def _is_given_up(*_: object, **__: object) -> Any:
+def _raise_closed(*_: object, **__: object) -> Any:
     raise OSError("handle is closed")
 
 
 class _Side:
-    """What programs use as one of the two connections of an original queue.
+    """One side of a queue, in the place of one of the two connections of an original queue.
 
-    Closing one is for this process, and leaves the other open; closing both closes the queue.
+    Closing a side affects this process only and leaves the other side open. Closing both closes the
+    queue.
     """
 
     def __init__(self, queue: _Closable[Any], which: str) -> None:
@@ -210,7 +214,7 @@ class _Side:
 
     @property
     def closed(self) -> bool:
-        return self._queue._closed or self._which in self._queue._given_up
+        return self._queue._closed or self._which in self._queue._closed_sides
 
     @property
     def readable(self) -> bool:
@@ -277,21 +281,29 @@ def _side_of(queue: _Closable[Any], which: str) -> _Side:
 
 
 class Queue(_Closable[T], _std.Queue):  # type: ignore[misc]
-    """`multiprocessing.Queue`, in shared memory, and a `shoal.Queue`: with `put_many`, `get_many`,
-    leases and all."""
+    """`multiprocessing.Queue` in shared memory, with all methods of `shoal.Queue`: `put_many`,
+    `get_many`, `lease` and so on.
+
+    ::
+
+        queue = shoal.multiprocessing.Queue()
+        queue.put({"resize": "17.png"})
+        queue.get(timeout=1.0)
+    """
 
     def join_thread(self) -> None:
-        """Nothing: what was put is in the queue. Only after `close`, as ever."""
+        """Does nothing: every put object is in the queue. `AssertionError` before `close`, as in the
+        original."""
         assert self._closed, f"Queue {self!r} not closed"
 
     def cancel_join_thread(self) -> None:
-        """Nothing: the end of a process never waits for a queue."""
+        """Does nothing: the end of a process never waits for a queue."""
 
 
 class SimpleQueue(_Closable[T], _std.SimpleQueue):  # type: ignore[misc]
-    """`multiprocessing.SimpleQueue`, in shared memory."""
+    """`multiprocessing.SimpleQueue` in shared memory."""
 
-    # The original is a pipe.
+    # The error of the original, which is a pipe.
     _closed_error = OSError
 
     def __init__(self, *, ctx: Any = None) -> None:
@@ -302,7 +314,7 @@ class SimpleQueue(_Closable[T], _std.SimpleQueue):  # type: ignore[misc]
         if not block or timeout is not None:
             put(data, block, timeout)
         else:
-            _behind.send(lambda: put(data, block, timeout), super().empty)
+            _backpressure.send(lambda: put(data, block, timeout), super().empty)
 
     def reserve(
         self, size: int, block: bool = True, timeout: Optional[float] = None
@@ -311,22 +323,22 @@ class SimpleQueue(_Closable[T], _std.SimpleQueue):  # type: ignore[misc]
         reserve = super().reserve
         if not block or timeout is not None:
             return reserve(size, block, timeout)
-        return _behind.send(lambda: reserve(size, block, timeout), super().empty)
+        return _backpressure.send(lambda: reserve(size, block, timeout), super().empty)
 
 
 _UNFINISHED = "unfinished"
-# How often the count has reached zero, which `join` waits for.
+# The key of a counter that changes whenever the count reaches zero. `join` waits for a change.
 _ALL_DONE = "all done"
-# The longest wait, in seconds: a wake-up is lost with a process that dies before it.
+# The longest slice of a wait, in seconds. A wake-up is lost if a process is killed before it sends it.
 _SLICE = 0.1
 
 
 class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
-    """`multiprocessing.JoinableQueue`: counts what was put and not yet reported done.
+    """`multiprocessing.JoinableQueue`: counts the objects that were put and not reported as done.
 
-    The count is an atomic number in a shared map, so no death leaves it locked; a task
-    whose worker died before `task_done` stays unfinished, as it does in the standard
-    library. `join` is woken when the count reaches zero.
+    The count is an atomic number in a shared map, so no death leaves it locked. An object whose
+    worker died before `task_done` stays unfinished, as in the standard library. `join` is woken when
+    the count reaches zero.
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
@@ -341,8 +353,8 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
         super().__setstate__(inner)
 
     def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
-        """Appends an object, one more that is unfinished."""
-        # Counted first: a worker may take it and report it before this call is back.
+        """Appends an object and counts it as unfinished."""
+        # Counted first: a worker may take it and report it before this call returns.
         self._count.add(_UNFINISHED, 1)
         try:
             super().put(obj, block, timeout)
@@ -353,7 +365,7 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
     def put_many(
         self, objs: Iterable[T], block: bool = True, timeout: Optional[float] = None
     ) -> int:
-        """Appends objects, all of them unfinished."""
+        """Appends objects and counts them as unfinished. Returns how many were put."""
         batch = list(objs)
         self._count.add(_UNFINISHED, len(batch))
         done = 0
@@ -365,22 +377,22 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
         return done
 
     def _finish(self, number: int) -> int:
-        """So many are finished, or were never put; how many are not."""
+        """Subtracts objects that are finished or were never put. Returns how many are left."""
         left = self._count.add(_UNFINISHED, -number)
         if left == 0:
-            # Not each time: to wake what joins takes longer than a small task. Killed before
-            # this, it costs them a slice.
+            # Only at zero, because waking `join` takes longer than a small task. If this process is
+            # killed before this line, `join` returns one slice later.
             self._count.add(_ALL_DONE, 1)
         return left
 
     def task_done(self) -> None:
-        """Reports one object taken by `get` as finished."""
+        """Reports one object that was taken by `get` as finished. `ValueError` if none is left."""
         if self._finish(1) < 0:
             self._count.add(_UNFINISHED, 1)
             raise ValueError("task_done() called too many times")
 
     def join(self, timeout: Optional[float] = None) -> None:
-        """Waits until everything put has been reported finished.
+        """Waits until every object that was put has been reported as finished.
 
         Raises `TimeoutError` if that takes longer than ``timeout`` seconds.
         """

@@ -1,8 +1,9 @@
 """`multiprocessing.reduction`, whose `send_handle` and `recv_handle` take pipes of this package, too.
 
-A pipe in shared memory cannot carry a descriptor. What is sent is where to fetch it, as it is of a
-socket that is pickled: the receiver, a relative of this process, asks this process for it. So the
-sender has to live until then, and may close its own descriptor at once.
+A pipe in shared memory cannot carry a descriptor. The message says where to fetch a duplicate, as
+the pickle of a socket does. The receiver, which must be a process of the same `multiprocessing`
+family, fetches it from this process. So the sender has to live until then. It may close its own
+descriptor at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from .._pipe import Connection as _Pipe
 
-# The type checkers' library knows only what is documented.
+# Typed as Any, because the stubs of type checkers lack the private names.
 _original: Any = _std
 _DupFd: Any = resource_sharer.DupFd
 
@@ -22,7 +23,7 @@ __all__ = list(_std.__all__)
 
 
 def send_handle(conn: Any, handle: int, destination_pid: int) -> None:
-    """Sends a descriptor over a connection: a socket's, or one of this package. Raises as
+    """Sends a descriptor over a connection of sockets or of this package. Raises as
     `shoal.Connection.send` does."""
     if isinstance(conn, _Pipe):
         conn.send(_DupFd(handle))
@@ -31,10 +32,10 @@ def send_handle(conn: Any, handle: int, destination_pid: int) -> None:
 
 
 def recv_handle(conn: Any) -> int:
-    """Receives a descriptor, waiting for it; the caller closes it.
+    """Waits for a descriptor and returns it. The caller closes it.
 
-    Raises as `shoal.Connection.recv` does, `RuntimeError` if it was something else that was sent,
-    and an `OSError` if the sender is gone.
+    Raises as `shoal.Connection.recv` does, `RuntimeError` if the message is not a descriptor, and
+    `OSError` if the sender has ended.
     """
     fd: int
     if not isinstance(conn, _Pipe):

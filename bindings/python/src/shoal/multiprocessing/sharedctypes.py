@@ -22,21 +22,21 @@ RawArray, RawValue, copy = _std.RawArray, _std.RawValue, _std.copy
 
 @assignable
 class Synchronized(_array.Value, _std.Synchronized):  # type: ignore[misc]
-    """What `Value` makes; see `shoal.Value`."""
+    """The class of `Value`; see `shoal.Value`."""
 
 
 @assignable
 class SynchronizedArray(_array.Array, _std.SynchronizedArray):  # type: ignore[misc]
-    """What `Array` makes; see `shoal.Array`."""
+    """The class of `Array`; see `shoal.Array`."""
 
 
 class SynchronizedString(SynchronizedArray, _std.SynchronizedString):  # type: ignore[misc]
-    """What `Array` makes of characters, with ``value`` and ``raw``."""
+    """The class of an `Array` of characters, with ``value`` and ``raw``."""
 
 
 def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
-    """A value with a lock: one of its own, or the one that is given; without one if ``lock`` is
-    false."""
+    """A shared value of a C type. It has a lock of its own if ``lock`` is true, the given lock if it
+    is one, and none if it is false."""
     if lock is False:
         return RawValue(typecode_or_type, *args)
     given = _given(lock)
@@ -49,8 +49,8 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) 
 def Array(
     typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None
 ) -> Any:
-    """An array with a lock: one of its own, or the one that is given; without one if ``lock`` is
-    false."""
+    """A shared array of a C type. It has a lock of its own if ``lock`` is true, the given lock if it
+    is one, and none if it is false."""
     if lock is False:
         return RawArray(typecode_or_type, size_or_initializer)
     given = _given(lock)

@@ -1,13 +1,14 @@
-"""The locks of `multiprocessing`, in shared memory: `shoal.Lock` and its relatives.
+"""The locks of `multiprocessing` in shared memory: `shoal.Lock`, `shoal.Semaphore` and so on.
 
-Methods and exceptions are the standard library's. What differs: the lock of a process that was
-killed goes to the next one (`Lock.owner_died` tells), permits of the killed return, `Event.set`
-and `Condition.notify` never wait for a dead waiter, and each can be pickled anywhere, not only
-to a child that is being started. Each class is derived from the standard library's, for
-`isinstance`; nothing of that is used.
+Methods and exceptions are the standard library's. Differences:
 
-Permits stay taken when the process that has them ends by itself, as ever: only those of one that
-was killed return. (Those of a `shoal.Semaphore` return in either case.)
+- If a process is killed with a lock, the next process gets the lock, and `Lock.owner_died` is true.
+- The permits of a killed process are released. Those of a process that ends normally stay taken, as
+  in the standard library. (A `shoal.Semaphore` releases them in either case.)
+- `Event.set` and `Condition.notify` never wait for a dead waiter.
+- Each object can be pickled at any time, not only while a child is started.
+
+Each class is derived from the standard library's, for `isinstance`, and uses nothing of it.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock",
 
 
 class _SemLock:
-    """What programs find as ``_semlock`` in an original lock or semaphore, with its interface.
+    """The attribute ``_semlock`` of an original lock or semaphore, with its interface.
 
-    `concurrent.futures.ProcessPoolExecutor` is among them, and all that use the internals of the
+    `concurrent.futures.ProcessPoolExecutor` uses it, and programs that use the internals of the
     standard library's queues.
     """
 
@@ -58,25 +59,25 @@ class _SemLock:
 
     @property
     def handle(self) -> int:
-        """The native library's pointer; 0 once this process has given it up."""
+        """The native library's pointer; 0 once detached."""
         handle = self._lock._handle
         return 0 if handle is None else handle.value or 0
 
     @property
     def kind(self) -> int:
-        """Whether it is recursive, 0, or counts, 1."""
+        """0 for a recursive lock, 1 for a lock or semaphore."""
         return int(not isinstance(self._lock, _lock.RLock))
 
     @property
     def maxvalue(self) -> int:
-        """The most that its value can be."""
+        """The largest possible value."""
         if isinstance(self._lock, _lock.Lock):
             return 1
         most: int = getattr(self._lock, "_most", self.SEM_VALUE_MAX)
         return most
 
     def _count(self) -> int:
-        """How often the calling thread has the lock, or this process a permit."""
+        """How often the calling thread holds the lock, or how many permits this process holds."""
         if isinstance(self._lock, _lock.Lock):
             return self._lock._depth()
         held: int = self._lock._held()
@@ -95,11 +96,11 @@ class _SemLock:
         return self._get_value() == 0
 
     def _after_fork(self) -> None:
-        """Nothing: a child begins with no lock and no permit."""
+        """Does nothing: a forked child holds no lock and no permit."""
 
 
 class _Number:
-    """A number inside an original condition, which there is a semaphore."""
+    """A number of a condition, in the place of a semaphore of the original."""
 
     def __init__(self, get_value: Callable[[], int]) -> None:
         self.get_value = get_value
@@ -118,42 +119,44 @@ class Lock(_lock.Lock, _std.Lock):  # type: ignore[misc]
 
 
 class PipeLock(Lock):
-    """The lock of one end of a pipe, in the queues of the standard library.
+    """The lock of one end of a pipe, for the queues of the standard library.
 
-    A process that is killed with it may have read or written a part of a message. To hand the lock
-    on would mean to take the rest for a message: data for a pickle. So
-    a process that would get the lock of a dead one gets an error instead, and so does the next.
+    A process that is killed while it holds this lock may have read or written a part of a message.
+    The next owner would unpickle the rest of it. So a process that would get the lock of a dead owner
+    gets an error instead, and so does every later one.
     """
 
     def _taken(self, status: int) -> bool:
         taken = super()._taken(status)
         if self.owner_died:
-            # As if by death: so the next one is told, too.
+            # Detached while it is held, so that the next process also sees a dead owner.
             self.detach()
-            raise self._torn()
+            raise self._torn_error()
         return taken
 
-    def _torn(self) -> Exception:
+    def _torn_error(self) -> Exception:
         return BrokenPipeError(
-            errno.EPIPE, "a process was killed while it used this queue's pipe: what it holds is torn"
+            errno.EPIPE,
+            "a process was killed while it used this queue's pipe, which may hold a part of a message",
         )
 
     def _live(self) -> Any:
         if self.owner_died and self._handle is None:
-            raise self._torn()
+            raise self._torn_error()
         return super()._live()
 
     def __enter__(self) -> bool:  # type: ignore[override]
         try:
             return super().__enter__()
         except BrokenPipeError:
-            # Mostly another process learns of the death and ends this one, as an
-            # executor does. Otherwise it would have a traceback to show for it.
-            time.sleep(_MOMENT)
+            # Usually the parent, such as an executor, notices the death and ends this process. The
+            # pause lets it do so before this process prints a traceback.
+            time.sleep(_BEFORE_TRACEBACK)
             raise
 
 
-_MOMENT = 1.0
+# In seconds.
+_BEFORE_TRACEBACK = 1.0
 
 
 @assignable
@@ -172,7 +175,7 @@ class RLock(_lock.RLock, _std.RLock):  # type: ignore[misc]
 class Semaphore(_sync.Semaphore, _std.Semaphore):  # type: ignore[misc]
     """`multiprocessing.Semaphore`; see `shoal.Semaphore`.
 
-    Permits stay taken when the process that has them ends by itself, and return when it is killed.
+    The permits of a process stay taken if it ends normally and are released if it is killed.
     """
 
     _handle_type = _sync.KeptSemaphoreHandle
@@ -226,8 +229,8 @@ class Condition(_sync.Condition, _std.Condition):  # type: ignore[misc]
     def __init__(self, lock: Optional[_lock.Lock] = None, *, ctx: Any = None) -> None:
         super().__init__(RLock() if lock is None else lock)
 
-    # What is inside an original: how many sleep, and how many of them are being woken, which
-    # here is one number.
+    # Private attributes of the original: how many threads sleep, and how many of them are being
+    # woken. Here there is only the first number.
 
     @property
     def _sleeping_count(self) -> _Number:
