@@ -16,19 +16,19 @@
 
 SHOAL_BEGIN
 
-/// A new array.
+/// Options of a new array.
 struct array_options {
-    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;
-    /// Stays until it is unlinked, also when no process has it open.
+    /// Stays until it is unlinked, even when no process has it open.
     bool persistent = false;
-    /// What an item is, in up to 16 bytes, such as a type code; "" for nothing said.
+    /// A description of an item, such as a type code, in up to 16 bytes; "" for none.
     std::string format = {};
 };
 
 /// Items of one type in plain shared memory, zeros at first, and a recursive lock for them.
 ///
-/// What several processes write without the lock they write at the same time.
+/// Without the lock, processes may write an item at the same time.
 ///
 ///     auto samples = shoal::array<double>::create("samples", 1000);
 ///     std::lock_guard hold(samples);
@@ -40,7 +40,7 @@ class array : public detail::object<shoal_array, shoal_array_free, SHOAL_KIND_AR
     static_assert(alignof(T) <= 128, "items are aligned to 128 bytes at most");
 
 public:
-    /// Takes over a handle of shoal.h, of an array whose items are `T`.
+    /// Takes ownership of a handle of shoal.h, of an array whose items are `T`.
     explicit array(shoal_array *handle, bool created = false) : object(handle, created) {
         void *data = nullptr;
         std::size_t bytes = 0;
@@ -49,21 +49,21 @@ public:
         size_ = bytes / sizeof(T);
     }
 
-    /// Opens what exists. Fails with SHOAL_ERR_NOT_FOUND if there is none, and with SHOAL_ERR_INVALID if
-    /// its items have another size.
+    /// Opens an existing array. Fails with SHOAL_ERR_NOT_FOUND if there is none, and with SHOAL_ERR_INVALID
+    /// if its items have another size.
     [[nodiscard]] static array open(std::string_view name) {
         auto c = detail::sized<shoal_array_options>();
         c.item_size = sizeof(T);
         return opened(detail::c_text(name).c_str(), c);
     }
 
-    /// Opens what exists, which must have `count` items of this size, or creates it.
+    /// Opens an existing array, which must have `count` items of this size, or creates it.
     [[nodiscard]] static array create(std::string_view name, std::uint64_t count,
                                       const array_options &options = {}) {
         return created_as(detail::c_text(name).c_str(), count, options);
     }
 
-    /// Creates one under a name of its own.
+    /// Creates an array with a generated name.
     [[nodiscard]] static array anonymous(std::uint64_t count, const array_options &options = {}) {
         return created_as(nullptr, count, options);
     }
@@ -72,7 +72,7 @@ public:
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] T *begin() const noexcept { return data_; }
     [[nodiscard]] T *end() const noexcept { return data_ + size_; }
-    /// Not checked, as that of std::vector.
+    /// Does not check the index, as std::vector's.
     [[nodiscard]] T &operator[](std::size_t index) const noexcept { return data_[index]; }
 
     /// Statistics.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// Strings of C++ as shoal.h takes and gives them.
+// Conversions between strings of C++ and those of shoal.h.
 
 #ifndef SHOAL_BYTES_HPP
 #define SHOAL_BYTES_HPP
@@ -22,19 +22,19 @@ SHOAL_BEGIN
 
 namespace detail {
 
-/// A text that ends with NUL. One that has a NUL within would be cut there.
+/// A text that ends with NUL. One that contains a NUL fails, because C would end it there.
 inline std::string c_text(std::string_view text) {
     if (text.find('\0') != std::string_view::npos)
-        fail(error(SHOAL_ERR_INVALID, "invalid text: it has a NUL within"));
+        fail(error(SHOAL_ERR_INVALID, "invalid text: it contains a NUL"));
     return std::string(text);
 }
 
-/// A pointer that is not null, where the library tells an empty value from none by it.
+/// A pointer that is not null, where the library distinguishes an empty value from none by it.
 inline const void *data_of(std::string_view bytes) noexcept {
     return bytes.data() != nullptr ? bytes.data() : "";
 }
 
-/// The same of a value that may not be there.
+/// The same for an optional value: null if there is none.
 inline const void *data_of(std::optional<std::string_view> bytes) noexcept {
     return bytes ? data_of(*bytes) : nullptr;
 }
@@ -43,21 +43,21 @@ inline std::size_t size_of(std::optional<std::string_view> bytes) noexcept {
     return bytes ? bytes->size() : 0;
 }
 
-/// Refuses a range whose items are gone, or others, once the loop over it has moved on: the library is
-/// told where their bytes are, and reads them after that.
+/// Refuses a range whose items do not stay in memory after the loop over it: the library gets their
+/// addresses and reads them later.
 template <class Range>
 constexpr void require_lasting_items() {
     using iterator = decltype(std::begin(std::declval<const Range &>()));
     using category = typename std::iterator_traits<iterator>::iterator_category;
     static_assert(std::is_base_of_v<std::forward_iterator_tag, category>,
-                  "the items have to stay where they are during the call: copy them first");
+                  "the items must stay in memory during the call: copy them first");
 }
 
 inline shoal_slice slice_of(std::string_view bytes) noexcept {
     return {bytes.data(), bytes.size()};
 }
 
-/// Where the bytes of each of these strings are.
+/// The slices of strings, which point into the strings.
 template <class Strings>
 std::vector<shoal_slice> slices_of(const Strings &strings) {
     require_lasting_items<Strings>();
@@ -66,13 +66,13 @@ std::vector<shoal_slice> slices_of(const Strings &strings) {
     return slices;
 }
 
-/// As `goes_on`, and after a status for which the buffer is made larger.
+/// As `goes_on`, and also true for the status for which the buffer is enlarged.
 inline bool goes_on_or_grows(shoal_status status) noexcept {
     return status == SHOAL_ERR_BUFFER_TOO_SMALL || goes_on(status);
 }
 
-/// Calls `call(timeout_ns, buf, capacity, &len)` until what it gives fits. On success the empty string
-/// `into` has the bytes.
+/// Calls `call(timeout_ns, buf, capacity, &len)` until the result fits. `into` is empty at first, and on
+/// success contains the result.
 template <class Call>
 shoal_status fill(std::string &into, duration timeout, Call call) {
     char small[512];
@@ -91,7 +91,7 @@ shoal_status fill(std::string &into, duration timeout, Call call) {
     return repeat(timeout, attempt, goes_on_or_grows);
 }
 
-/// What `call(buf, capacity, &len)` gives, which does not wait; nothing if there is no such thing.
+/// The result of `call(buf, capacity, &len)`, which does not wait; nothing for SHOAL_ERR_NOT_FOUND.
 template <class Call>
 std::optional<std::string> found(Call call) {
     std::string bytes;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// Device masks. For a child use `spawn_options::devices`. No other thread may change the environment while
-// one of these functions runs.
+// Device masks. To start a child use `spawn_options::devices`. No other thread may change the environment
+// while one of these functions runs.
 
 #ifndef SHOAL_DEVICE_HPP
 #define SHOAL_DEVICE_HPP
@@ -24,7 +24,7 @@ namespace detail {
 
 using namespace shoal::detail;
 
-/// What `call(buf, capacity, &len)` gives.
+/// The result of `call(buf, capacity, &len)`.
 template <class Call>
 std::string text(Call call) {
     std::string text;
@@ -37,8 +37,9 @@ std::string text(Call call) {
 
 }  // namespace detail
 
-/// What the family's variable must be for a child that is to see `logical`, counted in what `inherited`
-/// shows; nothing reads the environment of this process. Fails as `shoal_device_resolve`.
+/// The value of the family's variable for a child that is to see the devices `logical`, counted among
+/// those of the mask `inherited`; without `inherited`, the environment of this process counts. Fails as
+/// `shoal_device_resolve`.
 [[nodiscard]] inline std::string resolve(std::string_view family,
                                          std::optional<std::string_view> inherited,
                                          std::string_view logical) {
@@ -50,7 +51,7 @@ std::string text(Call call) {
     });
 }
 
-/// All that must change in the environment for a child that is to see `logical`: "NAME=value" sets a
+/// All changes of the environment for a child that is to see the devices `logical`: "NAME=value" sets a
 /// variable, "NAME" removes it. Fails as `resolve`.
 [[nodiscard]] inline std::vector<std::string> environment(std::string_view family,
                                                           std::string_view logical) {
@@ -65,7 +66,7 @@ std::string text(Call call) {
 }
 
 /// The devices that this process sees: "0,1", unique ids, "all" or "none". Fails with
-/// SHOAL_ERR_NOT_FOUND (family) or SHOAL_ERR_INVALID (the variable makes no sense).
+/// SHOAL_ERR_NOT_FOUND (family) or SHOAL_ERR_INVALID (the variable is invalid).
 [[nodiscard]] inline std::string visible(std::string_view family) {
     const std::string f = detail::c_text(family);
     return detail::text([&](char *to, std::size_t capacity, std::size_t *len) {
@@ -73,9 +74,9 @@ std::string text(Call call) {
     });
 }
 
-/// Makes this process itself see only `mask`: whether the family's runtime was loaded already, and is too
-/// late to notice. Call it first thing in main: no other thread may use the environment meanwhile. Fails
-/// as `resolve`; nothing is changed then.
+/// Makes this process itself see only `mask`. Returns whether the family's runtime was loaded already, so
+/// that it may ignore the mask. Call it at the start of main: no other thread may use the environment
+/// meanwhile. Fails as `resolve`; then nothing is changed.
 [[nodiscard]] inline bool set_visible(std::string_view family, std::string_view mask) {
     bool too_late = false;
     detail::check(shoal_device_set_visible(detail::c_text(family).c_str(),

@@ -12,9 +12,9 @@
 
 SHOAL_BEGIN
 
-/// A timeout, or how long something is to last: any std::chrono duration, `forever` or `nowait`.
+/// A timeout or another duration: any std::chrono duration, `forever` or `nowait`.
 ///
-/// A duration below zero is zero: a deadline that has passed.
+/// A negative duration counts as zero: a deadline that has passed.
 class duration {
 public:
     template <class Rep, class Period>
@@ -23,7 +23,7 @@ public:
     /// Without end.
     [[nodiscard]] static constexpr duration endless() { return duration(std::int64_t{SHOAL_FOREVER}); }
 
-    /// As shoal.h takes it.
+    /// As shoal.h represents it.
     [[nodiscard]] constexpr std::int64_t nanoseconds() const noexcept { return nanoseconds_; }
 
     friend constexpr bool operator==(duration a, duration b) noexcept {
@@ -78,13 +78,13 @@ shoal_status repeat(duration timeout, Call call, Again again) {
 
 inline bool is_interrupted(shoal_status status) noexcept { return status == SHOAL_ERR_INTERRUPTED; }
 
-/// Whether a wait goes on after this status: it cannot be told without exceptions that a signal handler
-/// has run, and that is no reason to abort.
+/// Whether a wait continues after this status. Without exceptions it continues after a signal handler,
+/// which could only be reported by aborting.
 inline bool goes_on(shoal_status status) noexcept {
     return !SHOAL_EXCEPTIONS && is_interrupted(status);
 }
 
-/// Waits in `call(timeout_ns)`.
+/// Calls `call(timeout_ns)`, which waits, and again while `goes_on`.
 template <class Call>
 shoal_status wait(duration timeout, Call call) {
     return repeat(timeout, call, goes_on);

@@ -13,8 +13,8 @@
 
 #include "shoal.h"
 
-// Both ways of failing are inline functions of one name. In a program that has files of both kinds the
-// linker would take one of them for all; the inline namespace keeps them apart.
+// `fail` is an inline function that throws in some files of a program and aborts in others. The linker
+// would merge both; the inline namespace keeps them apart.
 #if defined(__cpp_exceptions)
 #define SHOAL_EXCEPTIONS 1
 #define SHOAL_BEGIN        \
@@ -32,10 +32,10 @@
 
 SHOAL_BEGIN
 
-/// A call of the library that failed. `what()` is the library's sentence about it.
+/// The failure of a call. `what()` is the error message of the library.
 class error : public std::runtime_error {
 public:
-    /// The error of the calling thread's last failing call, which returned `status`.
+    /// The error of the calling thread's last failed call, which returned `status`.
     explicit error(shoal_status status)
         : std::runtime_error(shoal_last_error()), status_(status) {}
 
@@ -43,7 +43,7 @@ public:
     error(shoal_status status, const std::string &what)
         : std::runtime_error(what), status_(status) {}
 
-    /// What to act on: SHOAL_ERR_NOT_FOUND, SHOAL_ERR_CLOSED, ...
+    /// The code to act on: SHOAL_ERR_NOT_FOUND, SHOAL_ERR_CLOSED, ...
     [[nodiscard]] shoal_status status() const noexcept { return status_; }
 
 private:
@@ -52,14 +52,14 @@ private:
 
 #if !SHOAL_EXCEPTIONS
 
-/// What is called in place of throwing. The program is aborted when it returns.
+/// A function that is called in the place of throwing. The program is aborted when it returns.
 using failure_handler = void (*)(const error &);
 
 namespace detail {
 inline std::atomic<failure_handler> on_failure{nullptr};
 }
 
-/// Sets the handler of all threads; null prints the error to stderr. Returns the one before.
+/// Sets the handler of all threads; null prints the error to stderr. Returns the previous handler.
 inline failure_handler set_failure_handler(failure_handler handler) noexcept {
     return detail::on_failure.exchange(handler);
 }
@@ -84,9 +84,9 @@ inline void check(shoal_status status) {
     if (status != SHOAL_OK) fail(error(status));
 }
 
-/// Whether it was done; false if the status is `answer`, which is no failure here.
-[[nodiscard]] inline bool done_unless(shoal_status answer, shoal_status status) {
-    if (status == answer) return false;
+/// Whether a call succeeded; false if its status is `expected`, which is no failure here.
+[[nodiscard]] inline bool done_unless(shoal_status expected, shoal_status status) {
+    if (status == expected) return false;
     check(status);
     return true;
 }

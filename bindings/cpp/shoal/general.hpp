@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// Versions, names, and what killed processes left behind.
+// Versions, names, and the removal of what killed processes left.
 
 #ifndef SHOAL_GENERAL_HPP
 #define SHOAL_GENERAL_HPP
@@ -13,17 +13,17 @@
 
 SHOAL_BEGIN
 
-/// The version of the library at run time; SHOAL_VERSION is that of the header.
+/// The version of the library at run time. SHOAL_VERSION is that of the header.
 [[nodiscard]] inline std::string_view version() noexcept { return shoal_version(); }
 
-/// Removes what killed processes left, and returns how many objects that were; see `shoal_gc`.
+/// Removes the objects that killed processes left. Returns how many; see `shoal_gc`.
 inline std::size_t gc() {
     std::size_t removed = 0;
     detail::check(shoal_gc(&removed));
     return removed;
 }
 
-/// Leaves all objects of this process, before `_exit`; see `shoal_leave`.
+/// Detaches this process from all objects, before `_exit`; see `shoal_leave`.
 inline void leave() { detail::check(shoal_leave()); }
 
 /// Removes the name of an object, whatever kind it is; see `shoal_unlink`.

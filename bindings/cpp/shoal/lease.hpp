@@ -31,13 +31,13 @@ struct info {
     std::string id;
     /// Its family.
     std::string family;
-    /// Its place in the order of its family's runtime.
+    /// Its number in its family's runtime without a mask.
     std::uint32_t index = 0;
-    /// What the vendor calls it; empty if that is not known.
+    /// The vendor's name for it; empty if unknown.
     std::string name;
     /// Its memory, and the part of it that no process uses, in bytes.
     std::optional<std::uint64_t> memory, free;
-    /// For how many percent of the last second or less it was busy.
+    /// The percentage of the last second or less during which it was busy.
     std::optional<std::uint64_t> utilisation;
     /// Its number in this process, and the part of it that is leased; only of a device of a lease.
     std::optional<std::uint64_t> logical;
@@ -87,8 +87,8 @@ inline std::vector<info> devices(const std::string &text) {
 
 }  // namespace detail
 
-/// The devices of this machine, of one family or of all, whatever the mask of this process is. It waits for a
-/// vendor's library, 10 seconds at most. Fails as `shoal_device_discover`.
+/// The devices of this machine, of one family or of all. The mask of this process has no effect. It waits for
+/// a vendor's library, for 10 seconds at most. Fails as `shoal_device_discover`.
 [[nodiscard]] inline std::vector<info> discover(std::optional<std::string_view> family = {}) {
     const std::string f = detail::c_text(family.value_or(""));
     const char *wanted = family ? f.c_str() : nullptr;
@@ -97,17 +97,17 @@ inline std::vector<info> devices(const std::string &text) {
     }));
 }
 
-/// What a worker sees of the devices of a lease.
+/// Which devices of a lease a worker sees.
 enum class mode : std::uint32_t {
     /// Its own devices and no others.
     exclusive = SHOAL_LEASE_EXCLUSIVE,
     /// All devices of the lease, its own ones first.
     rotate = SHOAL_LEASE_ROTATE,
-    /// What this process sees; only SHOAL_DEVICE_INDEX tells the numbers of its devices.
+    /// The devices that this process sees. SHOAL_DEVICE_INDEX contains the numbers of the worker's own.
     index_only = SHOAL_LEASE_INDEX_ONLY,
 };
 
-/// What is asked for: see `shoal_lease_options`.
+/// The options of a lease; see `shoal_lease_options`.
 struct lease_options {
     std::size_t count = 1;
     std::optional<std::string> family;
@@ -115,16 +115,16 @@ struct lease_options {
     std::optional<std::string> order;
     std::optional<std::string> command;
     std::uint64_t min_free = 0;
-    /// Bytes of each device instead of whole devices;
+    /// Leases so many bytes of each device instead of whole devices;
     std::uint64_t share_memory = 0;
-    /// or so many slots of so many.
+    /// or so many slots of a total of `share_of`.
     std::uint32_t share_slots = 0, share_of = 0;
-    /// In percent of the time.
+    /// Only devices that are idle for at least this percentage of the time.
     std::uint32_t min_idle = 0;
 };
 
-/// Devices that no other lease has, or a share of them. Freeing it gives up this process's part; children
-/// that were given it keep it.
+/// Devices that no other lease has, or a share of them. The destructor releases this process's hold; children
+/// that were given the lease keep theirs.
 ///
 ///     shoal::device::lease_options two;
 ///     two.count = 2;
@@ -133,17 +133,18 @@ struct lease_options {
 ///     auto process = shoal::process::spawn(child.lease(lease));
 class lease {
 public:
-    /// Takes over a handle of shoal.h.
+    /// Takes ownership of a handle of shoal.h.
     explicit lease(shoal_lease *handle) noexcept : handle_(handle) {}
 
-    /// Gets the devices, all at once, in the order of all requests. Fails as `shoal_lease_acquire`.
+    /// Waits for the devices and leases all of them at once. Requests are served in their order. Fails as
+    /// `shoal_lease_acquire`.
     static lease acquire(const lease_options &options = {}, duration timeout = forever) {
         lease it(nullptr);
         detail::check(request(it, options, timeout));
         return it;
     }
 
-    /// As `acquire`; nothing if the time is over.
+    /// As `acquire`; nothing after the timeout.
     [[nodiscard]] static std::optional<lease> try_acquire(const lease_options &options = {},
                                                           duration timeout = nowait) {
         lease it(nullptr);
@@ -157,14 +158,14 @@ public:
         return detail::devices(text<shoal_lease_devices>());
     }
 
-    /// The numbers of the devices, as `spawn_options::devices` takes them.
+    /// The numbers of the devices, as an argument of `spawn_options::devices`.
     [[nodiscard]] std::string mask() const { return text<shoal_lease_mask>(); }
 
     /// Its name among the leases of this machine.
     [[nodiscard]] std::string id() const { return text<shoal_lease_id>(); }
 
-    /// What changes in the environment of worker `worker` of `workers`: "NAME=value" sets a variable, "NAME"
-    /// removes it. `spawn_options::lease` does it by itself.
+    /// The changes in the environment of worker `worker` of `workers`: "NAME=value" sets a variable, "NAME"
+    /// removes it. `spawn_options::lease` applies them itself.
     [[nodiscard]] std::vector<std::string> environment(std::size_t worker = 0,
                                                        std::size_t workers = 1,
                                                        mode how = mode::exclusive) const {
@@ -178,17 +179,17 @@ public:
         return changes;
     }
 
-    /// Its descriptor: a process that has a copy of it has the lease. It stays this object's.
+    /// Its descriptor. Every process that has a copy of it holds the lease. This object owns it.
     [[nodiscard]] int fd() const {
         int fd = -1;
         detail::check(shoal_lease_fd(handle(), &fd));
         return fd;
     }
 
-    /// Keeps the lease, or not, when this process executes another program in its place.
+    /// Sets whether the lease is kept when this process executes another program.
     void keep_on_exec(bool keep = true) { detail::check(shoal_lease_keep_on_exec(handle(), keep)); }
 
-    /// The handle, for functions of shoal.h. It stays this object's.
+    /// The handle, for functions of shoal.h. This object owns it.
     [[nodiscard]] shoal_lease *handle() const noexcept { return handle_.get(); }
 
 private:

@@ -23,18 +23,18 @@
 
 SHOAL_BEGIN
 
-/// A new list. Zeros are the defaults.
+/// Options of a new list. Zeros are the defaults.
 struct list_options {
-    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;
-    /// Stays until it is unlinked, also when no process has it open.
+    /// Stays until it is unlinked, even when no process has it open.
     bool persistent = false;
     /// Bytes of data for which there is room from the start.
     std::uint64_t capacity = 0;
     /// Bytes of data to which it may grow. Address space, not memory.
     std::uint64_t max_capacity = 0;
 
-    /// As shoal.h takes it.
+    /// As shoal.h represents it.
     [[nodiscard]] shoal_list_options c_options() const noexcept {
         auto c = detail::sized<shoal_list_options>();
         c.flags = detail::creating(exclusive, persistent);
@@ -45,8 +45,8 @@ struct list_options {
 };
 
 /// A sequence of byte strings that any number of processes read and write. Every call is atomic. An index
-/// below 0 counts from the end. What adds fails with SHOAL_ERR_TOO_LARGE if it could never fit, and with
-/// SHOAL_ERR_NO_SPACE if memory or the list is full; the list is as it was then.
+/// below 0 counts from the end. A call that adds data fails with SHOAL_ERR_TOO_LARGE if the data could never
+/// fit, and with SHOAL_ERR_NO_SPACE if memory or the list is full; then the list is unchanged.
 ///
 ///     auto log = shoal::list::create("log");
 ///     log.append("began");
@@ -57,7 +57,7 @@ class list : public detail::openable<list, list_options, shoal_list, shoal_list_
 public:
     using openable::openable;
 
-    /// Behind the last element of every list, as an index.
+    /// The index after the last element of every list.
     static constexpr std::int64_t npos = INT64_MAX;
 
     /// Adds an element at the end.
@@ -70,15 +70,15 @@ public:
         detail::check(shoal_list_insert(handle(), index, element.data(), element.size()));
     }
 
-    /// Replaces the elements from `start` up to, but not including, `stop` by others, all at once.
+    /// Replaces the elements from `start` up to, but not including, `stop` by others, as one operation.
     template <class Strings = std::initializer_list<std::string_view>>
     void splice(std::int64_t start, std::int64_t stop, const Strings &elements) {
         const std::vector<shoal_slice> slices = detail::slices_of(elements);
         detail::check(shoal_list_splice(handle(), start, stop, slices.data(), slices.size()));
     }
 
-    /// As `splice`, if the list has not changed since `version()` or `slice_versioned` told its version:
-    /// whether it had not.
+    /// As `splice`, if the list still has this version, from `version()` or `slice_versioned`. Returns
+    /// whether it had.
     ///
     ///     const auto read = list.slice_versioned();
     ///     const auto at = place_for(job, read.elements);
@@ -93,9 +93,9 @@ public:
         return done;
     }
 
-    /// Brings the elements into another order, of indices from the front, and removes those that the order
-    /// leaves out, all at once, if the list has not changed since its version was told: whether it had not.
-    /// No element is copied. Fails with SHOAL_ERR_INVALID for an index twice, or of no element.
+    /// Brings the elements into another order, given by indices from the front, and removes those that the
+    /// order omits, as one operation, if the list still has this version. Returns whether it had. No element
+    /// is copied. Fails with SHOAL_ERR_INVALID for a repeated index or one without an element.
     ///
     ///     list.rearrange_if(seen, {2, 0});  // the third, the first, and no others
     template <class Indices = std::initializer_list<std::uint64_t>>
@@ -107,7 +107,7 @@ public:
         return done;
     }
 
-    /// Adds elements at the end, all at once.
+    /// Adds elements at the end, as one operation.
     template <class Strings = std::initializer_list<std::string_view>>
     void extend(const Strings &elements) {
         splice(npos, npos, elements);
@@ -125,14 +125,14 @@ public:
         });
     }
 
-    /// Elements as they were at one moment, and the version of the list then.
+    /// Elements of one moment, and the version of the list at that moment.
     struct versioned {
         std::vector<std::string> elements;
         std::uint64_t version;
     };
 
-    /// The elements from `start` up to, but not including, `stop`, as they are at one moment. If others
-    /// change the list before all is copied it begins again, with larger steps.
+    /// The elements from `start` up to, but not including, `stop`, at one moment. If others change the list
+    /// before all elements are copied, the call starts again, with larger steps.
     [[nodiscard]] std::vector<std::string> slice(std::int64_t start = 0,
                                                  std::int64_t stop = npos) const {
         return slice_versioned(start, stop).elements;
@@ -145,8 +145,8 @@ public:
             if (auto read = slice_in_steps(start, stop, to)) return std::move(*read);
     }
 
-    /// Up to `max` elements from `start` on: as many as one step copies at one moment, and at least one if
-    /// there is one. For reading a long list part by part.
+    /// Up to `max` elements from `start` on: as many as one step copies, and at least one if there is one.
+    /// All are of one moment. For reading a long list in parts.
     [[nodiscard]] std::vector<std::string> get_many(std::uint64_t start, std::size_t max) const {
         std::vector<std::string> elements;
         std::uint64_t version = 0;
@@ -155,7 +155,7 @@ public:
         return elements;
     }
 
-    /// A number that differs whenever the list was changed meanwhile.
+    /// A number that changes with every change of the list.
     [[nodiscard]] std::uint64_t version() const {
         std::size_t count = 0;
         std::uint64_t version = 0;
@@ -163,7 +163,7 @@ public:
         return version;
     }
 
-    /// Removes an element and returns it, if there is one at `index`. Of several callers each gets another
+    /// Removes an element and returns it, if there is one at `index`. If callers race, each gets a different
     /// one.
     std::optional<std::string> pop(std::int64_t index = -1) {
         return detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
@@ -176,7 +176,7 @@ public:
         detail::check(shoal_list_set(handle(), index, element.data(), element.size()));
     }
 
-    /// Replaces an element if it is `expected`, and says whether it was.
+    /// Replaces an element if it is `expected`. Returns whether it was.
     bool compare_swap(std::int64_t index, std::string_view expected, std::string_view desired) {
         bool swapped = false;
         detail::check(shoal_list_compare_swap(handle(), index, detail::data_of(expected),
@@ -193,13 +193,13 @@ public:
     /// Reverses the list.
     void reverse() { detail::check(shoal_list_reverse(handle())); }
 
-    /// Sorts the list by its bytes. It is locked meanwhile.
+    /// Sorts the elements by their bytes. The list is locked meanwhile.
     void sort() { detail::check(shoal_list_sort(handle(), nullptr, nullptr)); }
 
-    /// Sorts the list by `before`, which says of two std::string_views whether the first comes before the
-    /// second; equal elements keep their order. The list is locked meanwhile: `before` must not use it.
-    /// What it throws comes out of here, with the elements in any order. Fails with SHOAL_ERR_INTERNAL if
-    /// it contradicts itself; the list is as it was then.
+    /// Sorts the list by `before(a, b)`, which returns whether `a` comes before `b`, both std::string_view.
+    /// Equal elements keep their order. The list is locked meanwhile: `before` must not use it. If it throws,
+    /// the exception is rethrown, and the elements are in any order. Fails with SHOAL_ERR_INTERNAL if it is
+    /// inconsistent; then the list is unchanged.
     ///
     ///     list.sort([](auto a, auto b) { return a.size() < b.size(); });
     template <class Before>
@@ -230,13 +230,13 @@ public:
     void clear() { detail::check(shoal_list_clear(handle())); }
 
 private:
-    /// Where elements are copied to at one moment.
+    /// The buffer for the elements that one step copies.
     struct step_buffer {
         std::string bytes = std::string(64 * 1024, '\0');
         std::vector<std::size_t> lens = std::vector<std::size_t>(4096);
 
-        /// Appends elements from `start` on, up to `max` of them, as many as there is room for and
-        /// at least one. Tells the list's version, and whether others may follow.
+        /// Appends up to `max` elements from `start` on: as many as fit, and at least one. Sets `version`
+        /// to the list's version. Returns whether more elements may follow.
         bool copy(shoal_list *list, std::uint64_t start, std::uint64_t max,
                   std::vector<std::string> &into, std::uint64_t &version) {
             const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(max, lens.size()));
@@ -264,10 +264,10 @@ private:
     };
 
 public:
-    /// Walks through the elements from the first one on, while others may write. Some elements at a time
-    /// are copied at one moment; then it goes on from the next index. So what others insert or remove
-    /// before that index meanwhile makes elements come twice or not at all; `slice` has them all at one
-    /// moment. It serves one thread at a time.
+    /// Iterates over the elements while others may write. It copies some elements at a time, all of one
+    /// moment, and continues at the next index. If others insert or remove elements before that index, it
+    /// may yield an element twice or skip one; `slice` has all elements of one moment. One thread at a time
+    /// may use it.
     class iterator {
     public:
         using iterator_category = std::input_iterator_tag;
@@ -279,7 +279,7 @@ public:
         /// The end.
         iterator() = default;
 
-        /// Valid until the iterator moves on.
+        /// Valid until the next increment.
         const std::string &operator*() const noexcept { return walk_->elements[walk_->at]; }
         const std::string *operator->() const noexcept { return &**this; }
 
@@ -318,7 +318,7 @@ public:
             if (on.elements.empty()) walk_.reset();
         }
 
-        // Shared, as copies of an input iterator share their position.
+        // Shared, because copies of an input iterator share their position.
         std::shared_ptr<walk> walk_;
     };
 
@@ -331,7 +331,7 @@ private:
         Before &before;
         std::exception_ptr thrown;
 
-        /// Nothing may be thrown through the library.
+        /// No exception may leave this function, which the library calls.
         static int compare(const void *a, std::size_t a_len, const void *b, std::size_t b_len,
                            void *arg) noexcept {
             auto *how = static_cast<sorting *>(arg);
@@ -356,7 +356,7 @@ private:
         }
     };
 
-    /// Nothing if the list was changed meanwhile. If one step was not enough, the next is larger.
+    /// Nothing if the list was changed meanwhile. If one step was not enough, later steps are larger.
     std::optional<versioned> slice_in_steps(std::int64_t start, std::int64_t stop,
                                             step_buffer &to) const {
         versioned read{{}, version()};
@@ -373,7 +373,7 @@ private:
             const auto left = static_cast<std::uint64_t>(behind) - at;
             const std::size_t before = read.elements.size();
             more = to.copy(handle(), at, left, read.elements, read.version);
-            // What one step copies belongs together by itself.
+            // A single step is of one moment by itself.
             const bool alone = before == 0 && !from_end;
             if (!alone && read.version != seen) {
                 if (before != 0) to.grow();

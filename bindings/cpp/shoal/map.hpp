@@ -25,20 +25,20 @@ SHOAL_BEGIN
 
 /// A new map. Zeros are the defaults.
 struct map_options {
-    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;
-    /// Stays until it is unlinked, also when no process has it open.
+    /// Stays until it is unlinked, even when no process has it open.
     bool persistent = false;
-    /// It is walked in the order in which its keys were inserted. Each entry takes 8 bytes more, and a walk
-    /// begins by copying all keys.
+    /// Iteration follows the order in which keys were inserted. Each entry takes 8 bytes more, and an
+    /// iteration begins by copying all keys.
     bool ordered = false;
-    /// Bytes of data for which memory is reserved from the start; 0 for none.
+    /// Bytes of data for which memory is reserved at creation; 0 for none.
     std::uint64_t capacity = 0;
     /// Bytes of data to which it may grow; 0 for 64 GiB, or less where address space or files are limited.
     /// Address space, not memory.
     std::uint64_t max_capacity = 0;
 
-    /// As shoal.h takes it.
+    /// As shoal.h represents it.
     [[nodiscard]] shoal_map_options c_options() const noexcept {
         auto c = detail::sized<shoal_map_options>();
         c.flags = detail::creating(exclusive, persistent, ordered ? SHOAL_ORDERED : 0);
@@ -49,8 +49,8 @@ struct map_options {
 };
 
 /// A map from bytes to bytes, which any number of processes read and write. Every call is atomic for its
-/// key. What writes fails with SHOAL_ERR_TOO_LARGE if key or value could never fit, and with
-/// SHOAL_ERR_NO_SPACE if memory or the map is full; the old value stays then.
+/// key. A call that writes fails with SHOAL_ERR_TOO_LARGE if key or value could never fit, and with
+/// SHOAL_ERR_NO_SPACE if memory or the map is full; then the old value stays.
 ///
 ///     auto capitals = shoal::map::create("capitals");
 ///     capitals.set("Peru", "Lima");
@@ -61,7 +61,7 @@ class map : public detail::openable<map, map_options, shoal_map, shoal_map_open,
 public:
     using openable::openable;
 
-    /// Gives `key` the value, whether or not it had one.
+    /// Sets `key` to the value, whether or not it had one.
     void set(std::string_view key, std::string_view value) {
         detail::check(
             shoal_map_set(handle(), key.data(), key.size(), value.data(), value.size()));
@@ -74,8 +74,8 @@ public:
         });
     }
 
-    /// The values of many keys, in their order, with nothing for one that is not there. Each part of the
-    /// map is locked once; others may write between two keys.
+    /// The values of many keys, in their order, with nothing for an absent key. Each part of the map is
+    /// locked once; others may write between two keys.
     ///
     ///     const auto found = map.get_many({"Peru", "Chile"});
     ///     if (found[1]) std::cout << *found[1] << "\n";
@@ -102,9 +102,9 @@ public:
         return values;
     }
 
-    /// Gives many keys their values, which come in pairs; of equal keys the last one counts. Each part of
-    /// the map is locked once. They are no unit: after an error or a kill some are set. What is too large
-    /// is refused before anything is set.
+    /// Sets many keys, given as pairs of key and value; of equal keys the last one counts. Each part of the
+    /// map is locked once. The call is not atomic: after an error or a kill some keys are set. A pair that is
+    /// too large is refused before anything is set.
     ///
     ///     map.set_many({{"Peru", "Lima"}, {"Chile", "Santiago"}});
     ///     map.set_many(std::map<std::string, std::string>{{"Cuba", "Havana"}});
@@ -128,7 +128,7 @@ public:
         });
     }
 
-    /// Gives `key` the value if it has none, and says whether it did.
+    /// Sets `key` to the value if it is absent. Returns whether it was.
     bool insert(std::string_view key, std::string_view value) {
         bool inserted = false;
         detail::check(shoal_map_insert(handle(), key.data(), key.size(), value.data(),
@@ -136,7 +136,7 @@ public:
         return inserted;
     }
 
-    /// Removes `key`, and says whether it was there.
+    /// Removes `key`. Returns whether it was present.
     bool remove(std::string_view key) {
         return detail::done_unless(SHOAL_ERR_NOT_FOUND,
                                    shoal_map_remove(handle(), key.data(), key.size()));
@@ -149,7 +149,7 @@ public:
         return contains;
     }
 
-    /// Adds to the counter `key`, which counts as 0 if it is not there; returns the sum. Fails with
+    /// Adds to the counter `key`, which counts as 0 if it is absent. Returns the sum. Fails with
     /// SHOAL_ERR_INVALID if the value does not have 8 bytes.
     std::int64_t add(std::string_view key, std::int64_t delta) {
         std::int64_t sum = 0;
@@ -157,8 +157,8 @@ public:
         return sum;
     }
 
-    /// Gives `key` the value `desired` if its value is `expected`, and says whether it did.
-    /// Nothing stands for a key that is not there, before or after.
+    /// Sets `key` to `desired` if its value is `expected`. Returns whether it was. An empty optional means
+    /// that the key is absent, before or after.
     bool compare_swap(std::string_view key, std::optional<std::string_view> expected,
                       std::optional<std::string_view> desired) {
         bool swapped = false;
@@ -168,7 +168,7 @@ public:
         return swapped;
     }
 
-    /// A value and its version. No two values of a key have the same; later ones have higher.
+    /// A value and its version. Each later value of a key has a higher version.
     struct versioned {
         std::string value;
         std::uint64_t version;
@@ -184,10 +184,10 @@ public:
         return versioned{std::move(*value), version};
     }
 
-    /// A value, and a way to know for how long it is good.
+    /// A value that can be checked for being up to date.
     struct watched {
         std::string value;
-        /// Whether nothing in the same 64th of the map as the key has changed since. One load, no call.
+        /// Whether nothing in the key's 64th of the map has changed since. One load, no call.
         [[nodiscard]] bool is_current() const noexcept {
             const volatile std::uint64_t *word = word_.word;
             return word != nullptr && *word == word_.seen;
@@ -199,8 +199,8 @@ public:
         shoal_watched word_;
     };
 
-    /// The value of `key`, if it has one, to keep for as long as it is current. It never is where a key in
-    /// the same 64th of the map expires.
+    /// The value of `key`, if it has one, to be cached while it is current. It is never current if a key in
+    /// the same 64th of the map has an expiry time.
     [[nodiscard]] std::optional<watched> get_watched(std::string_view key) const {
         shoal_watched word{};
         auto value = detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
@@ -211,15 +211,15 @@ public:
         return watched(std::move(*value), word);
     }
 
-    /// The version of `key`'s value; 0 if it has none.
+    /// The version of the value of `key`; 0 if it is absent.
     [[nodiscard]] std::uint64_t version(std::string_view key) const {
         std::uint64_t version = 0;
         detail::check(shoal_map_version(handle(), key.data(), key.size(), &version));
         return version;
     }
 
-    /// Gives `key` the value `desired`, or removes it, if its value still has this version, and
-    /// says whether it did. 0 stands for a key that is not there.
+    /// Sets `key` to `desired`, or removes it, if its value still has this version. Returns whether it had.
+    /// Version 0 means that the key is absent.
     bool compare_swap_version(std::string_view key, std::uint64_t version,
                               std::optional<std::string_view> desired) {
         bool swapped = false;
@@ -229,28 +229,28 @@ public:
         return swapped;
     }
 
-    /// As `add`, of a `double`.
+    /// As `add`, for a `double`.
     double add_f64(std::string_view key, double delta) {
         double sum = 0;
         detail::check(shoal_map_add_f64(handle(), key.data(), key.size(), delta, &sum));
         return sum;
     }
 
-    /// Gives `key` the value for as long as `life`; then it is as if it had been removed. The time in which
-    /// the machine is suspended does not count.
+    /// Sets `key` to the value, which expires after `life`; then the key is absent. Time in which the
+    /// machine is suspended does not count.
     void set_for(std::string_view key, std::string_view value, duration life) {
         detail::check(shoal_map_set_for(handle(), key.data(), key.size(), value.data(),
                                         value.size(), life.nanoseconds()));
     }
 
-    /// Lets `key` live for `life` from now on, or `forever`; whether it is there.
+    /// Makes `key` expire after `life` from now, or never for `forever`. Returns whether it is present.
     bool expire(std::string_view key, duration life) {
         return detail::done_unless(
             SHOAL_ERR_NOT_FOUND,
             shoal_map_expire(handle(), key.data(), key.size(), life.nanoseconds()));
     }
 
-    /// For how long `key` will still be there: `forever` for good, nothing if it is not there.
+    /// The time until `key` expires: `forever` if it never does, nothing if it is absent.
     [[nodiscard]] std::optional<duration> time_left(std::string_view key) const {
         std::int64_t left = 0;
         const shoal_status status =
@@ -260,22 +260,23 @@ public:
         return duration(std::chrono::nanoseconds(left));
     }
 
-    /// Removes every key whose time is over, and says how many there were.
+    /// Removes every expired key. Returns how many there were.
     std::uint64_t purge() {
         std::uint64_t purged = 0;
         detail::check(shoal_map_purge(handle(), &purged));
         return purged;
     }
 
-    /// Waits until `stat().changes` is not `seen`; what it is, or nothing if it was not changed in time.
+    /// Waits until `stat().changes` is not `seen`. Returns the new number, or nothing if there was no change
+    /// in time.
     std::optional<std::uint64_t> wait_change(std::uint64_t seen, duration timeout = forever) {
         return waited(timeout, [&](std::int64_t timeout_ns, std::uint64_t *now) {
             return shoal_map_wait_change(handle(), seen, timeout_ns, now);
         });
     }
 
-    /// Waits until the version of `key`'s value is not `seen`; what it is, 0 if the key is not there, or
-    /// nothing if it was not changed in time.
+    /// Waits until the version of the value of `key` is not `seen`. Returns the new version, 0 if the key is
+    /// absent, or nothing if there was no change in time.
     std::optional<std::uint64_t> wait_key(std::string_view key, std::uint64_t seen,
                                           duration timeout = forever) {
         return waited(timeout, [&](std::int64_t timeout_ns, std::uint64_t *now) {
@@ -292,14 +293,14 @@ public:
               owner_died_(other.owner_died_) {}
         key_lock &operator=(key_lock &&) = delete;
         ~key_lock() {
-            // This fails in a forked child, whose parent has the lock.
+            // In a forked child this fails, because the parent holds the lock.
             if (map_ != nullptr) static_cast<void>(!unlock_status());
         }
 
-        /// Unlocks it now. Fails with SHOAL_ERR_INVALID if this process does not have it.
+        /// Unlocks it now. Fails with SHOAL_ERR_INVALID if this process does not hold it.
         void unlock() { detail::check(unlock_status()); }
 
-        /// Whether the owner before had died with it: what it guards may be half changed.
+        /// Whether the previous owner died while it held the lock: the guarded data may be half changed.
         [[nodiscard]] bool owner_died() const noexcept { return owner_died_; }
 
     private:
@@ -324,12 +325,12 @@ public:
         bool owner_died_ = false;
     };
 
-    /// Locks `key`, which need not be there, against others that lock it; waits until it is free. A signal
-    /// handler does not end the wait. Fails with SHOAL_ERR_INVALID if this thread has locked it already.
+    /// Waits until `key`, which may be absent, is not locked by others, and locks it. A signal handler does
+    /// not end the wait. Fails with SHOAL_ERR_INVALID if this thread has locked it already.
     ///
-    /// Each of the map's 64 parts has room for twelve locks and views; while that is full, the call waits as
-    /// for the lock, and fails with SHOAL_ERR_EXHAUSTED if this thread itself has all twelve locks. Locking
-    /// several keys is safe from deadlock if all processes do it in the same order and hold few at a time.
+    /// Each of the map's 64 parts has room for twelve locks and views. While they are taken, the call waits
+    /// as for the lock; it fails with SHOAL_ERR_EXHAUSTED if this thread itself has all twelve locks. Locking
+    /// several keys cannot deadlock if all processes lock them in the same order and hold few at a time.
     [[nodiscard]] key_lock lock_key(std::string_view key, duration timeout = forever) {
         key_lock lock(key);
         detail::check(lock.lock_status(handle(), timeout));
@@ -345,14 +346,14 @@ public:
         return lock;
     }
 
-    /// A value that is read where it is, and stays as it is as long as this lives.
+    /// A value that is read in place. It does not change while this object lives.
     class value_view {
     public:
         value_view(value_view &&other) noexcept
             : map_(other.map_), view_(std::exchange(other.view_, shoal_view{})) {}
         value_view &operator=(value_view &&) = delete;
         ~value_view() {
-            // This fails in a forked child, whose parent has the view.
+            // In a forked child this fails, because the parent holds the view.
             if (view_.data != nullptr) static_cast<void>(!shoal_map_view_end(map_, &view_));
         }
 
@@ -395,14 +396,15 @@ public:
     /// Removes every key. One that another process sets meanwhile may stay.
     void clear() { detail::check(shoal_map_clear(handle())); }
 
-    /// A key and its value, valid until the iterator moves on.
+    /// A key and its value, valid until the next increment of the iterator.
     struct entry {
         std::string_view key;
         std::string_view value;
     };
 
-    /// Walks through all entries, in no order unless the map is ordered, while others may write. A key that
-    /// is there throughout is met exactly once. It keeps the map open, and serves one thread at a time.
+    /// Iterates over all entries while others may write, in no order unless the map is ordered. A key that is
+    /// present during the whole iteration comes exactly once. It keeps the map open. One thread at a time
+    /// may use it.
     class iterator {
     public:
         using iterator_category = std::input_iterator_tag;
@@ -448,7 +450,7 @@ public:
             ++*this;
         }
 
-        // Shared, as copies of an input iterator share their position.
+        // Shared, because copies of an input iterator share their position.
         std::shared_ptr<shoal_map_iter> walk_;
         entry entry_;
     };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// Locks. They satisfy the standard's requirements, and so work with std::lock_guard, std::scoped_lock,
-// std::unique_lock and std::shared_lock. (A class named `lock` could have no member of that name.)
+// Locks. They satisfy the standard's requirements, so they work with std::lock_guard, std::scoped_lock,
+// std::unique_lock and std::shared_lock. (A class named `lock` could not have a member function `lock`.)
 
 #ifndef SHOAL_MUTEX_HPP
 #define SHOAL_MUTEX_HPP
@@ -18,14 +18,14 @@ SHOAL_BEGIN
 
 /// A new lock.
 struct mutex_options {
-    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;
-    /// Stays until it is unlinked, also when no process has it open.
+    /// Stays until it is unlinked, even when no process has it open.
     bool persistent = false;
-    /// Its thread may lock it again, and unlocks it as often.
+    /// A thread that holds it may lock it again, and must unlock it as many times.
     bool recursive = false;
 
-    /// As shoal.h takes it.
+    /// As shoal.h represents it.
     [[nodiscard]] shoal_sync_options c_options() const noexcept {
         auto c = detail::sized<shoal_sync_options>();
         c.flags = detail::creating(exclusive, persistent, recursive ? SHOAL_RECURSIVE : 0);
@@ -33,14 +33,14 @@ struct mutex_options {
     }
 };
 
-/// A new object that has no options of its own.
+/// Options of a new object that has no others.
 struct sync_options {
-    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;
-    /// Stays until it is unlinked, also when no process has it open.
+    /// Stays until it is unlinked, even when no process has it open.
     bool persistent = false;
 
-    /// As shoal.h takes it.
+    /// As shoal.h represents it.
     [[nodiscard]] shoal_sync_options c_options() const noexcept {
         auto c = detail::sized<shoal_sync_options>();
         c.flags = detail::creating(exclusive, persistent);
@@ -50,7 +50,7 @@ struct sync_options {
 
 namespace detail {
 
-/// Whether the last owner died. Atomic, as threads that share a lock for reading write it at once.
+/// Whether the last owner died. Atomic, because threads that share a lock for reading write it concurrently.
 class owner_flag {
 public:
     owner_flag() = default;
@@ -67,8 +67,8 @@ private:
     std::atomic<bool> died_{false};
 };
 
-/// Calls `call(timeout_ns, &died)`, which takes a lock: whether it was taken in time. A signal handler
-/// that runs meanwhile does not end the wait.
+/// Calls `call(timeout_ns, &died)`, which takes a lock. Returns whether it was taken in time. A signal
+/// handler does not end the wait.
 template <class Call>
 bool take(duration timeout, owner_flag &flag, Call call) {
     bool died = false;
@@ -86,7 +86,7 @@ bool take_until(std::chrono::time_point<Clock, Length> deadline, Take take_for) 
     return true;
 }
 
-/// What the standard calls TimedLockable, for the class `Self` that has the handle.
+/// The standard's requirements TimedLockable, for the class `Self` that has the handle.
 template <class Self, auto Lock, auto Unlock>
 class timed_lockable {
 public:
@@ -105,11 +105,11 @@ public:
     [[nodiscard]] bool try_lock_until(std::chrono::time_point<Clock, Length> deadline) {
         return take_until(deadline, [&](duration timeout) { return try_lock_for(timeout); });
     }
-    /// Fails with SHOAL_ERR_INVALID if the lock is not taken, or not the caller's where that counts.
+    /// Fails with SHOAL_ERR_INVALID if the lock is not taken, or if it is recursive and not the caller's.
     void unlock() { check(Unlock(self().handle())); }
 
-    /// Whether, when this object last took the lock, the owner before had died with it: what the lock
-    /// guards may be half changed. To be asked with the lock held.
+    /// Whether the previous owner had died with the lock when this object last took it: the guarded data may
+    /// be half changed. Call it with the lock held.
     [[nodiscard]] bool owner_died() const noexcept { return owner_died_.get(); }
 
 protected:
@@ -141,7 +141,7 @@ private:
     friend class condition;
 };
 
-/// A lock that many hold for reading, or one for writing. The object holds it, not the thread.
+/// A lock that many objects hold for reading, or one for writing. Its holder is this object, not a thread.
 class shared_mutex
     : public detail::openable<shared_mutex, sync_options, shoal_rwlock, shoal_rwlock_open,
                               shoal_rwlock_free, SHOAL_KIND_RWLOCK>,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// What all named objects have in common.
+// The base classes of all named objects.
 
 #ifndef SHOAL_OBJECT_HPP
 #define SHOAL_OBJECT_HPP
@@ -26,13 +26,13 @@ struct freed_by {
     }
 };
 
-/// The flags of a struct of options that creates.
+/// The flags in the options of an object that may be created.
 inline std::uint64_t creating(bool exclusive, bool persistent, std::uint64_t others = 0) noexcept {
     return SHOAL_CREATE | (exclusive ? SHOAL_EXCLUSIVE : 0u) |
            (persistent ? SHOAL_PERSISTENT : 0u) | others;
 }
 
-/// A struct of shoal.h that begins with its size.
+/// A zeroed struct of shoal.h whose first field is set to its size.
 template <class Struct>
 Struct sized() noexcept {
     Struct it{};
@@ -40,7 +40,7 @@ Struct sized() noexcept {
     return it;
 }
 
-/// What `Stat(handle, &stats)` fills in.
+/// The statistics that `Stat(handle, &stats)` fills in.
 template <class Stats, auto Stat, class Handle>
 Stats stats_of(Handle *handle) {
     Stats stats = sized<Stats>();
@@ -52,28 +52,28 @@ Stats stats_of(Handle *handle) {
 template <class Handle, auto Free, shoal_kind Kind>
 class object {
 public:
-    /// Takes over a handle of shoal.h.
+    /// Takes ownership of a handle of shoal.h.
     explicit object(Handle *handle, bool created = false) noexcept
         : handle_(handle), created_(created) {}
 
     /// Removes the name of an object of this kind; see `shoal_unlink`.
     static void unlink(std::string_view name) { check(shoal_unlink(c_text(name).c_str(), Kind)); }
 
-    /// The name to open it by in another process.
+    /// The name by which another process opens it.
     [[nodiscard]] std::string name() const {
         const char *name = shoal_name(handle());
         if (name == nullptr) fail(error(SHOAL_ERR_INVALID));
         return name;
     }
 
-    /// Whether this C++ object created the shared one.
+    /// Whether this C++ object created the shared object.
     [[nodiscard]] bool created() const noexcept { return created_; }
 
-    /// Ends the waits of this process's threads through it: they fail with SHOAL_ERR_CLOSED, now and from
-    /// now on; see `shoal_end_waits`.
+    /// Ends the waits of this process's threads through this object. Present and later waits fail with
+    /// SHOAL_ERR_CLOSED; see `shoal_end_waits`.
     void end_waits() { check(shoal_end_waits(handle())); }
 
-    /// The handle, for functions of shoal.h. It stays this object's.
+    /// The handle, for functions of shoal.h. This object owns it.
     [[nodiscard]] Handle *handle() const noexcept { return handle_.get(); }
 
 private:
@@ -81,24 +81,24 @@ private:
     bool created_;
 };
 
-/// An object of the class `Self` that needs nothing but a name and options to be opened.
+/// The base class of `Self`, an object that is opened by a name and options.
 template <class Self, class Options, class Handle, auto Open, auto Free, shoal_kind Kind>
 class openable : public object<Handle, Free, Kind> {
 public:
     using object<Handle, Free, Kind>::object;
 
-    /// Opens what exists. Fails with SHOAL_ERR_NOT_FOUND if there is none.
+    /// Opens an existing object. Fails with SHOAL_ERR_NOT_FOUND if there is none.
     [[nodiscard]] static Self open(std::string_view name) {
         return opened(c_text(name).c_str(), nullptr);
     }
 
-    /// Opens what exists, or creates it if there is none of that name.
+    /// Opens an existing object, or creates one if there is none of that name.
     [[nodiscard]] static Self create(std::string_view name, const Options &options = {}) {
         const auto c = options.c_options();
         return opened(c_text(name).c_str(), &c);
     }
 
-    /// Creates one under a name of its own.
+    /// Creates an object with a generated name.
     [[nodiscard]] static Self anonymous(const Options &options = {}) {
         const auto c = options.c_options();
         return opened(nullptr, &c);

@@ -20,11 +20,11 @@ SHOAL_BEGIN
 
 /// A new pipe. Zeros are the defaults; sizes are those of each way.
 struct pipe_options {
-    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;
-    /// Stays until it is unlinked, also when no process has it open.
+    /// Stays until it is unlinked, even when no process has it open.
     bool persistent = false;
-    /// It has one way: the first end receives, and the second one sends.
+    /// It has one direction: the first end receives, and the second one sends.
     bool simplex = false;
     /// As in `queue_options`.
     std::uint64_t capacity = 0;
@@ -33,7 +33,7 @@ struct pipe_options {
     /// As in `queue_options`.
     std::uint64_t max_items = 0;
 
-    /// As shoal.h takes it.
+    /// As shoal.h represents it.
     [[nodiscard]] shoal_pipe_options c_options() const noexcept {
         auto c = detail::sized<shoal_pipe_options>();
         c.flags = detail::creating(exclusive, persistent, simplex ? SHOAL_SIMPLEX : 0);
@@ -44,8 +44,8 @@ struct pipe_options {
     }
 };
 
-/// One end of a connection between two sides. It is closed when the other end is gone: freed by all who held
-/// it, or dead with them.
+/// One end of a connection between two sides. It is closed once all holders of the other end have freed it or
+/// died.
 ///
 ///     auto [here, there] = shoal::pipe::pair();
 ///     there.send("hello");
@@ -56,7 +56,7 @@ public:
 
     enum class end : std::uint32_t { first = SHOAL_FIRST_END, second = SHOAL_SECOND_END };
 
-    /// Room for one message, written in place.
+    /// Memory for one message, written in place.
     using reserved_message =
         detail::reserved_message<shoal_pipe, shoal_pipe_commit, shoal_pipe_discard>;
 
@@ -76,7 +76,7 @@ public:
         return opened(name, which, &c);
     }
 
-    /// Both ends of a new pipe, which has a name of its own: the first and the second.
+    /// Both ends of a new pipe with a generated name: the first and the second.
     [[nodiscard]] static std::pair<pipe, pipe> pair(const pipe_options &options = {}) {
         const shoal_pipe_options c = options.c_options();
         shoal_pipe *first = nullptr, *second = nullptr;
@@ -84,8 +84,8 @@ public:
         return {pipe(first, true), pipe(second)};
     }
 
-    /// Sends one message; waits for room. Fails with SHOAL_ERR_CLOSED if the other end is gone, with
-    /// SHOAL_ERR_UNSUPPORTED if this one only receives, and as `queue::put`; nothing was sent then.
+    /// Waits for room and sends one message. Fails with SHOAL_ERR_CLOSED if the other end is closed, with
+    /// SHOAL_ERR_UNSUPPORTED if this one only receives, and as `queue::put`; then nothing was sent.
     void send(std::string_view message, duration timeout = forever) {
         detail::check(send_status(message, timeout));
     }
@@ -95,8 +95,8 @@ public:
         return detail::done_unless(SHOAL_ERR_TIMEOUT, send_status(message, timeout));
     }
 
-    /// Receives one message; waits for it. Fails with SHOAL_ERR_CLOSED once the other end is gone and
-    /// nothing is left of what it sent, and with SHOAL_ERR_UNSUPPORTED if this one only sends.
+    /// Waits for a message and receives it. Fails with SHOAL_ERR_CLOSED once the other end is closed and all
+    /// its messages are received, and with SHOAL_ERR_UNSUPPORTED if this one only sends.
     [[nodiscard]] std::string recv(duration timeout = forever) {
         std::string message;
         detail::check(recv_status(message, timeout));
@@ -108,13 +108,13 @@ public:
         return received_unless(SHOAL_ERR_TIMEOUT, timeout);
     }
 
-    /// As `recv`; nothing once the connection is closed. For the loop of a side that listens.
+    /// As `recv`; nothing once the connection is closed. For the loop of a receiver.
     [[nodiscard]] std::optional<std::string> next(duration timeout = forever) {
         return received_unless(SHOAL_ERR_CLOSED, timeout);
     }
 
-    /// As `recv`, into the caller's memory; returns the length. Fails with SHOAL_ERR_BUFFER_TOO_SMALL if it
-    /// does not fit; the message stays then.
+    /// As `recv`, into the caller's memory. Returns the length. Fails with SHOAL_ERR_BUFFER_TOO_SMALL if the
+    /// message does not fit; then it stays.
     ///
     ///     char line[256];
     ///     use(std::string_view(line, there.recv_into(line, sizeof line)));
@@ -127,8 +127,8 @@ public:
         return len;
     }
 
-    /// Reserves room for a message of at most `len` bytes, to be written in place and sent by its commit:
-    /// large messages are copied once less. Fails as `send`.
+    /// Waits for room and reserves a message of at most `len` bytes, which is written in place and sent by its
+    /// commit. It is copied once less than by `send`. Fails as `send`.
     [[nodiscard]] reserved_message reserve(std::size_t len, duration timeout = forever) {
         shoal_message message{};
         detail::check(reserve_status(message, len, timeout));
@@ -144,7 +144,7 @@ public:
         return reserved_message(handle(), message);
     }
 
-    /// Receives one message to read it where it is: what was reserved is not copied at all. Fails as
+    /// Waits for a message and leases it, to read it in place. A reserved message is never copied. Fails as
     /// `recv`, and with SHOAL_ERR_EXHAUSTED or SHOAL_ERR_NO_SPACE if there is no room for more leases.
     [[nodiscard]] leased_message lease(duration timeout = forever) {
         shoal_message message{};
@@ -162,7 +162,7 @@ public:
         return leased_unless(SHOAL_ERR_CLOSED, timeout);
     }
 
-    /// Waits for something to receive, or the end of the connection: whether it came in time.
+    /// Waits for a message, or the end of the connection. Returns whether one came in time.
     [[nodiscard]] bool poll(duration timeout = nowait) {
         bool ready = false;
         detail::check(detail::wait(timeout, [&](std::int64_t timeout_ns) {
@@ -171,7 +171,7 @@ public:
         return ready;
     }
 
-    /// A descriptor for event loops; see `shoal_pipe_fd`. It stays this object's.
+    /// A descriptor for event loops; see `shoal_pipe_fd`. This object owns it.
     [[nodiscard]] int fd() const {
         int fd = -1;
         detail::check(shoal_pipe_fd(handle(), &fd));

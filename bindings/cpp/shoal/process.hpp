@@ -22,19 +22,19 @@
 
 SHOAL_BEGIN
 
-/// Where one of a child's standard streams goes.
+/// One of a child's standard streams.
 class stdio {
 public:
-    /// Where this process's own goes.
+    /// The stream of this process.
     static constexpr stdio inherit() { return stdio(SHOAL_STDIO_INHERIT); }
-    /// To nowhere: reads find the end, writes vanish.
+    /// The null device.
     static constexpr stdio null() { return stdio(SHOAL_STDIO_NULL); }
-    /// Into a pipe, whose other end `process::take_stdin`, `take_stdout` or `take_stderr` gives.
+    /// A pipe, whose other end `process::take_stdin`, `take_stdout` or `take_stderr` returns.
     static constexpr stdio pipe() { return stdio(SHOAL_STDIO_PIPE); }
-    /// To this descriptor, which stays the caller's.
+    /// A descriptor, which the caller continues to own.
     static constexpr stdio fd(int n) { return stdio(SHOAL_STDIO_FD(n)); }
 
-    /// As shoal.h takes it.
+    /// As shoal.h represents it.
     constexpr std::int32_t code() const noexcept { return code_; }
 
 private:
@@ -46,14 +46,14 @@ namespace detail {
 class c_spawn_options;
 }
 
-/// A child to be started: the program, its arguments, and all it gets.
+/// A child to be started: the program, its arguments, and everything that it inherits.
 ///
 ///     shoal::spawn_options child("python3");
 ///     child.args({"work.py", "--fast"}).env("LEVEL", "3").devices("cuda", "0");
 ///     auto process = shoal::process::spawn(child);
 class spawn_options {
 public:
-    /// A child that runs `program`, which is looked for in PATH if it has no '/'.
+    /// A child that runs `program`, which is searched in PATH if it has no '/'.
     explicit spawn_options(std::string_view program)
         : file_(detail::c_text(program)), argv_{file_} {}
 
@@ -72,17 +72,17 @@ public:
         env_set_.push_back(detail::c_text(name) + "=" + detail::c_text(value));
         return *this;
     }
-    /// Removes an environment variable; this wins over `env`.
+    /// Removes an environment variable, even if `env` sets it.
     spawn_options &env_remove(std::string_view name) {
         env_unset_.push_back(detail::c_text(name));
         return *this;
     }
-    /// Starts from an empty environment; what `env` sets comes on top.
+    /// Starts from an empty environment, to which `env` adds.
     spawn_options &env_clear() {
         env_clear_ = true;
         return *this;
     }
-    /// The directory it starts in.
+    /// The directory in which it starts.
     spawn_options &cwd(std::string_view directory) {
         cwd_ = detail::c_text(directory);
         return *this;
@@ -103,18 +103,18 @@ public:
     /// Makes it the leader of a session of its own.
     spawn_options &new_session() { return flag(SHOAL_SPAWN_NEW_SESSION); }
     /// Lets the kernel kill it when this process ends, and when this process executes another program. Its
-    /// own children are not covered, nor is a program that changes its user.
+    /// own children are not covered, nor a program that changes its user.
     spawn_options &die_with_parent() { return flag(SHOAL_SPAWN_DIE_WITH_PARENT); }
     /// Leaves ignored and blocked signals as they are.
     spawn_options &keep_signals() { return flag(SHOAL_SPAWN_KEEP_SIGNALS); }
-    /// The devices of a family it sees, counted in what this process sees; "" hides all.
+    /// The devices of a family that it sees, numbered as in this process; "" hides all.
     spawn_options &devices(std::string_view family, std::string_view mask) {
         device_family_ = detail::c_text(family);
         device_mask_ = detail::c_text(mask);
         return *this;
     }
-    /// A lease that it has too, whose devices it sees as worker `worker` of `workers`. The lease must be
-    /// there until the child is spawned.
+    /// A lease that it holds too, and whose devices it sees as worker `worker` of `workers`. The lease must
+    /// exist until the child is spawned.
     spawn_options &lease(const device::lease &lease, std::uint32_t worker = 0,
                          std::uint32_t workers = 1, device::mode mode = device::mode::exclusive) {
         lease_ = lease.handle();
@@ -164,7 +164,7 @@ private:
 
 namespace detail {
 
-/// A child as shoal.h takes it. Must not outlive what it is made from.
+/// The struct of shoal.h for a child. It must not outlive the options from which it is made.
 class c_spawn_options {
 public:
     explicit c_spawn_options(const spawn_options &options)
@@ -203,20 +203,20 @@ private:
 
 }  // namespace detail
 
-/// The end of a process. If neither `exited` nor `signaled`, it was collected by something else.
+/// How a process ended. If neither `exited` nor `signaled`, other code has reaped it.
 struct exit_status : shoal_exit {
-    /// It ended by itself; `code` is its exit code.
+    /// It exited; `code` is its exit code.
     [[nodiscard]] bool exited() const noexcept { return kind == SHOAL_EXIT_EXITED; }
     /// A signal killed it; `code` is the signal.
     [[nodiscard]] bool signaled() const noexcept { return kind == SHOAL_EXIT_SIGNALED; }
-    /// It ended by itself with code 0.
+    /// It exited with code 0.
     [[nodiscard]] bool success() const noexcept { return exited() && code == 0; }
 };
 
-/// A child process. The destructor lets it run on.
+/// A child process. The destructor does not end it.
 class process {
 public:
-    /// Takes over a handle of shoal.h.
+    /// Takes ownership of a handle of shoal.h.
     explicit process(shoal_process *handle) noexcept : handle_(handle) {}
 
     /// Starts a program, and returns once it runs. Fails as `shoal_process_spawn`.
@@ -227,8 +227,8 @@ public:
         return process(handle);
     }
 
-    /// Copies this process; the copy runs `entry()` and exits with the low 8 bits of what it returns, or
-    /// with 101 if it throws. If other threads run, `entry` must not use what they may have locked. See
+    /// Forks this process. The child runs `entry()` and exits with the low 8 bits of its result, or with 101
+    /// if it throws. If other threads run, `entry` must not use anything that they may have locked. See
     /// `shoal_process_fork`.
     template <class Entry>
     static process fork(Entry &&entry) {
@@ -239,7 +239,7 @@ public:
         return process(handle);
     }
 
-    /// Waits until it has ended, and tells how. Later calls tell the same at once.
+    /// Waits until it has ended, and returns how. Later calls return the same at once.
     exit_status join(duration timeout = forever) {
         exit_status exit{};
         detail::check(join_status(exit, timeout));
@@ -254,14 +254,14 @@ public:
         return exit;
     }
 
-    /// Its number. After a join it may belong to another process.
+    /// Its process id. After a join another process may have the same.
     [[nodiscard]] std::int32_t pid() const {
         std::int32_t pid = 0;
         detail::check(shoal_process_pid(handle(), &pid));
         return pid;
     }
 
-    /// Its descriptor, which is readable once it has ended. It stays this object's.
+    /// Its descriptor, which is readable once it has ended. This object owns it.
     [[nodiscard]] int fd() const {
         int fd = -1;
         detail::check(shoal_process_fd(handle(), &fd));
@@ -271,22 +271,22 @@ public:
     /// Sends a signal, unless it has ended. Fails with SHOAL_ERR_INVALID (no such signal) or
     /// SHOAL_ERR_PERMISSION.
     void signal(int signal) { detail::check(shoal_process_signal(handle(), signal, false)); }
-    /// As `signal`, to it and its descendants that stayed in its group. It must have been started with
-    /// `new_group` or `new_session`.
+    /// As `signal`, to its process group: it and its descendants that stayed in the group. It must have been
+    /// started with `new_group` or `new_session`.
     void signal_group(int signal) { detail::check(shoal_process_signal(handle(), signal, true)); }
 
     /// Ends the waits of this process's threads for it; see `shoal_end_waits`.
     void end_waits() { detail::check(shoal_end_waits(handle())); }
 
-    /// The end of its standard input to write to; the caller closes it. This and the next two fail with
-    /// SHOAL_ERR_NOT_FOUND if it is no pipe, or was taken already.
+    /// The writable end of the pipe to its standard input; the caller closes it. This and the next two fail
+    /// with SHOAL_ERR_NOT_FOUND if the stream is no pipe, or was taken already.
     [[nodiscard]] int take_stdin() { return take(0); }
-    /// The end of its standard output to read from; the caller closes it.
+    /// The readable end of the pipe from its standard output; the caller closes it.
     [[nodiscard]] int take_stdout() { return take(1); }
-    /// The end of its standard error to read from; the caller closes it.
+    /// The readable end of the pipe from its standard error; the caller closes it.
     [[nodiscard]] int take_stderr() { return take(2); }
 
-    /// The handle, for functions of shoal.h. It stays this object's.
+    /// The handle, for functions of shoal.h. This object owns it.
     [[nodiscard]] shoal_process *handle() const noexcept { return handle_.get(); }
 
 private:
@@ -302,7 +302,7 @@ private:
         return fd;
     }
 
-    /// Nothing may be thrown through the library.
+    /// No exception may leave this function, which the library calls.
     template <class Function>
     static int run(void *entry) noexcept {
 #if SHOAL_EXCEPTIONS

@@ -20,22 +20,22 @@ SHOAL_BEGIN
 
 /// A new queue. Zeros are the defaults.
 struct queue_options {
-    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;
-    /// Stays until it is unlinked, also when no process has it open.
+    /// Stays until it is unlinked, even when no process has it open.
     bool persistent = false;
     /// Bytes of the ring at first; 0 for 64 KiB.
     std::uint64_t capacity = 0;
     /// Bytes to which the ring may grow; 0 for 16 GiB, or less where address space or files are limited.
     /// Address space, not memory.
     std::uint64_t max_capacity = 0;
-    /// The most messages at a time; 0 for as many as fit.
+    /// The largest number of messages; 0 for as many as fit.
     std::uint64_t max_items = 0;
     /// How often a message is leased before it becomes a dead letter, at most 255; 0 for any number of
     /// times.
     std::uint64_t max_attempts = 0;
 
-    /// As shoal.h takes it.
+    /// As shoal.h represents it.
     [[nodiscard]] shoal_queue_options c_options() const noexcept {
         auto c = detail::sized<shoal_queue_options>();
         c.flags = detail::creating(exclusive, persistent);
@@ -57,11 +57,11 @@ class queue : public detail::openable<queue, queue_options, shoal_queue, shoal_q
 public:
     using openable::openable;
 
-    /// Room for one message, written in place.
+    /// Memory for one message, written in place.
     using reserved_message =
         detail::reserved_message<shoal_queue, shoal_queue_commit, shoal_queue_discard>;
 
-    /// A message that this process works on. Another consumer gets it if it is not acked.
+    /// A message on which this process works. Another consumer gets it if it is not acked.
     ///
     ///     while (auto job = jobs.next_lease()) {
     ///         resize(job->view());
@@ -73,14 +73,14 @@ public:
         using detail::leased_message<shoal_queue, shoal_queue_ack,
                                      shoal_queue_nack>::leased_message;
 
-        /// Lets the lease end `visible` from now instead. Fails as `ack`.
+        /// Sets the expiry of the lease to `visible` from now. Fails as `ack`.
         void extend(duration visible) {
             detail::check(shoal_queue_extend(of_, &message_, visible.nanoseconds()));
         }
     };
 
-    /// Puts one message at the end; waits for room. Fails with SHOAL_ERR_CLOSED, SHOAL_ERR_TOO_LARGE or
-    /// SHOAL_ERR_NO_SPACE; nothing was put then.
+    /// Waits for room and puts one message at the end. Fails with SHOAL_ERR_CLOSED, SHOAL_ERR_TOO_LARGE or
+    /// SHOAL_ERR_NO_SPACE; then nothing was put.
     void put(std::string_view message, duration timeout = forever) {
         detail::check(put_status(message, timeout));
     }
@@ -90,8 +90,8 @@ public:
         return detail::done_unless(SHOAL_ERR_TIMEOUT, put_status(message, timeout));
     }
 
-    /// Puts messages in order, as many as there is room for in time, and returns how many; 0 if there was no
-    /// room in time. Fails as `put` in all other cases in which not one was put.
+    /// Puts messages in order, as many as fit in time. Returns how many were put: 0 if there was no room in
+    /// time. Fails as `put` in all other cases in which not one was put.
     template <class Strings>
     std::size_t put_many(const Strings &messages, duration timeout = forever) {
         const std::vector<shoal_slice> slices = detail::slices_of(messages);
@@ -102,8 +102,8 @@ public:
         return detail::done_unless(SHOAL_ERR_TIMEOUT, status) ? done : 0;
     }
 
-    /// Takes the first message; waits for one. Fails with SHOAL_ERR_CLOSED once the queue is closed and
-    /// drained.
+    /// Waits for a message and takes the first one. Fails with SHOAL_ERR_CLOSED once the queue is closed and
+    /// empty.
     [[nodiscard]] std::string get(duration timeout = forever) {
         std::string message;
         detail::check(get_status(message, timeout));
@@ -115,13 +115,13 @@ public:
         return got_unless(SHOAL_ERR_TIMEOUT, timeout);
     }
 
-    /// As `get`; nothing once the queue is closed and drained. For the loop of a worker.
+    /// As `get`; nothing once the queue is closed and empty. For the loop of a worker.
     [[nodiscard]] std::optional<std::string> next(duration timeout = forever) {
         return got_unless(SHOAL_ERR_CLOSED, timeout);
     }
 
-    /// As `get`, into the caller's memory; returns the length. Fails with SHOAL_ERR_BUFFER_TOO_SMALL if it
-    /// does not fit; the message stays then.
+    /// As `get`, into the caller's memory. Returns the length. Fails with SHOAL_ERR_BUFFER_TOO_SMALL if the
+    /// message does not fit; then it stays.
     [[nodiscard]] std::size_t get_into(void *buffer, std::size_t capacity,
                                        duration timeout = forever) {
         std::size_t len = 0;
@@ -131,16 +131,16 @@ public:
         return len;
     }
 
-    /// Copies a message without taking it; nothing if there are not so many. 0 is the next one to be taken.
-    /// Messages that are leased, or wait for a delay, are not seen.
+    /// Copies a message without taking it; nothing if there are fewer. Index 0 is the next one to be taken.
+    /// Leased and delayed messages are not included.
     [[nodiscard]] std::optional<std::string> peek(std::uint64_t index = 0) {
         return detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
             return shoal_queue_peek(handle(), index, to, capacity, len);
         });
     }
 
-    /// Waits for a first message, then takes it and those that are there already, at most `max`. None if
-    /// there was none in time. Fails as `get`.
+    /// Waits for a first message, then takes it and others that the queue has, at most `max`. None if no
+    /// message came in time. Fails as `get`.
     [[nodiscard]] std::vector<std::string> get_many(std::size_t max, duration timeout = forever) {
         std::vector<std::size_t> lens(max);
         std::string buffer(64 * 1024, '\0');
@@ -159,8 +159,8 @@ public:
         return messages;
     }
 
-    /// Reserves room for a message of at most `len` bytes, to be written in place: large messages are
-    /// copied once less. Fails as `put`.
+    /// Waits for room and reserves a message of at most `len` bytes, which is written in place. It is copied
+    /// once less than by `put`. Fails as `put`.
     [[nodiscard]] reserved_message reserve(std::size_t len, duration timeout = forever) {
         shoal_message message{};
         detail::check(reserve_status(message, len, timeout));
@@ -176,9 +176,9 @@ public:
         return reserved_message(handle(), message);
     }
 
-    /// Takes the first message to work on it; waits for one. Another consumer gets it if this process dies,
-    /// or has neither acked nor extended it within `visible`. Fails as `get`, and with SHOAL_ERR_EXHAUSTED
-    /// or SHOAL_ERR_NO_SPACE if there is no room for more leases.
+    /// Waits for a message and leases the first one. Another consumer gets it if this process dies, or neither
+    /// acks nor extends it within `visible`. Fails as `get`, and with SHOAL_ERR_EXHAUSTED or
+    /// SHOAL_ERR_NO_SPACE if there is no room for more leases.
     [[nodiscard]] leased_message lease(duration visible = forever, duration timeout = forever) {
         shoal_message message{};
         detail::check(lease_status(message, visible, timeout));
@@ -191,16 +191,16 @@ public:
         return leased_unless(SHOAL_ERR_TIMEOUT, visible, timeout);
     }
 
-    /// As `lease`; nothing once the queue is closed and drained. For the loop of a worker.
+    /// As `lease`; nothing once the queue is closed and empty. For the loop of a worker.
     [[nodiscard]] std::optional<leased_message> next_lease(duration visible = forever,
                                                            duration timeout = forever) {
         return leased_unless(SHOAL_ERR_CLOSED, visible, timeout);
     }
 
-    /// Waits until every message that was ever put is finished: got, acked, or moved to the dead letters.
+    /// Waits until every message is finished: taken by `get`, acked, or moved to the dead letters.
     void join(duration timeout = forever) { detail::check(join_status(timeout)); }
 
-    /// As `join`; whether all were finished in time.
+    /// As `join`. Returns whether all were finished in time.
     [[nodiscard]] bool try_join(duration timeout = nowait) {
         return detail::done_unless(SHOAL_ERR_TIMEOUT, join_status(timeout));
     }
@@ -213,7 +213,7 @@ public:
         return queue(dead);
     }
 
-    /// How many messages wait. Exact whenever no process puts or gets.
+    /// How many messages wait. Exact while no process puts or gets.
     [[nodiscard]] std::uint64_t size() const {
         std::uint64_t len = 0;
         detail::check(shoal_queue_len(handle(), &len));
@@ -227,10 +227,10 @@ public:
         return detail::stats_of<shoal_queue_stats, shoal_queue_stat>(handle());
     }
 
-    /// Closes the queue for all processes: each put fails from now on, and each get once nothing is left.
+    /// Closes the queue for all processes: puts fail, and gets fail once it is empty.
     void close() { detail::check(shoal_queue_close(handle())); }
 
-    /// A descriptor for event loops; see `shoal_queue_fd`. It stays this object's.
+    /// A descriptor for event loops; see `shoal_queue_fd`. This object owns it.
     [[nodiscard]] int fd() const {
         int fd = -1;
         detail::check(shoal_queue_fd(handle(), &fd));

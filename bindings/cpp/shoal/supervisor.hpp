@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //
-// Workers that are looked after. See the section "Supervisor" of shoal.h.
+// Supervised workers. See the section "Supervisor" of shoal.h.
 
 #ifndef SHOAL_SUPERVISOR_HPP
 #define SHOAL_SUPERVISOR_HPP
@@ -19,7 +19,7 @@
 
 SHOAL_BEGIN
 
-/// Which workers are started again when they have ended.
+/// Which workers are restarted when they have ended.
 enum class restart : std::uint32_t {
     never = SHOAL_RESTART_NEVER,
     on_failure = SHOAL_RESTART_ON_FAILURE,
@@ -27,13 +27,13 @@ enum class restart : std::uint32_t {
 };
 
 namespace detail {
-/// A length as the options of shoal.h take it, where 0 stands for the default.
+/// A duration for the options of shoal.h, where 0 would mean the default.
 [[nodiscard]] constexpr std::int64_t given(duration length) noexcept {
     return length.nanoseconds() == 0 ? 1 : length.nanoseconds();
 }
 } // namespace detail
 
-/// Workers to be started and looked after.
+/// The description of workers to be started and supervised.
 ///
 ///     shoal::spawn_options program("python3");
 ///     program.args({"work.py"}).devices("cuda", "0-3");
@@ -41,30 +41,30 @@ namespace detail {
 ///     if (!four.wait().success()) ...
 class workers {
 public:
-    /// So many workers that run this program. Its devices, or those of its lease, are spread over them.
+    /// `count` workers that run this program. Its devices, or those of its lease, are spread over them.
     workers(spawn_options program, std::size_t count) : program_(std::move(program)) {
         c_.size = sizeof c_;
         c_.workers = count;
     }
 
-    /// Which are started again. By default none is.
+    /// Which workers are restarted. By default none is.
     workers &restarts(restart which) {
         c_.restart = static_cast<std::uint32_t>(which);
         return *this;
     }
-    /// How many times in a row a worker is started again without a run of `healthy_after` in between, at
-    /// least 1; UINT32_MAX is without limit. One more short run is a crash loop.
+    /// How many times in a row a worker is restarted without a run of `healthy_after` in between, at least
+    /// 1; UINT32_MAX is without limit. One more short run is a crash loop: the worker has failed for good.
     workers &max_restarts(std::uint32_t most) {
         c_.max_restarts = most;
         return *this;
     }
-    /// The first and the longest wait before a restart; it doubles in between.
+    /// The first and the longest delay before a restart. Delays double in between.
     workers &backoff(duration first, duration longest) {
         c_.backoff_ns = detail::given(first);
         c_.max_backoff_ns = detail::given(longest);
         return *this;
     }
-    /// A run of this length begins the count of restarts again.
+    /// A run of this length resets the count of restarts.
     workers &healthy_after(duration run) {
         c_.healthy_ns = detail::given(run);
         return *this;
@@ -75,12 +75,12 @@ public:
         c_.grace_ns = detail::given(length);
         return *this;
     }
-    /// Leaves the others running when one has failed for good.
+    /// Keeps the other workers running when one has failed for good.
     workers &keep_going() {
         c_.flags |= SHOAL_SUPERVISOR_KEEP_GOING;
         return *this;
     }
-    /// Passes on what workers write as it is, without their numbers.
+    /// Passes on the output of workers without their numbers.
     workers &plain_output() {
         c_.flags |= SHOAL_SUPERVISOR_PLAIN;
         return *this;
@@ -92,16 +92,16 @@ private:
     shoal_supervisor_options c_{};
 };
 
-/// How all workers together have ended.
+/// How the workers have ended, all together.
 struct outcome : shoal_outcome {
     /// Each ended with exit code 0.
     [[nodiscard]] bool success() const noexcept { return kind == SHOAL_OUTCOME_SUCCEEDED; }
 };
 
-/// Workers that run and are looked after. The destructor stops them, and waits for that.
+/// Running, supervised workers. The destructor stops them and waits for their end.
 class supervisor {
 public:
-    /// Takes over a handle of shoal.h.
+    /// Takes ownership of a handle of shoal.h.
     explicit supervisor(shoal_supervisor *handle) noexcept : handle_(handle) {}
 
     /// Starts the workers, and returns once all of their programs run. Fails as `shoal_supervisor_start`.
@@ -129,7 +129,7 @@ public:
         return end;
     }
 
-    /// Ends all workers: by SIGTERM, and after `grace` by SIGKILL. Waits for that.
+    /// Stops all workers by SIGTERM, and after `grace` by SIGKILL. Waits for their end.
     void stop(duration grace) {
         detail::check(shoal_supervisor_begin_stop(handle(), 15, grace.nanoseconds()));
         wait();
@@ -149,7 +149,7 @@ public:
         detail::check(shoal_supervisor_signal(handle(), number, signal));
     }
 
-    /// What a worker is doing. Fails with SHOAL_ERR_INVALID if there is no such worker.
+    /// The state of a worker. Fails with SHOAL_ERR_INVALID if there is no such worker.
     [[nodiscard]] shoal_worker_status worker(std::size_t index) const {
         shoal_worker_status status{};
         status.size = sizeof status;
@@ -169,10 +169,10 @@ public:
         return event;
     }
 
-    /// Ends the waits of this process's threads; see `shoal_end_waits`. The workers go on.
+    /// Ends the waits of this process's threads; see `shoal_end_waits`. The workers continue.
     void end_waits() { detail::check(shoal_end_waits(handle())); }
 
-    /// The handle, for functions of shoal.h. It stays this object's.
+    /// The handle, for functions of shoal.h. This object owns it.
     [[nodiscard]] shoal_supervisor *handle() const noexcept { return handle_.get(); }
 
 private:

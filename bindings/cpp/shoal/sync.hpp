@@ -20,11 +20,11 @@ SHOAL_BEGIN
 
 /// A new semaphore.
 struct semaphore_options {
-    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;
-    /// Stays until it is unlinked, also when no process has it open.
+    /// Stays until it is unlinked, even when no process has it open.
     bool persistent = false;
-    /// It never has more permits than at first: to release too many fails with SHOAL_ERR_INVALID.
+    /// It never has more permits than at first: a release beyond that fails with SHOAL_ERR_INVALID.
     bool bounded = false;
 };
 
@@ -34,26 +34,26 @@ class semaphore
 public:
     using object::object;
 
-    /// Opens what exists. Fails with SHOAL_ERR_NOT_FOUND if there is none.
+    /// Opens an existing semaphore. Fails with SHOAL_ERR_NOT_FOUND if there is none.
     [[nodiscard]] static semaphore open(std::string_view name) {
         return opened(detail::c_text(name).c_str(), nullptr);
     }
-    /// Opens what exists, or creates it with `count` permits.
+    /// Opens an existing semaphore, or creates one with `count` permits.
     [[nodiscard]] static semaphore create(std::string_view name, std::uint64_t count,
                                           const semaphore_options &options = {}) {
         const shoal_sync_options c = c_options(count, options);
         return opened(detail::c_text(name).c_str(), &c);
     }
-    /// Creates one with `count` permits under a name of its own.
+    /// Creates a semaphore with `count` permits and a generated name.
     [[nodiscard]] static semaphore anonymous(std::uint64_t count,
                                              const semaphore_options &options = {}) {
         const shoal_sync_options c = c_options(count, options);
         return opened(nullptr, &c);
     }
 
-    /// Acquires a permit; waits for one.
+    /// Waits for a permit and acquires it.
     void acquire(duration timeout = forever) { detail::check(acquire_status(timeout)); }
-    /// As `acquire`; whether there was a permit in time.
+    /// As `acquire`. Returns whether there was a permit in time.
     [[nodiscard]] bool try_acquire(duration timeout = nowait) {
         return detail::done_unless(SHOAL_ERR_TIMEOUT, acquire_status(timeout));
     }
@@ -61,7 +61,7 @@ public:
     void release(std::uint32_t count = 1) {
         detail::check(shoal_semaphore_release(handle(), count));
     }
-    /// Leaves the permits that this process holds acquired after its end, until they are released.
+    /// Keeps the permits that this process holds acquired after its end, until they are released.
     void keep() { detail::check(shoal_semaphore_keep(handle())); }
 
     /// Statistics.
@@ -92,13 +92,13 @@ private:
     }
 };
 
-/// Something that is set or not, and that processes wait for. A new event is not set.
+/// A flag that processes wait for. A new event is not set.
 class event : public detail::openable<event, sync_options, shoal_event, shoal_event_open,
                                       shoal_event_free, SHOAL_KIND_EVENT> {
 public:
     using openable::openable;
 
-    /// Sets it, and wakes all that wait for it.
+    /// Sets it and wakes all waiters.
     void set() { detail::check(shoal_event_set(handle())); }
     void clear() { detail::check(shoal_event_clear(handle())); }
     [[nodiscard]] bool is_set() const {
@@ -106,7 +106,7 @@ public:
         detail::check(shoal_event_is_set(handle(), &set));
         return set;
     }
-    /// Waits until it is set: whether that was in time.
+    /// Waits until it is set. Returns whether it was set in time.
     bool wait(duration timeout = forever) {
         const shoal_status status = detail::wait(timeout, [&](std::int64_t timeout_ns) {
             return shoal_event_wait(handle(), timeout_ns);
@@ -115,7 +115,7 @@ public:
     }
 };
 
-/// Waiting for a change of something that a `mutex` guards. All that wait for it use the same mutex.
+/// A condition variable. All waiters use the same mutex.
 ///
 ///     std::unique_lock hold(lock);
 ///     while (!*ready && !lock.owner_died()) changed.wait(hold);
@@ -125,26 +125,26 @@ class condition
 public:
     using openable::openable;
 
-    /// Unlocks `lock`, waits, and locks it again, which has no timeout: whether it was notified in time.
-    /// The owner of the lock may have died meanwhile: ask `lock.owner_died()`. What is locked after a
-    /// failure, `shoal_condition_wait` says.
-    /// Without exceptions it returns true after a signal handler has run, without being notified.
+    /// Unlocks `lock`, waits for a notification, and locks it again, without a timeout. Returns whether it
+    /// was notified in time. An owner of the lock may have died meanwhile: check `lock.owner_died()`.
+    /// `shoal_condition_wait` documents whether the lock is held after a failure. Without exceptions it
+    /// returns true after a signal handler has run, also without a notification.
     bool wait(mutex &lock, duration timeout = forever) {
         bool died = false;
         const shoal_status status =
             shoal_condition_wait(handle(), lock.handle(), timeout.nanoseconds(), &died);
         if (status == SHOAL_OK || status == SHOAL_ERR_TIMEOUT) lock.owner_died_.set(died);
-        // It must not wait again by itself: what it waits for may have come before it had the lock again.
+        // The caller has to check its condition, which may have become true before the lock was taken again.
         if (detail::goes_on(status)) return true;
         return detail::done_unless(SHOAL_ERR_TIMEOUT, status);
     }
-    /// The same for a lock that is held.
+    /// The same for a lock that a std::unique_lock holds.
     bool wait(std::unique_lock<mutex> &lock, duration timeout = forever) {
         return wait(*lock.mutex(), timeout);
     }
-    /// Wakes at most `count` of those that wait, the longest waiting first. Call it with the lock held.
+    /// Wakes at most `count` waiters, the longest waiting first. Call it with the lock held.
     void notify(std::uint32_t count = 1) { detail::check(shoal_condition_notify(handle(), count)); }
-    /// Wakes all that wait. Call it with the lock held.
+    /// Wakes all waiters. Call it with the lock held.
     void notify_all() { notify(SHOAL_ALL); }
 
     /// Statistics.
@@ -153,31 +153,31 @@ public:
     }
 };
 
-/// A meeting point for a fixed number of processes or threads. It breaks when one gives up waiting or
-/// dies, until it is reset.
+/// A barrier for a fixed number of processes or threads. If the wait of one times out, or one dies, the barrier
+/// is broken until it is reset.
 class barrier : public detail::object<shoal_barrier, shoal_barrier_free, SHOAL_KIND_BARRIER> {
 public:
     using object::object;
 
-    /// Opens what exists. Fails with SHOAL_ERR_NOT_FOUND if there is none.
+    /// Opens an existing barrier. Fails with SHOAL_ERR_NOT_FOUND if there is none.
     [[nodiscard]] static barrier open(std::string_view name) {
         return opened(detail::c_text(name).c_str(), nullptr);
     }
-    /// Opens what exists, or creates it for 1 to 512 parties.
+    /// Opens an existing barrier, or creates one for 1 to 512 parties.
     [[nodiscard]] static barrier create(std::string_view name, std::uint32_t parties,
                                         const sync_options &options = {}) {
         const shoal_sync_options c = c_options(parties, options);
         return opened(detail::c_text(name).c_str(), &c);
     }
-    /// Creates one for 1 to 512 parties under a name of its own.
+    /// Creates a barrier for 1 to 512 parties with a generated name.
     [[nodiscard]] static barrier anonymous(std::uint32_t parties,
                                            const sync_options &options = {}) {
         const shoal_sync_options c = c_options(parties, options);
         return opened(nullptr, &c);
     }
 
-    /// Waits until all have arrived: how many arrived before the caller. Fails with SHOAL_ERR_POISONED if the
-    /// barrier is broken; the caller breaks it when its time is over. See `shoal_barrier_wait`.
+    /// Waits until all parties have arrived. Returns how many arrived before the caller. Fails with
+    /// SHOAL_ERR_POISONED if the barrier is broken; a timeout breaks it. See `shoal_barrier_wait`.
     std::uint32_t wait(duration timeout = forever) {
         std::uint32_t index = 0;
         detail::check(detail::wait(timeout, [&](std::int64_t timeout_ns) {
@@ -185,9 +185,9 @@ public:
         }));
         return index;
     }
-    /// Breaks it, for those that wait and those that arrive later.
+    /// Breaks it for present waiters and for threads that arrive later.
     void abort() { detail::check(shoal_barrier_abort(handle())); }
-    /// Makes it usable again. Those that wait are told that it is broken.
+    /// Makes it usable again. Present waiters fail with SHOAL_ERR_POISONED.
     void reset() { detail::check(shoal_barrier_reset(handle())); }
 
     /// Statistics.

@@ -16,19 +16,19 @@
 
 SHOAL_BEGIN
 
-/// Something to wait for. It must not outlive what it is made from.
+/// Something to wait for. It must not outlive the object from which it is made.
 class waitable {
 public:
-    /// Ready while there is something to get, and once it is closed or poisoned.
+    /// Ready while the queue has a message, and once it is closed or poisoned.
     waitable(const queue &one) noexcept : thing_{one.handle(), nullptr, nullptr, -1} {}
-    /// Ready while there is something to receive, and once the connection is over.
+    /// Ready while there is a message to receive, and once the connection is closed.
     waitable(const pipe &one) noexcept : thing_{nullptr, one.handle(), nullptr, -1} {}
     /// Ready once it has ended.
     waitable(const process &one) noexcept : thing_{nullptr, nullptr, one.handle(), -1} {}
     /// A descriptor: ready while it is readable, or at its end.
     explicit waitable(int fd) noexcept : thing_{nullptr, nullptr, nullptr, fd} {}
 
-    /// As shoal.h takes it.
+    /// As shoal.h represents it.
     [[nodiscard]] const shoal_waitable &c_waitable() const noexcept { return thing_; }
 
 private:
@@ -48,9 +48,9 @@ inline shoal_status wait_status(const std::vector<waitable> &things, duration ti
 
 }  // namespace detail
 
-/// Waits until one of several things is ready: its index, the lowest if there are several. Others may be
-/// faster to take what is there: take it by `try_get`. See `shoal_wait_any` about fairness.
-/// Fails with SHOAL_ERR_INVALID if there is nothing to wait for.
+/// Waits until one of several things is ready. Returns its index, the lowest if several are ready. Another
+/// consumer may take the message first, so take it by `try_get`. See `shoal_wait_any` about fairness. Fails
+/// with SHOAL_ERR_INVALID if there is nothing to wait for.
 ///
 ///     switch (shoal::wait_any({jobs, control, child, shoal::waitable(socket)})) {
 ///     case 0: work(jobs.try_get()); break;
