@@ -23,7 +23,7 @@
 
 SHOAL_BEGIN
 
-/// A new map. Zeros are the defaults.
+/// Options of a new map. Zeros are the defaults.
 struct map_options {
     /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;

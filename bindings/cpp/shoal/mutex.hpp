@@ -16,7 +16,7 @@
 
 SHOAL_BEGIN
 
-/// A new lock.
+/// Options of a new lock.
 struct mutex_options {
     /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;

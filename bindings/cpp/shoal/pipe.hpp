@@ -18,7 +18,7 @@
 
 SHOAL_BEGIN
 
-/// A new pipe. Zeros are the defaults; sizes are those of each way.
+/// Options of a new pipe. Zeros are the defaults. Sizes apply to each direction.
 struct pipe_options {
     /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;

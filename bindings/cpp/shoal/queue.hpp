@@ -18,7 +18,7 @@
 
 SHOAL_BEGIN
 
-/// A new queue. Zeros are the defaults.
+/// Options of a new queue. Zeros are the defaults.
 struct queue_options {
     /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;

@@ -18,7 +18,7 @@
 
 SHOAL_BEGIN
 
-/// A new semaphore.
+/// Options of a new semaphore.
 struct semaphore_options {
     /// Fails with SHOAL_ERR_EXISTS if the name is taken.
     bool exclusive = false;
