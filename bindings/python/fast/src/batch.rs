@@ -1,4 +1,4 @@
-//! `shoal.Queue`: many messages in one call.
+//! `shoal.Queue`: several messages in one call.
 
 use std::ptr::{null, null_mut};
 
@@ -9,18 +9,18 @@ use pyo3_ffi::{
     PyTuple_Size,
 };
 
+use crate::buffer::{Buffer, LARGE};
 use crate::codec::bytes;
 use crate::held::This;
 use crate::names::{BLOCK, ITEMS, MAX_ITEMS, OBJS, PROTOCOL, PUT_REST, TIMEOUT_NAME};
 use crate::native::{NOWAIT, OK, SLICE, Slice};
 use crate::python::{
-    Args, Given, Py_DecRef, PyObject_CallMethodObjArgs, PySequence_Tuple, another,
+    Args, Given, Py_DecRef, PyObject_CallMethodObjArgs, PySequence_Tuple, new_reference,
 };
 use crate::queue::unpickled;
-use crate::room::{LARGE, Room};
 use crate::waiting::Waiting;
 
-/// Messages put or taken in one call of the library (`_queue._BATCH`).
+/// How many messages one call of the library puts or takes at most (`_queue._BATCH`).
 const BATCH: usize = 256;
 
 /// `put_many(objs, block=True, timeout=None)`.
@@ -29,7 +29,7 @@ pub(crate) fn put_many(queue: This, args: Args) -> Option<*mut PyObject> {
     if !is_sequence(given.get(0)) || !given.is_plain(1) || queue.is_detached() {
         return None;
     }
-    // SAFETY: objects that live. The tuple and the list are this call's; nobody else sees the tuple.
+    // SAFETY: objects that live. The tuple and the list belong to this call; no other code sees the tuple.
     unsafe {
         let objects = PySequence_Tuple(given.get(0));
         if objects.is_null() {
@@ -66,24 +66,24 @@ pub(crate) fn put_many_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
 
 /// Whether an object is a list or a tuple.
 fn is_sequence(it: *mut PyObject) -> bool {
-    // SAFETY: an object that lives; only its type is looked at.
+    // SAFETY: an object that lives; only its type is read.
     unsafe { PyList_CheckExact(it) != 0 || PyTuple_CheckExact(it) != 0 }
 }
 
-/// Puts a list or a tuple of messages; those that Python has to put are put by it. How many, or null with an
-/// exception.
+/// Puts a list or a tuple of messages. Python puts those that cannot be put here. Returns how many were put, or
+/// null with an exception.
 ///
 /// # Safety
 /// `items` is an object that lives.
 unsafe fn put_all(queue: This, items: *mut PyObject, given: &Given<3>) -> *mut PyObject {
-    // SAFETY: the caller's contract. The tuple is this call's, and keeps the messages while the interpreter's
-    // lock is released; the library reads `count` slices.
+    // SAFETY: the caller's contract. The tuple belongs to this call, and keeps the messages while the
+    // interpreter's lock is released; the library reads `some` slices.
     unsafe {
         let items = PySequence_Tuple(items);
         if items.is_null() {
             return items;
         }
-        // A wait with a timeout is Python's.
+        // A wait with a timeout is left to Python.
         let forever = matches!(Waiting::of(given, 1), Some(Waiting::Forever));
         let timeout = if forever { SLICE } else { NOWAIT };
         let (count, mut done) = (PyTuple_Size(items), 0);
@@ -137,7 +137,7 @@ unsafe fn put_rest(
     given: &Given<3>,
 ) -> *mut PyObject {
     let end = null_mut::<PyObject>();
-    // SAFETY: the caller's contract; the number is this call's.
+    // SAFETY: the caller's contract; the number belongs to this call.
     unsafe {
         let done = PyLong_FromSsize_t(done);
         if done.is_null() {
@@ -158,13 +158,13 @@ pub(crate) fn get_many(queue: This, args: Args) -> Option<*mut PyObject> {
     if messages.is_null() {
         return Some(messages);
     }
-    // SAFETY: objects that live. The lists are this call's: what unpickling runs does not know them.
+    // SAFETY: objects that live. The lists belong to this call: code that unpickling runs cannot reach them.
     unsafe {
         let objects = PyList_New(0);
         let mut failed = objects.is_null();
         let mut index = 0;
         while !failed && index < PyList_Size(messages) {
-            let data = another(PyList_GetItem(messages, index));
+            let data = new_reference(PyList_GetItem(messages, index));
             let it = bytes(data);
             let first = if it.len == 0 { 0 } else { *it.data };
             let object = unpickled(queue, (data, first));
@@ -186,21 +186,21 @@ pub(crate) fn get_many_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
     take_many(queue, args)
 }
 
-/// Takes messages that are there, or come within a slice: a new list of `bytes`, or null with an exception.
+/// Takes messages that are present or come within a slice: a new list of `bytes`, or null with an exception.
 fn take_many(queue: This, args: Args) -> Option<*mut PyObject> {
     let given = args.given(0, [&MAX_ITEMS, &BLOCK, &TIMEOUT_NAME])?;
     let most = most(given.get(0))?;
     let timeout = match Waiting::of(&given, 1)? {
         Waiting::Forever => SLICE,
-        // A wait with a timeout is Python's.
+        // A wait with a timeout is left to Python.
         Waiting::Not | Waiting::Until(_) => NOWAIT,
     };
     let (mut lens, mut count) = ([0; BATCH], 0);
-    let room = Room::take()?;
-    let place = room.place();
+    let buffer = Buffer::take()?;
+    let place = buffer.place();
     let status = queue.released(|native, pointer| {
-        // SAFETY: the places have so many bytes and numbers; the pointer of a queue, whose lifetime
-        // `released` sees to.
+        // SAFETY: the buffers have so many bytes and numbers; the pointer of a queue, which `released` keeps
+        // alive.
         unsafe {
             let lens = lens.as_mut_ptr();
             (native.queue_get_many)(pointer, timeout, place, LARGE, lens, most, &mut count)
@@ -210,11 +210,11 @@ fn take_many(queue: This, args: Args) -> Option<*mut PyObject> {
         // SAFETY: the library wrote so many messages, one after another.
         unsafe { list_of(place, &lens[..count.min(BATCH)]) }
     });
-    room.give();
+    buffer.give();
     found
 }
 
-/// How many messages are asked for, if that is a number from 1 to [`BATCH`].
+/// The requested number of messages, if it is from 1 to [`BATCH`].
 fn most(given: *mut PyObject) -> Option<usize> {
     if given.is_null() {
         return Some(BATCH);
@@ -227,7 +227,7 @@ fn most(given: *mut PyObject) -> Option<usize> {
         PyLong_AsSsize_t(given)
     };
     if number == -1 {
-        // It may be that, or too large.
+        // The number itself, or an error because it is too large.
         // SAFETY: the interpreter's lock is held.
         unsafe { PyErr_Clear() };
     }
@@ -241,7 +241,7 @@ fn most(given: *mut PyObject) -> Option<usize> {
 /// # Safety
 /// `place` has the messages one after another.
 unsafe fn list_of(mut place: *const u8, lens: &[usize]) -> *mut PyObject {
-    // SAFETY: the caller's contract; the list is this call's.
+    // SAFETY: the caller's contract; the list belongs to this call.
     unsafe {
         let list = PyList_New(0);
         if list.is_null() {

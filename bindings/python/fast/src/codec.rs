@@ -1,4 +1,4 @@
-//! Keys and values as bytes, as `_codec.py` has them: here those that are most frequent.
+//! The encoding of `_codec.py`, for the most frequent keys and values.
 
 use std::ptr::null_mut;
 
@@ -15,10 +15,10 @@ use crate::python::{Py_DecRef, PyObject_CallFunctionObjArgs, PyUnicode_AsUTF8And
 /// The first byte of every pickle of protocol 2 or later.
 pub(crate) const PICKLE: u8 = 0x80;
 
-/// A counter has this many bytes, and so no pickle may have.
+/// The size of a counter. So no encoded pickle may have this size.
 const COUNTER: usize = 8;
 
-/// Bytes of a key or a value that lie in an object or in a [`Scratch`], and are good for as long as both are.
+/// Bytes of a key or a value in an object or in a [`Scratch`]. They are valid while both live.
 #[derive(Clone, Copy)]
 pub(crate) struct Bytes {
     pub(crate) data: *const u8,
@@ -34,16 +34,16 @@ impl Bytes {
     }
 }
 
-/// Room for the bytes of a key or a value that do not lie in an object.
+/// Memory for the bytes of a key or a value that are not part of an object.
 pub(crate) type Scratch = [u8; 64];
 
-/// Room for no bytes.
+/// An unused [`Scratch`].
 pub(crate) const SCRATCH: Scratch = [0; 64];
 
 /// The contents of a `bytes`.
 ///
 /// # Safety
-/// It is one, and lives as long as the result is used.
+/// `object` is a `bytes` and lives as long as the result is used.
 pub(crate) unsafe fn bytes(object: *mut PyObject) -> Bytes {
     // SAFETY: the caller's contract.
     unsafe {
@@ -54,10 +54,10 @@ pub(crate) unsafe fn bytes(object: *mut PyObject) -> Bytes {
     }
 }
 
-/// Whether a key is of a type of which keys that are equal are of the same type. Neither hashing nor comparing
-/// one runs Python code.
+/// Whether a key is a `str`, `int` or `bytes`. Such a key equals only keys of its own type, and neither hashing
+/// nor comparing it runs Python code.
 pub(crate) fn is_plain(key: *mut PyObject) -> bool {
-    // SAFETY: an object, or null; only its type is looked at.
+    // SAFETY: an object, or null; only its type is read.
     !key.is_null()
         && unsafe {
             PyUnicode_CheckExact(key) != 0
@@ -66,8 +66,8 @@ pub(crate) fn is_plain(key: *mut PyObject) -> bool {
         }
 }
 
-/// The bytes of a key that is a text, short bytes or an integer of 64 bits. Texts with surrogates are
-/// Python's, which makes of them what can be made.
+/// The bytes of a key that is a text, short bytes or an integer of 64 bits. Texts with surrogates are left to
+/// Python.
 pub(crate) fn key(key: *mut PyObject, scratch: &mut Scratch) -> Option<Bytes> {
     // SAFETY: an object that lives. Its type is known where its contents are read, which run no code.
     unsafe {
@@ -86,8 +86,8 @@ pub(crate) fn key(key: *mut PyObject, scratch: &mut Scratch) -> Option<Bytes> {
             false if PyBytes_CheckExact(key) == 0 => return None,
             false => {
                 let it = bytes(key);
-                let room = scratch.get_mut(2..it.len + 2)?;
-                room.copy_from_slice(std::slice::from_raw_parts(it.data, it.len));
+                let buffer = scratch.get_mut(2..it.len + 2)?;
+                buffer.copy_from_slice(std::slice::from_raw_parts(it.data, it.len));
                 scratch[..2].copy_from_slice(b"\xffb");
                 it.len + 2
             }
@@ -96,7 +96,7 @@ pub(crate) fn key(key: *mut PyObject, scratch: &mut Scratch) -> Option<Bytes> {
     }
 }
 
-/// Writes the key of an integer; its length.
+/// Writes the bytes of a key that is an integer. Returns their number.
 ///
 /// # Safety
 /// `key` is an `int`.
@@ -128,14 +128,14 @@ unsafe fn decimal(key: *mut PyObject, scratch: &mut Scratch) -> Option<usize> {
 /// A value as bytes.
 pub(crate) struct Encoded {
     pub(crate) bytes: Bytes,
-    /// What the bytes lie in, or null. Given up by [`free`](Self::free).
+    /// The object that contains the bytes, or null. Released by [`free`](Self::free).
     pickle: *mut PyObject,
 }
 
 impl Encoded {
-    /// Lets go of the bytes.
+    /// Releases the bytes.
     pub(crate) fn free(self) {
-        // SAFETY: the reference is this value's, and null is none.
+        // SAFETY: this value owns the reference; null is ignored.
         unsafe { Py_DecRef(self.pickle) }
     }
 }
@@ -162,13 +162,13 @@ pub(crate) fn value(this: This, value: *mut PyObject, scratch: &mut Scratch) -> 
         }
         if PyBytes_CheckExact(pickle) == 0 {
             Py_DecRef(pickle);
-            let why = c"_dumps returned something else than bytes";
+            let why = c"_dumps returned an object that is not bytes";
             pyo3_ffi::PyErr_SetString(pyo3_ffi::PyExc_TypeError, why.as_ptr());
             return None;
         }
         let mut it = bytes(pickle);
         if it.len == COUNTER {
-            // A ninth, zero, that unpickling ignores.
+            // A ninth byte, zero, which unpickling ignores.
             scratch[..COUNTER].copy_from_slice(std::slice::from_raw_parts(it.data, COUNTER));
             scratch[COUNTER] = 0;
             it = Bytes::of(&scratch[..=COUNTER]);
@@ -183,14 +183,14 @@ pub(crate) fn to_bytes(it: Bytes) -> *mut PyObject {
     unsafe { PyBytes_FromStringAndSize(it.data.cast(), it.len as Py_ssize_t) }
 }
 
-/// What was copied out of a map or a list: its object is made by [`finish`](Self::finish), when the place of
-/// the bytes may be used again.
+/// A value that was copied out of a map or a list. [`finish`](Self::finish) makes its object, after the buffer
+/// was given back.
 pub(crate) enum Copied {
     /// A number.
     Number(i64),
     /// The `bytes` of a pickle, or null with an exception.
     Pickle(*mut PyObject),
-    /// The `bytes` of what another program wrote, or null with an exception.
+    /// The `bytes` that another program wrote, or null with an exception.
     Other(*mut PyObject),
 }
 

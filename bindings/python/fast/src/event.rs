@@ -11,7 +11,7 @@ pub(crate) const METHODS: Methods = methods!(c"Event": is_set, set, clear);
 
 fn is_set(event: This, args: Args) -> Option<*mut PyObject> {
     let mut set = false;
-    // SAFETY: the pointer of an event, whose lifetime `now` sees to.
+    // SAFETY: the pointer of an event, which `now` keeps alive.
     let mut call =
         || event.now(|native, pointer| unsafe { (native.event_is_set)(pointer, &mut set) });
     (args.are(0) && call() == OK).then(|| bool(set))

@@ -1,4 +1,4 @@
-//! `Held`, the base class of shared objects: what such an object has of its handle.
+//! `Held`, the base class of shared objects: their handle and other state that compiled methods read.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr::{null, null_mut};
@@ -16,17 +16,17 @@ use pyo3_ffi::{
 use crate::names::DUMPS_NAME;
 use crate::native::{NOT_CALLED, Native, native};
 use crate::python::{
-    Py_DecRef, PyEval_RestoreThread, PyObject_CallFunctionObjArgs, PyObject_GetAttr, another, bool,
-    none,
+    Py_DecRef, PyEval_RestoreThread, PyObject_CallFunctionObjArgs, PyObject_GetAttr, bool,
+    new_reference, none,
 };
 
-/// The class of the objects that own a native pointer; null until `setup` tells it.
+/// The class of the objects that own a native pointer; null until `setup` sets it.
 pub(crate) static HANDLE: AtomicPtr<PyObject> = AtomicPtr::new(null_mut());
 
-/// An object of the class, or of one that is derived from it.
+/// An object of the class, or of a derived class.
 ///
-/// The handle changes only while the interpreter's lock is held, and only by `_fast`. So a pointer that was
-/// read is good for a call of the library, until Python code runs or the interpreter's lock is released.
+/// The handle changes only while the interpreter's lock is held, and only by an assignment to `_fast`. So a
+/// pointer that was read is valid until Python code runs or the interpreter's lock is released.
 #[repr(C)]
 pub(crate) struct Held {
     base: PyObject,
@@ -34,31 +34,31 @@ pub(crate) struct Held {
     pointer: *mut c_void,
     /// The object that owns the pointer, or null.
     handle: *mut PyObject,
-    /// What the class has as `_dumps`, once it was used; or null.
+    /// The attribute `_dumps` of the class, once it was used; or null.
     dumps: *mut PyObject,
-    /// Of a map, `_cache`: the `dict` of its cached values; or null.
+    /// `_cache` of a map: the `dict` of its cached values; or null.
     pub(crate) cache: *mut PyObject,
-    /// Of a map, `_pause`: for how many gets nothing is cached from now on.
+    /// `_pause` of a map: for how many more gets nothing is cached.
     pub(crate) pause: Py_ssize_t,
-    /// Of a `Value`: where the number is, what type of C it has (0: none that is read here) and the lock
-    /// that guards it, or null. They are good for as long as `pointer` is not null.
+    /// For a `Value`: the address of the number, the lock that guards it, or null, and its C type (0 if Python
+    /// reads it). They are valid while `pointer` is not null.
     pub(crate) data: *mut c_void,
     pub(crate) lock: *mut PyObject,
     pub(crate) format: u8,
     /// `Sender._large`: whether the last object was large.
     large: bool,
-    /// `ItemsLock._owner_died`: whether, when it was last taken here, its holder had died with it.
+    /// `ItemsLock._owner_died`: whether the previous owner had died with it when it was last taken here.
     died: bool,
 }
 
-/// The object that a method is called for: a `Held` that lives, in a thread that holds the interpreter's
-/// lock. It is not kept, and is used while the call lasts.
+/// The object of a method call: a `Held` that lives, in a thread that holds the interpreter's lock. It is used
+/// during the call only, and holds no reference.
 #[derive(Clone, Copy)]
 pub(crate) struct This(*mut PyObject);
 
 impl This {
     /// # Safety
-    /// What the type says holds for as long as the result is used.
+    /// The description of the type holds for as long as the result is used.
     pub(crate) unsafe fn new(object: *mut PyObject) -> Self {
         Self(object)
     }
@@ -67,12 +67,12 @@ impl This {
         self.0
     }
 
-    /// What the object has. No reference to it is kept across a call of Python, which may change it.
+    /// The state of the object. The caller keeps no reference to it across a call of Python, which may change it.
     pub(crate) fn held(self) -> *mut Held {
         self.0.cast()
     }
 
-    /// Whether the object has no handle any more.
+    /// Whether the object has no handle.
     pub(crate) fn is_detached(self) -> bool {
         // SAFETY: a `Held` (`new`).
         unsafe { (*self.held()).pointer }.is_null()
@@ -89,7 +89,7 @@ impl This {
         // SAFETY: both are a `Held` (`new`). Without a handle a pointer is null.
         unsafe {
             let (to, from) = (self.held(), other.held());
-            (*to).handle = another((*from).handle);
+            (*to).handle = new_reference((*from).handle);
             (*to).pointer = (*from).pointer;
         }
     }
@@ -100,7 +100,7 @@ impl This {
         unsafe { (*self.held()).died = died }
     }
 
-    /// Calls the library with the object's pointer and the interpreter's lock: for calls that never wait.
+    /// Calls the library with the object's pointer, with the interpreter's lock held: for calls that never wait.
     #[inline]
     pub(crate) fn now(self, call: impl FnOnce(&'static Native, *mut c_void) -> c_int) -> c_int {
         // SAFETY: a `Held` (`new`).
@@ -134,10 +134,10 @@ impl This {
         }
     }
 
-    /// The pickle of `object`: what the class's `_dumps` returns, or null with an exception.
+    /// The pickle of `object`: the result of the class's `_dumps`, or null with an exception.
     pub(crate) fn dumps(self, object: *mut PyObject, protocol: *mut PyObject) -> *mut PyObject {
-        // SAFETY: a `Held` (`new`), and objects that live. A class attribute is looked up once in the life
-        // of an object. The call has a reference of its own: what it calls may end this object.
+        // SAFETY: a `Held` (`new`), and objects that live. The class attribute is looked up once in the life
+        // of an object. The call has a reference of its own, because the called code may free this object.
         unsafe {
             let held = self.held();
             if (*held).dumps.is_null() {
@@ -148,7 +148,7 @@ impl This {
                 let before = std::mem::replace(&mut (*held).dumps, found);
                 Py_DecRef(before);
             }
-            let dumps = another((*held).dumps);
+            let dumps = new_reference((*held).dumps);
             let data =
                 PyObject_CallFunctionObjArgs(dumps, object, protocol, null_mut::<PyObject>());
             Py_DecRef(dumps);
@@ -195,7 +195,7 @@ unsafe fn or_none(it: *mut PyObject) -> *mut PyObject {
         return none();
     }
     // SAFETY: the caller's contract.
-    unsafe { another(it) }
+    unsafe { new_reference(it) }
 }
 
 unsafe extern "C-unwind" fn set_handle(
@@ -204,8 +204,8 @@ unsafe extern "C-unwind" fn set_handle(
     _: *mut c_void,
 ) -> c_int {
     let held = object.cast::<Held>();
-    // SAFETY: CPython calls this with an object of the class; `handle` is null or an object. The place has a
-    // reference of its own; what was there goes last, since that may run code.
+    // SAFETY: CPython calls this with an object of the class; `handle` is null or an object. The field has a
+    // reference of its own. The old object is released last, because that may run code.
     unsafe {
         let (mut pointer, mut place) = (null_mut(), null_mut());
         if !handle.is_null() && handle != Py_None() {
@@ -225,7 +225,7 @@ unsafe extern "C-unwind" fn set_handle(
             if !PyErr_Occurred().is_null() {
                 return -1;
             }
-            place = another(handle);
+            place = new_reference(handle);
         }
         (*held).pointer = pointer;
         let before = std::mem::replace(&mut (*held).handle, place);
@@ -244,14 +244,14 @@ unsafe extern "C-unwind" fn set_cache(
     cache: *mut PyObject,
     _: *mut c_void,
 ) -> c_int {
-    // SAFETY: CPython calls this with an object of the class, and null or an object. What was there goes
-    // last.
+    // SAFETY: CPython calls this with an object of the class, and null or an object. The old object is
+    // released last, because that may run code.
     unsafe {
         if cache.is_null() || PyDict_CheckExact(cache) == 0 {
             PyErr_SetString(PyExc_TypeError, c"_cache is a dict".as_ptr());
             return -1;
         }
-        let before = std::mem::replace(&mut (*object.cast::<Held>()).cache, another(cache));
+        let before = std::mem::replace(&mut (*object.cast::<Held>()).cache, new_reference(cache));
         Py_DecRef(before);
     }
     0
@@ -311,7 +311,7 @@ unsafe extern "C" fn set_large(
     0
 }
 
-/// A setter that may unwind, as CPython has it declared.
+/// A setter that may unwind.
 type Setter = unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut c_void) -> c_int;
 
 /// Makes the class.
@@ -332,10 +332,10 @@ pub(crate) unsafe fn class() -> *mut PyObject {
             closure: null_mut(),
         }
     }
-    // SAFETY: the calling convention is C's; only what may unwind differs.
+    // SAFETY: the calling convention is C's; the types differ only in whether they may unwind.
     let [set_handle, set_cache] = [set_handle, set_cache]
         .map(|set: Setter| unsafe { std::mem::transmute::<Setter, pyo3_ffi::setter>(set) });
-    // CPython keeps the attributes and, before 3.12, the name; the rest it copies.
+    // CPython refers to the attributes and, before 3.12, to the name; it copies everything else.
     let attributes = Box::leak(Box::new([
         attribute(b"_fast\0", get_handle, set_handle),
         attribute(b"_large\0", get_large, set_large),
@@ -354,7 +354,7 @@ pub(crate) unsafe fn class() -> *mut PyObject {
         slot(Py_tp_getset, attributes.as_mut_ptr().cast()),
         slot(
             Py_tp_doc,
-            c"What an object has of its handle."
+            c"The handle of a shared object, for compiled methods."
                 .as_ptr()
                 .cast_mut()
                 .cast(),

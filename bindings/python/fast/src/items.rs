@@ -9,13 +9,13 @@ use crate::python::{Args, bool, none};
 
 pub(crate) const METHODS: Methods = methods!(c"ItemsLock": __enter__, __exit__);
 
-/// Takes the lock of an array if it is free. It does not wait, so it may have the interpreter's lock. `array`
-/// has the handle, and may be the lock itself; `lock` learns whether the last holder had died.
+/// Takes the lock of an array if it is free. It does not wait, so the interpreter's lock may be held. `array`
+/// has the handle, and may be the lock itself. In `lock` it sets whether the previous owner had died.
 #[inline]
 pub(crate) fn lock_now(array: This, lock: This) -> bool {
     let mut died = false;
     let taken = array.now(|native, pointer| {
-        // SAFETY: the pointer of an array, whose lifetime `now` sees to.
+        // SAFETY: the pointer of an array, which lives as long as the call of `now`.
         unsafe { (native.array_lock)(pointer, NOWAIT, &mut died) }
     }) == OK;
     if taken {

@@ -14,6 +14,7 @@ use pyo3_ffi::{
     PyType_FromSpecWithBases, PyType_GenericAlloc, PyType_IsSubtype, PyType_Slot, PyType_Spec,
 };
 
+use crate::buffer::LARGE;
 use crate::held::{Held, This, dealloc, new};
 use crate::methods::{Methods, methods};
 use crate::names::{
@@ -22,10 +23,9 @@ use crate::names::{
 use crate::native::{FOREVER, Message, OK};
 use crate::python::{
     Args, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, PyObject_GetAttr,
-    another, none,
+    new_reference, none,
 };
 use crate::queue::message;
-use crate::room::LARGE;
 use crate::waiting::{Waiting, nanoseconds};
 
 pub(crate) const METHODS: Methods =
@@ -249,7 +249,7 @@ pub(crate) unsafe fn class(held: *mut PyObject) -> *mut PyObject {
     // reference that is made for it.
     unsafe {
         let bases = PyTuple_New(1);
-        if bases.is_null() || PyTuple_SetItem(bases, 0, another(held)) != 0 {
+        if bases.is_null() || PyTuple_SetItem(bases, 0, new_reference(held)) != 0 {
             return null_mut();
         }
         let class = PyType_FromSpecWithBases(&mut spec, bases);

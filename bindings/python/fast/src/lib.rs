@@ -1,23 +1,24 @@
-//! `shoal._fast`: the calls of the Python package that have to be fast, compiled.
+//! `shoal._fast`: the most frequent calls of the Python package, compiled.
 //!
-//! A compiled method ([`methods`]) does the common case, and for all the rest calls the method of the Python
-//! class that it stands for, with the same arguments: so what is rare, and each error, is written once. A call
-//! of the library is made with the interpreter's lock held if it never waits ([`held::This::now`]), and without
-//! it if it may wait ([`held::This::released`]): for another process's operation, or for a message, for
-//! one slice. Longer waits are Python's, which looks at its signals after each slice.
+//! A compiled method ([`methods`]) handles the common case. For everything else it calls the Python method that
+//! it replaces, with the same arguments, so rare cases and errors are written once. A call of the library is
+//! made with the interpreter's lock held if it never waits ([`held::This::now`]), and without it if it may wait
+//! ([`held::This::released`]): for another process's operation, or for a message, for one slice. Longer waits
+//! are left to Python, which runs signal handlers after each slice.
 //!
-//! The library is the one that ctypes has loaded. It is not linked: two copies of its code in a process
-//! would have two copies of what it knows about the process.
+//! The library is the one that ctypes has loaded. It is not linked: a second copy of its code in the process
+//! would have its own copy of the state that the library keeps for the process.
 //!
-//! **Frames.** Before Python 3.14 a daemon thread that wants the interpreter's lock back, once the
-//! interpreter ends, is ended by `pthread_exit`, which unwinds the stack. Any call of Python code may
-//! be such a place. So every function that runs Python code is `extern "C-unwind"`, and has nothing then
-//! that would have to be dropped: references are counted by hand, and lost in that one case. That
-//! is why this is written with the declarations of CPython alone, and not with PyO3's types.
+//! **Frames.** Before Python 3.14, a daemon thread that asks for the interpreter's lock after the end of the
+//! interpreter is ended by `pthread_exit`, which unwinds the stack. Every call of Python code may do that. So
+//! every function that runs Python code is `extern "C-unwind"`, and at such a call holds nothing that has to
+//! be dropped: references are counted by hand, and leak in that one case. For this reason the crate uses the
+//! declarations of CPython alone, and not PyO3's types.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod batch;
+mod buffer;
 mod codec;
 mod event;
 mod held;
@@ -33,7 +34,6 @@ mod native;
 mod pipe;
 mod python;
 mod queue;
-mod room;
 mod semaphore;
 mod value;
 mod waiting;

@@ -5,31 +5,31 @@ use std::ptr::null_mut;
 
 use pyo3_ffi::{PyErr_Occurred, PyLong_AsLongLong, PyLong_CheckExact, PyObject};
 
+use crate::buffer::{Buffer, LARGE};
 use crate::codec::{self, Copied, SCRATCH};
 use crate::held::This;
 use crate::methods::{Methods, methods};
 use crate::names::{APPEND_SLOWLY, DECODE, INDEX, VALUE};
 use crate::native::{Native, OK};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, none};
-use crate::room::{LARGE, Room};
 
 pub(crate) const METHODS: Methods = methods!(c"List": __getitem__, append, pop);
 
 /// `shoal_list_get` or `shoal_list_pop`.
 type Read = unsafe extern "C" fn(*mut c_void, i64, *mut u8, usize, *mut usize) -> c_int;
 
-/// Reads an element, and removes it if `which` does. An index that is not there is Python's, as is all else
-/// that fails: nothing was removed then.
+/// Reads an element by `which`, which may remove it. Every failure, such as a wrong index, is left to Python:
+/// then nothing was removed.
 fn read(list: This, index: i64, which: impl Fn(&Native) -> Read) -> Option<*mut PyObject> {
-    let room = Room::take()?;
-    let (place, mut len) = (room.place(), 0);
+    let buffer = Buffer::take()?;
+    let (place, mut len) = (buffer.place(), 0);
     let status = list.released(|native, pointer| {
-        // SAFETY: the place has so many bytes; the pointer of a list, whose lifetime `released` sees to.
+        // SAFETY: the place has so many bytes; the pointer of a list, which `released` keeps alive.
         unsafe { which(native)(pointer, index, place, LARGE, &mut len) }
     });
     // SAFETY: the library wrote so many bytes.
     let copied = (status == OK).then(|| unsafe { Copied::of(place, len.min(LARGE)) });
-    room.give();
+    buffer.give();
     copied.map(|copied| {
         copied.finish(|data| {
             let end = null_mut::<PyObject>();
@@ -82,20 +82,20 @@ fn append(list: This, args: Args) -> Option<*mut PyObject> {
     };
     let it = value.bytes;
     let status = list.released(|native, pointer| {
-        // SAFETY: the bytes live until `free`; the pointer of a list, whose lifetime `released` sees to.
+        // SAFETY: the bytes live until `free`; the pointer of a list, which `released` keeps alive.
         unsafe { (native.list_append)(pointer, it.data, it.len) }
     });
     if status == OK {
         value.free();
         return Some(none());
     }
-    // Python says why. It is not pickled again.
+    // Python reports the reason. The value is not pickled again.
     let data = codec::to_bytes(it);
     value.free();
     if data.is_null() {
         return Some(data);
     }
-    // SAFETY: the reference is this call's.
+    // SAFETY: this call owns the reference.
     unsafe {
         let end = null_mut::<PyObject>();
         let result = PyObject_CallMethodObjArgs(list.object(), APPEND_SLOWLY.get(), data, end);

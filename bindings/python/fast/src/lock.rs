@@ -6,7 +6,7 @@ use pyo3_ffi::PyObject;
 
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::names::{BLOCK, FROM_THE_DEAD, TIMEOUT_NAME};
+use crate::names::{BLOCK, FROM_DEAD_OWNER, TIMEOUT_NAME};
 use crate::native::OK;
 use crate::python::{Args, PyObject_CallMethodObjArgs, bool, none};
 
@@ -16,18 +16,18 @@ pub(crate) const METHODS: Methods = methods!(c"Lock": acquire, release, __enter_
 #[inline]
 fn take_now(lock: This) -> Option<*mut PyObject> {
     let mut died = false;
-    // SAFETY: the pointer of a lock, whose lifetime `now` sees to.
+    // SAFETY: the pointer of a lock, which `now` keeps alive.
     let status = lock.now(|native, pointer| unsafe { (native.lock_try)(pointer, &mut died) });
     if status == OK && died {
         // SAFETY: a method that takes no arguments.
         return Some(unsafe {
-            PyObject_CallMethodObjArgs(lock.object(), FROM_THE_DEAD.get(), null_mut::<PyObject>())
+            PyObject_CallMethodObjArgs(lock.object(), FROM_DEAD_OWNER.get(), null_mut::<PyObject>())
         });
     }
     (status == OK).then(|| bool(true))
 }
 
-/// Gives the lock back, unless Python has more to do.
+/// Releases the lock, unless Python has more to do.
 #[inline]
 fn release_now(lock: This) -> Option<*mut PyObject> {
     // SAFETY: as in `take_now`.

@@ -7,27 +7,27 @@ use pyo3_ffi::{
     PyLong_AsLongLongAndOverflow, PyLong_CheckExact, PyLong_FromLongLong, PyObject,
 };
 
+use crate::buffer::{Buffer, LARGE};
 use crate::codec::{self, Copied, SCRATCH};
 use crate::held::This;
 use crate::methods::{Methods, methods};
 use crate::names::{DECODE_VALUE, DEFAULT, DELTA, GOT_ONCE, KEY, SET_SLOWLY, VALUE};
 use crate::native::{NOT_FOUND, OK};
-use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, another, bool, none};
-use crate::room::{LARGE, Room};
+use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, bool, new_reference, none};
 use crate::word::up_to_date;
 
 pub(crate) const METHODS: Methods =
     methods!(c"Map": __getitem__, __setitem__, __delitem__, __contains__, get, add);
 
-/// Keys that are noted or cached at most (`_cache._MOST_CACHED`).
+/// The largest number of keys that are noted or cached (`_cache._MOST_CACHED`).
 const MOST_CACHED: Py_ssize_t = 1 << 14;
 
-/// What a look-up found.
+/// The result of a look-up.
 enum Found {
     /// A new reference, or null with an exception.
     Object(*mut PyObject),
     Nothing,
-    /// Python has to look.
+    /// Python has to look the key up.
     Unknown,
 }
 
@@ -50,7 +50,7 @@ fn find(map: This, key: *mut PyObject) -> Found {
             let entry = PyDict_GetItemWithError(cache, key);
             if !entry.is_null() {
                 return match up_to_date(entry) {
-                    Some(value) => Found::Object(another(value)),
+                    Some(value) => Found::Object(new_reference(value)),
                     None => Found::Unknown,
                 };
             }
@@ -67,17 +67,17 @@ fn find(map: This, key: *mut PyObject) -> Found {
     look_up(map, key)
 }
 
-/// Asks the library.
+/// Looks a key up in the library.
 fn look_up(map: This, key: *mut PyObject) -> Found {
     let mut scratch = SCRATCH;
-    let (Some(name), Some(room)) = (codec::key(key, &mut scratch), Room::take()) else {
+    let (Some(name), Some(buffer)) = (codec::key(key, &mut scratch), Buffer::take()) else {
         return Found::Unknown;
     };
-    let (place, mut len) = (room.place(), 0);
+    let (place, mut len) = (buffer.place(), 0);
     let status = map.released(|native, pointer| {
         let version = null_mut();
         // SAFETY: the key lives as long as the call, and the place has so many bytes; the pointer of a map,
-        // whose lifetime `released` sees to.
+        // which `released` keeps alive.
         unsafe {
             (native.map_get)(
                 pointer, name.data, name.len, place, LARGE, &mut len, version,
@@ -86,7 +86,7 @@ fn look_up(map: This, key: *mut PyObject) -> Found {
     });
     // SAFETY: the library wrote so many bytes.
     let copied = (status == OK).then(|| unsafe { Copied::of(place, len.min(LARGE)) });
-    room.give();
+    buffer.give();
     match (copied, status) {
         (Some(copied), _) => Found::Object(copied.finish(|data| {
             let end = null_mut::<PyObject>();
@@ -113,7 +113,7 @@ fn get(map: This, args: Args) -> Option<*mut PyObject> {
     match find(map, given.get(0)) {
         Found::Object(object) => Some(object),
         // SAFETY: an object that lives.
-        Found::Nothing => Some(unsafe { another(given.or_none(1)) }),
+        Found::Nothing => Some(unsafe { new_reference(given.or_none(1)) }),
         Found::Unknown => None,
     }
 }
@@ -159,10 +159,10 @@ fn __setitem__(map: This, args: Args) -> Option<*mut PyObject> {
         value.free();
         return Some(none());
     }
-    // Python says why. It is not pickled again.
+    // Python reports the reason. The value is not pickled again.
     let (key, data) = (codec::to_bytes(name), codec::to_bytes(it));
     value.free();
-    // SAFETY: the references are this call's.
+    // SAFETY: this call owns the references.
     unsafe {
         let end = null_mut::<PyObject>();
         let result = match key.is_null() || data.is_null() {

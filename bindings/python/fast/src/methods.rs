@@ -1,4 +1,4 @@
-//! Compiled methods: what each class of the package has, and how Python is asked for the rest.
+//! The compiled methods of the classes of the package, and how they fall back to Python.
 
 use std::ffi::CStr;
 
@@ -9,7 +9,7 @@ use crate::python::Method;
 pub(crate) struct Entry {
     pub(crate) name: &'static [u8],
     pub(crate) call: Method,
-    /// The name of the method in Python that it stands for.
+    /// The name of the Python method that it replaces.
     pub(crate) python_name: &'static [u8],
     /// That name as an object, once the method is made.
     pub(crate) python: &'static Constant,
@@ -27,8 +27,8 @@ pub(crate) struct Methods {
 /// these names; `methods!(c"Class" of BASE: a, b)` of one that is derived from another class.
 ///
 /// Such a function takes the object and the arguments, and returns a new reference, or null with an exception.
-/// `None` says that it is not the common case: then nothing was done, no exception is set, and the method in
-/// Python is called with the same arguments.
+/// `None` means that this is not the common case: then nothing was done, no exception is set, and the Python
+/// method is called with the same arguments.
 macro_rules! methods {
     ($class:literal: $($name:ident),* $(,)?) => {
         $crate::methods::methods!($class of CLASS: $($name),*)

@@ -1,4 +1,4 @@
-//! The module: its class, and how the methods get to the classes of the package.
+//! The module `_fast`: its class, and the functions by which the package gets compiled methods.
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{addr_of_mut, null, null_mut};
@@ -34,8 +34,8 @@ const METHODS: &[Methods] = &[
     value::METHODS,
 ];
 
-/// `setup(path, handle)`: finds the functions of the library at `path`, which is loaded already, and learns
-/// what class handles have.
+/// `setup(path, handle)`: finds the functions of the library at `path`, which is loaded already, and notes the
+/// class of handles.
 unsafe extern "C" fn setup(_: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
     let (mut path, mut handle) = (null::<c_char>(), null_mut::<PyObject>());
     // SAFETY: as the format says, these are places for a text and a class.
@@ -53,12 +53,12 @@ unsafe extern "C" fn setup(_: *mut PyObject, args: *mut PyObject) -> *mut PyObje
     if !known.is_null() && known != handle {
         return refuse("shoal._fast is in use by another copy of the package");
     }
-    // SAFETY: the text is there for as long as the arguments are.
+    // SAFETY: the text lives as long as the arguments.
     if let Err(why) = native::load(unsafe { CStr::from_ptr(path) }) {
         return refuse(&why);
     }
     if known.is_null() {
-        // SAFETY: a class, which is kept for good.
+        // SAFETY: a class, which is never released.
         unsafe { Py_INCREF(handle) };
         held::HANDLE.store(handle, Ordering::Relaxed);
     }
@@ -83,8 +83,8 @@ fn refuse(why: &str) -> *mut PyObject {
 /// `names(class)`: the names of the compiled methods and properties of a class of the package.
 unsafe extern "C" fn names(_: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
     let mut class = null::<c_char>();
-    // SAFETY: as the format says, this is a place for a text, which is there for as long as the arguments
-    // are. The list is this call's; the names end with NUL.
+    // SAFETY: as the format says, this is a place for a text, which lives as long as the arguments. The list
+    // belongs to this call; the names end with NUL.
     unsafe {
         if PyArg_ParseTuple(args, c"s:names".as_ptr(), &mut class) == 0 {
             return null_mut();
@@ -125,7 +125,7 @@ unsafe extern "C" fn make_method(_: *mut PyObject, args: *mut PyObject) -> *mut 
             return null_mut();
         }
     }
-    // SAFETY: texts that are there for as long as the arguments are.
+    // SAFETY: texts that live as long as the arguments.
     let [class, name, doc] = [class, name, doc].map(|text| unsafe { CStr::from_ptr(text) });
     let methods = METHODS.iter().find(|known| known.class == class);
     let base = methods.map_or(&CLASS, |of| of.base);
@@ -141,7 +141,7 @@ unsafe extern "C" fn make_method(_: *mut PyObject, args: *mut PyObject) -> *mut 
             .iter()
             .find(|it| it.name == name.to_bytes_with_nul())
     });
-    // SAFETY: a class, of whose objects each is a `Held`. Descriptors refer to their definition for good.
+    // SAFETY: a class whose objects are `Held`. Descriptors refer to their definition, which is never freed.
     unsafe {
         if let Some(it) = found {
             let python = PyUnicode_InternFromString(it.python_name.as_ptr().cast());
@@ -168,7 +168,7 @@ unsafe extern "C" fn make_method(_: *mut PyObject, args: *mut PyObject) -> *mut 
 /// # Safety
 /// `module` is a module, and the interpreter's lock is held.
 unsafe fn fill(module: *mut PyObject) -> bool {
-    // SAFETY: the caller's contract. What is added to the module is the module's.
+    // SAFETY: the caller's contract. The module owns the references that are added to it.
     unsafe {
         let pickle = PyImport_ImportModule(c"pickle".as_ptr());
         if pickle.is_null()
@@ -203,7 +203,7 @@ unsafe fn fill(module: *mut PyObject) -> bool {
     }
 }
 
-/// Makes the module. It is initialised once in a process: its class and names are the process's.
+/// Makes the module. It is initialised once in a process, which its class and names belong to.
 #[allow(
     non_snake_case,
     unreachable_pub,
@@ -233,7 +233,7 @@ pub unsafe extern "C" fn PyInit__fast() -> *mut PyObject {
             ml_name: c"names".as_ptr(),
             ml_meth: PyMethodDefPointer { PyCFunction: names },
             ml_flags: METH_VARARGS,
-            ml_doc: c"The names of what is compiled of a class of the package.".as_ptr(),
+            ml_doc: c"The names of the compiled methods of a class of the package.".as_ptr(),
         },
         PyMethodDef {
             ml_name: c"place".as_ptr(),
@@ -241,7 +241,7 @@ pub unsafe extern "C" fn PyInit__fast() -> *mut PyObject {
                 PyCFunction: value::place,
             },
             ml_flags: METH_VARARGS,
-            ml_doc: c"Tells a value where its number is.".as_ptr(),
+            ml_doc: c"Sets the address of the number of a value.".as_ptr(),
         },
         PyMethodDef::zeroed(),
     ]));
@@ -256,7 +256,7 @@ pub unsafe extern "C" fn PyInit__fast() -> *mut PyObject {
         m_clear: None,
         m_free: None,
     }));
-    // SAFETY: CPython calls this with the interpreter's lock held; the definitions are there for good.
+    // SAFETY: CPython calls this with the interpreter's lock held; the definitions are never freed.
     unsafe {
         let module = PyModule_Create(definition);
         if !module.is_null() && !fill(module) {

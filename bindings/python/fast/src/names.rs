@@ -1,11 +1,11 @@
-//! What is looked up in Python once, and stays.
+//! Names, classes and functions of Python that are looked up once.
 
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3_ffi::{PyObject, PyUnicode_InternFromString};
 
-/// A name, a class or a function of Python's that is looked up once, and stays.
+/// A Python object that is looked up once and never released.
 pub(crate) struct Constant(AtomicPtr<PyObject>);
 
 impl Constant {
@@ -13,13 +13,13 @@ impl Constant {
         Self(AtomicPtr::new(null_mut()))
     }
 
-    /// The object. Not null, in a method: `setup` has set all of them, or there are no methods.
+    /// The object. Not null in a method, because no method is made before all of them are set.
     #[inline]
     pub(crate) fn get(&self) -> *mut PyObject {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// False, with an exception, if `object` is null.
+    /// Returns false, with an exception, if `object` is null.
     pub(crate) fn set(&self, object: *mut PyObject) -> bool {
         self.0.store(object, Ordering::Relaxed);
         !object.is_null()
@@ -30,7 +30,7 @@ macro_rules! names {
     ($($constant:ident = $name:literal;)*) => {
         $(pub(crate) static $constant: Constant = Constant::new();)*
 
-        /// Looks the names up; false with an exception.
+        /// Interns the names. Returns false with an exception if that fails.
         pub(crate) fn make_names() -> bool {
             // SAFETY: the interpreter's lock is held in all of this module, and the names end with NUL.
             $($constant.set(unsafe { PyUnicode_InternFromString($name.as_ptr()) }) &&)* true
@@ -46,7 +46,7 @@ names! {
     PUT_REST = c"_put_rest";
     UNPICKLE = c"_unpickle";
     WAYS = c"_ways";
-    FROM_THE_DEAD = c"_taken_from_the_dead";
+    FROM_DEAD_OWNER = c"_taken_from_dead_owner";
     SET_SLOWLY = c"_set_slowly";
     DECODE_VALUE = c"_decode_value";
     APPEND_SLOWLY = c"_append_slowly";
@@ -85,5 +85,5 @@ pub(crate) static TAKEN: Constant = Constant::new();
 pub(crate) static LOADS: Constant = Constant::new();
 /// `pickle.HIGHEST_PROTOCOL`.
 pub(crate) static PROTOCOL: Constant = Constant::new();
-/// The entry in a map's cache of a key that was got once (`_cache.py`).
+/// The entry in a map's cache for a key that was read once (`_cache.py`).
 pub(crate) static GOT_ONCE: Constant = Constant::new();

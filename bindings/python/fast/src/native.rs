@@ -12,7 +12,7 @@ pub(crate) const NOT_FOUND: c_int = 2;
 /// `SHOAL_ERR_TIMEOUT`.
 pub(crate) const TIMEOUT: c_int = 8;
 
-/// What a call says that was not made; the library has no such status.
+/// The status of a call that was not made. The library never returns it.
 pub(crate) const NOT_CALLED: c_int = c_int::MIN;
 
 /// `SHOAL_FOREVER`.
@@ -21,8 +21,8 @@ pub(crate) const FOREVER: i64 = -1;
 /// `SHOAL_NOWAIT`.
 pub(crate) const NOWAIT: i64 = 0;
 
-/// The longest that a call here waits, in nanoseconds: then Python looks at its signals, as after the first
-/// slice of its own (`_wait.SLICE_NS`).
+/// The longest wait of a call here, in nanoseconds. Then Python runs its signal handlers, as after its own first
+/// slice (`_wait.SLICE_NS`).
 pub(crate) const SLICE: i64 = 50_000_000;
 
 /// `shoal_slice`: bytes that belong to the caller.
@@ -48,7 +48,7 @@ pub(crate) struct Message {
 
 macro_rules! functions {
     ($($(#[$doc:meta])* $name:ident($($kind:ty),*);)*) => {
-        /// The functions, with the types that the headers give them.
+        /// The functions, with their types in the headers.
         pub(crate) struct Native {
             $($(#[$doc])* pub(crate) $name: unsafe extern "C" fn($($kind),*) -> c_int,)*
         }
@@ -109,7 +109,7 @@ pub(crate) fn native() -> Option<&'static Native> {
     NATIVE.get()
 }
 
-/// Finds the functions in the library at `path`. For a second time it must be the same library.
+/// Finds the functions in the library at `path`. A second call must name the same library.
 pub(crate) fn load(path: &CStr) -> Result<(), String> {
     if PATH.get_or_init(|| path.to_bytes().to_vec()) != path.to_bytes() {
         return Err("the compiled part of shoal is in use with another native library".to_owned());
@@ -117,9 +117,9 @@ pub(crate) fn load(path: &CStr) -> Result<(), String> {
     if NATIVE.get().is_some() {
         return Ok(());
     }
-    // The library is never unloaded, nor is this one. Only what is loaded already is found.
+    // Neither library is ever unloaded. The flag finds only a library that is loaded already.
     let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD;
-    // SAFETY: `path` ends with NUL, and the library has no initialiser that is still to run.
+    // SAFETY: `path` ends with NUL, and the initialisers of the library have run.
     let library = unsafe { libc::dlopen(path.as_ptr(), flags) };
     if library.is_null() {
         return Err(format!("the native library {path:?} is not loaded"));

@@ -7,6 +7,7 @@ use pyo3_ffi::{
     Py_True, PyBytes_CheckExact, PyErr_Clear, PyObject, PyTuple_CheckExact, PyTuple_GetItem,
 };
 
+use crate::buffer::{Buffer, LARGE};
 use crate::codec::bytes;
 use crate::held::This;
 use crate::methods::{Methods, methods};
@@ -14,17 +15,16 @@ use crate::names::{BUF, COPY, MAXLENGTH, OBJ, PROTOCOL, SEND_LARGE, SEND_SLOWLY,
 use crate::native::{NOWAIT, OK, SLICE};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, PyObject_GetAttr, bool, none};
 use crate::queue::{Message, message, unpickled};
-use crate::room::{LARGE, Room};
 
 pub(crate) const METHODS: Methods =
     methods!(c"Connection": send, recv, send_bytes, recv_bytes, poll);
 
-/// Sends a small message, within a slice.
+/// Sends a small message. Waits for one slice at most.
 ///
 /// # Safety
 /// `data` is a `bytes` that lives as long as the call.
 unsafe fn send_now(pipe: This, data: *mut PyObject) -> bool {
-    // SAFETY: the caller's contract; the pointer of a pipe, whose lifetime `released` sees to.
+    // SAFETY: the caller's contract; the pointer of a pipe, which `released` keeps alive.
     unsafe {
         let it = bytes(data);
         let send =
@@ -33,9 +33,9 @@ unsafe fn send_now(pipe: This, data: *mut PyObject) -> bool {
     }
 }
 
-/// Whether messages can be received here: none after one that was longer than allowed.
+/// Whether messages can be received here: not after a message that was longer than allowed.
 fn is_readable(pipe: This) -> bool {
-    // SAFETY: an object that lives; an attribute of its own.
+    // SAFETY: an object that lives, and one of its attributes.
     unsafe {
         let ways = PyObject_GetAttr(pipe.object(), WAYS.get());
         if ways.is_null() {
@@ -48,20 +48,21 @@ fn is_readable(pipe: This) -> bool {
     }
 }
 
-/// Receives a small message, within a slice: a new `bytes`, or null with an exception, and its first byte.
+/// Receives a small message. Waits for one slice at most. Returns a new `bytes`, or null with an exception, and
+/// its first byte.
 fn recv_now(pipe: This) -> Option<Message> {
     if !is_readable(pipe) {
         return None;
     }
-    let room = Room::take()?;
-    let (place, mut len) = (room.place(), 0);
-    // SAFETY: the place has so many bytes; the pointer of a pipe, whose lifetime `released` sees to.
+    let buffer = Buffer::take()?;
+    let (place, mut len) = (buffer.place(), 0);
+    // SAFETY: the place has so many bytes; the pointer of a pipe, which `released` keeps alive.
     let found = unsafe {
         let status = pipe
             .released(|native, pointer| (native.pipe_recv)(pointer, SLICE, place, LARGE, &mut len));
         (status == OK).then(|| message(place, len))
     };
-    room.give();
+    buffer.give();
     found
 }
 
@@ -76,7 +77,7 @@ fn send(pipe: This, args: Args) -> Option<*mut PyObject> {
         return Some(data);
     }
     let end = null_mut::<PyObject>();
-    // SAFETY: objects that live; `data` is given up.
+    // SAFETY: objects that live; `data` is released.
     unsafe {
         let result = if PyBytes_CheckExact(data) == 0 || bytes(data).len >= LARGE {
             PyObject_CallMethodObjArgs(pipe.object(), SEND_LARGE.get(), given.get(0), end)
@@ -123,7 +124,7 @@ fn poll(pipe: This, args: Args) -> Option<*mut PyObject> {
     }
     let mut ready = false;
     let status: c_int = pipe.released(|native, pointer| {
-        // SAFETY: the pointer of a pipe, whose lifetime `released` sees to.
+        // SAFETY: the pointer of a pipe, which `released` keeps alive.
         unsafe { (native.pipe_poll)(pointer, NOWAIT, &mut ready) }
     });
     (status == OK).then(|| bool(ready))

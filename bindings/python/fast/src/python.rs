@@ -1,4 +1,4 @@
-//! What the methods need of CPython.
+//! The functions of CPython that the methods need, and their arguments.
 
 use std::ffi::{CStr, CString, c_int};
 use std::ptr::null_mut;
@@ -49,7 +49,7 @@ pub(crate) type Method = unsafe extern "C-unwind" fn(
 /// `METH_FASTCALL | METH_KEYWORDS`.
 const FAST: c_int = 0x0080 | 0x0002;
 
-/// The definition of a method. Its text is never freed.
+/// The definition of a method. Its docstring is never freed.
 pub(crate) fn method(name: &'static CStr, doc: CString, call: Method) -> PyMethodDef {
     PyMethodDef {
         ml_name: name.as_ptr(),
@@ -62,7 +62,7 @@ pub(crate) fn method(name: &'static CStr, doc: CString, call: Method) -> PyMetho
     }
 }
 
-/// The arguments of a call that lasts.
+/// The arguments of the present call.
 #[derive(Clone, Copy)]
 pub(crate) struct Args {
     items: *const *mut PyObject,
@@ -72,7 +72,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// # Safety
-    /// They are those that CPython called a [`Method`] with, and the result is not used after that call.
+    /// CPython has called a [`Method`] with these arguments, and the result is not used after that call.
     pub(crate) unsafe fn new(
         items: *const *mut PyObject,
         count: Py_ssize_t,
@@ -85,7 +85,7 @@ impl Args {
         }
     }
 
-    /// Whether there are so many, none of them given by its name.
+    /// Whether there are exactly `count` arguments, none of them given by name.
     pub(crate) fn are(self, count: Py_ssize_t) -> bool {
         self.names.is_null() && self.count == count
     }
@@ -120,8 +120,8 @@ impl Args {
             *place = unsafe { *self.items.add(index) };
         }
         if !self.names.is_null() {
-            // SAFETY: a tuple of names, each with an argument after those without one (`new`). Names in a
-            // program's text are one object each.
+            // SAFETY: a tuple of names, whose arguments follow those without a name (`new`). Names in source
+            // code are interned, so they are compared by identity.
             unsafe {
                 for index in 0..PyTuple_Size(self.names) {
                     let name = PyTuple_GetItem(self.names, index);
@@ -138,7 +138,7 @@ impl Args {
     }
 }
 
-/// Arguments by their places. Those that are not given are null.
+/// Arguments by position. Arguments that are not given are null.
 #[derive(Clone, Copy)]
 pub(crate) struct Given<const N: usize>([*mut PyObject; N]);
 
@@ -148,28 +148,28 @@ impl<const N: usize> Given<N> {
         self.0[index]
     }
 
-    /// Whether an argument is `True`, `False` or not given: what is asked for its truth runs no code.
+    /// Whether an argument is `True`, `False` or not given, so that testing its truth runs no code.
     pub(crate) fn is_plain(&self, index: usize) -> bool {
-        // SAFETY: it is always there.
+        // SAFETY: this object always exists.
         self.is_true(index) || self.get(index) == unsafe { Py_False() }
     }
 
     /// Whether an argument is `True` or not given.
     pub(crate) fn is_true(&self, index: usize) -> bool {
-        // SAFETY: it is always there.
+        // SAFETY: this object always exists.
         self.or_true(index) == unsafe { Py_True() }
     }
 
     /// Whether an argument is `None` or not given.
     pub(crate) fn is_none(&self, index: usize) -> bool {
-        // SAFETY: it is always there.
+        // SAFETY: this object always exists.
         self.or_none(index) == unsafe { Py_None() }
     }
 
     /// An argument, `True` if it is not given.
     pub(crate) fn or_true(&self, index: usize) -> *mut PyObject {
         match self.get(index) {
-            // SAFETY: it is always there.
+            // SAFETY: this object always exists.
             it if it.is_null() => unsafe { Py_True() },
             it => it,
         }
@@ -178,7 +178,7 @@ impl<const N: usize> Given<N> {
     /// An argument, `None` if it is not given.
     pub(crate) fn or_none(&self, index: usize) -> *mut PyObject {
         match self.get(index) {
-            // SAFETY: it is always there.
+            // SAFETY: this object always exists.
             it if it.is_null() => unsafe { Py_None() },
             it => it,
         }
@@ -196,8 +196,8 @@ pub(crate) unsafe extern "C-unwind" fn call_slow(
     count: Py_ssize_t,
     argument_names: *mut PyObject,
 ) -> *mut PyObject {
-    // SAFETY: the caller's contract. Every reference that is made is given up; each call that may fail is
-    // asked whether it did; `items` has `count` arguments, and then as many as there are names.
+    // SAFETY: the caller's contract. Every reference that is made is released; the result of each call that may
+    // fail is checked; `items` has `count` arguments, and then one for each name.
     unsafe {
         let call = PyObject_GetAttr(of, name);
         if call.is_null() {
@@ -240,11 +240,11 @@ pub(crate) unsafe extern "C-unwind" fn call_slow(
     }
 }
 
-/// One more reference to an object.
+/// A new reference to an object.
 ///
 /// # Safety
-/// It lives, and the interpreter's lock is held.
-pub(crate) unsafe fn another(it: *mut PyObject) -> *mut PyObject {
+/// The object lives, and the interpreter's lock is held.
+pub(crate) unsafe fn new_reference(it: *mut PyObject) -> *mut PyObject {
     // SAFETY: the caller's contract.
     unsafe { Py_IncRef(it) };
     it
@@ -252,8 +252,8 @@ pub(crate) unsafe fn another(it: *mut PyObject) -> *mut PyObject {
 
 /// A new reference to `None`.
 pub(crate) fn none() -> *mut PyObject {
-    // SAFETY: it is always there, and the interpreter's lock is held in all of this crate.
-    unsafe { another(Py_None()) }
+    // SAFETY: this object always exists, and the interpreter's lock is held in all of this crate.
+    unsafe { new_reference(Py_None()) }
 }
 
 /// A new reference to `True` or `False`.

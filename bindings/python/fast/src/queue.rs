@@ -1,10 +1,11 @@
-//! `shoal.Queue`: one message.
+//! `shoal.Queue`: one message in one call.
 
 use std::ptr::null_mut;
 
 use pyo3_ffi::{Py_ssize_t, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyObject};
 
 use crate::batch::{get_many, get_many_bytes, put_many, put_many_bytes};
+use crate::buffer::{Buffer, LARGE, brief};
 use crate::codec::{PICKLE, bytes};
 use crate::held::This;
 use crate::lease::lease;
@@ -17,7 +18,6 @@ use crate::native::{OK, TIMEOUT};
 use crate::python::{
     Args, Given, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, none,
 };
-use crate::room::{LARGE, Room, brief};
 use crate::waiting::Waiting;
 
 pub(crate) const METHODS: Methods = methods!(c"Queue":
@@ -26,16 +26,16 @@ pub(crate) const METHODS: Methods = methods!(c"Queue":
 /// A message as a new `bytes`, or null with an exception, and its first byte, 0 if it has none.
 pub(crate) type Message = (*mut PyObject, u8);
 
-/// Puts a small message, and waits for room if need be. `Err` if it could not be put, with what is left of the
-/// wait; `None` if Python has to find that out.
+/// Puts a small message, and waits for room for one slice at most. `Err` with the rest of the wait if it could not
+/// be put; `None` if Python has to handle the call.
 #[inline]
 fn put_within<const N: usize>(
     queue: This,
     data: *mut PyObject,
     given: &Given<N>,
 ) -> Option<Result<(), Waiting>> {
-    // SAFETY: a `bytes`, which lives as long as the call; the pointer of a queue, whose lifetime `now` and
-    // `released` see to.
+    // SAFETY: a `bytes`, which lives as long as the call; the pointer of a queue, which `now` and `released`
+    // keep alive.
     unsafe {
         let it = bytes(data);
         if it.len >= LARGE {
@@ -56,11 +56,11 @@ fn put_within<const N: usize>(
     }
 }
 
-/// Takes a small message that is there, if the queue is not busy.
+/// Takes a small message if there is one and no other consumer holds the queue's lock.
 #[inline]
 fn get_now(queue: This) -> Result<Message, i32> {
     let (place, mut len) = (brief(), 0);
-    // SAFETY: the place has so many bytes; the pointer of a queue, whose lifetime `now` sees to.
+    // SAFETY: the place has so many bytes; the pointer of a queue, which `now` keeps alive.
     unsafe {
         let get = |native: &crate::native::Native, pointer| {
             (native.queue_try_get)(pointer, place, LARGE, &mut len)
@@ -72,17 +72,17 @@ fn get_now(queue: This) -> Result<Message, i32> {
     }
 }
 
-/// Takes a small message that comes in time.
+/// Waits for a small message and takes it.
 fn get_within(queue: This, slice: i64) -> Option<Message> {
-    let room = Room::take()?;
-    let (place, mut len) = (room.place(), 0);
-    // SAFETY: the place has so many bytes; the pointer of a queue, whose lifetime `released` sees to.
+    let buffer = Buffer::take()?;
+    let (place, mut len) = (buffer.place(), 0);
+    // SAFETY: the place has so many bytes; the pointer of a queue, which `released` keeps alive.
     let found = unsafe {
         let status = queue
             .released(|native, pointer| (native.queue_get)(pointer, slice, place, LARGE, &mut len));
         (status == OK).then(|| message(place, len))
     };
-    room.give();
+    buffer.give();
     found
 }
 
@@ -97,7 +97,7 @@ pub(crate) unsafe fn message(place: *const u8, len: usize) -> Message {
     }
 }
 
-/// The object of a message, whose reference is given up; null with an exception.
+/// The object of a message, whose reference is released; null with an exception.
 pub(crate) fn unpickled(this: This, (data, first): Message) -> *mut PyObject {
     if data.is_null() {
         return null_mut();
@@ -125,7 +125,7 @@ fn put(queue: This, args: Args) -> Option<*mut PyObject> {
         return Some(data);
     }
     let end = null_mut::<PyObject>();
-    // SAFETY: objects that live; `data` and what is left of the wait are given up.
+    // SAFETY: objects that live; `data` and the rest of the wait are released.
     unsafe {
         let small = PyBytes_CheckExact(data) != 0 && bytes(data).len < LARGE;
         let result = if !small {
@@ -151,7 +151,7 @@ fn put(queue: This, args: Args) -> Option<*mut PyObject> {
     }
 }
 
-/// Calls a method of Python with arguments and a `timeout`, which is given up; null has an exception.
+/// Calls a Python method with arguments and a `timeout`, which is released. Null with an exception.
 ///
 /// # Safety
 /// Objects that live.
@@ -196,8 +196,8 @@ fn put_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
     }
 }
 
-/// Takes a message, and waits for it if need be; what is then still to be waited, is waited by the method `python`,
-/// whose result is `Err`.
+/// Takes a message, and waits for it for one slice at most. The method `python` does the rest of the wait; its
+/// result is `Err`.
 fn take<const N: usize>(
     queue: This,
     given: &Given<N>,

@@ -11,7 +11,7 @@ use crate::python::{Args, bool, none};
 pub(crate) const METHODS: Methods = methods!(c"Semaphore": acquire, release, __enter__, __exit__);
 
 fn acquire_now(semaphore: This) -> bool {
-    // SAFETY: the pointer of a semaphore, whose lifetime `now` sees to.
+    // SAFETY: the pointer of a semaphore, which `now` keeps alive.
     semaphore.now(|native, pointer| unsafe { (native.semaphore_try_acquire)(pointer) }) == OK
 }
 

@@ -1,4 +1,4 @@
-//! `shoal.Value` of a number of C: reading and writing it under its lock.
+//! `shoal.Value` of a C number: reading and writing it under its lock.
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::ptr::null_mut;
@@ -15,11 +15,11 @@ use crate::held::This;
 use crate::items::{lock_now, unlock};
 use crate::methods::{Methods, methods};
 use crate::names::{CLASS, NAME, NEW, PYTHON_VALUE, VALUE};
-use crate::python::{Args, Py_DecRef, PyObject_GetAttr, PyObject_SetAttr, another, none};
+use crate::python::{Args, Py_DecRef, PyObject_GetAttr, PyObject_SetAttr, new_reference, none};
 
 pub(crate) const METHODS: Methods = methods!(c"Value": __setattr__);
 
-/// Bytes of a type of C, and whether a number in it is signed.
+/// The size of a C type in bytes, and whether it is signed.
 fn integer(format: u8) -> Option<(usize, bool)> {
     let long = size_of::<c_long>();
     Some(match format {
@@ -37,10 +37,10 @@ fn integer(format: u8) -> Option<(usize, bool)> {
     })
 }
 
-/// The bits that are at `data`.
+/// The bits at `data`.
 ///
 /// # Safety
-/// It is mapped, and aligned, for so many bytes.
+/// `data` is mapped and aligned for so many bytes.
 unsafe fn load(data: *mut c_void, bytes: usize) -> u64 {
     // SAFETY: the caller's contract. Processes that take no lock may write meanwhile.
     unsafe {
@@ -53,7 +53,7 @@ unsafe fn load(data: *mut c_void, bytes: usize) -> u64 {
     }
 }
 
-/// Puts the lowest bits to `data`.
+/// Stores the lowest bits at `data`.
 ///
 /// # Safety
 /// As [`load`].
@@ -69,8 +69,7 @@ unsafe fn store(data: *mut c_void, bytes: usize, bits: u64) {
     }
 }
 
-/// Does something with the memory of a value under its lock, if that is free. Nothing of Python is called in
-/// between.
+/// Runs `work` on the memory of a value under its lock, if that is free. `work` calls no Python code.
 fn locked<T>(value: This, work: impl FnOnce(*mut c_void) -> T) -> Option<T> {
     if value.is_detached() {
         return None;
@@ -113,7 +112,7 @@ fn read(value: This) -> Option<*mut PyObject> {
     }
 }
 
-/// Writes a number, if it is an `int` or a `float` as the format has it: as ctypes, which takes the lowest bits.
+/// Writes a number, if it is an `int` or a `float` as the format requires. As ctypes, it takes the lowest bits.
 fn write(value: This, to: *mut PyObject) -> Option<()> {
     // SAFETY: as in `read`; the value of an `int` or a `float` is read, which runs no code.
     unsafe {
@@ -134,7 +133,7 @@ fn write(value: This, to: *mut PyObject) -> Option<()> {
 
 /// `__setattr__(name, new)`.
 fn __setattr__(value: This, args: Args) -> Option<*mut PyObject> {
-    // Names of attributes in a program's text are one object each.
+    // Names of attributes in source code are interned, so they are compared by identity.
     let given = args.given(2, [&NAME, &NEW])?;
     if given.get(0) != VALUE.get() {
         return None;
@@ -176,7 +175,7 @@ pub(crate) fn property(class: &CStr, name: &CStr, doc: *const c_char) -> Option<
     type Setter = unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut c_void) -> c_int;
     PROPERTIES.contains(&(class, name)).then(|| PyGetSetDef {
         name: c"value".as_ptr(),
-        // SAFETY: the calling convention is C's; only what may unwind differs.
+        // SAFETY: the calling convention is C's; the types differ only in whether they may unwind.
         get: Some(unsafe { std::mem::transmute::<Getter, pyo3_ffi::getter>(get_value) }),
         // SAFETY: the same.
         set: Some(unsafe { std::mem::transmute::<Setter, pyo3_ffi::setter>(set_value) }),
@@ -210,7 +209,11 @@ pub(crate) unsafe extern "C" fn place(_: *mut PyObject, args: *mut PyObject) -> 
             return null_mut();
         }
         let held = This::new(value).held();
-        let lock = if no_lock { null_mut() } else { another(lock) };
+        let lock = if no_lock {
+            null_mut()
+        } else {
+            new_reference(lock)
+        };
         (*held).data = address;
         let aligned = integer(format as u8).map_or(8, |(bytes, _)| bytes);
         let is_good = !address.is_null() && (address as usize).is_multiple_of(aligned);

@@ -1,4 +1,4 @@
-//! How long a call waits: here for one slice, and then in Python, which looks at its signals in between.
+//! How long a call waits: for one slice here, and then in Python, which runs signal handlers between slices.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use pyo3_ffi::{
 };
 
 use crate::native::{NOWAIT, SLICE};
-use crate::python::{Given, another};
+use crate::python::{Given, new_reference};
 
-/// Longer timeouts, in seconds, are Python's.
+/// Longer timeouts, in seconds, are left to Python.
 const LONGEST: f64 = 1e6;
 
-/// What the arguments `block` and `timeout` ask for.
+/// The wait that the arguments `block` and `timeout` request.
 #[derive(Clone, Copy)]
 pub(crate) enum Waiting {
     Not,
@@ -22,8 +22,8 @@ pub(crate) enum Waiting {
 }
 
 impl Waiting {
-    /// What two arguments ask for, of which `block` is the first; none if they are something else than a bool
-    /// and a number of seconds.
+    /// The wait that two arguments request, of which `block` is the index of the first. `None` if they are not a
+    /// bool and a number of seconds.
     pub(crate) fn of<const N: usize>(given: &Given<N>, block: usize) -> Option<Self> {
         if !given.is_true(block) {
             return given.is_plain(block).then_some(Self::Not);
@@ -37,7 +37,7 @@ impl Waiting {
         ))
     }
 
-    /// Nanoseconds that are waited here.
+    /// How many nanoseconds a call waits here.
     pub(crate) fn slice(self) -> i64 {
         match self {
             Self::Not => NOWAIT,
@@ -49,13 +49,12 @@ impl Waiting {
         }
     }
 
-    /// The `timeout` of what is still to be waited: a new reference, or null with an exception. `block` stays
-    /// what it was.
+    /// The `timeout` of the rest of the wait: a new reference, or null with an exception. `block` does not change.
     pub(crate) fn timeout(self) -> *mut PyObject {
-        // SAFETY: the interpreter's lock is held; `None` is always there.
+        // SAFETY: the interpreter's lock is held; `None` always exists.
         unsafe {
             match self {
-                Self::Not | Self::Forever => another(Py_None()),
+                Self::Not | Self::Forever => new_reference(Py_None()),
                 Self::Until(end) => {
                     let left = end.saturating_duration_since(Instant::now());
                     PyFloat_FromDouble(left.as_secs_f64())

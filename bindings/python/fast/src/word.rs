@@ -12,7 +12,7 @@ use pyo3_ffi::{
     PyType_GetSlot, PyType_Slot, PyType_Spec, PyTypeObject,
 };
 
-use crate::python::{Py_DecRef, another};
+use crate::python::{Py_DecRef, new_reference};
 
 /// The class, once it is made.
 static CLASS: AtomicPtr<PyObject> = AtomicPtr::new(null_mut());
@@ -20,23 +20,23 @@ static CLASS: AtomicPtr<PyObject> = AtomicPtr::new(null_mut());
 #[repr(C)]
 struct Word {
     base: PyObject,
-    /// Null for the word that never says that a value is up to date.
+    /// Null for a word that never marks a value as up to date.
     word: *const AtomicU64,
     /// The handle that keeps the memory mapped, or null.
     keeper: *mut PyObject,
-    /// What it was when a cached value was last found to be out of date.
+    /// Its value when a cached value was last found to be out of date.
     found: u64,
 }
 
-/// The value of an entry of a cache, which is a tuple of a word, what that was, and the value, if it is still the
-/// same: a borrowed reference.
+/// The value of an entry of a cache, as a borrowed reference, if it is up to date. The entry is a tuple of a word,
+/// the number that the word had, and the value.
 ///
 /// # Safety
 /// `entry` is an object that lives, and the interpreter's lock is held.
 #[inline]
 pub(crate) unsafe fn up_to_date(entry: *mut PyObject) -> Option<*mut PyObject> {
-    // SAFETY: the caller's contract. A tuple of three has three items; only an object of the class is read
-    // as one, and its word is mapped for as long as it has its keeper.
+    // SAFETY: the caller's contract. A tuple of three has three items; only an object of the class is read as a
+    // `Word`, and its keeper keeps the memory mapped.
     unsafe {
         if PyTuple_CheckExact(entry) == 0 || PyTuple_Size(entry) != 3 {
             return None;
@@ -58,8 +58,8 @@ pub(crate) unsafe fn up_to_date(entry: *mut PyObject) -> Option<*mut PyObject> {
     }
 }
 
-/// `Word(address, keeper)`: the number at an address, which is mapped as long as `keeper` lives; at 0 there is
-/// none.
+/// `Word(address, keeper)`: the number at an address, which is mapped as long as `keeper` lives; address 0 means
+/// no number.
 unsafe extern "C" fn new(
     class: *mut PyTypeObject,
     args: *mut PyObject,
@@ -73,21 +73,23 @@ unsafe extern "C" fn new(
             return null_mut();
         }
         if address % align_of::<AtomicU64>() as u64 != 0 {
-            PyErr_SetString(PyExc_ValueError, c"a word is aligned".as_ptr());
+            PyErr_SetString(
+                PyExc_ValueError,
+                c"the address of a word must be aligned".as_ptr(),
+            );
             return null_mut();
         }
         let made = PyType_GenericAlloc(class, 0);
         if !made.is_null() {
             (*made.cast::<Word>()).word = address as *const AtomicU64;
-            (*made.cast::<Word>()).keeper = another(keeper);
+            (*made.cast::<Word>()).keeper = new_reference(keeper);
         }
         made
     }
 }
 
 unsafe extern "C-unwind" fn dealloc(object: *mut PyObject) {
-    // SAFETY: CPython calls this once, as the last for an object of the class. The class is kept by its
-    // objects.
+    // SAFETY: CPython calls this once, last of all for an object of the class. The objects keep the class alive.
     unsafe {
         let class = Py_TYPE(object);
         let keeper = (*object.cast::<Word>()).keeper;

@@ -72,9 +72,9 @@ def _release_holds() -> None:
 
 def leave() -> None:
     """Gives up every object, the last of all that is done with any."""
-    deliver()
-    settle()
-    _let_go()
+    await_notification()
+    _before_release()
+    _release_holds()
     if not _has_other_threads():
         for shared in _objects():
             shared._forget()
@@ -93,9 +93,9 @@ def of_child(code: int, may_exit: bool) -> None:
         # The standard library does the same next. Here, so that the program's callbacks run first.
         atexit._run_exitfuncs()
     if may_exit and _has_other_threads():
-        deliver()
-        settle()
-        _let_go()
+        await_notification()
+        _before_release()
+        _release_holds()
         _leave_and_exit(code & 0xFF)
     leave()
 
@@ -117,15 +117,15 @@ def _watch(_: object = None) -> None:
     """Registers what this process does at its end."""
     process: Any = current_process()
     is_child = parent_process() is not None
-    # Otherwise it comes to `of_child`, or to `deliver` if it was spawned.
+    # Otherwise it comes to `of_child`, or to `await_notification` if it was spawned.
     is_of_the_original = not hasattr(process, "_shoal_family")
     from ._original import util
 
     if not is_child or "spawn" == (process._start_method or get_start_method()):
         # When its children are over, which may not have fetched yet what is held for them.
-        util.Finalize(None, _let_go, exitpriority=-sys.maxsize)
+        util.Finalize(None, _release_holds, exitpriority=-sys.maxsize)
         if is_child and is_of_the_original:
-            util.Finalize(None, deliver, exitpriority=-sys.maxsize)
+            util.Finalize(None, await_notification, exitpriority=-sys.maxsize)
     elif not is_of_the_original:
         pass
     elif _CHILD_RUNS_ATEXIT:

@@ -202,7 +202,7 @@ class Lock(Sync):
             _ffi.check(status)
         return True
 
-    def _taken_from_the_dead(self) -> bool:
+    def _taken_from_dead_owner(self) -> bool:
         """Called by a compiled method that got the lock of a dead owner."""
         self._died.value = True
         return self._taken(_abi.OK)

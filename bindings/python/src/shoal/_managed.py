@@ -532,7 +532,7 @@ class ConditionProxy(Managed, synchronize.Condition, _std.ConditionProxy):  # ty
     def __init__(self, lock: Any = None) -> None:
         super().__init__(RLockProxy() if lock is None else lock)
 
-    def _need_lock(self) -> None:
+    def _check_owned(self) -> None:
         if not self._depth():
             raise RuntimeError("the lock of the condition is not acquired")
 

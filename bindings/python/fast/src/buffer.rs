@@ -1,31 +1,31 @@
-//! Where the library copies a message or a value to, before an object is made of it.
+//! Memory to which the library copies a message or a value, before an object is made of it.
 
 use std::ptr::addr_of_mut;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Larger objects are sent in parts, and larger messages copied without the interpreter's lock: by Python.
+/// Python sends larger objects in parts, and copies larger messages without the interpreter's lock.
 pub(crate) const LARGE: usize = 64 * 1024;
 
 /// For calls with the interpreter's lock held, with no Python code between the call and the copy.
 static mut BRIEF: [u8; LARGE] = [0; LARGE];
-/// For a call without the interpreter's lock, by the thread that has `IS_TAKEN`.
+/// For a call without the interpreter's lock, by the thread that has set `IS_TAKEN`.
 static mut LASTING: [u8; LARGE] = [0; LARGE];
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The place for a call of the library with the interpreter's lock held. It is the caller's until Python code
-/// runs.
+/// The memory for a call of the library with the interpreter's lock held. It belongs to the caller until Python
+/// code runs.
 pub(crate) fn brief() -> *mut u8 {
     addr_of_mut!(BRIEF).cast()
 }
 
-/// A place of [`LARGE`] bytes that is the caller's until [`give`](Self::give). One of a thread that ends
-/// in between is lost: nothing here is ever dropped (see the head of the crate). So is one that another thread
-/// has when the process forks, in the child. Without it each call allocates.
+/// Memory of [`LARGE`] bytes that belongs to the caller until [`give`](Self::give). If the thread ends before
+/// that, it leaks, because nothing is ever dropped here (see the head of the crate). In a forked child it leaks
+/// if another thread had it. Then each call allocates.
 #[derive(Clone, Copy)]
-pub(crate) struct Room(*mut u8);
+pub(crate) struct Buffer(*mut u8);
 
-impl Room {
-    /// None without memory.
+impl Buffer {
+    /// None if memory is exhausted.
     pub(crate) fn take() -> Option<Self> {
         if !IS_TAKEN.swap(true, Ordering::Acquire) {
             return Some(Self(addr_of_mut!(LASTING).cast()));
@@ -43,7 +43,7 @@ impl Room {
         if self.0 == addr_of_mut!(LASTING).cast() {
             IS_TAKEN.store(false, Ordering::Release);
         } else {
-            // SAFETY: it comes from `malloc`, and is given back once.
+            // SAFETY: it comes from `malloc`, and is freed once.
             unsafe { libc::free(self.0.cast()) };
         }
     }
