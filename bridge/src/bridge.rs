@@ -1,5 +1,5 @@
-//! A bridge as a whole: it becomes the relay of its objects, connects, sets up what the server needs to
-//! have, and runs until it is told to stop or something cannot be mended.
+//! A whole bridge: it becomes the relay of its objects, connects, sets up streams and buckets on the server,
+//! and runs until it is stopped or an error is permanent.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,19 +22,19 @@ use crate::queue::{self, BridgedQueue};
 use crate::status::{self, Board};
 use crate::threads::{Ended, Threads};
 
-/// How often the client is asked whether it is alive.
+/// How often the client is checked.
 const CHECK: Duration = Duration::from_secs(5);
 /// How often the report is written.
 const REPORT: Duration = Duration::from_secs(1);
 
-/// What a bridge is told.
+/// The options of a bridge.
 #[derive(Debug, Clone)]
 pub struct BridgeOptions {
     /// The server, and the credentials for it.
     pub context: Context,
-    /// What all names on the server begin with.
+    /// The prefix of all names on the server.
     pub prefix: String,
-    /// What the bridge calls its machine.
+    /// The name of this machine in logs and reports.
     pub machine: String,
     /// The queues to carry.
     pub queues: Vec<Carried>,
@@ -42,12 +42,12 @@ pub struct BridgeOptions {
     pub maps: Vec<Carried>,
     /// The loopback port for metrics.
     pub metrics: Option<u16>,
-    /// Copies of the object store for large messages in a cluster.
+    /// How many copies of the object store for large messages a cluster keeps.
     pub replicas: usize,
 }
 
 impl BridgeOptions {
-    /// A bridge of nothing, to this server.
+    /// A bridge to this server, without objects.
     pub fn new(context: Context) -> Self {
         Self {
             context,
@@ -101,7 +101,7 @@ impl BridgeOptions {
         if let Some(twice) = all.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(Error::invalid(
                 "objects",
-                format!("{:?} is there twice", twice[0]),
+                format!("{:?} is named twice", twice[0]),
             ));
         }
         if all.contains(&status::STATUS_MAP) {
@@ -115,31 +115,31 @@ impl BridgeOptions {
     }
 }
 
-/// The name of this machine.
+/// The host name.
 fn machine() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.map_or_else(|_| "unnamed".to_owned(), |name| name.trim().to_owned())
 }
 
-/// What all objects of a bridge have in common.
+/// The state that all objects of a bridge share.
 pub(crate) struct Settings {
     pub(crate) prefix: String,
     pub(crate) counters: Arc<Counters>,
     pub(crate) large: Arc<Large>,
 }
 
-/// The objects whose relay this bridge is.
+/// The objects that this bridge relays.
 struct Objects {
     queues: Vec<(Arc<BridgedQueue>, queue::Inboxes)>,
     maps: Vec<Arc<BridgedMap>>,
 }
 
-/// Runs a bridge until `stop` is ready. What it had under way is carried on by the next bridge of this
-/// machine; so it may be stopped, or killed, at any time.
+/// Runs a bridge until `stop` is ready. The next bridge of this machine continues its unfinished work, so it
+/// may be stopped, or killed, at any time.
 ///
 /// # Errors
-/// What cannot be mended by waiting: an option, credentials that the server refuses, a stream with other
-/// settings, an object of this machine; or a part of the bridge that has failed.
+/// Errors that waiting does not resolve: a wrong option, credentials that the server refuses, a stream with
+/// other settings, an object of this machine; or a part of the bridge that has failed.
 pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Result<()> {
     options.check()?;
     let counters = Arc::new(Counters::default());
@@ -257,8 +257,8 @@ async fn nameless(queues: Vec<Arc<QueueRelay>>, maps: Vec<Arc<MapRelay>>) -> Err
     }
 }
 
-/// Becomes the relay of all objects, one after the other, in the order of their names: so that two bridges
-/// of one machine do not wait for each other.
+/// Becomes the relay of all objects, one after the other in the order of their names, so that two bridges of
+/// one machine cannot deadlock.
 async fn attach(
     mut queues: Vec<Carried>,
     mut maps: Vec<Carried>,
@@ -308,7 +308,7 @@ async fn attach(
     attached.await.map_err(broken)?
 }
 
-/// Connects and sets up, as often as it takes.
+/// Connects and sets up the objects on the server. Retries after temporary errors.
 async fn connect(
     options: &BridgeOptions,
     counters: &Arc<Counters>,
@@ -361,8 +361,8 @@ fn client_name(options: &BridgeOptions) -> String {
     format!("shoal-bridge {} {}", options.machine, std::process::id())
 }
 
-/// Watches over the client and the parts of the bridge. Returns when the client is beyond help, which it is
-/// if it says that it is connected, and does not get through to the server, or has no task any more.
+/// Watches the client and the parts of the bridge. Returns when the client has to be replaced: if it reports
+/// that it is connected but cannot reach the server, or if its task has ended.
 async fn watch_over(
     link: &Link,
     counters: &Counters,
@@ -374,7 +374,7 @@ async fn watch_over(
         tokio::select! {
             Some(Ended { name, why }) = ended.recv() => return Err(Error::Broken { task: name, why }),
             _ = check.tick() => {
-                // While it is not connected it connects again by itself.
+                // A client that is not connected reconnects by itself.
                 if !link.is_up() && link.is_alive() {
                     failures = 0;
                     continue;

@@ -1,15 +1,15 @@
-//! Changes of a map that programs here want, sent to the bucket.
+//! Changes of a map by programs of this machine, sent to the bucket.
 //!
-//! Of each key one change is under way at a time, so that the changes of one process are stored in their
-//! order although some have to be sent again. A swap names the revision that the key is to have. The server
-//! compares that before it looks at ids, so a swap that is sent twice may be answered by "another revision"
-//! because of itself. Therefore, if one that may have been sent before fails, its id is published once more,
-//! to [a key that stands for none](PROBE) and is that of this id: the server says whether it has stored the id,
-//! and from then on never will.
+//! At most one change of each key is under way, so the changes of one process are stored in their order even
+//! if some have to be repeated. A swap names the revision that the key must have. The server compares the
+//! revision before it checks ids, so a repeated swap may fail with "another revision" because of its own first
+//! copy. Therefore, if a swap that may have been sent before fails, its id is published once more, under
+//! [a key that is no key of the map](PROBE) and contains the id. The answer says whether the server had stored
+//! the id, and from then on the server never stores it.
 //!
-//! A server that was started again knows the ids of the messages that it still has. It keeps the last few
-//! values of each key ([`HISTORY`](crate::settings::HISTORY)) for this. Where a swap could have been stored and
-//! pushed out by as many later changes, its outcome is unknown, and that is what the program is told.
+//! A restarted server knows the ids of the messages that it still has. For this it keeps the last values of
+//! each key ([`HISTORY`](crate::settings::HISTORY)). If a swap could have been stored and then been displaced
+//! by as many later changes, its outcome is unknown, and the program gets that answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -41,10 +41,10 @@ const WINDOW: usize = 1024;
 const COUNT: Duration = Duration::from_secs(1);
 /// How often a swap is tried that the server fails although the key has the revision.
 const TRIES: u32 = 10;
-/// What of the server's limit headers and subject may take.
+/// The part of the server's limit that headers and subject may take, in bytes.
 const HEADERS: usize = 8192;
 
-/// What the bucket has for a key.
+/// The latest entry of a key in the bucket.
 struct Latest {
     change: Change,
     id: Option<String>,
@@ -57,7 +57,7 @@ pub(crate) struct Sender {
     links: Links,
 }
 
-/// How a change ended, and what the key has now if that is known.
+/// The outcome of a change, and the present value of the key if it is known.
 enum Outcome {
     Done(Option<Change>),
     Conflict(Option<Change>),
@@ -71,9 +71,9 @@ impl Sender {
         Self { map, links }
     }
 
-    /// Sends what `requests` yields, each key's in order.
+    /// Sends the changes that `requests` yields. Those of one key are sent in order.
     pub(crate) async fn run(self, mut requests: mpsc::Receiver<MapRequest>) {
-        // Of each key with a change under way, those that follow.
+        // For each key with a change under way, the changes that follow.
         let mut behind: HashMap<Vec<u8>, VecDeque<MapRequest>> = HashMap::new();
         let mut waiting = 0usize;
         let mut under_way = FuturesUnordered::new();
@@ -227,7 +227,7 @@ impl Sender {
                     if was_sent {
                         match self.probe(&link, epoch, &id).await {
                             Some(true) => return Outcome::Done(change),
-                            // The id is used up; what is sent under it would not be stored.
+                            // The id is used up: the server never stores it from now on.
                             Some(false) => {}
                             None => {
                                 tokio::time::sleep(pause.next()).await;
@@ -253,8 +253,8 @@ impl Sender {
                     if version != Some(has) || tries == TRIES {
                         return Outcome::Conflict(change);
                     }
-                    // A removed key has the revision of its removal; or the server has failed the swap
-                    // for no reason, which it sometimes does.
+                    // Either the key was removed and has the revision of its removal, or the server has
+                    // rejected the swap without a reason, which happens.
                     tries += 1;
                     if expected != Some(revision) {
                         expected = Some(revision);
@@ -266,7 +266,7 @@ impl Sender {
         }
     }
 
-    /// Whether the key still has the version.
+    /// Compares the version of the key with `version`, without a change.
     async fn compare(&mut self, subject: &str, key: &[u8], version: u64) -> Outcome {
         let mut pause = Pause::new();
         loop {
@@ -288,7 +288,7 @@ impl Sender {
         }
     }
 
-    /// Publishes; `None` if the answer is not known.
+    /// Publishes. `None` if the answer is not known.
     async fn publish(
         &mut self,
         mut link: Link,
@@ -315,10 +315,10 @@ impl Sender {
         }
     }
 
-    /// Whether the server has stored the id; `None` if it does not say.
+    /// Whether the server has stored the id; `None` if that could not be determined.
     ///
-    /// A probe whose answer was lost, also that of an earlier bridge, is found by its key: then the id was
-    /// not stored before it, and is not stored after it.
+    /// A probe whose answer was lost, or of an earlier bridge, is found by its key: then the id was not stored
+    /// before the probe, and is never stored after it.
     async fn probe(&mut self, link: &Link, epoch: u64, id: &str) -> Option<bool> {
         let subject = format!("$KV.{}.{PROBE}.{id}", self.map.names.bucket);
         match self.look(link, &subject, &[]).await {
@@ -339,18 +339,18 @@ impl Sender {
         }
     }
 
-    /// Whether the bucket may have had, and have dropped, the change of the key that followed the revision
-    /// `expected`. The oldest are dropped first, so it has that change if it has what was before it.
+    /// Whether the bucket may have dropped the change of the key that followed the revision `expected`. The
+    /// oldest entries are dropped first, so it still has that change if it has an entry before it.
     async fn is_forgotten(&self, link: &Link, subject: &str, expected: u64) -> Result<bool> {
         let stream = link.jetstream.get_stream(self.bucket()).await;
         let stream = stream.map_err(|why| self.away(&why))?;
-        // That of a bucket which another program made; it is not positive if all are kept.
+        // Another program may have made the bucket. Not positive means that all entries are kept.
         let keeps = stream.cached_info().config.max_messages_per_subject;
         let (mut next, mut kept) = (1, 0);
         while keeps <= 0 || kept < keeps {
             match stream.get_first_raw_message_by_subject(subject, next).await {
                 Ok(oldest) if expected > 0 => return Ok(oldest.sequence > expected),
-                // The key was new: nothing of it was dropped if there are fewer changes than are kept.
+                // The key was new: nothing was dropped if it has fewer entries than are kept.
                 Ok(message) => (next, kept) = (message.sequence + 1, kept + 1),
                 Err(why) if why.kind() == LastRawMessageErrorKind::NoMessageFound => {
                     return Ok(expected > 0);
@@ -361,7 +361,7 @@ impl Sender {
         Ok(true)
     }
 
-    /// What the key has, as the leader of the bucket says.
+    /// The latest entry of the key, read from the leader of the bucket.
     async fn look(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
         let stream = self.stream(link).await?;
         let message = match stream.get_last_raw_message_by_subject(subject).await {
@@ -403,7 +403,7 @@ fn headers(id: &str, is_value: bool, life: Option<Duration>) -> HeaderMap {
         headers.insert("KV-Operation", "DEL");
         headers.insert(NATS_MESSAGE_TTL, format!("{}s", MARKERS.as_secs()));
     } else if let Some(life) = life {
-        // The server counts whole seconds; the machines count it exactly.
+        // The server counts whole seconds. The header has the exact time for the machines.
         headers.insert(
             NATS_MESSAGE_TTL,
             format!("{}s", life.as_millis().div_ceil(1000).max(1)),

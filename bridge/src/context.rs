@@ -1,11 +1,11 @@
-//! Where the server is, and how the bridge proves to it what it is.
+//! The address of the server and the credentials for it.
 //!
 //! Both come from a context file of the `nats` command line, or from the environment, and never from
 //! arguments, which every user of the machine can read. A context file is JSON with the fields `url`,
-//! `creds`, `nkey`, `user`, `password`, `token`, `ca`, `cert`, `key` and `tls_first`; others are left
-//! alone. Variables: `NATS_URL`, `NATS_CREDS`, `NATS_NKEY`, `NATS_USER`, `NATS_PASSWORD`, `NATS_TOKEN`,
-//! `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and `NATS_CONTEXT` for the file. A field of the file that is set is
-//! believed before a variable.
+//! `creds`, `nkey`, `user`, `password`, `token`, `ca`, `cert`, `key` and `tls_first`; other fields are
+//! ignored. Variables: `NATS_URL`, `NATS_CREDS`, `NATS_NKEY`, `NATS_USER`, `NATS_PASSWORD`, `NATS_TOKEN`,
+//! `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and `NATS_CONTEXT` for the file. A field that is set in the file takes
+//! precedence over a variable.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// Where the server is if nothing says so.
+/// The default address of the server.
 pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
 
 /// A server and the credentials for it.
@@ -39,7 +39,7 @@ pub struct Context {
     pub cert: String,
     /// A file with the key of [`cert`](Self::cert).
     pub key: String,
-    /// Whether the server wants TLS before anything else.
+    /// Whether the server expects a TLS handshake first.
     pub tls_first: bool,
 }
 
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    /// A server that asks for nothing.
+    /// A server without credentials.
     pub fn at(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -63,8 +63,8 @@ impl Context {
         }
     }
 
-    /// What a context file says, or that of this name in the folder of the `nats` command line, or the
-    /// one that `NATS_CONTEXT` names; the rest from the environment.
+    /// Reads a context file: `file`, or the context of that name in the folder of the `nats` command line, or
+    /// the one that `NATS_CONTEXT` names. Fields that are missing come from the environment.
     ///
     /// # Errors
     /// `Invalid`: there is no such file, or it is not JSON of this form.
@@ -138,7 +138,7 @@ impl Context {
         })
     }
 
-    /// The servers, without user names or passwords that an address may hold.
+    /// The servers, without user names or passwords that their addresses may contain.
     pub fn servers(&self) -> Vec<String> {
         let bare = |url: &str| {
             let at = url.find("://").map_or(0, |at| at + 3);
@@ -149,7 +149,7 @@ impl Context {
         self.url.split(',').map(|url| bare(url.trim())).collect()
     }
 
-    /// What the bridge shows to the server, in one word.
+    /// The kind of credentials.
     fn proof(&self) -> &'static str {
         match () {
             () if !self.creds.is_empty() => "credentials file",
@@ -207,7 +207,7 @@ impl Context {
     }
 }
 
-/// A file as it is named, or the context of that name which the `nats` command line keeps.
+/// The file itself if it exists, or the context of that name in the folder of the `nats` command line.
 fn found(file: &Path, variable: &impl Fn(&str) -> Option<String>) -> PathBuf {
     if file.components().count() != 1 || file.exists() {
         return file.to_owned();

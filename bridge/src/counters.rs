@@ -1,4 +1,4 @@
-//! What a bridge counts, for `status` and for metrics.
+//! The counters of a bridge, for `status` and for metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,7 +48,7 @@ macro_rules! counters {
         }
 
         impl $report {
-            /// Each number: its name, whether it is a `counter` or a `gauge`, what it is, and the number.
+            /// Each number: its name, its kind (`counter` or `gauge`), its description, and its value.
             pub(crate) fn numbers(&self) -> Vec<(&'static str, &'static str, &'static str, u64)> {
                 vec![$((stringify!($field), stringify!($kind), concat!($($doc),+).trim_ascii(), self.$field),)+]
             }
@@ -57,11 +57,11 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Of one queue.
+    /// The counters of one queue.
     QueueCounters, QueueReport {
         /// Messages that were put here and that the server has stored.
         counter published,
-        /// Of those, how many it had stored before: the publish was repeated.
+        /// Of those, how many were stored already when the publish was repeated.
         counter repeated,
         /// Messages that were put here and that the server has not stored yet.
         gauge waiting,
@@ -77,7 +77,7 @@ counters! {
         gauge in_flight,
         /// Messages that workers here have acked, confirmed by the server.
         counter acked,
-        /// Messages that workers here gave back, or died over, confirmed by the server.
+        /// Messages that workers here returned, or whose worker died, confirmed by the server.
         counter nacked,
         /// Messages that became dead letters here.
         counter dead_letters,
@@ -87,13 +87,13 @@ counters! {
         gauge server_pending,
         /// Messages that the server has delivered to some machine and that are not acked.
         gauge server_in_flight,
-        /// How often pulling was begun anew because nothing came although something was there.
+        /// How often pull requests were repeated because nothing came although the server had messages.
         counter stalls,
     }
 }
 
 counters! {
-    /// Of one map.
+    /// The counters of one map.
     MapCounters, MapReport {
         /// Changes made here that the server has stored.
         counter sent,
@@ -107,13 +107,13 @@ counters! {
         counter applied,
         /// The last revision that was applied.
         gauge revision,
-        /// How many revisions the local map was behind when that was last asked.
+        /// How many revisions the local map was behind at the last check.
         gauge lag,
         /// How often the local map was compared with the whole bucket.
         counter resyncs,
-        /// How often the watch was begun anew.
+        /// How often the watch was restarted.
         counter watches,
-        /// Keys of the bucket that are no keys of a map, or do not fit into it.
+        /// Keys of the bucket that are no keys of a map, or did not fit into the local map.
         gauge undecodable,
     }
 }
@@ -124,19 +124,19 @@ counters! {
 pub struct Report {
     /// The bridge's process.
     pub pid: u32,
-    /// What it calls its machine.
+    /// The name of its machine.
     pub machine: String,
     /// `active`, or `waiting` while another bridge of this machine has the objects.
     pub role: String,
-    /// The servers that it was told.
+    /// The servers in its options.
     pub servers: Vec<String>,
     /// Whether it is connected to one, and has found or made there what its objects need.
     pub connected: bool,
-    /// How often it connected, the first time included.
+    /// How often it connected, including the first time.
     pub connects: u64,
     /// How often it lost the connection.
     pub losses: u64,
-    /// The last thing that went wrong.
+    /// The last error.
     pub last_error: String,
     /// The queues.
     pub queues: Vec<QueueReport>,
@@ -169,7 +169,7 @@ impl Counters {
         counters
     }
 
-    /// Logs what went wrong, unless it is what went wrong last.
+    /// Logs an error as a warning, unless it is the same as the last one.
     pub(crate) fn went_wrong(&self, why: &str) {
         let mut last = lock(&self.last_error);
         if *last == why {

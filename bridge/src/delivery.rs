@@ -1,23 +1,23 @@
-//! What the server says about a message that it delivers: all of it is in the subject of the ack.
+//! The metadata of a delivery, which the server puts into the subject of the ack.
 
 use async_nats::Subject;
 
 /// A message of the server, by its delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Delivery {
-    /// Where its ack goes. It is good on every connection.
+    /// The subject of its ack. It is valid on every connection.
     pub(crate) reply: Subject,
     /// Its number in the stream.
     pub(crate) sequence: u64,
-    /// When the stream stored it, in nanoseconds of the server. A number can be given twice: to messages of a
-    /// stream that was made anew, or of a server that was killed and has forgotten the last numbers.
+    /// When the stream stored it, in nanoseconds of the server's clock. A sequence number can be used twice: by
+    /// a stream that was created again, or by a server that was killed and lost the last numbers.
     pub(crate) stored: u64,
-    /// How often it was delivered, this time included.
+    /// How often it was delivered, including this time.
     pub(crate) times: u64,
 }
 
 impl Delivery {
-    /// Reads the subject of an ack; `None` if it is none.
+    /// Reads the subject of an ack. `None` if it is another subject.
     ///
     /// `$JS.ACK.<stream>.<consumer>.<times>.<sequence>.<of consumer>.<time>.<pending>`, or with the domain
     /// and the account in front of the stream.

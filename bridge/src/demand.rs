@@ -1,36 +1,36 @@
-//! How many messages the local queue is given in advance: the credit.
+//! The credit: how many messages the bridge prefetches into the local queue.
 //!
-//! A message that lies here and that no worker has could be worked on elsewhere. So what lies here is what
-//! the workers of this machine take in about the time that a message needs from the server, and nothing
-//! where they take nothing. It grows while workers find the queue empty, and shrinks while messages lie.
+//! A prefetched message that no worker here takes could be processed on another machine. So the number of
+//! prefetched messages is about what the workers of this machine take during one round trip to the server, and
+//! 0 if they take none. It grows while workers find the queue empty, and shrinks while messages wait.
 
 use std::time::Duration;
 
-/// How often [`Demand::tick`] is called while anything is wanted, or lies here.
+/// The time between two calls of [`Demand::tick`] while a message is wanted or waits here.
 const TICK: Duration = Duration::from_millis(20);
-/// How often where nobody has wanted or finished anything for long. A worker that comes waits for its first
-/// message as long; that, for each queue, is what a bridge without work costs.
+/// The same for a queue that has been unused for long. A new worker waits so long for its first message, and
+/// these ticks are the cost of a bridge without work.
 const QUIET_TICK: Duration = Duration::from_millis(50);
-/// For how many ticks messages may lie before what lies is halved.
+/// For how many ticks messages may wait before the credit is halved.
 const LIES: u32 = 5;
-/// For how many ticks nobody may want or finish anything before what lies here is given back.
+/// After how many ticks without a wanted or finished message the waiting messages are returned.
 const DESERTED: u32 = 2 * 50;
 
-/// What is known about the workers of one queue.
+/// The demand of the workers of one queue.
 #[derive(Debug)]
 pub(crate) struct Demand {
-    /// How many messages may lie here.
+    /// How many messages may wait here for a worker.
     ahead: usize,
     most: usize,
-    /// Ticks since messages began to lie without any being finished.
+    /// Ticks during which messages have waited and none was finished.
     lying: u32,
-    /// Ticks since anything was wanted or finished.
+    /// Ticks since a message was wanted or finished.
     quiet: u32,
     is_wanted: bool,
 }
 
 impl Demand {
-    /// With at most `most` messages here, leased or not.
+    /// `most` is the largest number of messages here, leased or not.
     pub(crate) fn new(most: usize) -> Self {
         Self {
             ahead: 0,
@@ -41,7 +41,7 @@ impl Demand {
         }
     }
 
-    /// How many more messages to ask for, if `held` are here and `lying` of them are not leased.
+    /// How many more messages to request, if `held` are here and `lying` of them are not leased.
     pub(crate) fn credit(&self, held: usize, lying: usize) -> usize {
         let ahead = self.ahead.max(usize::from(self.is_wanted));
         ahead
@@ -49,17 +49,17 @@ impl Demand {
             .min(self.most.saturating_sub(held))
     }
 
-    /// A worker finished a message, when so many were lying.
+    /// A worker has finished a message while `lying` others waited.
     pub(crate) fn finished(&mut self, lying: usize) {
         self.quiet = 0;
         self.lying = 0;
         if lying * 4 <= self.ahead {
-            // One more for each that is finished doubles it in each round.
+            // One more for each finished message doubles the number with each round trip.
             self.ahead = (self.ahead + 1).min(self.most);
         }
     }
 
-    /// When the next tick is due, if so many are lying.
+    /// The time until the next tick, if `lying` messages wait.
     pub(crate) fn pause(&self, lying: usize) -> Duration {
         match self.quiet >= DESERTED && lying == 0 {
             true => QUIET_TICK,
@@ -67,8 +67,8 @@ impl Demand {
         }
     }
 
-    /// After each [pause](Self::pause). `is_wanted`: a worker found the queue empty, or waits. True if what lies here is
-    /// to be given back.
+    /// Called after each [pause](Self::pause). `is_wanted`: a worker found the queue empty, or waits. Returns whether
+    /// the waiting messages are to be returned.
     pub(crate) fn tick(&mut self, is_wanted: bool, lying: usize) -> bool {
         self.is_wanted = is_wanted;
         self.quiet = if is_wanted {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_asked_for_where_nobody_works() {
+    fn without_workers_no_message_is_requested() {
         let mut demand = Demand::new(100);
         for _ in 0..10_000 {
             assert_eq!(demand.credit(0, 0), 0);
@@ -112,12 +112,12 @@ mod tests {
         assert_eq!(
             demand.credit(1, 0),
             0,
-            "it works for long, and none lies beside it"
+            "it works for long, so no other message is prefetched"
         );
     }
 
     #[test]
-    fn fast_workers_get_more_and_more_up_to_the_bound() {
+    fn credit_grows_with_fast_workers_up_to_the_bound() {
         let mut demand = Demand::new(100);
         demand.tick(true, 0);
         for _ in 0..1000 {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_shrinks_what_is_asked_for() {
+    fn credit_shrinks_while_messages_wait() {
         let mut demand = Demand::new(100);
         for _ in 0..1000 {
             demand.finished(0);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_workers_are_gone_what_lies_is_given_back() {
+    fn waiting_messages_are_returned_when_all_workers_are_gone() {
         let mut demand = Demand::new(100);
         demand.finished(0);
         let ticks = (0..).take_while(|_| !demand.tick(false, 3)).count();

@@ -1,37 +1,37 @@
-//! What can go wrong with a bridge as a whole. What goes wrong with one message is in its outcome.
+//! The errors of a whole bridge. Errors of one message are part of its outcome.
 
 use std::fmt::Display;
 
-/// The result of what sets up or runs a bridge.
+/// The result of a function that sets up or runs a bridge.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a bridge cannot run, or stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option, a context file or an environment variable is not what it may be.
+    /// An option, a context file or an environment variable is invalid.
     #[error("invalid {what}: {why}")]
     Invalid {
-        /// Where it stands.
+        /// The option, file or variable.
         what: String,
-        /// What is wrong with it, and what would be accepted.
+        /// What is wrong with it, and what is accepted.
         why: String,
     },
-    /// The server is there and refuses what the bridge is, or wants: its credentials, JetStream, a
-    /// limit of the account. To try again does not help.
+    /// The server answers and refuses: the credentials, JetStream, or a limit of the account. A retry does not
+    /// help.
     #[error("the server refuses {what}: {why}")]
     Refused {
-        /// What was asked for.
+        /// What was requested.
         what: String,
-        /// What the server says.
+        /// The server's message.
         why: String,
     },
-    /// The server's certificate is not to be trusted, or the server does not trust ours.
+    /// The server's certificate is not trusted, or the server does not trust that of the bridge.
     #[error("no TLS connection to {server}: {why}")]
     Certificate {
         /// The server.
         server: String,
-        /// What is wrong with which certificate.
+        /// What is wrong, and with which certificate.
         why: String,
     },
     /// A stream or bucket of the name exists and has other settings.
@@ -45,23 +45,23 @@ pub enum Error {
         theirs: String,
         /// The value that is needed.
         ours: String,
-        /// How to get on.
+        /// What to do.
         advice: &'static str,
     },
     /// The server does not answer, or the connection broke.
     #[error("{what}: {why}")]
     Away {
-        /// What was to be done.
+        /// The operation.
         what: String,
         /// What happened instead.
         why: String,
     },
-    /// A shared object of this machine.
+    /// An error of a shared object of this machine.
     #[error("{name}: {why}")]
     Object {
         /// Its name.
         name: String,
-        /// What Shoal says.
+        /// The error.
         why: shoal::Error,
     },
     /// A shared object of this machine has lost its name.
@@ -111,7 +111,7 @@ impl Error {
         }
     }
 
-    /// Whether it may succeed later without a change by a person.
+    /// Whether a retry may succeed although nobody changes anything.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Error::Away { .. } | Error::Broken { .. })
     }

@@ -1,9 +1,9 @@
-//! Many requests under way at once, each with an answer, over a connection that may break.
+//! Many concurrent requests, each with an answer, over a connection that may break.
 //!
-//! One inbox takes all answers; the last word of its subject is the number of the request. So a request
-//! costs neither a subscription nor a timer. What is not answered when the connection breaks, or in
-//! time, is [sent again](Exchange::resend) in the order in which it was first sent. Requests therefore
-//! have to be such that the second one does no harm: publishes with an id, acks.
+//! One inbox receives all answers; the last word of its subject is the number of the request. So a request
+//! costs neither a subscription nor a timer. Requests without an answer when the connection breaks, or in
+//! time, are [sent again](Exchange::resend) in their original order. So requests have to be idempotent:
+//! publishes with an id, acks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::error::{Error, Result};
 use crate::link::{ANSWER, Link};
 
-/// What is sent.
+/// A request.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) subject: Subject,
@@ -24,16 +24,16 @@ pub(crate) struct Request {
     pub(crate) payload: Bytes,
 }
 
-/// What came back.
+/// The answer to a request.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// The server's answer.
     Message(Message),
-    /// Nothing listens to the subject: the stream or the consumer is gone, or not ready yet.
+    /// Nothing listens to the subject: the stream or the consumer was deleted, or is not ready yet.
     NobodyListens,
 }
 
-/// Requests that are under way, each with what the caller keeps for it.
+/// Requests that are under way, each with a value that the caller keeps for it.
 pub(crate) struct Exchange<T> {
     link: Link,
     inbox: String,
@@ -51,7 +51,7 @@ struct Sent<T> {
 }
 
 impl<T> Exchange<T> {
-    /// Without requests, on this link.
+    /// An exchange without requests on this link.
     pub(crate) async fn on(link: Link) -> Result<Self> {
         let inbox = link.client.new_inbox();
         let answers = subscribe(&link, &inbox).await?;
@@ -64,8 +64,7 @@ impl<T> Exchange<T> {
         })
     }
 
-    /// Moves to another link, or to the same one after it was connected again, and sends what is
-    /// unanswered.
+    /// Moves to another link, or to the same one after a reconnect, and repeats all unanswered requests.
     pub(crate) async fn move_to(&mut self, link: Link) -> Result<()> {
         self.inbox = link.client.new_inbox();
         self.answers = subscribe(&link, &self.inbox).await?;
@@ -81,12 +80,12 @@ impl<T> Exchange<T> {
         self.sent.len()
     }
 
-    /// Sends one; its answer is returned by [`next`](Self::next), with `kept`.
+    /// Sends a request. [`next`](Self::next) returns its answer, with `kept`.
     pub(crate) async fn send(&mut self, request: Request, kept: T) -> Result<()> {
         let number = self.next;
         self.next += 1;
         let due = Instant::now() + ANSWER;
-        // Kept first: should the client fail, it is sent again on the next link.
+        // Stored first: if the client fails, the request is repeated on the next link.
         self.sent.insert(
             number,
             Sent {
@@ -112,7 +111,7 @@ impl<T> Exchange<T> {
             };
             let number = message.subject.rsplit('.').next();
             let number = number.and_then(|number| number.parse().ok());
-            // Not ours, or answered before: it was sent twice.
+            // An unknown answer, or the second answer to a request that was sent twice.
             let Some(sent) = number.and_then(|number: u64| self.sent.remove(&number)) else {
                 continue;
             };
@@ -124,7 +123,7 @@ impl<T> Exchange<T> {
         }
     }
 
-    /// Sends those again whose answer was due before `now`.
+    /// Repeats the requests whose answer was due before `now`.
     pub(crate) async fn resend(&mut self, now: Instant) -> Result<()> {
         let due = Instant::now() + ANSWER;
         for (&number, sent) in &mut self.sent {
@@ -199,22 +198,22 @@ async fn publish(link: &Link, inbox: &str, number: u64, request: Request) -> Res
     match sent {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => Err(Error::away("a request", why)),
-        Err(_) => Err(Error::away("a request", "the client takes nothing")),
+        Err(_) => Err(Error::away("a request", "the client accepts no message")),
     }
 }
 
-/// What the server says to a publish.
+/// The server's answer to a publish.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Published {
-    /// It is in the stream, as this number; `again` if it was there already.
+    /// It is in the stream under this number; `again` if it was stored before.
     Stored { sequence: u64, again: bool },
     /// The stream has reached one of its limits.
     Full(String),
-    /// The key's revision is another one than was expected.
+    /// The key does not have the expected revision.
     Conflict,
     /// The server or the stream is not ready.
     NotReady(String),
-    /// It is refused, and would be again.
+    /// It is refused permanently.
     Refused(String),
 }
 
@@ -222,7 +221,7 @@ impl Published {
     /// Reads an answer.
     pub(crate) fn from(answer: &Answer) -> Self {
         let Answer::Message(message) = answer else {
-            return Published::NotReady("no stream takes it".to_owned());
+            return Published::NotReady("no stream listens to the subject".to_owned());
         };
         let read: Result<PublishReply, _> = serde_json::from_slice(&message.payload);
         match read {
@@ -237,7 +236,7 @@ impl Published {
                 sequence: seq,
                 again: duplicate,
             },
-            _ => Published::NotReady("an answer that is none of JetStream's".to_owned()),
+            _ => Published::NotReady("the answer is not one of JetStream".to_owned()),
         }
     }
 
@@ -251,7 +250,7 @@ impl Published {
             // Stream limits: too many messages, too many bytes; resources of server and account.
             10077 | 10002 | 10023 | 10028 | 10047 | 10122 => Published::Full(description),
             10071 | 10164 => Published::Conflict,
-            // The same id is on its way through the cluster; messages are waiting to be replicated.
+            // The same id is being replicated in the cluster; messages wait for replication.
             10158 | 10163 | 10167 => Published::NotReady(description),
             _ if code == 503 => Published::NotReady(description),
             _ => Published::Refused(description),
@@ -279,7 +278,7 @@ struct PublishError {
     description: String,
 }
 
-/// The pause before something is tried again, which doubles from one time to the next.
+/// The pause before a retry, which doubles each time.
 #[derive(Debug, Clone)]
 pub(crate) struct Pause(Duration);
 
@@ -291,14 +290,14 @@ impl Pause {
         Self(Self::FIRST)
     }
 
-    /// The next one.
+    /// The next pause.
     pub(crate) fn next(&mut self) -> Duration {
         let now = self.0;
         self.0 = (now * 2).min(Self::LONGEST);
         now
     }
 
-    /// It went well.
+    /// Called after a success.
     pub(crate) fn reset(&mut self) {
         self.0 = Self::FIRST;
     }

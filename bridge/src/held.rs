@@ -1,8 +1,8 @@
 //! The server's messages that this machine has: in the local queue, or settled and not yet confirmed.
 //!
-//! The server delivers a message again if it hears nothing of it in time. So a message may arrive that is
-//! being worked on here, or that was acked here and whose ack is still on its way. This table tells them
-//! apart from a message that was given back and comes again.
+//! The server delivers a message again if it hears nothing of it in time. So a message may arrive that a worker
+//! here is processing, or that was acked here and whose ack is still in transit. This table distinguishes these
+//! from a message that was returned and is delivered again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,29 +11,29 @@ use async_nats::Subject;
 
 use crate::delivery::Delivery;
 
-/// How many acked messages are remembered after the server confirmed the ack: a delivery may have been
-/// under way at that time.
+/// How many acked messages are remembered after the server confirmed the ack, because a delivery may have been
+/// in transit at that time.
 const REMEMBERED: usize = 65_536;
 
-/// What a message waits for.
+/// The state of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// For a worker here.
+    /// A worker here processes it, or will.
     Working,
-    /// For the server to confirm that it is done with.
+    /// It is finished, and the server has not confirmed that yet.
     Finishing,
-    /// For the server to confirm that it was given back.
+    /// It was returned, and the server has not confirmed that yet.
     Returning,
 }
 
 /// What to do with a message that has arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// It is new here: the local queue gets it.
+    /// It is new here and goes to the local queue.
     New,
-    /// It is here already, and the server was told or will be.
+    /// It is here already. An acknowledgement was sent or will be.
     Known,
-    /// It was acked and confirmed: the server gets the ack again.
+    /// It was acked and confirmed, so the ack is sent again.
     Done,
 }
 
@@ -60,7 +60,7 @@ impl HeldTable {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A message has arrived. If it is `New` it is `Working` from now on.
+    /// Notes the arrival of a message. If it is `New`, it is `Working` from now on.
     pub(crate) fn arrive(&self, delivery: &Delivery) -> Arrival {
         let mut inner = self.lock();
         if inner.done.contains(&delivery.key()) {
@@ -87,7 +87,7 @@ impl HeldTable {
         Arrival::New
     }
 
-    /// A message that an earlier bridge of this machine has left here.
+    /// Notes a message that an earlier bridge of this machine has left here.
     pub(crate) fn found(&self, delivery: &Delivery, phase: Phase) {
         let held = Held {
             reply: delivery.reply.clone(),
@@ -111,10 +111,10 @@ impl HeldTable {
         held.times = delivery.times;
     }
 
-    /// The server has confirmed what was said of this delivery.
+    /// Notes that the server has confirmed the acknowledgement of this delivery.
     pub(crate) fn confirmed(&self, delivery: &Delivery, phase: Phase) {
         let mut inner = self.lock();
-        // If it was given back it may be here again already.
+        // A returned message may have been delivered here again already.
         let is_over = inner.held.get(&delivery.key()).is_some_and(|held| {
             held.phase == phase && (phase == Phase::Finishing || held.times <= delivery.times)
         });
@@ -131,7 +131,7 @@ impl HeldTable {
         }
     }
 
-    /// A message that could not be given to the local queue after all.
+    /// Removes a message that could not be put into the local queue.
     pub(crate) fn forget(&self, delivery: &Delivery) {
         self.lock().held.remove(&delivery.key());
     }
@@ -141,7 +141,7 @@ impl HeldTable {
         self.lock().held.len()
     }
 
-    /// Where the server is told that a message is still worked on, for each that is.
+    /// The ack subjects of all messages that are still in progress.
     pub(crate) fn in_progress(&self) -> Vec<Subject> {
         let inner = self.lock();
         let held = inner

@@ -1,5 +1,4 @@
-//! Messages beyond the server's limit: their bytes go to an object store, and the message names the
-//! object.
+//! Messages beyond the server's limit: their bytes go to an object store, and the message names the object.
 //!
 //! An object is its bytes, in chunks on the subject `$O.<bucket>.C.<number>`, and a note with that number on
 //! `$O.<bucket>.M.<name>`. The note is stored last. The object is there before the message is published, and
@@ -32,7 +31,7 @@ use crate::counters::Counters;
 use crate::error::{Error, Result};
 use crate::link::{ANSWER, Link, Links};
 
-/// What of the server's limit the headers may take.
+/// The part of the server's limit that the headers may take, in bytes.
 const HEADERS: usize = 4096;
 /// The longest chunk of an object.
 const CHUNK: usize = 128 << 10;
@@ -57,7 +56,7 @@ impl Large {
         }
     }
 
-    /// The largest payload that is sent as it is.
+    /// The largest payload that is sent in the message itself.
     pub(crate) fn limit(client: &async_nats::Client) -> usize {
         client.max_payload().saturating_sub(HEADERS)
     }

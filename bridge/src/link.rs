@@ -1,8 +1,8 @@
 //! The connection to the server, as the tasks of a bridge see it.
 //!
-//! A [`Link`] is one client. The client connects again by itself, which the tasks see as a new *epoch*:
-//! replies that were due before it do not come. If the client itself is beyond help (it was closed, or a
-//! task of it panicked), the supervisor makes another and publishes the new link. The tasks outlive both.
+//! A [`Link`] is one client. The client reconnects by itself, which the tasks see as a new *epoch*: replies
+//! that were outstanding before it do not come. If the client itself has failed (it was closed, or its task
+//! panicked), the supervisor makes another and publishes the new link. The tasks outlive both.
 
 use std::error::Error as _;
 use std::io;
@@ -21,14 +21,14 @@ use crate::error::{Error, Result};
 /// How long the server has for an answer.
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 
-/// What is counted about the connection.
+/// The counters of the connection.
 #[derive(Debug, Default)]
 pub(crate) struct LinkCounters {
-    /// How often the connection was made, the first time included.
+    /// How often the connection was made, including the first time.
     pub(crate) connects: AtomicU64,
     /// How often it was lost.
     pub(crate) losses: AtomicU64,
-    /// Whether it stands.
+    /// Whether it is connected now.
     pub(crate) is_up: AtomicBool,
     /// The number of the bridge's client. Clients before it may still connect, and end.
     newest: AtomicU64,
@@ -118,7 +118,7 @@ impl Link {
         self.epoch() % 2 == 1
     }
 
-    /// Whether the client has its task: the callback, which the task owns, is still there.
+    /// Whether the client's task runs: it owns the callback, which owns the sender of the epoch.
     pub(crate) fn is_alive(&self) -> bool {
         self.epoch.has_changed().is_ok()
     }
@@ -126,13 +126,13 @@ impl Link {
     /// Waits until the epoch is not `seen`.
     pub(crate) async fn changed(&mut self, seen: u64) {
         if self.epoch.wait_for(|epoch| *epoch != seen).await.is_err() {
-            // The client's own task is gone, and with it the callback.
+            // The client's own task has ended, and with it the callback.
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether the server answers. A client whose task has panicked says that it is connected; this
-    /// finds out.
+    /// Whether the server answers. A client whose task has panicked still reports that it is connected; this
+    /// detects it.
     pub(crate) async fn check(&self) -> Result<()> {
         let flushed = tokio::time::timeout(ANSWER, self.client.flush()).await;
         match flushed {
@@ -143,7 +143,7 @@ impl Link {
     }
 }
 
-/// Whether a certificate is the cause, the server's or ours: trying again does not help.
+/// Whether a certificate is the cause, that of the server or of the bridge. Then a retry does not help.
 fn is_distrust(why: &ConnectError) -> bool {
     use rustls::AlertDescription as Alert;
     let mut cause = why.source();
@@ -200,7 +200,7 @@ fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, number: 
     }
 }
 
-/// The link of the moment, for a task.
+/// The present link, for a task.
 #[derive(Clone)]
 pub(crate) struct Links(watch::Receiver<Option<Link>>);
 
@@ -231,7 +231,7 @@ impl Links {
         }
     }
 
-    /// Waits until this is no longer the link, or its epoch is over.
+    /// Waits until the link is replaced or its epoch ends.
     pub(crate) async fn lost(&mut self, link: &mut Link, epoch: u64) {
         tokio::select! {
             () = link.changed(epoch) => {}

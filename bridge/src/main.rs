@@ -12,12 +12,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Carries Shoal's queues and maps between machines, over NATS JetStream.
 ///
-/// Where the server is, and the credentials for it, come from a context file or from the environment:
+/// The address of the server, and the credentials for it, come from a context file or from the environment:
 /// NATS_URL, NATS_CREDS, NATS_NKEY, NATS_USER, NATS_PASSWORD, NATS_TOKEN, NATS_CA, NATS_CERT, NATS_KEY,
-/// NATS_CONTEXT. Logs go to standard error; RUST_LOG chooses which (info by default).
+/// NATS_CONTEXT. Logs go to standard error; RUST_LOG sets the level (info by default).
 ///
 /// Exit codes: 0 stopped, 1 failed, 2 wrong usage, 3 the server refuses, a certificate is not trusted, or a
-/// stream has other settings, 4 there is no bridge (status).
+/// stream has other settings, 4 no bridge runs (status).
 #[derive(Parser)]
 #[command(name = "shoal-bridge", version, max_term_width = 100)]
 struct Cli {
@@ -29,7 +29,7 @@ struct Cli {
 enum Command {
     /// Carry objects until a signal comes
     Run(Run),
-    /// Show how the bridges of this machine are
+    /// Show the state of the bridges of this machine
     Status(Status),
 }
 
@@ -39,23 +39,23 @@ struct Run {
     /// in-flight, max-attempts
     #[arg(long = "queue", value_name = "QUEUE")]
     queues: Vec<Carried>,
-    /// A map: NAME or NAME:SETTING=VALUE,… with replicas, max-bytes, dedup, and without
-    /// value sets-wait, discard
+    /// A map: NAME or NAME:SETTING=VALUE,… with replicas, max-bytes, dedup, and the settings
+    /// sets-wait and discard, which have no value
     #[arg(long = "map", value_name = "MAP")]
     maps: Vec<Carried>,
     /// A context file of the nats command line, or the name of one
     #[arg(long, value_name = "FILE")]
     context: Option<PathBuf>,
-    /// What all names on the server begin with
+    /// The prefix of all names on the server
     #[arg(long, default_value = names::DEFAULT_PREFIX)]
     prefix: String,
     /// Serve metrics in Prometheus text on this port of the loopback interface
     #[arg(long, value_name = "PORT")]
     metrics: Option<u16>,
-    /// Copies of large messages in a cluster
+    /// How many copies of large messages a cluster keeps
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     replicas: usize,
-    /// What this machine is called in logs and reports, instead of its host name
+    /// The name of this machine in logs and reports, instead of its host name
     #[arg(long, value_name = "NAME")]
     machine: Option<String>,
 }
@@ -108,8 +108,8 @@ impl Run {
         if let Some(machine) = self.machine {
             options.machine = machine;
         }
-        // A bridge passes on what others compute, and leaves them the cores: with one thread of two cores more
-        // is published than with two.
+        // A quarter of the cores, to leave the others to the programs whose messages it carries: on two cores,
+        // one thread publishes more than two.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads((cores / 4).max(1))
@@ -120,13 +120,13 @@ impl Run {
             why: why.to_string(),
         })?;
         let done = runtime.block_on(bridge::run(options, stopped()));
-        // Threads that wait in shared memory are not waited for: what they have is the next bridge's.
+        // Does not wait for threads that wait in shared memory: the next bridge continues their work.
         runtime.shutdown_background();
         done
     }
 }
 
-/// Ready when a signal says that the bridge is to stop.
+/// Ready when a signal stops the bridge.
 async fn stopped() {
     use tokio::signal::unix::{SignalKind, signal};
     let signals = (

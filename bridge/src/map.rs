@@ -1,8 +1,9 @@
-//! One bridged map: changes made here go to the bucket, and what the bucket says comes into the local map.
+//! One bridged map: changes made here are sent to the bucket, and changes of the bucket are applied to the local
+//! map.
 //!
 //! # What a kill of the bridge leaves
-//! A request is done after the server has stored it: it is sent again, with the same id, and counts once. The
-//! next bridge compares the local map with the whole bucket before anything else.
+//! A request is marked as done after the server has stored it. Otherwise the next bridge sends it again with the
+//! same id, and the server counts it once. The next bridge first compares the local map with the whole bucket.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -24,8 +25,8 @@ use crate::settings;
 use crate::threads::Threads;
 use crate::watch::{Change, Mirror, Watcher};
 
-/// The longest value that is accepted, in bytes, where the server's limit is not known yet: that of a
-/// server as it is delivered, less what headers may take.
+/// The longest value that is accepted while the server's limit is unknown, in bytes: the default limit of a
+/// server, minus the size of headers.
 const MAX_VALUE: u64 = (1 << 20) - 8192;
 /// A revision above all others.
 const TOP: u64 = u64::MAX / 2;
@@ -39,14 +40,14 @@ pub(crate) struct BridgedMap {
     pub(crate) relay: Arc<MapRelay>,
     pub(crate) counters: Arc<MapCounters>,
     pub(crate) all: Arc<Counters>,
-    /// Keys to which a change was applied before the watch told it, and its revision. What the watch tells
-    /// of them before that is old.
+    /// Keys to which a change was applied before the watch reported it, and its revision. Earlier revisions
+    /// that the watch reports for them are old.
     ahead: Mutex<HashMap<Vec<u8>, u64>>,
-    /// Whether the watch is telling the whole bucket.
+    /// Whether the watch is reporting the whole bucket.
     is_whole: std::sync::atomic::AtomicBool,
 }
 
-/// Opens or creates the local map, and becomes its relay, waiting while another bridge is; `None` if the
+/// Opens or creates the local map, and becomes its relay. Waits while another bridge is its relay. `None` if this
 /// bridge ends meanwhile.
 pub(crate) fn attach(carried: &Carried, threads: &Threads) -> Result<Option<MapRelay>> {
     let failed = |why| Error::object(&carried.name, why);
@@ -86,7 +87,7 @@ impl BridgedMap {
         })
     }
 
-    /// Makes or checks the bucket.
+    /// Creates or checks the bucket.
     pub(crate) async fn set_up(&self, link: &Link) -> Result<Stream> {
         settings::map_stream(&link.jetstream, &self.names, &self.carried.choices).await
     }
@@ -135,15 +136,15 @@ impl BridgedMap {
         }
     }
 
-    /// Applies what the server is known to have, before the watch tells it: the program that asked reads
-    /// what it wrote.
+    /// Applies a change that the server has stored, before the watch reports it, so that the program reads its
+    /// own write.
     pub(crate) fn apply_ahead(&self, change: &Change) {
         let mut ahead = lock(&self.ahead);
         let known = ahead.entry(change.key.clone()).or_default();
         if *known > change.revision {
             return;
         }
-        // The watch may be further than this already; then it tells nothing of the key any more.
+        // The watch may have passed this revision already. Then it does not report it again.
         if change.revision <= self.relay.revision() {
             ahead.remove(&change.key);
             return;
@@ -152,7 +153,7 @@ impl BridgedMap {
         self.write(change);
     }
 
-    /// Writes a change to the local map. True if it is there now, or a later one is.
+    /// Writes a change to the local map, unless the map has a later one.
     fn write(&self, change: &Change) {
         let Change {
             key,
@@ -165,7 +166,7 @@ impl BridgedMap {
             None => self.relay.remove(key, *revision),
         };
         if let Err(why) = done {
-            // The old value would be taken for the present one.
+            // Removed, because the old value must not be taken for the present one.
             let _ = self.relay.remove(key, TOP);
             self.counters.undecodable.add(1);
             self.all
@@ -173,7 +174,7 @@ impl BridgedMap {
         }
     }
 
-    /// Writes what the bucket has for the key, whatever the local map has.
+    /// Writes the bucket's entry for the key, even over a higher revision in the local map.
     fn force(&self, change: &Change) {
         let has = self.relay.map().get_versioned(&change.key);
         let wanted = change
@@ -183,7 +184,7 @@ impl BridgedMap {
         if has.as_ref().ok() == Some(&wanted) {
             return;
         }
-        // Of another history: a bucket of this name that is no more.
+        // The local value comes from an earlier bucket of the same name, which was deleted.
         if matches!(has, Ok(Some((_, version))) if version >= change.revision) {
             let _ = self.relay.remove(&change.key, TOP);
         }
@@ -195,7 +196,7 @@ impl Mirror for BridgedMap {
     fn begin(&self) {
         self.is_whole
             .store(true, std::sync::atomic::Ordering::Relaxed);
-        // Until the whole bucket was read, revisions of another history are not to be believed.
+        // Until the whole bucket is read, local revisions may come from an earlier bucket.
         let _ = self.relay.set_revision(0);
     }
 

@@ -1,6 +1,6 @@
-//! Prometheus text on a loopback port, if asked for.
+//! Metrics in Prometheus text on a loopback port, on request.
 //!
-//! One request a connection, and nothing but `GET /metrics`: that is all that a scraper sends.
+//! It answers one request per connection, and only `GET /metrics`, which is all that a scraper sends.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::error::{Error, Result};
 
 /// The longest request that is read, in bytes.
 const LONGEST: usize = 8192;
-/// How long a client has for its request and for taking the answer.
+/// How long a client has to send its request and to read the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long to wait before the next client where none could be accepted.
+/// The pause after a client could not be accepted.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Takes the port. Only programs of this machine reach it.
+/// Opens the port. Only programs of this machine can connect.
 pub(crate) async fn listen(port: u16) -> Result<TcpListener> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await;
     listener.map_err(|why| Error::invalid(format!("metrics port {port}"), why))
 }
 
-/// Answers each request by what `text` returns then.
+/// Answers each request with the present result of `text`.
 pub(crate) async fn serve(listener: TcpListener, text: impl Fn() -> String) {
     loop {
         match listener.accept().await {

@@ -1,10 +1,10 @@
-//! What objects and keys are called on the server.
+//! The names of objects and keys on the server.
 //!
-//! Stream and bucket names may hold letters, digits, `-` and `_`. The names of Shoal may hold dots as
-//! well, and keys may be any bytes. So what is not allowed is escaped, in one way only: two objects
-//! never get one name, and a name that this module did not make is refused rather than guessed.
+//! Stream and bucket names may contain letters, digits, `-` and `_`. The names of Shoal may contain dots as
+//! well, and keys may be any bytes. So other bytes are escaped, each name in exactly one way: two objects never
+//! get the same name, and a name that this module cannot have made is refused.
 
-/// What all names on the server begin with, unless another word is configured.
+/// The default prefix of all names on the server.
 pub const DEFAULT_PREFIX: &str = "shoal";
 
 /// The longest escaped key, in bytes. A key is a subject, and the server's lines end at 4096 bytes.
@@ -25,7 +25,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Those of the object `name`, below `prefix`.
+    /// The names of the object `name`, with this prefix.
     pub fn new(prefix: &str, name: &str) -> Self {
         let word = escape_name(name);
         Self {
@@ -69,11 +69,11 @@ fn escape_name(name: &str) -> String {
     word
 }
 
-/// The key as the bucket knows it; `None` if it would be longer than [`MAX_KEY`].
+/// The key in its escaped form; `None` if that would be longer than [`MAX_KEY`].
 ///
-/// Letters, digits, `-`, `_` and `/` stay, and so does a dot between two bytes that are no dots, since
-/// a dot separates the words of a subject. Everything else is `=` and two hexadecimal digits. The empty
-/// key is `=`.
+/// Letters, digits, `-`, `_` and `/` stay, and so does a dot between two bytes that are not dots, because a dot
+/// separates the words of a subject. Every other byte becomes `=` and two hexadecimal digits. The empty key is
+/// `=`.
 pub fn escape_key(key: &[u8]) -> Option<String> {
     if key.is_empty() {
         return Some("=".to_owned());
@@ -89,7 +89,7 @@ pub fn escape_key(key: &[u8]) -> Option<String> {
     (word.len() <= MAX_KEY).then_some(word)
 }
 
-/// The key that [`escape_key`] made this of; `None` if it made it of none.
+/// The key whose escaped form is `word`; `None` if it is not the result of [`escape_key`].
 pub fn unescape_key(word: &str) -> Option<Vec<u8>> {
     if word == "=" {
         return Some(Vec::new());
@@ -105,7 +105,7 @@ pub fn unescape_key(word: &str) -> Option<Vec<u8>> {
             key.push(byte);
         }
     }
-    // Only one of the ways to write a key is its name.
+    // Only one escaped form of a key is valid.
     (escape_key(&key).as_deref() == Some(word)).then_some(key)
 }
 
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_objects_never_have_one_name() {
+    fn two_objects_never_have_the_same_name() {
         let names = [
             "jobs",
             "jobs.dead",
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_comes_back_as_it_was() {
+    fn every_key_is_unescaped_to_itself() {
         let mut keys: Vec<Vec<u8>> = vec![
             b"".to_vec(),
             b"plain".to_vec(),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_key_is_written_as_is_refused() {
+    fn a_word_that_is_no_escaped_key_is_refused() {
         for word in ["=4", "=4x", "=41", "=2e", "a=2Eb", "a b", "", "=="] {
             assert_eq!(unescape_key(word), None, "{word}");
         }

@@ -1,4 +1,4 @@
-//! What a bridge is told: `jobs:replicas=3,max-messages=100000`.
+//! The objects of a bridge as its arguments name them: `jobs:replicas=3,max-messages=100000`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::settings::Choices;
 
-/// A queue or map to carry, and what was chosen for it.
+/// A queue or map to carry, and its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Carried {
     /// The object's name, here and on all machines.
@@ -15,12 +15,12 @@ pub struct Carried {
     pub choices: Choices,
     /// How many messages of the server may be in the local queue and not acked. `None`: 1024.
     pub in_flight: Option<usize>,
-    /// How often a message is delivered before it is a dead letter. `None`: as the local queue was
-    /// created, or without limit.
+    /// How often a message is delivered before it is a dead letter. `None`: the number with which the local queue
+    /// was created, or no limit.
     pub max_attempts: Option<u8>,
-    /// Of a map: whether a set waits until the server has stored it.
+    /// For a map: whether a set waits until the server has stored it.
     pub sets_wait: bool,
-    /// Of a map that was not bridged before: whether the keys that it has are removed.
+    /// For a map that was not bridged before: whether its present keys are removed.
     pub discard: bool,
 }
 
@@ -28,7 +28,7 @@ pub struct Carried {
 const KNOWN: &str = "replicas, max-messages, max-bytes, dedup, ack-wait, in-flight, max-attempts, sets-wait, discard";
 
 impl Carried {
-    /// An object without choices.
+    /// An object with default settings.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -91,9 +91,9 @@ impl FromStr for Carried {
             let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
             let what = || format!("{key} of {name}");
             let bad = |why: &str| Error::invalid(what(), format!("{value:?} is {why}"));
-            let number = || value.parse::<u64>().map_err(|_| bad("no number"));
+            let number = || value.parse::<u64>().map_err(|_| bad("not a number"));
             let time =
-                || duration(value).ok_or_else(|| bad("no time, such as 500ms, 30s, 10m or 2h"));
+                || duration(value).ok_or_else(|| bad("not a time, such as 500ms, 30s, 10m or 2h"));
             match key {
                 "replicas" => match number()? {
                     replicas @ 1..=5 => carried.choices.replicas = Some(replicas as usize),
@@ -105,7 +105,7 @@ impl FromStr for Carried {
                 }
                 "max-bytes" => {
                     let max = bytes(value).filter(|max| *max > 0);
-                    let max = max.ok_or_else(|| bad("no size, such as 65536, 64KiB or 2GiB"))?;
+                    let max = max.ok_or_else(|| bad("not a size, such as 65536, 64KiB or 2GiB"))?;
                     carried.choices.max_bytes = Some(max);
                 }
                 "dedup" => match time()? {
@@ -129,7 +129,7 @@ impl FromStr for Carried {
                 }
                 "sets-wait" if value.is_empty() => carried.sets_wait = true,
                 "discard" if value.is_empty() => carried.discard = true,
-                _ => return Err(Error::invalid(what(), format!("there are {KNOWN}"))),
+                _ => return Err(Error::invalid(what(), format!("the settings are {KNOWN}"))),
             }
         }
         Ok(carried)
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_is_told_with_its_settings() {
+    fn an_object_is_read_with_its_settings() {
         let jobs: Carried = "jobs".parse().unwrap();
         assert_eq!(jobs, Carried::new("jobs"));
         let text = "jobs:replicas=3,max-messages=10,max-bytes=2MiB,dedup=5m,ack-wait=30s,in-flight=7,max-attempts=4";
@@ -219,12 +219,12 @@ mod tests {
             ("jobs:replicas=three", "three"),
             ("jobs:max-messages=0", "above 0"),
             ("jobs:max-bytes=2XB", "2XB"),
-            ("jobs:ack-wait=30", "no time"),
+            ("jobs:ack-wait=30", "not a time"),
             ("jobs:ack-wait=10ms", "below a second"),
             ("jobs:dedup=0s", "below 100ms"),
             ("jobs:in-flight=0", "1 to 100000"),
             ("jobs:max-attempts=256", "1 to 255"),
-            ("jobs:speed=9", "there are replicas"),
+            ("jobs:speed=9", "the settings are replicas"),
         ] {
             let why = text.parse::<Carried>().unwrap_err().to_string();
             assert!(why.contains(word), "{text}: {why}");

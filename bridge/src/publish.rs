@@ -1,8 +1,8 @@
-//! What is put here goes to the server: published with its id, and held until the server has stored it.
+//! Publishes the messages that are put here, each with an id, and keeps them until the server has stored them.
 //!
-//! Up to [`WINDOW`] publishes are under way at once. A stream that is full, or not ready, is asked again
-//! with one message, in growing intervals, until it takes that; then the rest follows. Meanwhile nothing
-//! more is taken from shared memory, so what is put fills the queue there up to its bounds.
+//! Up to [`WINDOW`] publishes are under way at once. If the stream is full or not ready, one message is tried
+//! again at growing intervals until the stream accepts it; then the others follow. Meanwhile nothing more is
+//! taken from shared memory, so puts fill the queue there up to its bounds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,20 +23,20 @@ use crate::wire::{self, Body};
 /// How many publishes may be unanswered.
 pub(crate) const WINDOW: usize = 4096;
 
-/// Something to publish.
+/// A message to publish.
 pub(crate) struct Outgoing<T> {
-    /// The same for every attempt to publish it.
+    /// Its id, the same for every attempt.
     pub(crate) id: String,
     pub(crate) bytes: Bytes,
-    /// What a dead letter says about itself.
+    /// For a dead letter, why it is one.
     pub(crate) dead_letter_reason: Option<DeadLetterReason>,
     /// How often it was delivered to a worker before.
     pub(crate) before: u64,
-    /// What is finished when the server has stored it.
+    /// Passed to `finish` when the server has stored the message.
     pub(crate) kept: T,
 }
 
-/// Why a message was given up.
+/// Why a message became a dead letter.
 #[derive(Debug, Clone)]
 pub(crate) struct DeadLetterReason {
     pub(crate) queue: String,
@@ -44,7 +44,7 @@ pub(crate) struct DeadLetterReason {
     pub(crate) reason: String,
 }
 
-/// Where messages are published to, and what is counted.
+/// Publishes messages to one subject.
 pub(crate) struct Publisher {
     pub(crate) links: Links,
     /// The stream, and the subject that it listens to.
@@ -56,8 +56,8 @@ pub(crate) struct Publisher {
 }
 
 impl Publisher {
-    /// Publishes what `source` yields and calls `finish` for each that is stored, until the source ends
-    /// and all is stored.
+    /// Publishes the messages that `source` yields and calls `finish` for each that is stored, until the source
+    /// ends and all messages are stored.
     pub(crate) async fn run<T: Send>(
         mut self,
         mut source: mpsc::Receiver<Outgoing<T>>,
@@ -99,7 +99,7 @@ impl Publisher {
                 },
                 () = tokio::time::sleep_until(refused.not_before), if !refused.waiting.is_empty() => {
                     match refused.waiting.pop_front() {
-                        // The next one only after the answer to this.
+                        // The next one follows only after the answer to this one.
                         Some((request, kept)) => {
                             refused.pause();
                             exchange.send(request, kept).await
@@ -130,7 +130,7 @@ impl Publisher {
         }
     }
 
-    /// Sends the first and what follows it without a wait.
+    /// Sends the first message, and those that follow without a wait.
     async fn send_some<T: Send>(
         &self,
         link: &Link,
@@ -229,12 +229,12 @@ impl Publisher {
             Published::Full(why) => {
                 self.counters.full.set(1);
                 self.all.went_wrong(&format!(
-                    "{}: {why}; what is put waits in shared memory",
+                    "{}: {why}; messages wait in shared memory",
                     self.subject
                 ));
                 refused.add(request, kept);
             }
-            // A refusal is kept as well: it may be mended on the server, and what was put is not lost.
+            // A refused message is kept as well: the cause may be removed on the server, and no message is lost.
             Published::NotReady(why) | Published::Refused(why) => {
                 self.all.went_wrong(&format!("{}: {why}", self.subject));
                 refused.add(request, kept);

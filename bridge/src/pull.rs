@@ -1,10 +1,10 @@
-//! What the server has for this machine: pulled as far as there is credit, and given to the local queue.
+//! Pulls messages from the server, up to the credit, into the local queue.
 //!
-//! One inbox takes all that is pulled. A pull request names how many messages it wants; the server keeps
-//! it until they came or it expires, and says how many it did not send. So what was asked for and is still
-//! to come is known, and never more than the credit. Requests of which nothing is heard (no message, no
-//! heartbeat) are taken as lost, and others are made on another inbox. What still comes to the one before is
-//! taken: else it would lie at the server, as delivered, until another machine gets it.
+//! One inbox receives all messages. A pull request names a number of messages. The server keeps the request
+//! until it has sent them or the request expires, and then reports how many it did not send. So the number of
+//! outstanding messages is known, and never more than the credit. Requests without a message or a heartbeat are
+//! considered lost, and new ones are made on another inbox. Messages that still come to the previous inbox are
+//! accepted: otherwise the server would count them as delivered until it gives them to another machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,21 +25,21 @@ use crate::link::{Link, Links};
 
 /// How long the server keeps a pull request.
 const EXPIRES: Duration = Duration::from_secs(10);
-/// How often it says that it still has one.
+/// How often it sends a heartbeat for a request.
 const HEARTBEAT: Duration = Duration::from_secs(4);
-/// After how long without any word requests are taken as lost.
+/// After how long without a message or heartbeat requests are considered lost.
 const SILENCE: Duration = Duration::from_secs(13);
-/// How often the consumer is asked how it is.
+/// How often the state of the consumer is read.
 const ASK: Duration = Duration::from_secs(5);
-/// The most that one request wants.
+/// The largest number of messages in one request.
 const MOST: usize = 1024;
 
-/// The local queue, as pulling sees it.
+/// The local queue, from the point of view of the puller.
 pub(crate) trait Target: Send + Sync + 'static {
-    /// How many more messages it has room for, beside those that it was given.
+    /// How many more messages may be requested for it.
     fn credit(&self) -> usize;
 
-    /// Gives it a message. It never waits for long.
+    /// Delivers a message to it. Never waits for long.
     fn deliver(self: &Arc<Self>, link: &Link, delivery: Delivery, message: Message);
 }
 
@@ -47,26 +47,26 @@ pub(crate) trait Target: Send + Sync + 'static {
 pub(crate) struct Puller<T> {
     pub(crate) links: Links,
     pub(crate) target: Arc<T>,
-    /// Told when the credit may have grown.
+    /// Notified when the credit may have grown.
     pub(crate) room: Arc<Notify>,
     pub(crate) counters: Arc<QueueCounters>,
     pub(crate) all: Arc<Counters>,
 }
 
-/// What was asked for on one inbox.
+/// The requests on one inbox.
 struct Asked {
     messages: Subscriber,
-    /// The inbox before, whose requests are taken as lost.
+    /// The previous inbox, whose requests are considered lost.
     late: Option<Subscriber>,
     inbox: String,
-    /// How many messages are to come.
+    /// How many messages are outstanding.
     due: usize,
-    /// When something was heard last.
+    /// When a message or heartbeat came last.
     heard: Instant,
 }
 
 impl Asked {
-    /// Nothing yet, on an inbox of its own.
+    /// No requests yet, on a new inbox.
     async fn nothing(link: &Link, late: Option<Subscriber>) -> Result<Self> {
         let inbox = link.client.new_inbox();
         let subscribed = link.client.subscribe(format!("{inbox}.*")).await;
@@ -82,7 +82,7 @@ impl Asked {
 }
 
 impl<T: Target> Puller<T> {
-    /// Pulls for ever. `consumer` sets up the consumer, or finds it.
+    /// Pulls forever. `consumer` creates or finds the consumer.
     pub(crate) async fn run<F>(mut self, consumer: impl Fn(Link) -> F)
     where
         F: Future<Output = Result<PullConsumer>>,
@@ -109,7 +109,7 @@ impl<T: Target> Puller<T> {
         }
     }
 
-    /// Pulls until the link is lost, or something is wrong.
+    /// Pulls until the link is lost or an error occurs.
     async fn pull(
         &mut self,
         link: &mut Link,
@@ -122,7 +122,7 @@ impl<T: Target> Puller<T> {
         let handle = link.clone();
         loop {
             let credit = self.target.credit();
-            // Not for each message that one worker has finished, if it works on many.
+            // Not one request for each finished message if many are in progress.
             if credit > asked.due && (asked.due == 0 || credit - asked.due >= credit.div_ceil(4)) {
                 let batch = (credit - asked.due).min(MOST);
                 number += 1;
@@ -148,7 +148,7 @@ impl<T: Target> Puller<T> {
                             self.counters.server_in_flight.set(info.num_ack_pending as u64);
                             info.num_pending > 0 && info.num_waiting == 0
                         }
-                        // On a slow connection what was asked for still comes.
+                        // On a slow connection the requested messages still come.
                         Err(why) if why.kind() == ConsumerInfoErrorKind::TimedOut => {
                             self.all.went_wrong(&format!("the consumer: {why}"));
                             false
@@ -160,7 +160,7 @@ impl<T: Target> Puller<T> {
                         || starves && is_quiet && asked.heard.elapsed() > ASK)
                     {
                         self.counters.stalls.add(1);
-                        self.all.went_wrong("pulling: the server sends nothing; asked again");
+                        self.all.went_wrong("pulling: the server sends nothing; requested again");
                         asked = Asked::nothing(&handle, Some(asked.messages)).await?;
                     }
                 }
@@ -202,14 +202,14 @@ impl<T: Target> Puller<T> {
     }
 
     fn deliver(&self, link: &Link, message: Message) {
-        // What is no delivery cannot be acked either.
+        // A message that is no delivery cannot be acked, so it is ignored.
         if let Some(delivery) = message.reply.as_deref().and_then(Delivery::read) {
             self.target.deliver(link, delivery, message);
         }
     }
 }
 
-/// What comes to an inbox, if there is one.
+/// The next message of an inbox, if there is one.
 async fn next_of(inbox: &mut Option<Subscriber>) -> Option<Message> {
     match inbox {
         Some(inbox) => inbox.next().await,
@@ -217,12 +217,12 @@ async fn next_of(inbox: &mut Option<Subscriber>) -> Option<Message> {
     }
 }
 
-/// A word of the server about a request.
+/// Handles a status of the server about a request.
 fn ended(status: StatusCode, message: &Message, asked: &mut Asked) -> Result<()> {
     let text = message.description.as_deref().unwrap_or_default();
     match status.as_u16() {
         100 => Ok(()),
-        // It expired, nothing is there, or a limit of the consumer ended it.
+        // The request expired, there is no message, or a limit of the consumer ended it.
         404 | 408 => {
             asked.due = asked.due.saturating_sub(unsent(message, asked.due));
             Ok(())
@@ -235,7 +235,7 @@ fn ended(status: StatusCode, message: &Message, asked: &mut Asked) -> Result<()>
     }
 }
 
-/// How many messages of its request the server did not send. Without a number: all that are due.
+/// How many messages of the request the server did not send. All outstanding ones if it names no number.
 fn unsent(message: &Message, due: usize) -> usize {
     let headers = message.headers.as_ref();
     let number = headers.and_then(|headers| headers.get("Nats-Pending-Messages"));

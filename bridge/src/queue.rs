@@ -1,12 +1,13 @@
-//! One bridged queue: what is put here goes out, what the server has comes in as far as there is demand,
-//! and what becomes of it here is told to the server.
+//! One bridged queue: puts are published, messages of the server are pulled as far as there is demand, and their
+//! settlements are sent to the server.
 //!
 //! # What a kill of the bridge leaves
-//! A request is published before it is done: it is published again, with the same id, and counts once. A
-//! message of the server is in the local queue, with the subject of its ack as its token: the next bridge
-//! finds it there ([`QueueRelay::outstanding`]) and goes on telling the server that it is worked on. A
-//! settlement is confirmed before it is done: it is told again. Before anything is pulled, all settlements
-//! are read, so that what was acked here while no bridge ran is not worked on again here.
+//! A request is published before it is marked as done. The next bridge publishes it again with the same id, and
+//! the server counts it once. A message of the server is in the local queue, with the subject of its ack as its
+//! token. The next bridge finds it there ([`QueueRelay::outstanding`]) and continues to report progress to the
+//! server. A settlement is confirmed by the server before it is marked as done; otherwise the next bridge sends
+//! it again. All settlements are read before anything is pulled, so a message that was acked here while no
+//! bridge ran is not processed again here.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +39,7 @@ use crate::threads::Threads;
 use crate::token::Token;
 use crate::wire::{self, Body};
 
-/// How many messages of the server may be here unless chosen.
+/// How many messages of the server may be here by default.
 const IN_FLIGHT: usize = 1024;
 /// How many bytes of what was put are copied before the server has stored some of it. The rest waits where it
 /// is, in shared memory.
@@ -47,7 +48,7 @@ const MOST_COPIED: usize = 64 << 20;
 const WANTED: Duration = Duration::from_millis(200);
 /// How often a message that cannot be decoded is tried, here and elsewhere, before it is a dead letter.
 const TRIES: u64 = 5;
-/// How long another machine has to take a message that cannot be decoded here.
+/// The delay before a message that cannot be decoded here is delivered to another machine.
 const TO_OTHERS: Duration = Duration::from_secs(1);
 /// How many messages are looked for at a time whose bytes are elsewhere, and how many wait behind them.
 const AHEAD: usize = 16;
@@ -64,7 +65,7 @@ pub(crate) const SLICE: Timeout = Timeout::Val(Duration::from_millis(500));
 pub(crate) struct BridgedQueue {
     pub(crate) carried: Carried,
     pub(crate) names: Names,
-    /// Those of its dead letters.
+    /// The names of its queue of dead letters.
     pub(crate) dead: Names,
     pub(crate) relay: Arc<QueueRelay>,
     pub(crate) counters: Arc<QueueCounters>,
@@ -80,22 +81,22 @@ pub(crate) struct BridgedQueue {
     words: mpsc::UnboundedSender<Word>,
     letters: mpsc::UnboundedSender<DeadLetter>,
     outgoing: Mutex<Option<mpsc::Sender<Outgoing<Kept>>>>,
-    /// When a message was given to the local queue last.
+    /// When a message was last delivered to the local queue.
     delivered_at: Mutex<Instant>,
     /// For how long the server waits for news of a message, in milliseconds: as its consumer has it, which
     /// another bridge may have made.
     ack_wait_ms: AtomicU64,
 }
 
-/// What a publish to the queue's own stream is for.
+/// The origin of a publish to the queue's own stream.
 pub(crate) enum Kept {
-    /// What a program here has put.
+    /// A put of a program here.
     Request(RelayRequest),
-    /// A message that lay here and nobody took: its copy goes to other machines.
+    /// A delivered message that no worker here took: a copy is published for other machines.
     Withdrawn(Token),
 }
 
-/// What the tasks of a queue receive from its other parts.
+/// The receivers of the tasks of a queue.
 pub(crate) struct Inboxes {
     words: mpsc::UnboundedReceiver<Word>,
     letters: mpsc::UnboundedReceiver<DeadLetter>,
@@ -138,13 +139,13 @@ pub(crate) fn open_local(carried: &Carried) -> Result<Arc<Queue>> {
             setting: "max_attempts",
             theirs: format!("{:?}", queue.max_attempts()),
             ours: format!("{:?}", carried.max_attempts),
-            advice: "the program that made the queue chose it; make it with the same value",
+            advice: "the program that created the queue chose it; give the bridge the same value",
         });
     }
     Ok(Arc::new(queue))
 }
 
-/// Becomes the relay of `queue`, waiting while another bridge is; `None` if the bridge ends meanwhile.
+/// Becomes the relay of `queue`. Waits while another bridge is its relay. `None` if this bridge ends meanwhile.
 pub(crate) fn attach(queue: &Arc<Queue>, threads: &Threads) -> Result<Option<QueueRelay>> {
     let options = RelayOptions::new();
     while !threads.is_ending() {
@@ -255,7 +256,7 @@ impl BridgedQueue {
                     tracing::warn!(%why, "a request is not done");
                 }
             }
-            // The copy is stored: the original may go.
+            // The copy is stored, so the original can be acked.
             Kept::Withdrawn(token) => this.tell(Word::done(token, None)),
         };
         threads.task(
@@ -297,7 +298,7 @@ impl BridgedQueue {
         };
         let this = self.clone();
         threads.task(format!("pulling {name}"), async move {
-            // What was settled while no bridge ran is known before anything comes.
+            // Settlements from the time when no bridge ran are known before anything is pulled.
             let _ = is_drained.await;
             let set_up = |link: Link| {
                 let this = this.clone();
@@ -317,7 +318,7 @@ impl BridgedQueue {
         Ok(())
     }
 
-    /// Whether this is a queue of dead letters, which has none itself.
+    /// Whether this is a queue of dead letters, which has no dead letters itself.
     fn is_dead_letters(&self) -> bool {
         self.carried.name.ends_with(".dead")
     }
@@ -333,7 +334,7 @@ impl BridgedQueue {
         }
     }
 
-    /// Looks after the credit.
+    /// Updates the credit, and returns messages that no worker takes.
     async fn attend(self: Arc<Self>) {
         let mut pause = Duration::ZERO;
         loop {
@@ -377,8 +378,8 @@ impl BridgedQueue {
             .is_some_and(|ago| ago.is_zero() || ago < since)
     }
 
-    /// Takes back what lies here and nobody takes, and publishes it once more, for other machines: given
-    /// back to the server, it would have been delivered once more, and no worker has had it.
+    /// Withdraws messages that no worker here takes, and publishes a copy for other machines. Returning them to the
+    /// server would count as a delivery, although no worker has had them.
     fn give_back(&self) {
         let Some(outgoing) = lock(&self.outgoing).clone() else {
             return;
@@ -392,7 +393,7 @@ impl BridgedQueue {
             };
             tracing::info!(
                 queue = self.carried.name,
-                "a message goes elsewhere: nobody takes it here"
+                "a message is published again for other machines: no worker takes it here"
             );
             room.send(Outgoing {
                 id: format!("{}-{}", token.delivery.sequence, token.delivery.stored),
@@ -424,7 +425,7 @@ impl BridgedQueue {
         }
     }
 
-    /// A worker here has finished a message.
+    /// Called when a worker here has finished a message.
     pub(crate) fn worked(&self) {
         let lying = self.lying();
         lock(&self.demand).finished(lying);
@@ -438,7 +439,7 @@ impl BridgedQueue {
         let _ = self.words.send(word);
     }
 
-    /// Has a message published as a dead letter, and then terminated.
+    /// Publishes a message as a dead letter, and then terminates it.
     pub(crate) fn give_up(&self, letter: DeadLetter) {
         let _ = self.letters.send(letter);
     }
@@ -462,7 +463,7 @@ impl BridgedQueue {
         }
     }
 
-    /// The dead letter is stored: the original may go.
+    /// Called when the dead letter is stored: the original can be terminated.
     fn dead_letter_stored(&self, letter: DeadLetter) {
         self.counters.dead_letters.add(1);
         tracing::info!(

@@ -1,8 +1,8 @@
-//! Streams, buckets and consumers: made if they are not there, and compared if they are.
+//! Streams, buckets and consumers: created if they are missing, and compared if they exist.
 //!
-//! What a bridge relies on (retention, explicit acks, …) has to be so, whichever program made the stream. What a
-//! person may choose (replicas, limits) is compared only where this bridge was told a value; otherwise
-//! what the server has is taken as it is, so that only the first bridge need be told.
+//! Settings on which a bridge relies (retention, explicit acks, …) must match, whichever program made the stream.
+//! Settings that a person may choose (replicas, limits) are compared only if this bridge was given a value;
+//! otherwise those of the server apply, so only the first bridge needs them.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -19,33 +19,32 @@ use async_nats::jetstream::{self, ErrorCode};
 use crate::error::{Error, Result};
 use crate::names::Names;
 
-/// The durable consumer that all machines share. A stream of work-queue retention has one.
+/// The durable consumer that all machines share. A stream with work-queue retention can have only one.
 pub const CONSUMER: &str = "shoal";
 
-/// What can be chosen for a queue or map; `None` is the server's value, or the default of this crate if
-/// the stream is made.
+/// The settings of a queue or map. `None` is the server's value, or the default of this crate if the stream is
+/// created.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choices {
     /// Copies of the stream in a cluster.
     pub replicas: Option<usize>,
-    /// The most messages that the stream of a queue holds. Beyond them puts wait in shared memory.
+    /// The largest number of messages in the stream of a queue. Beyond it puts wait in shared memory.
     pub max_messages: Option<i64>,
-    /// The most bytes that the stream or bucket holds.
+    /// The largest size of the stream or bucket in bytes.
     pub max_bytes: Option<i64>,
     /// How long the server remembers the id of a message, so that a repeated publish counts once.
     pub dedup: Option<Duration>,
-    /// How long the server waits for news of a message before another machine gets it.
+    /// How long the server waits for an ack or a progress report before another machine gets the message.
     pub ack_wait: Option<Duration>,
 }
 
-/// How long ids are remembered unless chosen: longer than an ordinary restart of the server takes.
+/// The default of `dedup`: longer than an ordinary restart of the server takes.
 const DEDUP: Duration = Duration::from_secs(10 * 60);
-/// How long without news a machine may keep a message unless chosen.
+/// The default of `ack_wait`.
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(30);
-/// How long the server keeps the note that a key of a map was removed by its age.
+/// How long the server keeps the marker of a removed or expired key of a map.
 pub(crate) const MARKERS: Duration = Duration::from_secs(24 * 60 * 60);
-/// How many values of each key the server keeps, so that it knows the ids of the last changes also after it was
-/// started again.
+/// How many values of each key the server keeps, so that it knows the ids of the last changes after a restart.
 pub(crate) const HISTORY: i64 = 8;
 
 const RECREATE: &str = "change it with `nats stream edit`, give this bridge the same value, or give it another --prefix";
@@ -72,7 +71,7 @@ pub(crate) async fn queue_stream(
     Ok(stream)
 }
 
-/// The stream of a map's bucket. It is an ordinary bucket, which other clients can use as well.
+/// The stream of a map's bucket. It is an ordinary bucket, which other clients can use.
 pub(crate) async fn map_stream(
     jetstream: &jetstream::Context,
     names: &Names,
@@ -100,7 +99,7 @@ pub(crate) async fn map_stream(
     Ok(stream)
 }
 
-/// The consumer that all machines pull a queue's messages from.
+/// The consumer from which all machines pull a queue's messages.
 pub(crate) async fn queue_consumer(
     stream: &Stream,
     names: &Names,
@@ -111,10 +110,10 @@ pub(crate) async fn queue_consumer(
         durable_name: Some(CONSUMER.to_owned()),
         ack_policy: AckPolicy::Explicit,
         ack_wait: choices.ack_wait.unwrap_or(ACK_WAIT),
-        // The bridges count deliveries: a message that the server gives up stays in the stream, and
-        // nobody is told reliably.
+        // The bridges count deliveries. A message beyond the server's own limit would stay in the stream
+        // without a reliable notification.
         max_deliver: -1,
-        // What a machine has is bounded by its credit.
+        // The credit bounds the messages of each machine.
         max_ack_pending: -1,
         ..Default::default()
     };
@@ -224,7 +223,7 @@ fn is_unanswered(why: &GetStreamError) -> bool {
 /// The server answers and says no; unless it only says that it is not ready.
 fn of_jetstream(what: String, error: &jetstream::Error) -> Error {
     let code = error.error_code();
-    // While a cluster forms, or one of its servers is away, there are not enough for all copies.
+    // While a cluster forms, or one of its servers is down, there are too few servers for all copies.
     let lacks_servers = code == ErrorCode::CLUSTER_NO_PEERS;
     let has_no_jetstream = code == ErrorCode::JETSTREAM_NOT_ENABLED
         || code == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT;
@@ -268,7 +267,7 @@ struct Differ<'a> {
 }
 
 impl Differ<'_> {
-    /// What queues and maps both need.
+    /// The settings that queues and maps both need.
     fn common(&self, theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()> {
         self.same("subjects", &theirs.subjects, &wanted.subjects)?;
         self.same("discard", &theirs.discard, &wanted.discard)?;

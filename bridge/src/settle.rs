@@ -1,4 +1,4 @@
-//! What becomes of the server's messages here is told to the server, and confirmed by it.
+//! Sends the settlements of messages to the server as acknowledgements, and waits for its confirmation.
 //!
 //! An ack that the server does not confirm is worth nothing: a late one is no error, and one that was lost
 //! is not noticed. So each asks for an answer, is repeated until there is one, and only then is the
@@ -26,7 +26,7 @@ use crate::queue::{BridgedQueue, SLICE};
 use crate::threads::Threads;
 use crate::token::Token;
 
-/// How many words may be unanswered.
+/// How many acknowledgements may be unconfirmed.
 const WINDOW: usize = 8192;
 /// How often one is sent on one connection before the stream is asked for its message.
 const TIMES: u32 = 3;
@@ -42,11 +42,11 @@ pub(crate) struct DeadLetter {
     pub(crate) payload: Bytes,
     pub(crate) attempts: u64,
     pub(crate) reason: String,
-    /// What told it, if a worker did.
+    /// The settlement by a worker, if there is one.
     pub(crate) settlement: Option<Settlement>,
 }
 
-/// Something to tell the server about a message.
+/// An acknowledgement of a message for the server: ack, nak or term.
 pub(crate) struct Word {
     pub(crate) token: Token,
     pub(crate) phase: Phase,
@@ -55,7 +55,7 @@ pub(crate) struct Word {
 }
 
 impl Word {
-    /// It is done.
+    /// The message is finished.
     pub(crate) fn done(token: Token, settlement: Option<Settlement>) -> Self {
         Self {
             token,
@@ -65,7 +65,7 @@ impl Word {
         }
     }
 
-    /// It is to be delivered again, here or elsewhere.
+    /// The message is to be delivered again, here or elsewhere.
     pub(crate) fn give_back(token: Token, delay: Duration, settlement: Option<Settlement>) -> Self {
         let text = if delay.is_zero() {
             Bytes::from_static(b"-NAK")
@@ -84,7 +84,7 @@ impl Word {
         }
     }
 
-    /// It is a dead letter.
+    /// The message has become a dead letter.
     pub(crate) fn terminate(letter: DeadLetter) -> Self {
         let DeadLetter {
             token, settlement, ..
@@ -98,8 +98,8 @@ impl Word {
     }
 }
 
-/// Reads what workers here have done, on a thread. `drained` is told once nothing is left that was there
-/// before.
+/// Reads the settlements of workers here, on a thread of its own. Sends `drained` once the settlements that were
+/// present at the start are read.
 pub(crate) fn read_settlements(
     queue: &BridgedQueue,
     drained: oneshot::Sender<()>,
@@ -154,7 +154,7 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
                 settlement: Some(settlement),
             });
         }
-        // The server is told in any case that what is here is worked on.
+        // An extended lease needs no message: progress is reported to the server anyway.
         _ => {
             let _ = settlement.done();
             return;
@@ -163,13 +163,13 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
     queue.tell(word);
 }
 
-/// Tells the server.
+/// Sends acknowledgements to the server.
 pub(crate) struct Settler {
     pub(crate) queue: Arc<BridgedQueue>,
     pub(crate) links: Links,
 }
 
-/// What is kept until the answer.
+/// The state of an acknowledgement until its answer.
 struct Told {
     token: Token,
     phase: Phase,

@@ -1,5 +1,4 @@
-//! What a bridge says about itself: in a shared map, where `shoal-bridge status` reads it, and as
-//! Prometheus text.
+//! The reports of bridges: in a shared map, which `shoal-bridge status` reads, and as Prometheus text.
 
 use std::fmt::Write;
 use std::sync::{Mutex, PoisonError};
@@ -10,10 +9,10 @@ use shoal::{Map, Options};
 use crate::counters::Report;
 use crate::error::{Error, Result};
 
-/// The map in which the bridges of this machine say how they are, each under its pid.
+/// The map with the reports of the bridges of this machine, each under its pid.
 pub const STATUS_MAP: &str = "shoal-bridge";
 
-/// How long a report is believed after it was written. A bridge writes one a second.
+/// When a report expires. A bridge writes one each second.
 const LIFE: Duration = Duration::from_secs(10);
 
 /// Where a bridge writes its reports, until it is closed.
@@ -47,10 +46,10 @@ impl Board {
     }
 }
 
-/// What the bridges of this machine say, the active ones first.
+/// The reports of the bridges of this machine, the active ones first. Empty if there is no bridge.
 ///
 /// # Errors
-/// `Object` if shared memory cannot be read. That there is no bridge is an empty list.
+/// `Object` if shared memory cannot be read.
 pub fn reports() -> Result<Vec<Report>> {
     let map = match Map::open(STATUS_MAP) {
         Ok(map) => map,
@@ -60,7 +59,7 @@ pub fn reports() -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     for entry in map.iter() {
         let (_, text) = entry.map_err(|why| Error::object(STATUS_MAP, why))?;
-        // Of another version, perhaps.
+        // A bridge of another version may have written the entry.
         if let Ok(report) = serde_json::from_slice::<Report>(&text) {
             reports.push(report);
         }
@@ -69,7 +68,7 @@ pub fn reports() -> Result<Vec<Report>> {
     Ok(reports)
 }
 
-/// The reports for a person.
+/// The reports as text for people.
 pub fn table(reports: &[Report]) -> String {
     let mut text = String::new();
     for report in reports {
@@ -110,7 +109,7 @@ fn lines(text: &mut String, numbers: Vec<(&'static str, &'static str, &'static s
     }
 }
 
-/// The report as Prometheus reads it.
+/// A report as Prometheus text.
 pub(crate) fn prometheus(report: &Report) -> String {
     let mut text = String::new();
     let mut metric = |name: &str, kind: &str, what: &str, samples: &[(String, u64)]| {
@@ -131,7 +130,7 @@ pub(crate) fn prometheus(report: &Report) -> String {
     metric(
         "active",
         "gauge",
-        "1 if this bridge has the objects of its machine.",
+        "1 if this bridge relays the objects of its machine.",
         &one((report.role == "active").into()),
     );
     metric(

@@ -1,12 +1,12 @@
-//! The threads and tasks of a bridge. None of them ends before the bridge does; if one does, the bridge
-//! ends as well, with its name, and whatever supervises it starts it again.
+//! The threads and tasks of a bridge. None of them ends before the bridge does. If one does, the bridge ends
+//! with an error that names it, and its supervisor starts it again.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 
-/// What has ended, and why.
+/// A thread or task that has ended, and why.
 pub(crate) struct Ended {
     pub(crate) name: String,
     pub(crate) why: String,
@@ -30,12 +30,12 @@ impl Threads {
         (this, inbox)
     }
 
-    /// Whether threads are to return.
+    /// Whether threads have to return.
     pub(crate) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
     }
 
-    /// Ends all: threads when they look next, tasks at once.
+    /// Ends all of them: threads at their next check, tasks at once.
     pub(crate) fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
         let mut tasks = self

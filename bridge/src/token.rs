@@ -1,14 +1,14 @@
-//! What a message of the server is called in the local queue: the subject of its ack, and the object that
-//! holds its bytes if they are not in the message itself.
+//! The token of a message of the server in the local queue: the subject of its ack, and the name of the object
+//! that contains its bytes if they are not in the message itself.
 
 use crate::delivery::Delivery;
 
-/// What a settlement brings back.
+/// The token that a settlement returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Token {
     pub(crate) delivery: Delivery,
     pub(crate) object: Option<String>,
-    /// How often it was delivered to a worker before it was published; not kept in shared memory, where the
+    /// How often it was delivered to a worker before it was published. Not stored in shared memory, where the
     /// message has its number of attempts.
     pub(crate) earlier: u64,
 }
@@ -20,7 +20,7 @@ impl Token {
             .saturating_add(self.delivery.times.saturating_sub(1))
     }
 
-    /// As it is kept in shared memory.
+    /// The bytes of the token in shared memory.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.delivery.reply.as_bytes().to_vec();
         if let Some(object) = &self.object {
@@ -30,14 +30,14 @@ impl Token {
         bytes
     }
 
-    /// From shared memory; `None` for what no bridge wrote.
+    /// Reads a token from shared memory. `None` if no bridge can have written it.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
         let (reply, object) = match text.split_once('\n') {
             Some((reply, object)) => (reply, Some(object.to_owned())),
             None => (text, None),
         };
-        // It becomes a subject: nothing in it may end the line or be a wildcard.
+        // It becomes a subject, so it must not contain a line end or a wildcard.
         let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'*' && byte != b'>';
         if !reply.bytes().all(is_plain) {
             return None;
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_bridge_wrote_is_refused() {
+    fn bytes_that_no_bridge_wrote_are_refused() {
         for bytes in [
             &b""[..],
             b"\xff\xfe",

@@ -1,10 +1,9 @@
-//! What the bucket of a map tells, applied to the local map.
+//! Watches the bucket of a map and applies its changes to the local map.
 //!
-//! Each time the connection is made, the latest entry of every key is read, and what the local map has
-//! beyond that is removed: no note that a key was removed can be missed that way, however long the bridge
-//! was away. From there on changes are applied as they come. A watch ends with the connection; that of
-//! the client may stay silent after a restart of the server, so this one is made by us, and made anew
-//! whenever its position and that of the bucket disagree.
+//! After each connect, the latest entry of every key is read, and other keys are removed from the local map. So no
+//! removal is missed, however long the bridge was disconnected. From then on changes are applied as they come. A
+//! watch ends with the connection. The client's own watch may stay silent after a restart of the server, so this
+//! one is implemented here, and is restarted whenever its position and that of the bucket disagree.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,36 +23,36 @@ use crate::exchange::Pause;
 use crate::link::{Link, Links};
 use crate::names;
 
-/// How often the bucket is asked where it is.
+/// How often the position of the bucket is read.
 const ASK: Duration = Duration::from_secs(5);
-/// After how long without a change that the bucket says it has the watch is made anew.
+/// The watch is restarted if the bucket is ahead and no change has come for so long.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// How long a value lives, in nanoseconds: the server's own header counts seconds.
+/// The lifetime of a value in nanoseconds; the server's own header counts seconds.
 pub(crate) const LIFE_HEADER: &str = "Shoal-Life";
 
-/// What a key of the bucket begins with that stands for no key. Publishes to it find out whether an id is
-/// known.
+/// The prefix of keys in the bucket that are no keys of the map. Publishes under them find out whether the server
+/// knows an id.
 pub(crate) const PROBE: &str = "=probe";
 
-/// What the bucket says about a key.
+/// An entry of a key in the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) key: Vec<u8>,
-    /// `None` if it was removed, or is over.
+    /// `None` if it was removed or has expired.
     pub(crate) value: Option<Bytes>,
     pub(crate) revision: u64,
-    /// How long it lives, from when it was set.
+    /// Its lifetime, from the time when it was set.
     pub(crate) life: Option<Duration>,
 }
 
-/// The local map, as the watch sees it. No call waits for long.
+/// The local map, from the point of view of the watch. No call waits for long.
 pub(crate) trait Mirror: Send + Sync + 'static {
     /// The whole bucket follows.
     fn begin(&self);
     /// Applies a change, unless the map has a later one.
     fn apply(&self, change: Change);
-    /// The whole bucket was applied, up to this revision: the map's other keys are over.
+    /// The whole bucket was applied, up to this revision. Removes the map's other keys.
     fn complete(&self, seen: &HashSet<Vec<u8>>, revision: u64);
     /// How many keys the map has.
     fn len(&self) -> u64;
@@ -69,7 +68,7 @@ pub(crate) struct Watcher<M> {
 }
 
 impl<M: Mirror> Watcher<M> {
-    /// Watches for ever. `stream` sets up the bucket, or finds it.
+    /// Watches forever. `stream` creates or finds the bucket.
     pub(crate) async fn run<F>(mut self, stream: impl Fn(Link) -> F)
     where
         F: Future<Output = Result<Stream>>,
@@ -93,7 +92,7 @@ impl<M: Mirror> Watcher<M> {
         }
     }
 
-    /// Watches until the link is lost, or something is wrong.
+    /// Watches until the link is lost or an error occurs.
     async fn watch(&mut self, link: &mut Link, epoch: u64, stream: &Stream) -> Result<()> {
         self.counters.watches.add(1);
         let away = |why: &dyn std::fmt::Display| Error::away("the watch", why);
@@ -143,18 +142,18 @@ impl<M: Mirror> Watcher<M> {
                 _ = ask.tick() => {
                     let info = stream.get_info().await.map_err(|why| away(&why))?;
                     if info.created != stream.cached_info().created {
-                        return Err(away(&"the bucket was made anew"));
+                        return Err(away(&"the bucket was created again"));
                     }
                     let state = &info.state;
                     self.counters.lag.set(state.last_sequence.saturating_sub(last));
                     if state.last_sequence < last {
-                        return Err(away(&"the bucket has lost changes; compared anew"));
+                        return Err(away(&"the bucket has lost changes; compared again"));
                     }
                     let is_behind = state.last_sequence > last && heard.elapsed() > SILENCE;
-                    // Keys that were purged leave no note.
+                    // Purged keys leave no marker.
                     let is_short = is_whole && state.last_sequence == last && state.subjects_count < self.mirror.len();
                     if is_behind || is_short {
-                        return Err(away(&"it disagrees with the bucket; compared anew"));
+                        return Err(away(&"it disagrees with the bucket; compared again"));
                     }
                 }
             }
@@ -191,7 +190,7 @@ impl<M: Mirror> Watcher<M> {
     }
 }
 
-/// What a message of the bucket says about its key.
+/// The entry of a key in a message of the bucket.
 pub(crate) fn change(
     key: Vec<u8>,
     headers: Option<&HeaderMap>,
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn removals_are_told_from_values() {
+    fn removals_are_distinguished_from_values() {
         assert!(!is_removal(None));
         assert!(!is_removal(Some(&with(&[("Nats-TTL", "5s")]))));
         assert!(is_removal(Some(&with(&[("KV-Operation", "DEL")]))));
@@ -259,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn lives_are_read_in_both_forms() {
+    fn lifetimes_are_read_in_both_forms() {
         assert_eq!(
             life(Some(&with(&[("Nats-TTL", "5s")]))),
             Some(Duration::from_secs(5))

@@ -1,15 +1,15 @@
-//! How a message of a queue travels: its bytes as they are, and headers.
+//! The format of a message of a queue on the server: its bytes, unchanged, and headers.
 //!
 //! | header | meaning |
 //! |---|---|
-//! | `Nats-Msg-Id` | the id of the put; a publish that is repeated counts once |
+//! | `Nats-Msg-Id` | the id of the put; a repeated publish counts once |
 //! | `Shoal-Format` | absent or `1`; a machine that does not know the number leaves the message to others |
-//! | `Shoal-Large` | the payload lies in the object store, as the object of this name |
-//! | `Shoal-Size` | how large it is there, in bytes |
+//! | `Shoal-Large` | the payload is in the object store, under this name |
+//! | `Shoal-Size` | its size there, in bytes |
 //! | `Shoal-Before` | how often it was delivered to a worker before this message was published |
-//! | `Shoal-Queue`, `Shoal-Attempts`, `Shoal-Reason` | of a dead letter: where it comes from, how often it was delivered, and why it was given up |
+//! | `Shoal-Queue`, `Shoal-Attempts`, `Shoal-Reason` | for a dead letter: its queue, how often it was delivered, and why it is one |
 //!
-//! A message without these headers, such as one that another program published, is taken as it is.
+//! A message without these headers, such as one that another program published, is delivered unchanged.
 
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
@@ -40,9 +40,9 @@ pub(crate) enum Body {
         /// Its size in bytes.
         size: u64,
     },
-    /// This version cannot tell.
+    /// This version cannot decode the message.
     Unknown {
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
@@ -72,7 +72,7 @@ pub(crate) fn before(headers: Option<&HeaderMap>) -> u64 {
         .unwrap_or(0)
 }
 
-/// Adds what a dead letter says about itself.
+/// Adds the headers of a dead letter.
 pub(crate) fn add_reason(headers: &mut HeaderMap, queue: &str, attempts: u64, reason: &str) {
     headers.insert(QUEUE_HEADER, queue);
     headers.insert(ATTEMPTS_HEADER, attempts.to_string());
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_found_where_it_was_put() {
+    fn the_body_is_read_from_the_headers_that_were_written() {
         assert_eq!(body(None), Body::Here);
         assert_eq!(body(Some(&headers("a", &Body::Here))), Body::Here);
         let stored = Body::Stored {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_another_version_are_not_guessed_at() {
+    fn headers_of_another_version_are_refused() {
         for (name, value) in [
             (FORMAT_HEADER, "2"),
             (FORMAT_HEADER, ""),

@@ -1,5 +1,5 @@
-//! `cargo xtask abi`: src/ffi becomes the C interface as ctypes sees it, in bindings/python/src/shoal:
-//! constants and functions in _abi.py, structs in _structs.py, which a program imports with its first object.
+//! `cargo xtask abi`: generates the C interface for ctypes from src/ffi, in bindings/python/src/shoal: constants
+//! and functions in _abi.py, structs in _structs.py, which a program imports with its first object.
 //!
 //! Names are those of C without `SHOAL_`; a struct `shoal_queue_options` is the class `QueueOptions`.
 
@@ -52,14 +52,14 @@ if TYPE_CHECKING:
     from typing import Any
 ";
 
-/// Writes all that is generated from src/ffi, the C headers too, or with `check` only says whether it is
-/// what it should be.
+/// Writes all files that are generated from src/ffi, including the C headers, or with `check` only checks that
+/// they are up to date.
 pub(crate) fn everything(check: bool) -> Result<(), String> {
     header::headers(check)?;
     abi(check)
 }
 
-/// Writes Python's files, or with `check` only says whether they are what they should be.
+/// Writes Python's files, or with `check` only checks that they are up to date.
 pub(crate) fn abi(check: bool) -> Result<(), String> {
     let (abi, structs) = generate()?;
     header::write("bindings/python/src/shoal/_abi.py", &abi, check)?;
@@ -102,7 +102,7 @@ fn generate() -> Result<(String, String), String> {
     ))
 }
 
-/// What cbindgen calls each type of Rust.
+/// The C name that cbindgen gives to each Rust type.
 fn c_names() -> Result<BTreeMap<String, String>, String> {
     let config = fs::read_to_string(root().join("cbindgen.toml")).map_err(|err| err.to_string())?;
     let pairs = config.lines().filter_map(|line| line.split_once(" = "));
@@ -129,14 +129,14 @@ fn number(expr: &Expr) -> Result<i128, String> {
     match expr {
         Expr::Lit(literal) => match &literal.lit {
             Lit::Int(number) => number.base10_parse().map_err(|err| err.to_string()),
-            _ => Err("a constant is no integer".to_owned()),
+            _ => Err("a constant is not an integer".to_owned()),
         },
         Expr::Unary(minus) => number(&minus.expr).map(|number| -number),
         _ => Err("a constant is not written as a number".to_owned()),
     }
 }
 
-/// The variants, behind the enum's name as in C; statuses have the library's.
+/// The variants, prefixed with the name of the enum, as in C. Statuses have no prefix.
 fn enumeration(it: &ItemEnum, names: &BTreeMap<String, String>) -> Result<String, String> {
     let prefix = match c_name(&it.ident.to_string(), names)? {
         "status" => String::new(),
@@ -174,7 +174,7 @@ fn structure(it: &ItemStruct, names: &BTreeMap<String, String>) -> Result<String
             base = "Sized";
             continue;
         }
-        // A word of Python's, which no annotation can begin with.
+        // A keyword of Python, which cannot be annotated.
         if field_name == "from" {
             continue;
         }
@@ -193,7 +193,7 @@ fn structure(it: &ItemStruct, names: &BTreeMap<String, String>) -> Result<String
     ))
 }
 
-/// The type of a field, and what Python sees in its place.
+/// The ctypes type of a field, and its type in Python.
 fn field_type(ty: &Type) -> Result<(String, &'static str), String> {
     match ty {
         Type::Array(array) => {
@@ -235,7 +235,7 @@ fn argument(ty: &Type) -> Result<&'static str, String> {
         "usize" => "c_size_t",
         "u32" | "RawKind" | "Status" => "c_uint32",
         "u64" => "c_uint64",
-        // A function of C that is called back.
+        // A callback.
         "Option" => "c_void_p",
         other => return Err(format!("{other} has no counterpart in ctypes")),
     })
@@ -331,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_of_rust_have_the_counterparts_that_ctypes_passes() {
+    fn rust_types_have_the_ctypes_counterparts_that_are_passed() {
         let kind = |text: &str| field_type(&syn::parse_str(text).unwrap());
         for (rust, ctypes, python) in [
             ("*const c_char", "c_char_p", "Any"),

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the command line's benchmark, with peers, optimised.
+//! `cargo xtask bench`: runs the benchmark of the command line, optimised and with peers.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,12 +9,12 @@ use crate::leftovers::Leftovers;
 use crate::python::Environment;
 use crate::step::{cargo, program, run, run_for_long, target};
 
-/// The parts of the benchmark that have peers of their own programs.
+/// The parts of the benchmark whose peers are separate programs.
 const WITH_PEERS: [&str; 3] = ["queue", "map", "curves"];
 
 pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
     let mut bench = cargo("run --quiet --release --features cli --bin shoal -- bench");
-    // Files are named as seen from where the task was started.
+    // Paths are relative to the directory in which the task was started.
     bench.current_dir(std::env::current_dir().map_err(|err| err.to_string())?);
     let measures = !args.iter().any(|arg| ["--compare", "--from"].contains(arg));
     let only = args.iter().position(|arg| *arg == "--only");
@@ -27,8 +27,8 @@ pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
     run_for_long(bench.args(args))
 }
 
-/// Compares the instructions of hot paths with the budget, or writes it anew. Needs what
-/// `build --release --features cli` makes, and seconds.
+/// Compares the instructions of hot paths with the budget, or writes a new budget. Takes seconds after
+/// `build --release --features cli`.
 pub(crate) fn budget(update: bool) -> Result<(), String> {
     let mut compiler = program("rustc", "--version");
     let said = compiler.output().map_err(|err| format!("rustc: {err}"))?;
@@ -43,9 +43,9 @@ pub(crate) fn budget(update: bool) -> Result<(), String> {
 
 const BUDGET: &str = "benches/budget.txt";
 
-/// Queues of Python objects, beside the standard library's and faster-fifo, if that can be had;
-/// then pipes, locks and dictionaries, and how long Ctrl-C takes, beside the standard library's.
-/// With `--busy` only what is measured beside programs that compute.
+/// Measures queues of Python objects beside the standard library's and, if it can be installed, faster-fifo; then
+/// pipes, locks, dictionaries and the latency of Ctrl-C beside the standard library's. With `--busy` only the
+/// measurements beside programs that compute.
 pub(crate) fn run_python(args: &[&str]) -> Result<(), String> {
     run(&mut cargo("build --quiet --release --lib"))?;
     let environment = Environment::prepare("python3")?;
@@ -70,8 +70,8 @@ pub(crate) fn run_python(args: &[&str]) -> Result<(), String> {
     before.none_after()
 }
 
-/// Builds those of `benches/peers` that can be, and returns the folder they are in. The
-/// benchmark says which are missing; why is in a log beside them.
+/// Builds the programs of `benches/peers` that can be built, and returns their folder. The benchmark names the
+/// missing ones; a log beside them has the reason.
 fn build_peers() -> Result<PathBuf, String> {
     let folder = target().join("peers");
     std::fs::create_dir_all(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
@@ -83,7 +83,7 @@ fn build_peers() -> Result<PathBuf, String> {
         ("nng", "-lnng"),
     ] {
         let path = folder.join(format!("peer-{name}"));
-        // As much as the compiler of our own workers does to the loops that write and read.
+        // The same level of optimisation as for our own workers' loops that write and read.
         let mut compile = program("c++", "-std=c++17 -O3 -Wall -Wextra -pthread");
         compile.arg(format!("benches/peers/{name}.cpp"));
         attempt(compile.arg("-o").arg(&path).arg(library), &path)?;
@@ -101,9 +101,9 @@ fn build_peers() -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// Runs the command, which makes `path`, with its words in a log; whether it succeeded.
+/// Runs the command, which makes `path`, with its output in a log. Returns whether it succeeded.
 fn attempt(command: &mut Command, path: &Path) -> Result<bool, String> {
-    // What was built once and cannot be any more is not measured.
+    // If the build fails now, an earlier result is not measured.
     let _ = std::fs::remove_file(path);
     let log = path.with_extension("log");
     let failed = |err: std::io::Error| format!("{}: {err}", log.display());
@@ -111,7 +111,7 @@ fn attempt(command: &mut Command, path: &Path) -> Result<bool, String> {
     let copy = file.try_clone().map_err(failed)?;
     let done = run(command.stdout(std::process::Stdio::null()).stderr(copy));
     if let Err(why) = &done {
-        // There may be no compiler to say anything.
+        // Without a compiler the log would be empty.
         writeln!(file, "{why}").map_err(failed)?;
         eprintln!("a peer is left out: {}", log.display());
     }

@@ -1,4 +1,4 @@
-//! The bridge's part of `cargo xtask demo`: two "machines" and a server on this one.
+//! The bridge's part of `cargo xtask demo`: two "machines", which are directories, and a server on this one.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use crate::python::Environment;
 use crate::step::{self, program, root, run as run_command, run_expecting, target};
 
-/// How long the server and the bridges have to be there.
+/// The time limit for the start of the server and the bridges.
 const WATCHDOG: Duration = Duration::from_secs(60);
 
-/// Cargo's command for the bridge's package, in a folder of its own. The library that it needs has other
-/// features than the one that is built for everything else, and cargo gives both the same file name
-/// (`libshoal.so` is not to have a hash in it): in one folder each build would undo the other.
+/// Cargo's command for the bridge's package, in its own target folder. The bridge needs the library with other
+/// features, and cargo gives both builds the same file name (`libshoal.so` has no hash in it): in one folder each
+/// build would overwrite the other.
 pub(crate) fn cargo(command: &str) -> Command {
     let mut cargo = step::cargo(command);
     cargo.args(["--package", "shoal-bridge", "--target-dir"]);
@@ -26,7 +26,7 @@ fn built() -> PathBuf {
     target().join("bridge")
 }
 
-/// Processes and a folder, which are gone when this is dropped.
+/// Processes and a folder, which are removed when this is dropped.
 struct Stage {
     folder: PathBuf,
     processes: Vec<Child>,
@@ -106,7 +106,7 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
     let _ = worker.kill();
     let _ = worker.wait();
     produced?;
-    // A bridge says once a second how it is.
+    // A bridge writes its report once a second.
     std::thread::sleep(Duration::from_millis(1500));
     let mut status = program(&bridge, "status");
     run_command(status.env("SHOAL_DIR", folder.join("one")))

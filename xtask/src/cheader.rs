@@ -1,13 +1,13 @@
-//! The generated C headers, read back: what they declare, and the comment of each declaration.
+//! Parses the generated C headers: their declarations, each with its comment.
 //!
-//! `header` writes them in one shape, so a few rules are enough: a comment that starts with `/**` belongs to
-//! the declaration behind it, and a section starts with a comment that starts with a rule.
+//! `header` writes them in one form, so a few rules are enough: a comment that starts with `/**` belongs to the
+//! declaration that follows it, and a section starts with a comment that starts with a line of dashes.
 
 use std::fs;
 
 use crate::step::root;
 
-/// The files, and the title of a section for declarations that stand in none.
+/// The files, and the title of the section for declarations before the first heading.
 const FILES: [(&str, &str); 2] = [("shoal.h", "General"), ("shoal_bindings.h", "Bindings")];
 
 /// Both headers.
@@ -89,7 +89,7 @@ impl Header {
                 doc = comment(line, &mut lines);
                 introduction.get_or_insert_with(|| std::mem::take(&mut doc));
             } else if let Some(item) = declaration(line, &mut lines) {
-                // The guard of the file, and macros for which there is nothing to say.
+                // The include guard, and macros that are not part of the interface.
                 let is_private = item.kind == Kind::Macro
                     && (item.name.ends_with("_H")
                         || item.name.starts_with("SHOAL_VERSION")
@@ -125,7 +125,7 @@ impl Header {
     }
 }
 
-/// What stands before the first heading belongs to the section of that title, if there is one.
+/// Moves the declarations before the first heading into the section of that title, if there is one.
 fn merge_first(sections: &mut Vec<Section>) {
     if sections.len() > 1 && sections[0].doc.is_empty() && sections[0].title == sections[1].title {
         let first = sections.remove(0);
@@ -143,7 +143,7 @@ impl Section {
         }
     }
 
-    /// The name of its page of the manual: what the names of its functions have in common.
+    /// The name of its page in the manual: the common prefix of the names of its functions.
     pub(crate) fn page(&self) -> String {
         let functions = self.items.iter().filter(|it| it.kind == Kind::Function);
         let mut objects = functions.filter_map(|it| it.name.split('_').nth(1));
@@ -155,7 +155,7 @@ impl Section {
     }
 }
 
-/// The text of a comment whose first line is `line`, without what marks it as one.
+/// The text of a comment whose first line is `line`, without the comment marks.
 fn comment<'a>(line: &str, rest: &mut impl Iterator<Item = &'a str>) -> String {
     let line = line.trim_start().trim_start_matches("/**").trim();
     if let Some(whole) = line.strip_suffix("*/") {
@@ -173,7 +173,7 @@ fn comment<'a>(line: &str, rest: &mut impl Iterator<Item = &'a str>) -> String {
     text.join("\n").trim().to_owned()
 }
 
-/// The declaration that starts in `line`.
+/// The declaration that starts in `line`, if there is one.
 fn declaration<'a>(line: &str, rest: &mut impl Iterator<Item = &'a str>) -> Option<Item> {
     let item = |kind, name: &str, code: String, members| {
         let name = name.to_owned();

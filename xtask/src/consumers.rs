@@ -46,7 +46,7 @@ pub(crate) fn run() -> Result<(), String> {
 }
 
 impl Installed {
-    /// Each function of the headers with its version, and nothing else.
+    /// Checks that the shared library exports each function of the headers with its version, and nothing else.
     fn exports_what_the_headers_declare(&self) -> Result<(), String> {
         say("the symbols of the shared library");
         let mut nm = program("nm", "-D --defined-only");
@@ -74,7 +74,7 @@ impl Installed {
         }
     }
 
-    /// Compiles one source file with the library beside it, or inside it, and runs it.
+    /// Compiles one source file with the shared or the static library, and runs it.
     fn try_out(
         &self,
         compiler: &str,
@@ -113,7 +113,7 @@ impl Installed {
         }
     }
 
-    /// The oldest and the newest language. That the headers compile as each between them is tested elsewhere.
+    /// The oldest and the newest standard of each language. Other tests compile the headers as those in between.
     fn compilers(&self) -> Result<(), String> {
         let [objects, sync, workers] = EXAMPLES;
         for compiler in ["gcc", "clang"].into_iter().filter(|it| is_there(it)) {
@@ -131,7 +131,7 @@ impl Installed {
         Ok(())
     }
 
-    /// With the flags that pkg-config gives: the shared library, and a program that needs no library at all.
+    /// With the flags of pkg-config: for the shared library, and for a statically linked program.
     fn pkg_config(&self) -> Result<(), String> {
         if !is_there("pkg-config") {
             return Ok(());
@@ -148,7 +148,7 @@ impl Installed {
             let output = output.map_err(|err| format!("pkg-config: {err}"))?;
             let flags = String::from_utf8_lossy(&output.stdout).into_owned();
             let out = self.scratch.join("program");
-            // The linker says that some functions of a static C library need the shared one: a warning.
+            // The linker only warns that some functions of a static C library need the shared one.
             let mut compile = program("cc", "-std=c99 tests/install/exchange.c -pthread");
             compile
                 .args(also.split_whitespace())
@@ -174,12 +174,12 @@ impl Installed {
             self.try_out(compiler, &address, source, Linked::Static)?;
             let thread = ["-g", standard, "-fsanitize=thread"];
             self.try_out(compiler, &thread, source, Linked::Shared)?;
-            // Without what the header tells the sanitizer it reports the data that the lock guards: so it looks.
-            let untold = ["-g", standard, "-fsanitize=thread", "-DSHOAL_TSAN_H"];
+            // Without the annotations of the header the sanitizer must report a race: so it does check the data.
+            let unannotated = ["-g", standard, "-fsanitize=thread", "-DSHOAL_TSAN_H"];
             if source == cpp {
                 continue;
             }
-            match self.try_out(compiler, &untold, source, Linked::Shared) {
+            match self.try_out(compiler, &unannotated, source, Linked::Shared) {
                 Ok(()) => return Err("the sanitizer finds no race without shoal_tsan.h".to_owned()),
                 Err(why) => println!(
                     "   a race, as expected: {}",
@@ -193,7 +193,7 @@ impl Installed {
     fn build_systems(&self) -> Result<(), String> {
         let environment = Environment::prepare("python3")?;
         let Some(tools) = environment.build_tools() else {
-            println!("-- cmake, ninja and meson cannot be had: what needs them is skipped");
+            println!("-- cmake, ninja and meson cannot be installed: their tests are skipped");
             return Ok(());
         };
         let exchange = |folder: &Path, names: &[&str]| {
@@ -214,7 +214,7 @@ impl Installed {
             configure.arg(format!("-DCMAKE_PREFIX_PATH={}", self.prefix.display()));
             configure.arg(format!("-DSHOAL_SOURCE={}", root().display()));
             configure.arg(format!("-DSHOAL_CARGO_TARGET_DIR={}", target().display()));
-            // With the features of what is built already.
+            // The same features as before, so that cargo does not build again.
             configure.arg("-DSHOAL_CARGO_ARGS=--features;cli");
             run_command(configure.stdout(Stdio::null()))?;
             let all = [
@@ -225,7 +225,7 @@ impl Installed {
                 "cpp-shared",
                 "cpp-static",
             ];
-            // What was fetched is built as any other folder.
+            // A fetched folder is built like any other, so one program is enough.
             let names = if how == "fetch" { &all[..1] } else { &all[..] };
             let mut make = tool(&tools, "cmake", "--build");
             make.arg(&build).arg("--target").args(names);
@@ -255,7 +255,7 @@ impl Installed {
         )
     }
 
-    /// A project of its own that names the checkout.
+    /// A separate project that depends on the checkout by its path.
     fn rust(&self) -> Result<(), String> {
         say("a Rust program by path");
         let mut build =
@@ -272,7 +272,7 @@ enum Linked {
     Static,
 }
 
-/// A program of the environment that has the tools of building, which find each other there.
+/// A build tool of the environment, with that environment's folder first in PATH, so that the tools find each other.
 fn tool(folder: &Path, name: &str, args: &str) -> Command {
     let mut command = program(folder.join(name), args);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -283,19 +283,19 @@ fn tool(folder: &Path, name: &str, args: &str) -> Command {
     command
 }
 
-/// Runs a program that was built; it has to print what its source says.
+/// Runs a program that was built. It has to print the expected line.
 fn run_program(run: &mut Command, source: &str) -> Result<(), String> {
     let expected = match EXAMPLES.contains(&source) {
         true => MANUAL,
         false => EXCHANGED,
     };
-    // The directory of leases stays: programs of this machine share it, so these have one of their own.
+    // A separate directory of leases: the default one is shared by all programs of this machine and stays.
     run.env("SHOAL_LEASE_DIR", target().join("consumers/leases"));
     run_expecting(run.env_remove("CUDA_VISIBLE_DEVICES"), &[expected])
 }
 
-/// The program without random addresses, if that is allowed: the sanitizers' map of memory does not expect those
-/// that some kernels choose.
+/// Runs the program without address randomisation, if that is allowed: some kernels choose addresses that the
+/// sanitizers' memory layout does not allow.
 fn at_fixed_addresses(path: &Path) -> Command {
     let is_allowed = Command::new("setarch")
         .args(["-R", "true"])
@@ -311,7 +311,7 @@ fn at_fixed_addresses(path: &Path) -> Command {
     }
 }
 
-/// Whether the compiler comes with their libraries.
+/// Whether the compiler has the libraries of the sanitizers.
 fn has_sanitizers(compiler: &str, scratch: &Path) -> bool {
     let empty = scratch.join("empty.c");
     let written = fs::write(&empty, "int main(void) { return 0; }\n").is_ok();
@@ -327,7 +327,7 @@ fn has_sanitizers(compiler: &str, scratch: &Path) -> bool {
     has
 }
 
-/// Installs below DESTDIR, and removes it again.
+/// Installs below DESTDIR, uninstalls, and checks that nothing is left.
 fn uninstall_leaves_nothing() -> Result<(), String> {
     say("uninstall");
     let destdir = target().join("consumers/destdir");

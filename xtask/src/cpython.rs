@@ -1,10 +1,10 @@
-//! `cargo xtask cpython-tests`: the standard library's own tests as judge of
-//! `shoal.multiprocessing`, those of `multiprocessing` and those of executors.
+//! `cargo xtask cpython-tests`: runs the standard library's own tests of `multiprocessing` and of executors on
+//! `shoal.multiprocessing`.
 
 use crate::python::Environment;
 use crate::step::{cargo, program, run, run_for_long, target};
 
-/// Runs the judge with `interpreter`, whose standard library the tests are.
+/// Runs `tests/cpython/judge.py` with `interpreter`, whose standard library contains the tests.
 pub(crate) fn run_tests(interpreter: &str, args: &[&str]) -> Result<(), String> {
     run(&mut cargo("build --quiet --release --lib"))?;
     let environment = Environment::prepare(interpreter)?;

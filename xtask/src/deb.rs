@@ -1,13 +1,13 @@
-//! `cargo xtask deb`: packages for Debian and Ubuntu, by dpkg-deb, which every such system has.
+//! `cargo xtask deb`: builds packages for Debian and Ubuntu with dpkg-deb, which every such system has.
 //!
 //! ```text
-//! libshoal0      the shared library, under its soname: several can be installed beside each other
-//! libshoal-dev   what programs are built with: headers, static library, pkg-config, CMake, the manual
+//! libshoal0      the shared library, under its soname: several versions can be installed together
+//! libshoal-dev   the files to build programs: headers, static library, pkg-config, CMake, the manual
 //! shoal          the command line
 //! ```
 //!
-//! They hold what `cargo xtask install` installs under /usr, and no scripts: the system's own trigger tells the
-//! loader of the library.
+//! They contain the files that `cargo xtask install` installs under /usr, and no scripts: the system's own trigger
+//! updates the loader's cache.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +22,7 @@ use crate::step::{cargo, program, root, run as run_command, target};
 const HOMEPAGE: &str =
     "Shared-memory queues, maps, locks and processes for the programs of one machine";
 
-/// A package: its name, what it is, what it needs, and which of the installed files it has.
+/// A package: its name, its description, its dependencies, and which of the installed files it contains.
 struct Package {
     name: String,
     section: &'static str,
@@ -31,7 +31,7 @@ struct Package {
     has: fn(&str) -> bool,
 }
 
-/// Builds the packages and says where they are.
+/// Builds the packages and prints their paths.
 pub(crate) fn run() -> Result<(), String> {
     run_command(&mut cargo("build --release --features cli --lib --bins"))?;
     for package in build("-Zxz")? {
@@ -40,7 +40,7 @@ pub(crate) fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// Builds the packages of what cargo has built, in target/deb, compressed in this way.
+/// Builds the packages in target/deb from the results of cargo, with this compression.
 fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
     let folder = target().join("deb");
     let _ = fs::remove_dir_all(&folder);
@@ -121,7 +121,7 @@ fn of_command(path: &str) -> bool {
         .any(|it| path.contains(it))
 }
 
-/// Writes what the package manager reads of a package, and its licence.
+/// Writes the control files of a package, and its licence.
 fn control(
     tree: &Path,
     package: &Package,
@@ -186,7 +186,7 @@ fn control(
     run_command(program("chmod", "-R go-w,go+rX").arg(tree))
 }
 
-/// Each line behind a space, and a dot in an empty one, as a field of several lines has them.
+/// A field of several lines: each line begins with a space, and an empty line is a dot.
 fn indented(text: &str) -> String {
     let lines = text.lines().map(|line| match line.trim() {
         "" => " .\n".to_owned(),
@@ -195,7 +195,7 @@ fn indented(text: &str) -> String {
     lines.collect()
 }
 
-/// Pages that are only a reference name a file that is compressed now: links take their place.
+/// Replaces pages that only refer to another page by links, because the files that they name are compressed.
 fn links_to_pages(folder: &Path) -> Result<(), String> {
     for page in files_below(folder) {
         let output = Command::new("gzip").arg("-dc").arg(&page).output();
@@ -210,7 +210,7 @@ fn links_to_pages(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The newest version of the C library, as 2.N, that one of the files needs.
+/// The newest version 2.N of the C library that one of the files needs; returns N.
 fn newest_libc(folder: &Path) -> Result<u32, String> {
     let mut newest = 0;
     for file in files_below(folder) {
@@ -228,7 +228,7 @@ fn newest_libc(folder: &Path) -> Result<u32, String> {
         newest = newest.max(numbers.max().unwrap_or(0));
     }
     match newest {
-        0 => Err("no file says which C library it needs".to_owned()),
+        0 => Err("no file names the version of the C library that it needs".to_owned()),
         newest => Ok(newest),
     }
 }
@@ -238,18 +238,18 @@ fn said_by(name: &str, args: &str) -> Result<String, String> {
         .output()
         .map_err(|err| format!("{name}: {err}"))?;
     match String::from_utf8_lossy(&output.stdout).trim() {
-        "" => Err(format!("{name} {args} says nothing")),
+        "" => Err(format!("{name} {args} prints nothing")),
         said => Ok(said.to_owned()),
     }
 }
 
-/// Installs the packages into a system of its own, builds a program with them, and removes them.
+/// Installs the packages into an empty system, builds a program with them, and removes them.
 pub(crate) fn try_out() -> Result<(), String> {
     if !is_there("dpkg-deb") {
         return Ok(());
     }
     say("Debian packages");
-    // Compressing takes much longer than all else here.
+    // Without compression, which takes longer than everything else here.
     let packages = build("-Znone")?;
     let system = target().join("consumers/system");
     let _ = fs::remove_dir_all(&system);

@@ -1,6 +1,6 @@
-//! `cargo xtask demo`: the main job on real input, in four languages, for people to watch.
+//! `cargo xtask demo`: runs the example programs on real input, in four languages.
 //!
-//! Each program has to succeed and to print what it should, or the demo fails.
+//! Each program has to succeed and to print the expected lines, or the demo fails.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -96,7 +96,7 @@ pub(crate) const EXAMPLES: &[Example] = &[
     },
 ];
 
-/// The texts that an example counts the words of.
+/// The texts whose words an example counts.
 pub(crate) const TEXTS: &str = "LICENSE-APACHE LICENSE-MIT README.md ARCHITECTURE.md";
 
 /// Runs an example in `folder`, which has `examples/python` and the [`TEXTS`].
@@ -135,7 +135,7 @@ pub(crate) fn run() -> Result<(), String> {
     steps.finish()
 }
 
-/// A shell that sees devices 2 and 3 and has the command line at hand.
+/// Runs a shell that sees devices 2 and 3 and has the command line in its PATH.
 fn command_line() -> Result<(), String> {
     let show = r#"echo "CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES""#;
     let script = format!(
@@ -160,7 +160,7 @@ fn command_line() -> Result<(), String> {
     run_expecting(&mut shell, &expected)
 }
 
-/// Builds the C and C++ peers against the release library; the folder they are in.
+/// Builds the C and C++ peers with the release library. Returns their folder.
 fn native() -> Result<PathBuf, String> {
     let release = target().join("release");
     let out = release.join("native");
@@ -196,7 +196,7 @@ fn together(native: &Path, python: &Path) -> Result<(), String> {
             .display()
             .to_string()
     };
-    // Python first, as it takes longest to start.
+    // Python first, because it takes longest to start.
     let python = from_top(python);
     run.arg(format!("python={python} examples/python/peer.py"));
     run.arg(format!("c={}", from_top(&native.join("peer-c"))));

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the wheel and the source package, and a proof that each is all that a machine needs.
+//! `cargo xtask dist`: builds the wheel and the source package, and checks that each is complete.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ pub(crate) fn build_sources() -> Result<PathBuf, String> {
     Ok(folder.join(format!("shoal-{version}.tar.gz")))
 }
 
-/// Installs the source package where there is no Rust, which has to say so in one line.
+/// Installs the source package without Rust, which has to fail with a one-line message that says so.
 pub(crate) fn needs_rust(sources: &Path) -> Result<(), String> {
     let environment = Environment::prepare("python3")?;
     let install =
@@ -110,8 +110,7 @@ fn wheel_from(sources: &Path) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("there is no wheel in {}", folder.display()))
 }
 
-/// Installs the wheel into an environment that has nothing else, in a folder away from the
-/// checkout, and runs the examples there.
+/// Installs the wheel into an empty environment, in a folder outside the checkout, and runs the examples there.
 pub(crate) fn try_out(wheel: &Path, interpreter: &str) -> Result<(), String> {
     let elsewhere = std::env::temp_dir().join(format!("shoal-wheel-{}", std::process::id()));
     let done = furnish(&elsewhere).and_then(|()| {
@@ -131,7 +130,7 @@ pub(crate) fn try_out(wheel: &Path, interpreter: &str) -> Result<(), String> {
     done
 }
 
-/// Puts the examples, and what they read, into a folder.
+/// Copies the examples and their input files into a folder.
 fn furnish(folder: &Path) -> Result<(), String> {
     let examples = folder.join("examples/python");
     let copied = fs::create_dir_all(&examples).and_then(|()| {

@@ -1,8 +1,8 @@
-//! `cargo xtask header`: src/ffi becomes include/shoal.h and include/shoal_bindings.h, and what `abi` makes
-//! of it for Python.
+//! `cargo xtask header`: generates include/shoal.h and include/shoal_bindings.h from src/ffi, and by `abi` Python's
+//! declarations.
 //!
-//! A header is an introduction and sections. A section is what cbindgen makes of some files, under the
-//! documentation of the first of them; what a section uses stands in an earlier one.
+//! A header is an introduction and sections. A section is the output of cbindgen for some files, under the
+//! documentation of the first of them. Types are declared in an earlier section than their use.
 
 use std::fs;
 
@@ -48,7 +48,7 @@ const WIDTH: usize = 100;
 const RULE: &str =
     "---------------------------------------------------------------------------------------------";
 
-/// At the end of shoal.h: GCC has a macro for the sanitizer, and Clang a question.
+/// The end of shoal.h. GCC defines a macro under the sanitizer; Clang has `__has_feature`.
 const SANITIZER: &str = "#if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
 #define SHOAL_WITH_TSAN 1
@@ -59,7 +59,7 @@ const SANITIZER: &str = "#if defined(__has_feature)
 #endif
 ";
 
-/// Writes the C headers, or with `check` only says whether they are what they should be.
+/// Writes the C headers, or with `check` only checks that they are up to date.
 pub(crate) fn headers(check: bool) -> Result<(), String> {
     let main = main_header()?;
     write("include/shoal.h", &main, check)?;
@@ -125,7 +125,7 @@ fn bindings_header() -> Result<String, String> {
     ))
 }
 
-/// What stands around the declarations of a header.
+/// Wraps declarations into a complete header.
 fn around(guard: &str, introduction: &str, top: &str, declarations: &str, end: &str) -> String {
     format!(
         "/*\n * SPDX-License-Identifier: MIT OR Apache-2.0\n \
@@ -149,7 +149,7 @@ pub(crate) fn package_version() -> Result<String, String> {
     Ok(version.ok_or("Cargo.toml has no version")?.to_owned())
 }
 
-/// The same as macros.
+/// The version as macros.
 fn version() -> Result<String, String> {
     let version = package_version()?;
     let mut numbers = version.split('.');
@@ -162,7 +162,7 @@ fn version() -> Result<String, String> {
     Ok(out + &format!("#define SHOAL_VERSION \"{version}\"\n"))
 }
 
-/// What cbindgen makes of some files of src/ffi.
+/// The output of cbindgen for some files of src/ffi.
 fn generate(files: &[&str]) -> Result<String, String> {
     let config = cbindgen::Config::from_file(root().join("cbindgen.toml"))?;
     let mut builder = cbindgen::Builder::new().with_config(config);
@@ -176,9 +176,9 @@ fn generate(files: &[&str]) -> Result<String, String> {
     Ok(tidy(text.trim_start()))
 }
 
-/// What cbindgen has no setting for.
+/// Changes the output of cbindgen where it has no setting.
 fn tidy(text: &str) -> String {
-    // It puts the name of the type before each variant, or nothing; statuses have the library's.
+    // cbindgen prefixes each variant with the name of its type, or with nothing. Statuses have the library's prefix.
     let text = text.replace("SHOAL_STATUS_", "SHOAL_");
     // Tags are for programs that declare a type themselves: the header uses the typedefs.
     let text = text
@@ -190,13 +190,13 @@ fn tidy(text: &str) -> String {
     let text = text
         .replace("typedef@", "typedef struct ")
         .replace("typedef#", "typedef enum ");
-    // Except of processes before their section, as C99 allows one typedef of a name.
+    // Processes are used before their section; C99 allows only one typedef of a name.
     let (process, tagged) = (
         "    shoal_process *process;",
         "    struct shoal_process *process;",
     );
     let text = text.replace(process, tagged);
-    // Links are rustdoc's.
+    // Links are syntax of rustdoc.
     let text = text.replace("[`", "`").replace("`]", "`");
     let mut lines = text.lines().peekable();
     let mut out = String::new();
@@ -267,7 +267,7 @@ fn documentation(file: &str) -> Result<String, String> {
     Ok(lines.map(|line| format!("{line}\n")).collect())
 }
 
-/// Each line behind `prefix`, without white space at its end.
+/// Puts `prefix` before each line, and removes white space at its end.
 fn indented(prefix: &str, text: &str) -> String {
     let lines = text.lines().map(|line| format!("{prefix}{line}"));
     lines.map(|line| format!("{}\n", line.trim_end())).collect()

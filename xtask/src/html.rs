@@ -1,6 +1,6 @@
-//! `cargo xtask man --html`: the manual as one page that needs nothing else.
+//! `cargo xtask man --html`: the manual as one self-contained page.
 //!
-//! It says what the pages of [`man`](crate::man) say, in the order of the headers.
+//! It has the contents of the pages of [`man`](crate::man), in the order of the headers.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::manual::{Failure, Manual, description, first_sentence, killed, no_exa
 use crate::roff::{Block, blocks};
 use crate::step::target;
 
-/// Writes the page into `target/manual.html`, or into this file, and says where.
+/// Writes the page to `file`, or to `target/manual.html`, and prints the path.
 pub(crate) fn run(file: Option<&str>) -> Result<(), String> {
     let file = file.map_or_else(|| target().join("manual.html"), PathBuf::from);
     write(&file)?;
@@ -159,7 +159,7 @@ impl Manual {
         parts.collect()
     }
 
-    /// Running text: what is between backticks is code, and a function is a link.
+    /// Running text: text between backticks is code, and a function is a link.
     fn inline(&self, text: &str) -> String {
         let mut out = String::new();
         for (at, part) in text.split('`').enumerate() {
@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    /// What stands behind each of these words, up to a quotation mark.
+    /// The texts that follow each `before`, up to a quotation mark.
     fn quoted<'a>(page: &'a str, before: &str) -> Vec<&'a str> {
         let parts = page.split(before).skip(1);
         parts.filter_map(|it| it.split('"').next()).collect()

@@ -1,5 +1,5 @@
-//! `cargo xtask install`: the library, its headers, the command line and the manual, where programs and
-//! people look for them. And `cargo xtask uninstall`.
+//! `cargo xtask install`: installs the library, its headers, the command line and the manual. And
+//! `cargo xtask uninstall`.
 //!
 //! ```text
 //! PREFIX/include/          shoal.h  shoal_bindings.h  shoal_tsan.h  shoal.hpp  shoal/*.hpp
@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The shared library is linked here, from the static one: the linker gives each symbol its version
-//! (packaging/libshoal.map) and hides all others, which cargo cannot be told to do.
+//! (packaging/libshoal.map) and hides all others. Cargo has no option for that.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -25,19 +25,19 @@ use crate::header::package_version;
 use crate::step::{cargo, program, root, run as run_command, target};
 use crate::{html, man, symbols};
 
-/// The list of what was installed, in the prefix.
+/// The list of installed files, relative to the prefix.
 const MANIFEST: &str = "share/shoal/installed.txt";
 
-/// Where to install what.
+/// The options of `install` and `uninstall`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// Where programs will find it.
+    /// The folder in which programs find it.
     pub(crate) prefix: PathBuf,
     /// The folder of libraries in the prefix.
     pub(crate) libdir: String,
     /// A folder in front of all paths, for packages.
     pub(crate) destdir: Option<PathBuf>,
-    /// The command line, and the manual, too; not only what programs are built with.
+    /// Whether to install the command line and the manual, too, and not only the files to build programs.
     pub(crate) all: bool,
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Installs what cargo has built.
+/// Installs the results of cargo.
 pub(crate) fn install(options: &Options) -> Result<(), String> {
     let version = package_version()?;
     let mut to = Installation {
@@ -132,7 +132,7 @@ fn headers(to: &mut Installation) -> Result<(), String> {
 fn libraries(to: &mut Installation, libdir: &str, version: &str) -> Result<(), String> {
     let archive = target().join("release/libshoal.a");
     to.file(&archive, &format!("{libdir}/libshoal.a"), 0o644)?;
-    // The names of symbols stay: a program is linked by them.
+    // The names of symbols stay, because programs are linked by them.
     strip(&to.folder.join(libdir).join("libshoal.a"), "--strip-debug")?;
 
     let file = format!("libshoal.so.{version}");
@@ -144,7 +144,7 @@ fn libraries(to: &mut Installation, libdir: &str, version: &str) -> Result<(), S
     to.link(&soname()?, &format!("{libdir}/libshoal.so"))
 }
 
-/// The name by which programs look for the library at run time, as build.rs says it.
+/// The name by which programs find the library at run time, from build.rs.
 pub(crate) fn soname() -> Result<String, String> {
     let text = fs::read_to_string(root().join("build.rs")).map_err(|err| err.to_string())?;
     let (_, rest) = text
@@ -171,7 +171,7 @@ fn link_shared(archive: &Path, out: &Path) -> Result<(), String> {
     run_command(&mut link)
 }
 
-/// Removes what only a debugger reads, where there is a `strip`.
+/// Removes debugging information, if `strip` is installed.
 fn strip(file: &Path, what: &str) -> Result<(), String> {
     match Command::new("strip").arg(what).arg(file).status() {
         Ok(status) if !status.success() => Err(format!("strip {}: {status}", file.display())),
@@ -179,7 +179,7 @@ fn strip(file: &Path, what: &str) -> Result<(), String> {
     }
 }
 
-/// What pkg-config and CMake read.
+/// The files for pkg-config and CMake.
 fn packages(to: &mut Installation, options: &Options, version: &str) -> Result<(), String> {
     let libdir = &options.libdir;
     let prefix = options.prefix.display().to_string();
@@ -220,7 +220,7 @@ fn manual(to: &mut Installation) -> Result<(), String> {
     to.file(&page, "share/doc/shoal/manual.html", 0o644)
 }
 
-/// What the command line says of itself: its pages, and its completions for three shells.
+/// The manual pages of the command line, and its completions for three shells.
 fn of_command(to: &mut Installation, command: &Path) -> Result<(), String> {
     let run = |args: &[&str]| {
         let output = Command::new(command).args(args).output();
@@ -250,7 +250,7 @@ fn of_command(to: &mut Installation, command: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Removes what was installed in a prefix, and the folders that are empty then.
+/// Removes the files that were installed in a prefix, and the folders that become empty.
 pub(crate) fn uninstall(options: &Options) -> Result<(), String> {
     let folder = options.folder();
     let list = folder.join(MANIFEST);
@@ -274,7 +274,7 @@ pub(crate) fn uninstall(options: &Options) -> Result<(), String> {
         let above = path.ancestors().skip(1).take_while(|it| *it != folder);
         parents.extend(above.map(Path::to_path_buf));
     }
-    // Deepest first; one that has something else in it stays.
+    // Deepest first. A folder that contains other files stays.
     for parent in parents.iter().rev() {
         let _ = fs::remove_dir(parent);
     }
@@ -282,8 +282,8 @@ pub(crate) fn uninstall(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// What is being installed: files are put beside their place and renamed, so that a program that runs keeps
-/// the old ones.
+/// An installation in progress. Each file is written under another name and renamed, so that running programs keep
+/// the old one.
 struct Installation {
     folder: PathBuf,
     files: Vec<String>,
@@ -310,7 +310,7 @@ impl Installation {
 
     fn file(&mut self, source: &Path, path: &str, mode: u32) -> Result<(), String> {
         if !source.is_file() {
-            return Err(format!("{} is not there", source.display()));
+            return Err(format!("{} does not exist", source.display()));
         }
         self.put(path, |scratch| {
             fs::copy(source, scratch)?;
@@ -329,7 +329,7 @@ impl Installation {
         self.put(path, |scratch| symlink(to, scratch))
     }
 
-    /// All files of a folder and of those in it.
+    /// All files of a folder and its subfolders.
     fn tree(&mut self, source: &Path, path: &str) -> Result<(), String> {
         let entries = fs::read_dir(source).map_err(|err| format!("{}: {err}", source.display()))?;
         let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();

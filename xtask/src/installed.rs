@@ -1,4 +1,4 @@
-//! An installation of Shoal in a folder of its own, and what its tests have in common.
+//! An installation of Shoal in a folder of its own, and the helpers of its tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ impl Installed {
     }
 }
 
-/// Prints what is about to be tried.
+/// Prints the name of the next test.
 pub(crate) fn say(what: &str) {
     println!("-- {what}");
 }
@@ -48,12 +48,12 @@ pub(crate) fn is_there(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
     if !found {
-        println!("-- {name} is not installed: what needs it is skipped");
+        println!("-- {name} is not installed: its tests are skipped");
     }
     found
 }
 
-/// All files in a folder and in those in it.
+/// All files in a folder and its subfolders.
 pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let paths = entries.map(|entry| entry.path());

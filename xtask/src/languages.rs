@@ -1,7 +1,7 @@
-//! The programs of docs/languages.md: its commands are run as they stand there. A part of `cargo xtask test`.
+//! Runs the commands of docs/languages.md exactly as the page has them. A part of `cargo xtask test`.
 //!
-//! A program in C holds the queue meanwhile. Each program puts its message behind the one that is there and
-//! gets that, so each reads what the language before it wrote.
+//! A program in C holds the queue meanwhile. Each program puts a message after the one that is in the queue and
+//! gets that one, so each reads the message of the language before it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -14,7 +14,7 @@ use crate::step::{program, root, run as run_command, run_expecting, target};
 
 const PAGE: &str = "docs/languages.md";
 
-/// The languages of the page, and what is needed to run their programs.
+/// The languages of the page, and the tools that their programs need.
 const LANGUAGES: [(&str, &[&str]); 8] = [
     ("C", &["cc", "pkg-config"]),
     ("C++", &["c++", "pkg-config"]),
@@ -26,7 +26,7 @@ const LANGUAGES: [(&str, &[&str]); 8] = [
     ("Ruby", &["ruby"]),
 ];
 
-/// Runs the programs of all languages that are there.
+/// Runs the programs of all languages that are installed.
 pub(crate) fn run(there: &Installed) -> Result<(), String> {
     let folder = target().join("consumers/languages");
     let _ = fs::remove_dir_all(folder.join("examples"));
@@ -80,7 +80,7 @@ fn chain(there: &Installed, folder: &Path, objects: &Path) -> Result<(), String>
         result = result.and(run_expecting(&mut command, &[&expected]));
         before = language;
     }
-    // The end of its input ends the holder.
+    // The holder ends at the end of its input.
     drop(held.stdin.take());
     let mut last = String::new();
     let _ = output.read_to_string(&mut last);
@@ -92,14 +92,14 @@ fn chain(there: &Installed, folder: &Path, objects: &Path) -> Result<(), String>
     }
 }
 
-/// The command of the page for a language, with what it needs around it.
+/// The command of the page for a language, with its environment.
 fn command(language: &str, page: &str, there: &Installed) -> Result<Option<Command>, String> {
     let script =
         script(page, language).ok_or_else(|| format!("{PAGE} has no command for {language}"))?;
     let mut command = Command::new("sh");
     let mut path = std::env::var("PATH").unwrap_or_default();
     match language {
-        // The package is installed by the task, in the project's own environment.
+        // The task has installed the package in the project's environment.
         "Python" => {
             let environment = Environment::prepare("python3")?;
             environment.install()?;
@@ -110,7 +110,7 @@ fn command(language: &str, page: &str, there: &Installed) -> Result<Option<Comma
                 .to_owned();
             return Ok(Some(crate::step::program(environment.python(), &program)));
         }
-        // With the features and the profile of what is built already.
+        // The same features and profile as before, so that cargo does not build again.
         "Rust" => {
             let script = script.replace("cargo run", "run --quiet --release --features cli");
             return Ok(Some(crate::step::cargo(&script)));
@@ -162,7 +162,7 @@ fn java() -> Option<PathBuf> {
     })
 }
 
-/// Copies a folder, without what Node has installed in it.
+/// Copies a folder without `node_modules`.
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
     let said = |err: std::io::Error| format!("{}: {err}", from.display());
     fs::create_dir_all(to).map_err(said)?;

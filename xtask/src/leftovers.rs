@@ -1,4 +1,4 @@
-//! What a task leaves in shared memory: nothing.
+//! Checks that a task leaves nothing in shared memory.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::step::{self, program, target};
 
-/// The shared objects that were there when the task began.
+/// The shared objects that existed when the task began.
 pub(crate) struct Leftovers(BTreeSet<String>);
 
 impl Leftovers {
@@ -14,14 +14,14 @@ impl Leftovers {
         Self(objects())
     }
 
-    /// Fails if there are objects that were not there before and that no process uses.
+    /// Fails if there are objects that did not exist before and that no process uses.
     ///
-    /// Tests kill processes: the files that say that those lived are collected first, as the next
-    /// program that creates an object would do.
+    /// Tests kill processes, so the liveness files of those are collected first, as the next program that creates
+    /// an object would do.
     pub(crate) fn none_after(&self) -> Result<(), String> {
         let shoal = target().join("release/shoal");
         let mut left = Vec::new();
-        // What was killed last may take a moment to be gone, and its files are not collected before.
+        // A process that was just killed may take a moment to end; until then its files are not collected.
         for _ in 0..150 {
             if shoal.exists() {
                 step::run(program(&shoal, "gc").stdout(Stdio::null()))?;

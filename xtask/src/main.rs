@@ -1,7 +1,7 @@
-//! The project's own tasks: `cargo xtask <task>`. `USAGE` lists them.
+//! The project's tasks: `cargo xtask <task>`. `USAGE` lists them.
 //!
-//! Everything they need beyond Rust, a C and C++ compiler and Python goes into `target/` and
-//! `.venv/` inside the project. Nothing is installed system-wide.
+//! Their dependencies beyond Rust, a C and C++ compiler and Python go into `target/` and `.venv/` inside the
+//! project. Nothing is installed system-wide.
 
 mod abi;
 mod bench;
@@ -39,7 +39,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   test --only NAME   run the steps whose names contain NAME
   test --all-pythons the Python tests with every python3.N that is found, too
   proof [--only NAME]
-                     forged bytes, Miri, sanitizers, 64-bit Arm: what no plain test sees
+                     forged bytes, Miri, sanitizers, 64-bit Arm: checks beyond the tests
   cpython-tests [--python NAME] [METHOD] [--only WORD]
                      the standard library's tests of multiprocessing, on Shoal's
   dist               build the Python wheel, and try it with every Python that is found
@@ -49,22 +49,22 @@ const USAGE: &str = "usage: cargo xtask <task>
   bench --compare FIRST SECOND
                      compare two reports
   budget [--update]  compare the instructions of hot paths with benches/budget.txt, or write it
-  bench --python     measure what Python programs use
+  bench --python     measure the Python package
   bench --python --busy 0,1,2,4
                      the same beside so many programs that compute
-  header [--check]   write what is generated from src/ffi, or compare it with what would be written:
+  header [--check]   write the files that are generated from src/ffi, or check that they are up to date:
                      the headers in include/, Python's declarations (as `abi` does), and the versions of
                      the library's symbols (as `symbols` does)
   abi [--check]      Python's declarations alone
   install [--prefix P] [--libdir lib] [--library-only]
                      build and install; the environment variable DESTDIR is put in front of all paths
   uninstall [--prefix P]
-                     remove what `install` put there
+                     remove the files of `install`
   symbols [--check]  give new functions their version in packaging/libshoal.map
   compat             compare the C interface with that of the last release
   man [FOLDER]       write the manual pages, from the comments of the C headers
   man --html [FILE]  write the same as one page for a browser
-  man --check        say what in the headers lacks documentation";
+  man --check        list the declarations in the headers that lack documentation";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -1,8 +1,8 @@
-//! `cargo xtask man`: the manual, from the comments of the C headers. A page of section 3 for each function
-//! and struct, a page of section 7 for each part of the headers, and `shoal(7)`.
+//! `cargo xtask man`: the manual, from the comments of the C headers. It has a page of section 3 for each function
+//! and struct, a page of section 7 for each section of the headers, and `shoal(7)`.
 //!
-//! A page of a function says what it does, how it fails, what a kill during the call leaves, and how it is
-//! called. `manual` has what the pages are made of.
+//! The page of a function says what it does, how it fails, what a kill during the call leaves, and how to call it.
+//! `manual` collects the contents of the pages.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::manual::{
 use crate::roff::{blocks, code, escaped, inline, page};
 use crate::step::{program, target};
 
-/// Writes the pages into `target/man` and says where.
+/// Writes the pages into `folder`, or into `target/man`, and prints the path.
 pub(crate) fn run(folder: Option<&str>) -> Result<(), String> {
     let folder = folder.map_or_else(|| target().join("man"), PathBuf::from);
     let count = write(&folder)?;
@@ -23,7 +23,7 @@ pub(crate) fn run(folder: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes the pages into `man3` and `man7` of a folder; how many there are.
+/// Writes the pages into `man3` and `man7` of a folder. Returns their number.
 pub(crate) fn write(folder: &Path) -> Result<usize, String> {
     let manual = Manual::read()?;
     let pages = manual.pages()?;
@@ -36,7 +36,7 @@ pub(crate) fn write(folder: &Path) -> Result<usize, String> {
     Ok(pages.len())
 }
 
-/// Says what lacks documentation, or refers to what is not there, or what the formatter would warn of.
+/// Reports missing documentation, broken references and warnings of the formatter.
 pub(crate) fn check() -> Result<(), String> {
     let manual = Manual::read()?;
     let mut faults = manual.faults();
@@ -49,7 +49,7 @@ pub(crate) fn check() -> Result<(), String> {
     }
 }
 
-/// What `groff` says of the pages, where it is installed.
+/// The warnings of `groff` about the pages, if it is installed.
 fn warnings(pages: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
     let folder = target().join(format!("man-{}", std::process::id()));
     write(&folder)?;
@@ -209,7 +209,7 @@ impl Manual {
     }
 }
 
-/// The declaration, one parameter a line if it is long.
+/// The declaration, with one parameter per line if it is long.
 fn synopsis(item: &Item) -> String {
     let (before, rest) = item.code.split_once('(').unwrap_or((&item.code, ""));
     let head = format!(".BI \"{}(", escaped(before));
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_says_what_fails_what_a_kill_leaves_and_how_to_call() {
+    fn a_page_has_the_errors_what_a_kill_leaves_and_an_example() {
         let pages = Manual::read().unwrap().pages().unwrap();
         let put = &pages["man3/shoal_queue_put.3"];
         for part in [

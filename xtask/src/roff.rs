@@ -3,7 +3,7 @@
 //! A comment has paragraphs, lists of lines that start with `- `, headings that start with `# `, code between
 //! fences, and words between backticks.
 
-/// Text in which nothing is a command to the formatter.
+/// Text without commands for the formatter.
 pub(crate) fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     let text = text
@@ -16,7 +16,7 @@ pub(crate) fn escaped(text: &str) -> String {
     }
 }
 
-/// One line of running text, with what is between backticks in bold.
+/// One line of running text. Text between backticks is bold.
 pub(crate) fn inline(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut out = String::new();
@@ -81,7 +81,7 @@ fn ends_block(line: &str) -> bool {
     line.trim().is_empty() || line.starts_with("```") || line.starts_with("# ")
 }
 
-/// What the blocks look like on a page.
+/// The blocks as text of a page.
 pub(crate) fn page(blocks: &[Block]) -> String {
     let texts = blocks.iter().map(|block| match block {
         Block::Heading(text) => format!(".SH {}\n", escaped(&text.to_uppercase())),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_is_a_command_of_the_formatter() {
+    fn text_is_never_a_command_for_the_formatter() {
         assert_eq!(inline(".5 is `a-b` \\n"), "\\&.5 is \\fBa\\-b\\fR \\en");
         assert_eq!(
             code("'x'\n.y"),

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-/// A program that takes this long hangs.
+/// A program that runs for so long is considered to hang.
 const WATCHDOG: Duration = Duration::from_secs(10 * 60);
 
-/// How long the last output of a program that has ended may be on its way: lines that must come, and others.
+/// How long to wait for the last output of a program that has ended: for lines that must come, and for others.
 const GRACE: Duration = Duration::from_secs(30);
 const SHORT_GRACE: Duration = Duration::from_millis(200);
 
@@ -22,7 +22,7 @@ pub(crate) fn root() -> PathBuf {
     xtask.parent().unwrap_or(xtask).to_path_buf()
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target folder.
 pub(crate) fn target() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(folder) => root().join(folder),
@@ -47,7 +47,7 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     Watched::start(command)?.succeed_within(WATCHDOG)
 }
 
-/// The same for a command that may take as long as it was told to.
+/// The same for a command without a time limit.
 pub(crate) fn run_for_long(command: &mut Command) -> Result<(), String> {
     Watched::start(command)?.succeed_within(6 * WATCHDOG)
 }
@@ -70,7 +70,7 @@ fn run_quietly(command: &mut Command, watchdog: Duration) -> (String, Result<(),
     run().unwrap_or_else(|why| (String::new(), Err(why)))
 }
 
-/// A file that is gone when it is closed. A pipe would stay open as long as a process that was left behind.
+/// An anonymous file. A pipe would stay open as long as any process that the command leaves behind.
 fn scratch_file() -> std::io::Result<File> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -84,11 +84,11 @@ fn scratch_file() -> std::io::Result<File> {
     Ok(file)
 }
 
-/// How many commands run at once. Tests wait for processes, so it is more than a small machine has cores.
+/// How many commands run at once. More than the cores of a small machine, because tests mostly wait.
 const AT_ONCE: usize = 3;
 
-/// Runs the commands in this order, [`AT_ONCE`] at a time, and prints what each has printed when it is over. All
-/// are run, and every failure is told.
+/// Runs the commands in this order, [`AT_ONCE`] at a time, and prints the output of each when it has ended. All of
+/// them run, and every failure is reported.
 pub(crate) fn run_side_by_side(commands: Vec<Command>) -> Result<(), String> {
     let (waiting, failures) = (Mutex::new(commands.into_iter()), Mutex::new(Vec::new()));
     let next = || locked(&waiting).next();
@@ -114,7 +114,7 @@ pub(crate) fn run_side_by_side(commands: Vec<Command>) -> Result<(), String> {
     }
 }
 
-/// The lines that tell most about a failure.
+/// The last lines, which most likely explain a failure.
 fn end_of(printed: &str) -> String {
     const LINES: usize = 20;
     let lines: Vec<&str> = printed.lines().collect();
@@ -142,7 +142,7 @@ pub(crate) fn run_expecting(command: &mut Command, expected: &[&str]) -> Result<
     });
     child.succeed_within(WATCHDOG)?;
     let mut missing = expected.to_vec();
-    // The last lines may still be on their way; a grandchild that stays keeps the pipe open.
+    // The last lines may not have been read yet; a grandchild that stays keeps the pipe open.
     let grace = |missing: &[&str]| match missing.is_empty() {
         true => SHORT_GRACE,
         false => GRACE,
@@ -164,7 +164,7 @@ fn shown(command: &Command) -> String {
         .join(" ")
 }
 
-/// A program that is killed with all it started if it hangs.
+/// A program that is killed with all its descendants if it hangs.
 struct Watched {
     child: Child,
     shown: String,
@@ -205,7 +205,7 @@ impl Watched {
     }
 }
 
-/// The process, its children, theirs, and so on; whichever groups and sessions they are in.
+/// The process and all its descendants, in whichever groups and sessions.
 fn family(ancestor: u32) -> BTreeSet<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -222,7 +222,7 @@ fn family(ancestor: u32) -> BTreeSet<u32> {
     }
 }
 
-/// What a process is, and where each of its threads waits. A test's thread has the test's name.
+/// The command of a process, and where each of its threads waits. A test's thread has the test's name.
 fn waits_of(pid: u32) -> String {
     let read = |file: PathBuf| std::fs::read_to_string(file).unwrap_or_default();
     let process = PathBuf::from(format!("/proc/{pid}"));
@@ -237,12 +237,12 @@ fn waits_of(pid: u32) -> String {
 
 fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // pid (command) state parent …, and the command may hold anything.
+    // pid (command) state parent …, and the command may contain any character.
     let (_, behind) = stat.rsplit_once(") ")?;
     behind.split(' ').nth(1)?.parse().ok()
 }
 
-/// Runs one step of the tests in a process of its own, and prints what that has said when it is over.
+/// Runs one step of the tests in a separate process, and prints its output when it has ended.
 fn by_itself(name: &str) -> (Duration, Result<(), String>) {
     let started = Instant::now();
     let (printed, result) = match std::env::current_exe() {
@@ -275,7 +275,7 @@ impl Steps {
         }
     }
 
-    /// Runs one step. A failure is remembered and the next steps run all the same.
+    /// Runs one step. A failure is recorded, and the next steps run all the same.
     pub(crate) fn step(&mut self, name: &str, work: impl FnOnce() -> Result<(), String>) {
         if !name.contains(&self.only) {
             return;
@@ -289,8 +289,8 @@ impl Steps {
         self.done.push((name.to_owned(), started.elapsed(), result));
     }
 
-    /// Runs these steps at the same time, each by this task in a process of its own, which prints what it has to
-    /// say when it is over. One after the other and here, if only some steps were asked for.
+    /// Runs these steps at the same time, each in a separate process, whose output is printed when it has ended. If
+    /// only some steps are selected, they run here, one after the other.
     pub(crate) fn side_by_side(&mut self, steps: &[(&str, Work)]) {
         if !self.only.is_empty() {
             for (name, work) in steps {
@@ -318,7 +318,7 @@ impl Steps {
             let word = if result.is_ok() { "ok    " } else { "FAILED" };
             println!("{word} {:>7.1} s  {name}", took.as_secs_f64());
         }
-        // Once more, for those who see only the end of the output.
+        // Repeated, for readers who see only the end of the output.
         for (name, _, result) in &self.done {
             if let Err(why) = result {
                 println!("-- {name}: {why}");
@@ -340,8 +340,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_hangs_is_killed_with_all_it_started() {
-        // A session of its own does not save the grandchild.
+    fn a_program_that_hangs_is_killed_with_its_descendants() {
+        // The grandchild is killed although it has a session of its own.
         let script = "setsid sleep 1000 & echo $!; wait";
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).stdout(Stdio::piped());
@@ -351,7 +351,7 @@ mod tests {
         output.read_line(&mut said).unwrap();
         let grandchild: u32 = said.trim().parse().unwrap();
         assert!(family(hanging.child.id()).contains(&grandchild));
-        // It is another shell until it has become what it is to be.
+        // It is still a shell until it has executed the program.
         let comm = format!("/proc/{grandchild}/comm");
         while std::fs::read_to_string(&comm).unwrap() != "sleep\n" {
             std::thread::sleep(Duration::from_millis(1));
@@ -361,12 +361,12 @@ mod tests {
         let why = why.unwrap_err();
         assert!(why.starts_with("hung for 50ms and was killed: sh -c"));
         assert!(why.contains("\n    sleep: "), "{why}");
-        // The pipe closes when the last that holds it is gone.
+        // The pipe closes when the last process that holds it ends.
         assert_eq!(output.read_line(&mut said).unwrap(), 0);
     }
 
     #[test]
-    fn what_was_expected_and_not_printed_is_a_failure() {
+    fn an_expected_line_that_is_not_printed_is_a_failure() {
         let said = |expected: &[&str]| run_expecting(&mut program("echo", "one  two"), expected);
         assert_eq!(said(&["one two"]), Ok(()));
         assert!(
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_at_the_same_time_are_all_run_and_each_failure_is_told() {
+    fn concurrent_commands_all_run_and_each_failure_is_reported() {
         let folder = std::env::temp_dir().join(format!("shoal-two-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
         let shell = |script: &str| {
@@ -386,7 +386,7 @@ mod tests {
             shell.args(["-c", script]).current_dir(&folder);
             shell
         };
-        // Each waits for what the other does.
+        // Each waits for the other.
         let first = shell("touch a; until test -e b; do sleep 0.01; done; echo late; exit 1");
         let second = shell("until test -e a; do sleep 0.01; done; touch b");
         let third = shell("touch c; echo why; exit 2");

@@ -16,7 +16,7 @@ use crate::step::root;
 /// The version script.
 pub(crate) const MAP: &str = "packaging/libshoal.map";
 
-/// Adds what is new to the map, or with `check` only says whether it is complete.
+/// Adds new functions to the map, or with `check` only checks that it is complete.
 pub(crate) fn run(check: bool) -> Result<(), String> {
     let header = Header::read()?;
     let declared: BTreeSet<&str> = header.functions().map(|(_, it)| &*it.name).collect();
@@ -47,7 +47,7 @@ fn parse(text: &str) -> Vec<Node> {
     nodes
 }
 
-/// The nodes with those functions that have none in that of this version.
+/// The nodes, with functions that have no node added to the node of this version.
 fn updated(
     mut nodes: Vec<Node>,
     declared: &BTreeSet<&str>,
@@ -76,7 +76,7 @@ fn updated(
     Ok(nodes)
 }
 
-/// Each function with its version, as a list of the library's symbols has them.
+/// Each function with its version, in the form of `nm`.
 pub(crate) fn versioned() -> Result<BTreeSet<String>, String> {
     let text = fs::read_to_string(root().join(MAP)).map_err(|err| format!("{MAP}: {err}"))?;
     let nodes = parse(&text).into_iter();
@@ -94,7 +94,7 @@ fn render(nodes: &[Node]) -> String {
     for (name, functions) in nodes {
         out += &format!("\n{name} {{\nglobal:\n");
         out.extend(functions.iter().map(|it| format!("    {it};\n")));
-        // Only in one node: it is about all that no node names.
+        // Only in one node: it applies to all symbols that no node names.
         out += &match before {
             "" => "local:\n    *;\n};\n".to_owned(),
             before => format!("}} {before};\n"),
@@ -142,7 +142,7 @@ pub(crate) fn compat() -> Result<(), String> {
     }
     match faults.is_empty() {
         true => {
-            println!("programs that were built with {tag} go on working");
+            println!("programs that were built with {tag} continue to work");
             Ok(())
         }
         false => Err(format!(
@@ -153,7 +153,7 @@ pub(crate) fn compat() -> Result<(), String> {
     }
 }
 
-/// What an old program relies on and does not find.
+/// The declarations on which an old program relies and which have changed.
 fn changes(old: &Header, new: &Header) -> Vec<String> {
     let all: BTreeMap<&str, &Item> = new.items().map(|(_, it)| (&*it.name, it)).collect();
     let mut faults = Vec::new();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_old_program_relies_on_is_compared() {
+    fn declarations_on_which_an_old_program_relies_are_compared() {
         let none: [&str; 0] = [];
         assert_eq!(changed("/** F. */", "/** Another comment. */"), none);
         assert_eq!(
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_function_goes_to_the_node_of_the_version_that_has_it() {
+    fn a_new_function_is_added_to_the_node_of_its_version() {
         let add = |nodes, names: &[&str], version| {
             updated(nodes, &names.iter().copied().collect(), version)
         };

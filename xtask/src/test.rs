@@ -20,18 +20,18 @@ const COMPILED: [&str; 11] = [
     "sync",
 ];
 
-/// The programs of tests in `tests/` that run optimised as well.
+/// The test programs in `tests/` that also run optimised.
 const OPTIMISED: [&str; 3] = ["hostile", "locks", "queue"];
 
 /// The manifest of that module, which is a workspace of its own.
 const MODULE: &str = "--manifest-path bindings/python/fast/Cargo.toml";
 
-/// Which of them.
+/// The steps and interpreters that were selected.
 #[derive(Default)]
 pub(crate) struct Choice<'a> {
     /// The steps whose names contain this.
     pub(crate) only: &'a str,
-    /// The Python tests with every interpreter that is found, not only with `python3`.
+    /// Whether to run the Python tests with every interpreter that is found, not only with `python3`.
     pub(crate) all_pythons: bool,
 }
 
@@ -63,8 +63,8 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     steps.step("the tasks' own tests", || {
         step("test --quiet --package xtask")
     });
-    // The crash points are part of one build, so that most of the code is compiled once. The optimised
-    // programs are those without them.
+    // One build has the crash points, so that most of the code is compiled once. The optimised programs have
+    // none.
     steps.step("rust, C, C++ and bridge tests, crash points", || {
         let server = Environment::prepare("python3")?.install_server()?;
         let mut bridge = bridge::cargo("test");
@@ -80,8 +80,8 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
             Some(bridge),
         )
     });
-    // Without debug assertions: what a hostile segment holds is refused by what is left, and processes
-    // meet at other places. The other programs of tests do the same work whether it is optimised or not.
+    // Without debug assertions, the remaining checks must refuse hostile segments, and races have other
+    // timing. The other test programs would do the same work again.
     steps.step("rust tests, optimised", || {
         let programs = OPTIMISED.map(|name| format!("--test {name}"));
         side_by_side("test --release --features cli", programs.into_iter(), None)
@@ -116,7 +116,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     steps.finish()
 }
 
-/// Programs of ours on libraries that start processes.
+/// Runs programs that use libraries which start processes.
 fn ecosystem() -> Result<(), String> {
     step("build --release --features cli")?;
     let environment = Environment::ecosystem()?;
@@ -132,8 +132,8 @@ fn wheel() -> Result<(), String> {
     dist::needs_rust(&dist::build_sources()?)
 }
 
-/// What a script starts in the background ignores Ctrl-C, what `nohup` starts ignores the end of the terminal, and
-/// so does all that they start: tests of these signals would wait for ever.
+/// Restores the default actions of signals. A shell starts background jobs with SIGINT ignored, and `nohup` ignores
+/// SIGHUP; children inherit that, and tests of these signals would wait forever.
 fn heed_signals() {
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
         // SAFETY: the action of the system, and no other thread that changes it.
@@ -141,7 +141,7 @@ fn heed_signals() {
     }
 }
 
-/// The programs of tests in `tests/`.
+/// The test programs in `tests/`.
 fn programs() -> Result<Vec<String>, String> {
     let folder = root().join("tests");
     let entries = fs::read_dir(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
@@ -155,7 +155,7 @@ fn programs() -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Builds with `args` each of `parts`, and what `first` runs, one after the other; then runs them side by side.
+/// Builds each of `parts` with `args`, and the program of `first`, one after the other. Then runs them side by side.
 fn side_by_side(
     args: &str,
     parts: impl Iterator<Item = String>,

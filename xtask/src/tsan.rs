@@ -1,8 +1,8 @@
-//! include/shoal_tsan.h: what ThreadSanitizer has to be told of the library, which it cannot look into.
+//! include/shoal_tsan.h: annotations for ThreadSanitizer, which does not see the library's own atomic operations.
 //!
-//! Data that a lock of the library guards, or that a message hands over, is ordered by the library's own
-//! atomic operations. The sanitizer sees none of them, as the library is not built with it. So a wrapper
-//! around each function tells it that calls through the same handle are ordered.
+//! These operations order data that a lock of the library guards or that a message hands over. The library is not
+//! built with the sanitizer. So a wrapper around each function tells the sanitizer that calls through the same
+//! handle are ordered.
 
 use crate::cheader::{Header, Item, Kind};
 
@@ -60,7 +60,7 @@ fn wrapped(item: &Item) -> String {
 fn wrapper(item: &Item, opaque: &[String]) -> Option<String> {
     let parameters = item.code.strip_prefix("shoal_status ")?.split_once('(')?.1;
     let parameters = parameters.strip_suffix(");")?;
-    // Parameters that are functions have commas inside; their functions have no data to order.
+    // Parameters that are functions contain commas. Functions with such parameters order no data.
     if parameters.contains("(*") {
         return None;
     }
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_through_a_handle_orders_what_is_before_and_behind_it() {
+    fn a_call_through_a_handle_orders_the_accesses_before_and_after_it() {
         let text = "/** T. */\n/** A. */\ntypedef struct shoal_a shoal_a;\n\
             /** O. */\nSHOAL_API shoal_status shoal_a_open(const char *name, shoal_a **out);\n\
             /** W. */\nSHOAL_API shoal_status shoal_a_wait(shoal_a *a, shoal_a *b, int64_t timeout_ns);\n";

@@ -196,7 +196,7 @@ fn while_the_server_is_away_work_goes_on_and_afterwards_nothing_is_lost_or_done_
     assert_eq!(
         agent.ask("puts jobs 20 meanwhile"),
         "ok",
-        "what is put waits in shared memory"
+        "messages wait in shared memory"
     );
     machine.wait_for("what waits", |report| report.queues[0].waiting == 20);
     server.resume();
@@ -345,7 +345,7 @@ fn bad_options_are_refused_before_anything_is_done() {
         (&["--queue", "jobs:speed=1"][..], "speed of jobs"),
         (
             &["--queue", "jobs", "--queue", "jobs"],
-            "\"jobs\" is there twice",
+            "\"jobs\" is named twice",
         ),
         (&["--queue", "jobs", "--prefix", "a.b"], "\"a.b\""),
         (&["--queue", "jobs", "--replicas", "0"], "0 is not 1 to 5"),
