@@ -86,7 +86,7 @@ fn locks_work_under_the_guards_of_the_standard() {
 }
 
 #[test]
-fn a_program_without_exceptions_is_told_of_failures_and_handles_answers() {
+fn a_program_without_exceptions_handles_failures_and_expected_outcomes() {
     // One of its two files has exceptions.
     let object = Scratch::new("throwing.cpp", "");
     let mut compiler = Language::Cpp17.compiler();

@@ -41,7 +41,7 @@ fn with_fake_devices(program: &Program) -> String {
 }
 
 #[test]
-fn leases_do_in_c_what_the_header_says() {
+fn leases_behave_in_c_as_the_header_says() {
     let program = Program::build(Language::C99, "tests/c/lease.c");
     assert_eq!(with_fake_devices(&program), "lease: ok\n");
 }
@@ -63,52 +63,52 @@ fn the_example_of_leases_gives_each_worker_a_device() {
 }
 
 #[test]
-fn a_handle_that_is_none_is_refused_by_every_function() {
+fn an_invalid_handle_is_refused_by_every_function() {
     c_test("handles");
 }
 
 #[test]
-fn arguments_that_make_no_sense_are_refused_and_change_nothing() {
+fn invalid_arguments_are_refused_and_change_nothing() {
     c_test("arguments");
 }
 
 #[test]
-fn a_queue_does_in_c_what_the_header_says() {
+fn a_queue_behaves_in_c_as_the_header_says() {
     c_test("queue");
 }
 
 #[test]
-fn a_map_does_in_c_what_the_header_says() {
+fn a_map_behaves_in_c_as_the_header_says() {
     c_test("map");
 }
 
 #[test]
-fn keys_have_versions_locks_views_and_a_time_in_c() {
+fn keys_have_versions_locks_views_and_expiry_in_c() {
     c_test("keys");
 }
 
 #[test]
-fn a_list_does_in_c_what_the_header_says() {
+fn a_list_behaves_in_c_as_the_header_says() {
     c_test("list");
 }
 
 #[test]
-fn a_pipe_does_in_c_what_the_header_says() {
+fn a_pipe_behaves_in_c_as_the_header_says() {
     c_test("pipe");
 }
 
 #[test]
-fn an_array_does_in_c_what_the_header_says() {
+fn an_array_behaves_in_c_as_the_header_says() {
     c_test("array");
 }
 
 #[test]
-fn processes_and_devices_do_in_c_what_the_header_says() {
+fn processes_and_devices_behave_in_c_as_the_header_says() {
     c_test("process");
 }
 
 #[test]
-fn supervisors_do_in_c_what_the_header_says() {
+fn supervisors_behave_in_c_as_the_header_says() {
     c_test("supervisor");
 }
 
@@ -118,67 +118,67 @@ fn supervisors_work_in_cpp() {
 }
 
 #[test]
-fn every_function_gets_by_with_the_stack_that_the_header_asks_for() {
+fn every_function_needs_no_more_stack_than_the_header_says() {
     c_test("stacks");
 }
 
 #[test]
-fn descriptors_and_waiting_for_many_do_in_c_what_the_header_says() {
+fn descriptors_and_wait_any_behave_in_c_as_the_header_says() {
     c_test("wait");
 }
 
 #[test]
-fn locks_and_their_relatives_do_in_c_what_the_header_says() {
+fn locks_and_other_primitives_behave_in_c_as_the_header_says() {
     c_test("sync");
 }
 
 #[test]
-fn nothing_and_the_most_there_can_be_are_stored_in_c_and_more_is_refused() {
+fn empty_and_largest_sizes_are_stored_in_c_and_larger_ones_are_refused() {
     c_test("sizes");
 }
 
 #[test]
-fn what_another_process_does_wakes_sleepers_in_c() {
+fn a_change_by_another_process_wakes_sleepers_in_c() {
     c_test("sleepers");
 }
 
 #[test]
-fn a_handle_that_is_given_up_lets_go_of_its_waiters_in_c() {
+fn freeing_a_handle_ends_its_waits_in_c() {
     c_test("end_waits");
 }
 
 #[test]
-fn a_thread_that_is_cancelled_in_a_call_ends_after_it() {
+fn a_thread_that_is_cancelled_in_a_call_ends_after_the_call() {
     c_test("cancel");
 }
 
 #[test]
-fn what_a_killed_process_had_is_given_back_in_c() {
+fn what_a_killed_process_held_is_released_in_c() {
     c_test("deaths");
 }
 
 #[test]
-fn a_process_that_ends_by_exit_at_once_leaves_nothing_behind_in_c() {
+fn a_process_that_ends_by_exit_leaves_nothing_behind_in_c() {
     c_test("leave");
 }
 
 #[test]
-fn the_cpp_wrapper_does_what_it_says() {
+fn the_cpp_wrapper_behaves_as_its_comments_say() {
     cpp_test("wrapper");
 }
 
 #[test]
-fn many_keys_slices_and_limits_do_in_cpp_what_the_wrapper_says() {
+fn many_keys_slices_and_limits_behave_in_cpp_as_the_wrapper_says() {
     cpp_test("objects");
 }
 
 #[test]
-fn waiters_in_cpp_learn_of_changes_and_of_deaths_elsewhere() {
+fn waiters_in_cpp_notice_changes_and_deaths_of_other_processes() {
     cpp_test("processes");
 }
 
 #[test]
-fn the_c_examples_print_what_their_readers_expect() {
+fn the_c_examples_print_the_documented_output() {
     let queue = Program::build(Language::C99, "examples/c/queue.c");
     assert_eq!(
         queue.run(&[]),
@@ -211,7 +211,7 @@ fn example(name: &str, expected: fn(&str) -> bool) {
 }
 
 #[test]
-fn the_cache_works_out_each_square_once_though_a_worker_is_killed() {
+fn the_cache_computes_each_square_once_although_a_worker_is_killed() {
     example("cache", |printed| {
         printed
             == "4 workers wanted 20 squares each, and 1 was killed\n\
@@ -221,7 +221,7 @@ fn the_cache_works_out_each_square_once_though_a_worker_is_killed() {
 }
 
 #[test]
-fn the_counters_miss_nothing_though_a_worker_is_killed() {
+fn the_counters_count_everything_although_a_worker_is_killed() {
     // How far the killed one came is another number each time.
     example("counters", |printed| {
         printed.starts_with("the workers know of ")
@@ -230,7 +230,7 @@ fn the_counters_miss_nothing_though_a_worker_is_killed() {
 }
 
 #[test]
-fn the_settings_reach_every_worker_that_sleeps() {
+fn the_settings_reach_every_sleeping_worker() {
     example("settings", |printed| {
         printed
             == "all 3 are calm\nall 3 are busy\nall 3 are stop\n\
@@ -262,7 +262,7 @@ fn count_words(text: &str) -> String {
 }
 
 #[test]
-fn the_cpp_examples_print_what_their_readers_expect() {
+fn the_cpp_examples_print_the_documented_output() {
     let workers = Program::build(Language::Cpp17, "examples/cpp/workers.cpp");
     assert_eq!(
         workers.run(&[]),

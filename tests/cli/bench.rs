@@ -65,7 +65,7 @@ fn change(file: &str, how: impl FnOnce(&mut Value)) {
 }
 
 #[test]
-fn a_quick_look_measures_and_judges() {
+fn a_quick_run_measures_and_compares_with_the_goals() {
     let queue = json(&[
         "--quick",
         "--only",
@@ -136,7 +136,7 @@ fn latency_is_measured_at_nine_rates_of_each_transports_own_capacity() {
 }
 
 #[test]
-fn what_calls_cost_is_measured_beside_more_and_more() {
+fn the_cost_of_calls_is_measured_as_objects_grow() {
     let report = json(&["--quick", "--only", "growth"]);
     let growth = report["growth"].as_array().unwrap();
     assert_eq!(growth.len(), 6, "{report}");
@@ -168,7 +168,7 @@ fn a_report_is_the_same_from_its_json_and_from_its_page() {
 }
 
 #[test]
-fn a_page_needs_nothing_but_itself() {
+fn a_page_is_self_contained() {
     let folder = Folder::new("page");
     let (saved, page) = (folder.file("a.json"), folder.file("a.html"));
     let done = bench(&[&SMALL[..], &["--save", &saved]].concat());
@@ -281,7 +281,7 @@ fn two_reports_are_compared_by_their_samples() {
 }
 
 #[test]
-fn what_is_no_report_is_refused_by_name() {
+fn a_file_that_is_no_report_is_refused_by_name() {
     let folder = Folder::new("refused");
     let file = folder.file("a.json");
     bench(&["--from", &file]).failed(1, "a.json");
@@ -309,7 +309,7 @@ fn what_is_no_report_is_refused_by_name() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_to_is_refused_before_anything_is_measured() {
+fn an_unwritable_path_is_refused_before_anything_is_measured() {
     let nowhere = Path::new("/nowhere/at/all.html").to_str().unwrap();
     bench(&[&SMALL[..], &["--html", nowhere]].concat()).failed(2, nowhere);
     bench(&[&SMALL[..], &["--save", nowhere]].concat()).failed(2, nowhere);
@@ -336,7 +336,7 @@ fn other_parts_are_measured_beside_one_number_of_programs() {
 }
 
 #[test]
-fn what_cannot_be_measured_is_wrong_usage() {
+fn an_unknown_measurement_is_wrong_usage() {
     for args in [
         ["--sizes", "7"],
         ["--sizes", "0"],

@@ -71,7 +71,7 @@ fn messages_go_in_and_come_out_byte_for_byte() {
 }
 
 #[test]
-fn values_are_told_by_what_they_look_like_and_pickles_are_never_run() {
+fn values_are_recognised_by_their_bytes_and_pickles_are_never_run() {
     let queue = Queue::create(&unique("kinds")).unwrap();
     let name = queue.name();
     shoal(&["queue", "put", name, "text"]).ok();
@@ -130,7 +130,7 @@ fn a_mistake_puts_nothing() {
 }
 
 #[test]
-fn exit_codes_tell_an_empty_queue_from_a_closed_and_from_a_missing_one() {
+fn exit_codes_distinguish_empty_closed_and_missing_queues() {
     let queue = Queue::create(&unique("codes")).unwrap();
     let name = queue.name();
     shoal(&["queue", "get", name, "--timeout", "0"]).failed(4, "timed out");
@@ -159,7 +159,7 @@ fn a_message_whose_output_cannot_be_written_is_delivered_again() {
 }
 
 #[test]
-fn tail_sees_what_is_put_and_takes_nothing() {
+fn tail_prints_new_messages_and_takes_nothing() {
     let queue = Queue::create(&unique("tail")).unwrap();
     queue.put(b"before", Timeout::Infinite).unwrap();
     let mut tail = command(&["queue", "tail", queue.name(), "--all", "--json", "-n", "3"]);
@@ -265,7 +265,7 @@ fn keys_of_a_map_are_those_of_every_language() {
 }
 
 #[test]
-fn watch_tells_each_change_of_a_map() {
+fn watch_prints_each_change_of_a_map() {
     let map = Map::create(&unique("watch")).unwrap();
     let name = map.name().to_owned();
     map.set(b"key", b"1").unwrap();
@@ -317,7 +317,7 @@ fn watch_tells_each_change_of_a_map() {
 }
 
 #[test]
-fn elements_of_a_list_are_read_and_changed_by_their_places() {
+fn elements_of_a_list_are_read_and_changed_by_index() {
     let list = List::create(&unique("list")).unwrap();
     let name = list.name();
     let run = |arguments: &[&str]| {
@@ -403,7 +403,7 @@ fn a_closed_stream_is_a_failure_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_watch_of_all_keys_tells_those_that_expire() {
+fn a_watch_of_all_keys_prints_those_that_expire() {
     crate::common::watchdog();
     let map = Map::create(&unique("expire")).unwrap();
     let mut watch = command(&["map", "watch", map.name(), "--json"]);
@@ -435,7 +435,7 @@ fn a_watch_of_all_keys_tells_those_that_expire() {
 }
 
 #[test]
-fn what_is_no_value_is_refused_and_not_stored() {
+fn an_invalid_value_is_refused_and_not_stored() {
     let map = Map::create(&unique("mistyped")).unwrap();
     let name = map.name();
     shoal(&["map", "set", name, "key", "--foo"]).failed(2, "--foo");

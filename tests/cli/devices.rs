@@ -23,7 +23,7 @@ fn a_shell_that_evaluates_the_export_sees_those_devices() {
 }
 
 #[test]
-fn what_has_to_go_is_unset() {
+fn variables_that_must_be_removed_are_unset() {
     let inherited = [
         ("ROCR_VISIBLE_DEVICES", "2,3"),
         ("HIP_VISIBLE_DEVICES", "1"),
@@ -55,7 +55,7 @@ fn a_mask_that_is_refused_prints_nothing_to_evaluate() {
 }
 
 #[test]
-fn show_tells_the_masks_in_force() {
+fn show_prints_the_masks_in_force() {
     assert_eq!(
         shoal(&["devices", "show"]).ok(),
         "no device of any family is masked\n"

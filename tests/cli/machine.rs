@@ -13,7 +13,7 @@ use crate::objects::Directory;
 use crate::{command, finish, shoal, unique};
 
 #[test]
-fn every_finding_of_doctor_has_a_level_and_those_that_warn_say_what_to_do() {
+fn every_check_of_doctor_has_a_level_and_each_warning_has_advice() {
     let findings = shoal(&["doctor", "--json"]).json();
     let findings = findings.as_array().unwrap();
     let checks: Vec<&str> = findings
@@ -32,7 +32,7 @@ fn every_finding_of_doctor_has_a_level_and_those_that_warn_say_what_to_do() {
 }
 
 #[test]
-fn doctor_says_that_nothing_works_without_a_directory() {
+fn doctor_reports_that_nothing_works_without_a_directory() {
     let directory = Directory::new();
     let missing = format!("{}/missing", directory.0);
     let mut doctor = command(&["doctor", "--json"]);
@@ -47,7 +47,7 @@ fn doctor_says_that_nothing_works_without_a_directory() {
 }
 
 #[test]
-fn doctor_looks_at_the_directory_that_is_used() {
+fn doctor_checks_the_directory_that_is_used() {
     let directory = Directory::new();
     let odd = std::path::Path::new(&directory.0).join(OsStr::from_bytes(b"odd\xff"));
     fs::create_dir(&odd).unwrap();
@@ -66,7 +66,7 @@ fn doctor_looks_at_the_directory_that_is_used() {
 }
 
 #[test]
-fn doctor_says_that_no_device_can_be_leased() {
+fn doctor_reports_that_no_device_can_be_leased() {
     let directory = Directory::new();
     let file = format!("{}/file", directory.0);
     fs::write(&file, "").unwrap();
@@ -101,7 +101,7 @@ fn doctor_warns_of_a_limit_that_is_too_low() {
 }
 
 #[test]
-fn doctor_tells_the_masks_that_are_set_and_finds_no_fault_in_correct_ones() {
+fn doctor_prints_the_masks_and_accepts_correct_ones() {
     let masks = |name: &str, value: &str| {
         let mut doctor = command(&["doctor", "--json"]);
         doctor.env(name, value).env("SHOAL_FAKE_DEVICES", "");
@@ -131,7 +131,7 @@ fn doctor_tells_the_masks_that_are_set_and_finds_no_fault_in_correct_ones() {
 }
 
 #[test]
-fn top_tells_rates_holders_and_what_it_costs() {
+fn top_prints_rates_holders_and_its_own_cost() {
     let queue = Queue::create(&unique("top")).unwrap();
     let lock = Lock::create(&unique("top")).unwrap();
     let permits = Semaphore::with_options(Some(&unique("top")), 3, &Options::create()).unwrap();
@@ -185,7 +185,7 @@ fn top_tells_rates_holders_and_what_it_costs() {
 }
 
 #[test]
-fn top_of_nothing_tells_rates_of_nothing() {
+fn top_without_objects_prints_rates_of_zero() {
     let directory = Directory::new();
     let mut top = command(&["top", "-n", "1", "--interval", "0.05"]);
     let printed = finish(top.env("SHOAL_DIR", &directory.0)).ok();
@@ -193,7 +193,7 @@ fn top_of_nothing_tells_rates_of_nothing() {
 }
 
 #[test]
-fn top_ends_when_its_reader_has_seen_enough() {
+fn top_ends_when_its_output_is_closed() {
     let mut shell = Command::new("sh");
     let script = r#""$0" top --interval 0.05 | head -1"#;
     shell.args(["-c", script, env!("CARGO_BIN_EXE_shoal")]);
@@ -224,7 +224,7 @@ fn completions_and_man_pages_know_every_command() {
 }
 
 #[test]
-fn devices_are_listed_with_those_who_lease_them() {
+fn devices_are_listed_with_their_holders() {
     let directory = Directory::new();
     let leases = format!("{}/leases", directory.0);
     let mut machine = shoal::device::Machine::from_environment();
@@ -280,7 +280,7 @@ fn devices_are_listed_with_those_who_lease_them() {
 }
 
 #[test]
-fn devices_are_leased_whatever_their_holder_could_write_down() {
+fn devices_are_leased_even_if_their_holder_wrote_nothing() {
     let directory = Directory::new();
     let leases = format!("{}/leases", directory.0);
     let mut machine = shoal::device::Machine::from_environment();
@@ -335,7 +335,7 @@ fn commands_in(page: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn every_command_that_a_page_shows_is_there() {
+fn every_command_that_a_page_shows_exists() {
     let groups = ["queue", "map", "list", "devices"];
     for (page, least) in [("README.md", 6), ("docs/command-line.md", 20)] {
         let commands = commands_in(page);

@@ -88,7 +88,7 @@ fn unique(stem: &str) -> String {
 }
 
 #[test]
-fn help_and_version_succeed_and_nothing_at_all_is_wrong_usage() {
+fn help_and_version_succeed_and_no_arguments_is_wrong_usage() {
     assert!(shoal(&["--help"]).ok().contains("Exit codes: 0 done"));
     let version = format!("shoal {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(shoal(&["--version"]).ok(), version);
@@ -98,7 +98,7 @@ fn help_and_version_succeed_and_nothing_at_all_is_wrong_usage() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn a_reader_that_closes_the_pipe_is_no_failure() {
     let mut ls = command(&["devices", "families", "--json"]);
     ls.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = ls.spawn().unwrap();

@@ -119,7 +119,7 @@ impl Drop for Directory {
 }
 
 #[test]
-fn ls_tells_kind_state_memory_and_participants() {
+fn ls_prints_kind_state_memory_and_participants() {
     let _beside = beside_others();
     let (queue, map) = (unique("queue"), unique("map"));
     let queue = Queue::create(&queue).unwrap();
@@ -169,7 +169,7 @@ fn ls_tells_kind_state_memory_and_participants() {
 }
 
 #[test]
-fn stat_tells_what_a_queue_and_a_map_hold_and_changes_nothing() {
+fn stat_prints_the_contents_of_queues_and_maps_and_changes_nothing() {
     let _beside = beside_others();
     let queue = Queue::create(&unique("stat")).unwrap();
     queue.put(b"twelve bytes", Timeout::Infinite).unwrap();
@@ -202,7 +202,7 @@ fn stat_tells_what_a_queue_and_a_map_hold_and_changes_nothing() {
 }
 
 #[test]
-fn stat_of_what_the_dead_left_does_not_remove_it() {
+fn stat_does_not_remove_an_object_that_dead_processes_left() {
     let directory = Directory::new();
     directory.leave("stale");
     let it = directory.shoal(&["stat", "stale", "--json"]).json();
@@ -220,7 +220,7 @@ fn stat_of_what_the_dead_left_does_not_remove_it() {
 }
 
 #[test]
-fn all_commands_look_where_shoal_dir_says() {
+fn all_commands_use_the_directory_that_shoal_dir_names() {
     let directory = Directory::new();
     let name = unique("elsewhere");
     let _held = directory.hold(&name, &[]);
@@ -240,7 +240,7 @@ fn all_commands_look_where_shoal_dir_says() {
 }
 
 #[test]
-fn what_is_no_object_is_shown_with_the_reason_and_left_alone() {
+fn a_file_that_is_no_object_is_shown_with_the_reason_and_left_unchanged() {
     // A name that would clear the terminal, if it were printed as it is, and write backwards.
     let name = format!(
         "{}\u{1b}[2J\u{202e}\u{2066}\u{200b}\u{feff}",
@@ -268,7 +268,7 @@ fn what_is_no_object_is_shown_with_the_reason_and_left_alone() {
 }
 
 #[test]
-fn a_name_that_is_missing_is_3_and_one_that_cannot_be_is_2() {
+fn a_missing_name_is_3_and_an_invalid_name_is_2() {
     let missing = unique("missing");
     let why = format!("no shared object is named {missing:?}");
     for verb in ["stat", "rm"] {
@@ -281,7 +281,7 @@ fn a_name_that_is_missing_is_3_and_one_that_cannot_be_is_2() {
 }
 
 #[test]
-fn rm_removes_names_and_leaves_the_object_to_its_participants() {
+fn rm_removes_names_and_participants_keep_the_object() {
     let (one, two) = (unique("rm"), unique("rm"));
     let queue = Queue::create(&one).unwrap();
     let other = Queue::create(&two).unwrap();
@@ -295,7 +295,7 @@ fn rm_removes_names_and_leaves_the_object_to_its_participants() {
 }
 
 #[test]
-fn gc_removes_what_the_dead_left_and_nothing_that_is_in_use_or_persistent() {
+fn gc_removes_objects_of_dead_processes_and_none_in_use_or_persistent() {
     let directory = Directory::new();
     let _used = directory.hold("used", &["kept"]);
     directory.leave("stale");
@@ -352,7 +352,7 @@ fn fill_with_garbage(directory: &Directory) {
 }
 
 #[test]
-fn no_command_fails_at_what_lies_among_the_objects() {
+fn no_command_fails_because_of_other_files_among_the_objects() {
     let directory = Directory::new();
     fill_with_garbage(&directory);
     let names = [
@@ -428,7 +428,7 @@ fn commands_race_with_objects_that_come_and_go() {
 }
 
 #[test]
-fn looking_at_an_object_leaves_no_trace_in_it() {
+fn observing_an_object_leaves_no_trace_in_it() {
     let directory = Directory::new();
     let held = directory.hold("watched", &[]);
     let bytes = || beginning(&format!("{}/shoal.watched", directory.0), 40_960);

@@ -7,7 +7,7 @@ use crate::{command, finish, shoal, unique};
 const SHOW: &str = "echo \"${CUDA_VISIBLE_DEVICES-unset}\"";
 
 #[test]
-fn the_program_sees_the_devices_counted_in_those_visible_here() {
+fn the_program_sees_devices_numbered_among_those_visible_here() {
     let run = |inherited: Option<&str>, mask: &str| {
         let mut run = command(&["run", "--devices", mask, "--", "sh", "-c", SHOW]);
         run.envs(inherited.map(|value| ("CUDA_VISIBLE_DEVICES", value)));
@@ -111,7 +111,7 @@ fn masks_compose_through_as_many_runs_as_there_are() {
 }
 
 #[test]
-fn the_program_has_the_input_and_output_as_they_are() {
+fn the_program_inherits_input_and_output_unchanged() {
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let path = dir.join(unique("input"));
     std::fs::write(&path, "as it is").unwrap();

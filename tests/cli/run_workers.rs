@@ -100,7 +100,7 @@ fn the_exit_code_is_that_of_the_first_worker_that_failed() {
 }
 
 #[test]
-fn what_cannot_be_run_or_makes_no_sense_is_refused() {
+fn missing_programs_and_invalid_options_are_refused() {
     let run = |args: &[&str]| shoal(&[&["run"], args].concat());
     run(&["-n", "2", "--", "/no/such/program"]).failed(127, "/no/such/program");
     run(&["-n", "2", "--", "/etc/passwd"]).failed(126, "/etc/passwd");
@@ -116,7 +116,7 @@ fn what_cannot_be_run_or_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn what_fails_is_started_again_and_a_crash_loop_is_said() {
+fn a_failed_worker_is_restarted_and_a_crash_loop_is_reported() {
     let run = |restart: &str, script: &str| {
         shoal(&[
             "run",
@@ -148,7 +148,7 @@ fn what_fails_is_started_again_and_a_crash_loop_is_said() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_said_and_no_success() {
+fn output_that_cannot_be_written_is_reported_and_is_a_failure() {
     let full = || File::options().write(true).open("/dev/full").unwrap();
     let run = |script: &str| {
         let mut run = command(&["run", "-q", "-n", "1", "--", "sh", "-c", script]);
@@ -166,7 +166,7 @@ fn output_that_cannot_be_written_is_said_and_no_success() {
 }
 
 #[test]
-fn signals_are_passed_on_and_end_what_they_end() {
+fn signals_are_passed_on_and_end_the_workers() {
     for (name, signal) in [
         ("INT", libc::SIGINT),
         ("TERM", libc::SIGTERM),
@@ -215,7 +215,7 @@ fn workers_that_do_not_end_in_time_are_killed() {
 }
 
 #[test]
-fn a_killed_shoal_leaves_no_worker_and_nothing_that_one_has_started() {
+fn a_killed_shoal_leaves_no_worker_and_no_descendant_of_one() {
     let script = "setsid sleep 600 & (setsid sleep 600 &) ; echo ready; sleep 600";
     let mut run = Running::new(&["-n", "3", "--no-labels", "--", "sh", "-c", script]);
     run.lines(3);
@@ -297,7 +297,7 @@ fn is_stopped(pid: &str) -> bool {
 }
 
 #[test]
-fn ctrl_z_has_stopped_every_worker_once_shoal_is_stopped() {
+fn every_worker_is_stopped_when_ctrl_z_has_stopped_shoal() {
     let _alone = common::alone();
     let args = [
         "-n",
@@ -330,7 +330,7 @@ fn ctrl_z_has_stopped_every_worker_once_shoal_is_stopped() {
 }
 
 #[test]
-fn ctrl_z_stops_the_workers_too_and_they_go_on_together() {
+fn ctrl_z_stops_the_workers_too_and_they_continue_together() {
     let _alone = common::alone();
     let (pid, mut terminal) = on_terminal(&[
         "run",

@@ -107,7 +107,7 @@ fn a_signal_ends_the_first_process_of_a_container_with_the_shells_code() {
 }
 
 #[test]
-fn a_signal_ends_workers_whose_supervisor_nothing_reads() {
+fn a_signal_ends_workers_although_nothing_reads_the_output() {
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         common::watchdog();
         let (_unread, stderr) = full_pipe();
@@ -168,7 +168,7 @@ fn a_signal_that_the_caller_ignores_stays_ignored() {
 }
 
 #[test]
-fn one_signal_ends_a_command_whose_output_nothing_reads() {
+fn one_signal_ends_a_command_whose_output_is_not_read() {
     let queue = Queue::create(&unique("unread")).unwrap();
     let map = Map::create(&unique("unread")).unwrap();
     let large = vec![b'x'; 1 << 20];

@@ -166,7 +166,7 @@ fn on_terminal(args: &[&str], directory: &Directory) -> Command {
 }
 
 #[test]
-fn top_fits_a_narrow_terminal_and_gives_it_back() {
+fn top_fits_a_narrow_terminal_and_restores_it() {
     let directory = Directory::new();
     for name in [
         "short",
@@ -196,7 +196,7 @@ fn top_fits_a_narrow_terminal_and_gives_it_back() {
 }
 
 #[test]
-fn live_screens_end_after_as_many_looks_as_were_asked_for() {
+fn live_screens_end_after_the_requested_number_of_updates() {
     let directory = Directory::new();
     for args in [&["top"][..], &["devices", "top"]] {
         for count in ["0", "1", "2"] {
@@ -222,7 +222,7 @@ fn a_live_screen_takes_any_interval() {
 }
 
 #[test]
-fn a_signal_ends_top_and_the_terminal_is_as_it_was() {
+fn a_signal_ends_top_and_the_terminal_is_restored() {
     let directory = Directory::new();
     for args in [&["top"][..], &["devices", "top"]] {
         for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
@@ -240,7 +240,7 @@ fn a_signal_ends_top_and_the_terminal_is_as_it_was() {
 }
 
 #[test]
-fn ctrl_c_ends_every_wait_and_leaves_the_objects_right() {
+fn ctrl_c_ends_every_wait_and_leaves_the_objects_consistent() {
     let queue = Queue::create(&unique("wait")).unwrap();
     let map = Map::create(&unique("wait")).unwrap();
     let closed_in = unique("full");
@@ -284,7 +284,7 @@ fn ctrl_c_ends_every_wait_and_leaves_the_objects_right() {
 }
 
 #[test]
-fn colours_are_for_terminals_that_want_them() {
+fn colours_are_printed_only_on_terminals_that_allow_them() {
     let directory = Directory::new();
     directory.leave("dead");
     let printed = |name: &str, value: &str| {
@@ -320,7 +320,7 @@ fn tables_and_findings_fit_forty_columns() {
 }
 
 #[test]
-fn what_a_message_has_cannot_disturb_the_terminal() {
+fn the_bytes_of_a_message_cannot_disturb_the_terminal() {
     let queue = Queue::create(&unique("hostile")).unwrap();
     for message in [
         &b"\x1b[2Jgone"[..],
@@ -341,7 +341,7 @@ fn what_a_message_has_cannot_disturb_the_terminal() {
 }
 
 #[test]
-fn long_work_shows_how_far_it_is_and_cleans_up_behind_itself() {
+fn long_commands_show_their_progress_and_erase_it() {
     let queue = Queue::create(&unique("progress")).unwrap();
     let mut terminal = Terminal::run(command(&["queue", "put", queue.name(), "--lines"]), 80);
     let mut lines = 0;

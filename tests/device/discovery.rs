@@ -183,7 +183,7 @@ fn other_families_are_found_by_their_vendor() {
 }
 
 #[test]
-fn files_that_make_no_sense_are_no_devices() {
+fn invalid_files_are_no_devices() {
     let folder = Folder::new();
     let nodes = "sys/class/kfd/kfd/topology/nodes";
     for (path, content) in [
@@ -293,7 +293,7 @@ fn with_library(folder: &Folder, library: &Path) -> Machine {
 }
 
 #[test]
-fn the_library_tells_memory_load_and_partitions() {
+fn the_library_reports_memory_load_and_partitions() {
     let folder = Folder::of(NVIDIA);
     let machine = with_library(&folder, &folder.library(NVML));
     let found = machine.discover(None).unwrap();
@@ -384,7 +384,7 @@ fn a_library_that_hangs_costs_its_deadline_once() {
 }
 
 #[test]
-fn a_library_that_was_slow_is_believed_when_it_is_back() {
+fn a_library_that_was_slow_is_used_again_when_it_answers() {
     let folder = Folder::of(NVIDIA);
     let gate = folder.0.join("gate");
     let slow = NVML.replace(

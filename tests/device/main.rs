@@ -70,7 +70,7 @@ fn cuda_masks_are_read_as_cuda_reads_them() {
 }
 
 #[test]
-fn logical_indices_count_in_what_the_parent_sees() {
+fn logical_indices_count_among_the_devices_that_the_parent_sees() {
     for (family, inherited, logical, value) in [
         ("cuda", None, "0,2", "0,2"),
         ("cuda", None, "1-3", "1,2,3"),
@@ -112,7 +112,7 @@ fn logical_indices_count_in_what_the_parent_sees() {
 }
 
 #[test]
-fn what_cannot_be_granted_is_refused_by_name() {
+fn a_device_that_cannot_be_granted_is_refused_by_name() {
     for (family, inherited, logical, tells) in [
         (
             "cuda",
@@ -219,7 +219,7 @@ fn an_id_is_looked_up_in_the_inherited_mask() {
 }
 
 #[test]
-fn hiding_every_device_uses_what_the_runtime_itself_reads_as_none() {
+fn hiding_every_device_uses_a_value_that_the_runtime_reads_as_none() {
     for family in families() {
         match family.hidden() {
             Some(value) => {
@@ -272,7 +272,7 @@ fn cuda_children_count_devices_in_bus_order() {
 }
 
 #[test]
-fn what_opencl_hides_stays_hidden_when_its_variable_is_removed() {
+fn devices_that_opencl_hides_stay_hidden_when_its_variable_is_removed() {
     let inherited = [
         ("ROCR_VISIBLE_DEVICES", "4,5,6"),
         ("GPU_DEVICE_ORDINAL", "2,1"),
@@ -484,7 +484,7 @@ proptest! {
     }
 
     #[test]
-    fn a_child_never_sees_what_its_parent_does_not(
+    fn a_child_never_sees_a_device_that_its_parent_does_not_see(
         parent in "([0-9]{1,2},){0,4}[0-9]{1,2}|(GPU-[0-9a-f]{4},){0,4}GPU-[0-9a-f]{4}",
         logical in "([0-4],){0,3}[0-4]|[0-3]-[0-5]|GPU-[0-9a-f]{1,4}|none"
     ) {

@@ -66,7 +66,7 @@ fn c_cpp_and_rust_read_each_other() {
 }
 
 #[test]
-fn a_peer_that_fails_fails_the_whole() {
+fn a_failed_peer_fails_the_whole_demo() {
     let (success, _, err) = watched(&mut together(&[("no", Path::new("/bin/false"))]));
     assert!(
         !success && err.starts_with("together: no ended with"),

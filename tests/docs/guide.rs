@@ -86,7 +86,7 @@ fn run_all(language: &str, prepare: impl Fn(&Scratch) -> Command) {
 }
 
 #[test]
-fn the_guides_programs_in_python_print_what_it_shows() {
+fn the_guides_programs_in_python_print_the_shown_output() {
     run_all("python", |scratch| {
         let mut python = Command::new("python3");
         python
@@ -98,17 +98,17 @@ fn the_guides_programs_in_python_print_what_it_shows() {
 }
 
 #[test]
-fn the_guides_programs_in_rust_print_what_it_shows() {
+fn the_guides_programs_in_rust_print_the_shown_output() {
     run_all("rust", rust_program);
 }
 
 #[test]
-fn the_guides_programs_in_c_print_what_it_shows() {
+fn the_guides_programs_in_c_print_the_shown_output() {
     run_all("c", |scratch| c_program(Language::C99, scratch));
 }
 
 #[test]
-fn the_guides_programs_in_cpp_print_what_it_shows() {
+fn the_guides_programs_in_cpp_print_the_shown_output() {
     run_all("cpp", |scratch| c_program(Language::Cpp17, scratch));
 }
 
@@ -141,7 +141,7 @@ fn every_error_is_in_the_troubleshooting_page() {
 }
 
 #[test]
-fn links_between_the_pages_lead_somewhere() {
+fn links_between_the_pages_have_targets() {
     for page in fs::read_dir(root().join("docs")).unwrap() {
         let page = page.unwrap().path();
         if page.extension().is_none_or(|it| it != "md") {

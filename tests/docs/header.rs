@@ -451,7 +451,7 @@ fn the_handle_comes_first_then_inputs_the_timeout_and_outputs() {
 }
 
 #[test]
-fn a_status_that_must_be_looked_at_is_marked_and_no_other() {
+fn exactly_the_statuses_that_must_be_checked_are_marked() {
     for function in functions() {
         let parameters = || function.parameters.iter().enumerate();
         let must_be = function.returns_status

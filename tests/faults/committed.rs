@@ -530,22 +530,22 @@ fn walk_all(cases: &[Case]) {
 }
 
 #[test]
-fn a_queue_in_a_full_shm_says_so_and_raises_no_signal() {
+fn a_queue_in_a_full_shm_returns_an_error_and_raises_no_signal() {
     own_process(|| walk_all(&queues()));
 }
 
 #[test]
-fn a_map_in_a_full_shm_says_so_and_raises_no_signal() {
+fn a_map_in_a_full_shm_returns_an_error_and_raises_no_signal() {
     own_process(|| walk_all(&maps()));
 }
 
 #[test]
-fn a_list_in_a_full_shm_says_so_and_raises_no_signal() {
+fn a_list_in_a_full_shm_returns_an_error_and_raises_no_signal() {
     own_process(|| walk_all(&lists()));
 }
 
 #[test]
-fn pipes_locks_and_arrays_in_a_full_shm_say_so_and_raise_no_signal() {
+fn pipes_locks_and_arrays_in_a_full_shm_return_errors_and_raise_no_signal() {
     own_process(|| walk_all(&others()));
 }
 
@@ -562,7 +562,7 @@ mod crash {
     }
 
     #[test]
-    fn the_kernel_sees_no_page_come_but_by_a_commit() {
+    fn every_page_is_allocated_by_a_commit() {
         own_process(|| {
             let cases = [queues(), maps(), lists(), others()];
             with_small_shm(SIZE, || {

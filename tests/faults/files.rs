@@ -26,7 +26,7 @@ fn is_corrupt<T>(result: Result<T, Error>) -> bool {
 }
 
 #[test]
-fn wrong_names_are_refused_and_say_why() {
+fn wrong_names_are_refused_with_the_reason() {
     let _alone = alone();
     let long = "x".repeat(201);
     for bad in ["", "/a", "a/b", "../x", "a b", "a\0", "\u{e9}", "~", &long] {
@@ -72,7 +72,7 @@ fn an_object_of_another_kind_is_refused_naming_both() {
 }
 
 #[test]
-fn what_a_killed_process_left_is_of_no_kind() {
+fn an_object_that_a_killed_process_left_is_replaced_by_any_kind() {
     let _alone = alone();
     let name = Name::new("no-kind");
     fork(|| std::mem::forget(Map::create(&name).unwrap())).ends_well();
@@ -138,7 +138,7 @@ fn every_field_of_the_stamp_that_differs_is_named_with_both_values() {
 }
 
 #[test]
-fn a_file_of_any_other_content_is_corrupt_and_left_alone() {
+fn a_file_with_other_content_is_corrupt_and_left_unchanged() {
     let _alone = alone();
     let (name, original) = abandoned("content");
     let length = original.metadata().unwrap().len();
@@ -172,7 +172,7 @@ fn a_file_of_any_other_content_is_corrupt_and_left_alone() {
 }
 
 #[test]
-fn what_is_no_file_is_no_object_and_stops_nobody() {
+fn an_entry_that_is_no_file_is_no_object_and_stops_no_call() {
     let _alone = alone();
     let name = Name::new("no-file");
     let path = std::ffi::CString::new(name.path()).unwrap();

@@ -87,7 +87,7 @@ fn is_readable(queue: &Queue) -> bool {
 }
 
 #[test]
-fn what_is_forged_about_descriptors_lasts_until_the_next_look() {
+fn forged_words_about_descriptors_are_corrected_at_the_next_check() {
     let _alone = alone();
     let (queue, bytes) = queue_and_bytes();
     assert!(!is_readable(&queue));
@@ -126,7 +126,7 @@ fn what_is_forged_about_descriptors_lasts_until_the_next_look() {
 }
 
 #[test]
-fn messages_that_are_due_in_a_circle_are_corrupt() {
+fn a_cycle_of_due_messages_is_corrupt() {
     let _alone = alone();
     let (queue, bytes) = queue_and_bytes();
     (0..2).for_each(|it| queue.put(&[it; 10], NOWAIT).unwrap());
@@ -154,7 +154,7 @@ fn messages_that_are_due_in_a_circle_are_corrupt() {
 }
 
 #[test]
-fn places_that_rest_in_a_circle_are_corrupt() {
+fn a_cycle_of_cached_extents_is_corrupt() {
     let _alone = alone();
     let (queue, bytes) = queue_and_bytes();
     for _ in 0..3 {
@@ -174,7 +174,7 @@ fn places_that_rest_in_a_circle_are_corrupt() {
 }
 
 #[test]
-fn free_memory_in_a_circle_ends_the_search_for_some() {
+fn a_cycle_of_free_memory_ends_the_search() {
     let _alone = alone();
     let (queue, bytes) = queue_and_bytes();
     // A free extent of 8 blocks between two in use; extents of 8 and 9 are in one list.
@@ -269,7 +269,7 @@ fn a_list_as_long_as_its_table_is_whatever_its_words_say() {
 }
 
 #[test]
-fn a_barrier_for_a_number_that_cannot_be_is_corrupt() {
+fn a_barrier_with_an_impossible_number_of_parties_is_corrupt() {
     let _alone = alone();
     for parties in [0, 513, u64::MAX] {
         let barrier = Barrier::with_options(None, 2, &Options::create()).unwrap();
@@ -280,7 +280,7 @@ fn a_barrier_for_a_number_that_cannot_be_is_corrupt() {
 }
 
 #[test]
-fn more_holders_and_waiters_than_there_can_be_are_as_many_as_there_can() {
+fn impossible_numbers_of_holders_and_waiters_are_clamped() {
     let _alone = alone();
     let condition = Condition::anonymous().unwrap();
     let bytes = Bytes::of(condition.name());

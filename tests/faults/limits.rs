@@ -42,7 +42,7 @@ fn make_all_with_defaults() {
 }
 
 #[test]
-fn too_little_address_space_is_told_with_the_limit() {
+fn too_little_address_space_is_reported_with_the_limit() {
     let _alone = alone();
     let name = Name::new("ulimit");
     let large = || Options::create().max_capacity(1 << 30);
@@ -74,7 +74,7 @@ fn too_little_address_space_is_told_with_the_limit() {
 }
 
 #[test]
-fn a_limit_of_files_is_told_and_kills_no_process() {
+fn a_file_size_limit_is_reported_and_kills_no_process() {
     let _alone = alone();
     for allowed in [32 << 20, 8 << 20] {
         fork(|| {
@@ -112,7 +112,7 @@ fn a_limit_of_files_is_told_and_kills_no_process() {
 }
 
 #[test]
-fn an_object_grows_and_is_used_beyond_the_limit_of_files() {
+fn an_object_grows_and_is_used_beyond_the_file_size_limit() {
     let _alone = alone();
     let name = Name::new("fsize");
     let queue = Queue::create(&name).unwrap();
@@ -154,7 +154,7 @@ fn reserve(len: usize) -> bool {
 }
 
 #[test]
-fn the_end_of_a_process_s_addresses_is_told_with_their_number() {
+fn an_exhausted_address_space_is_reported_with_its_size() {
     let _alone = alone();
     fork(|| {
         // Down to small ones: several holes together may be larger than the map.
@@ -174,7 +174,7 @@ fn the_end_of_a_process_s_addresses_is_told_with_their_number() {
 }
 
 #[test]
-fn too_many_mappings_are_told_with_their_limit() {
+fn too_many_mappings_are_reported_with_the_limit() {
     let _alone = alone();
     let most = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
     let most: u64 = most.trim().parse().unwrap();
@@ -205,7 +205,7 @@ fn too_many_mappings_are_told_with_their_limit() {
 }
 
 #[test]
-fn too_few_descriptors_are_told_with_the_limit_to_raise() {
+fn too_few_descriptors_are_reported_with_the_limit_to_raise() {
     let _alone = alone();
     let name = Name::new("nofile");
     let _queue = Queue::with_options(Some(&name), &tiny()).unwrap();
@@ -226,7 +226,7 @@ fn too_few_descriptors_are_told_with_the_limit_to_raise() {
 }
 
 #[test]
-fn a_limit_of_files_without_room_for_the_processes_that_live_is_told() {
+fn a_file_size_limit_below_the_liveness_file_is_reported() {
     own_process(|| {
         let name = Name::new("fsize-first");
         fork(|| {
@@ -249,7 +249,7 @@ fn a_limit_of_files_without_room_for_the_processes_that_live_is_told() {
 }
 
 #[test]
-fn an_error_of_too_little_memory_tells_what_is_free_after_it() {
+fn an_error_of_too_little_memory_reports_the_free_memory_after_it() {
     let _alone = alone();
     with_small_shm(64 << 20, || {
         let queue = Queue::create("small").unwrap();
@@ -267,7 +267,7 @@ fn an_error_of_too_little_memory_tells_what_is_free_after_it() {
 }
 
 #[test]
-fn a_limit_of_locked_memory_is_told() {
+fn a_limit_of_locked_memory_is_reported() {
     let _alone = alone();
     fork(|| {
         limit(libc::RLIMIT_MEMLOCK, 8 << 20);

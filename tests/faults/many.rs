@@ -70,7 +70,7 @@ fn three_thousand_maps_and_lists_have_their_defaults() {
 }
 
 #[test]
-fn every_object_has_a_place_for_each_forked_child() {
+fn every_object_has_a_slot_for_each_forked_child() {
     let _alone = alone();
     let locks: Vec<Lock> = (0..300).map(|_| Lock::anonymous().unwrap()).collect();
     // More children than slots to begin with, of which the later ones take those of the dead.

@@ -60,7 +60,7 @@ fn another_users_object_is_refused_naming_both_users() {
 }
 
 #[test]
-fn a_user_without_rights_is_told_so() {
+fn a_user_without_permission_gets_an_error() {
     let _alone = alone();
     if !is_root() {
         eprintln!("skipped: only root can become another user");
@@ -106,7 +106,7 @@ fn a_user_without_rights_is_told_so() {
 }
 
 #[test]
-fn nothing_is_created_in_a_full_shm_and_the_sizes_are_told() {
+fn nothing_is_created_in_a_full_shm_and_the_sizes_are_reported() {
     let _alone = alone();
     with_small_shm(1 << 20, || {
         let large = Options::create().capacity(4 << 20);
@@ -139,7 +139,7 @@ fn nothing_is_created_in_a_full_shm_and_the_sizes_are_told() {
 }
 
 #[test]
-fn a_queue_that_cannot_grow_for_lack_of_memory_stays_whole() {
+fn a_queue_that_cannot_grow_for_lack_of_memory_stays_consistent() {
     let _alone = alone();
     with_small_shm(1 << 20, || {
         let queue = Queue::with_options(None, &Options::create().capacity(4096)).unwrap();
@@ -436,7 +436,7 @@ fn a_signal_ends_a_wait_with_or_without_restart() {
 }
 
 #[test]
-fn idle_waiters_that_are_killed_harm_no_other() {
+fn idle_waiters_that_are_killed_do_not_affect_others() {
     let _alone = alone();
     let queue = fixed(4096);
     let taken = Queue::anonymous().unwrap();
@@ -470,7 +470,7 @@ fn idle_waiters_that_are_killed_harm_no_other() {
 }
 
 #[test]
-fn a_stopped_holder_delays_and_harms_nothing() {
+fn a_stopped_holder_only_delays_others() {
     let _alone = alone();
     let queue = fixed(1 << 20);
     let busy = fork(|| {

@@ -230,7 +230,7 @@ fn corrupted(kinds: &[Kind], count: u32) {
 }
 
 #[test]
-fn what_once_crashed_or_hung_answers() {
+fn cases_that_once_crashed_or_hung_return() {
     let one = std::env::var("SHOAL_CASE");
     let corpus = one.unwrap_or_else(|_| include_str!("corpus.txt").to_owned());
     for line in corpus.lines() {
@@ -246,34 +246,34 @@ fn what_once_crashed_or_hung_answers() {
 }
 
 #[test]
-fn a_corrupted_queue_answers() {
+fn calls_on_a_corrupted_queue_return() {
     corrupted(&[Kind::Queue], 150);
 }
 
 #[test]
-fn a_corrupted_pipe_answers() {
+fn calls_on_a_corrupted_pipe_return() {
     corrupted(&[Kind::Pipe], 80);
 }
 
 #[test]
-fn a_corrupted_map_answers() {
+fn calls_on_a_corrupted_map_return() {
     corrupted(&[Kind::Map], 80);
 }
 
 #[test]
-fn a_corrupted_list_answers() {
+fn calls_on_a_corrupted_list_return() {
     corrupted(&[Kind::List], 120);
 }
 
 #[test]
-fn corrupted_locks_and_their_relatives_answer() {
+fn calls_on_corrupted_primitives_return() {
     corrupted(&KINDS[4..], 60);
 }
 
 // A thousand cases, which take four times as long with the checks of a debug build.
 #[test]
 #[cfg_attr(debug_assertions, ignore = "the optimised program runs it")]
-fn every_word_of_a_head_may_be_anything() {
+fn calls_return_whatever_a_word_of_the_header_is() {
     // The heads that say most. Those of queues and maps have 64 shards, or nothing but locks.
     for (kind, words) in [(Kind::List, 144), (Kind::Queue, 232), (Kind::Barrier, 20)] {
         for at in 0..words {
@@ -295,7 +295,7 @@ fn every_word_of_a_head_may_be_anything() {
 
 #[test]
 #[ignore = "runs for a minute, or as long as SHOAL_SOAK_SECONDS says"]
-fn new_corruptions_are_answered() {
+fn calls_return_after_new_corruptions() {
     let began = Instant::now();
     let mut tried = 0;
     while began.elapsed() < soak_length() {

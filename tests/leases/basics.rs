@@ -54,7 +54,7 @@ fn a_release_leaves_no_file() {
 }
 
 #[test]
-fn a_holder_of_many_devices_is_told_of_with_all_of_them_and_its_command() {
+fn a_holder_of_many_devices_is_listed_with_all_of_them_and_its_command() {
     let place = Place::new();
     let machine = place.machine("cuda:200");
     let request = Request::new(200).machine(machine.clone()).command("train");

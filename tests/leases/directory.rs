@@ -39,7 +39,7 @@ fn as_user(uid: u32, act: impl FnOnce() -> i32) -> i32 {
 }
 
 #[test]
-fn it_is_created_with_room_for_all_users() {
+fn it_is_created_writable_for_all_users() {
     let place = Place::new();
     assert!(holders(&place.machine("cuda:1")).unwrap().is_empty());
     assert!(!place.0.exists(), "to look creates nothing");
@@ -58,7 +58,7 @@ fn it_is_created_with_room_for_all_users() {
 
 /// To write beyond such a limit ends a process. What people may read of a lease is shorter then.
 #[test]
-fn a_limit_of_files_refuses_no_lease() {
+fn a_file_size_limit_refuses_no_lease() {
     let place = Place::alone();
     for allowed in [0, 1, 64, 200] {
         let (ready, go) = (Bell::new(), Bell::new());
@@ -84,7 +84,7 @@ fn a_limit_of_files_refuses_no_lease() {
 }
 
 #[test]
-fn a_place_that_cannot_be_is_an_error_that_names_it() {
+fn an_impossible_directory_is_an_error_that_names_it() {
     let place = Place::new();
     let refused = |path: &Path| {
         let mut machine = place.machine("cuda:1");
@@ -114,7 +114,7 @@ fn a_place_that_cannot_be_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_directory_of_another_user_that_may_not_be_written_to_is_an_error_that_says_whose_it_is() {
+fn an_unwritable_directory_of_another_user_is_an_error_that_names_the_user() {
     if !is_root() {
         return;
     }
@@ -149,7 +149,7 @@ fn a_read_only_file_system_is_an_error() {
 }
 
 #[test]
-fn what_strangers_put_there_is_no_lease_and_is_left_alone() {
+fn files_of_other_programs_are_no_leases_and_are_left_unchanged() {
     let place = Place::new();
     let machine = place.machine("cuda:1");
     drop(

@@ -74,7 +74,7 @@ fn a_forked_child_that_was_given_the_lease_keeps_it_and_passes_it_on_no_further(
 }
 
 #[test]
-fn a_holder_that_executes_a_program_keeps_the_lease_only_if_it_said_so() {
+fn a_holder_that_executes_a_program_keeps_the_lease_only_on_request() {
     for keep in [false, true] {
         let place = Place::new();
         let machine = place.machine("cuda:1");
@@ -143,7 +143,7 @@ fn is_stopped(child: &Child) -> bool {
 }
 
 #[test]
-fn a_stopped_holder_keeps_its_lease_and_a_stopped_waiter_its_place() {
+fn a_stopped_holder_keeps_its_lease_and_a_stopped_waiter_its_position() {
     let place = Place::new();
     let machine = place.machine("cuda:1");
     let request = Request::new(1).machine(machine.clone());
@@ -201,7 +201,7 @@ fn dead_waiters_are_skipped() {
 }
 
 #[test]
-fn a_cancelled_wait_ends_and_gives_up_its_place_with_the_ticket() {
+fn a_cancelled_wait_ends_and_its_ticket_leaves_the_queue() {
     let place = Place::new();
     let machine = place.machine("cuda:1");
     let request = Request::new(1).machine(machine.clone());
@@ -235,7 +235,7 @@ fn requests_for_other_devices_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn a_device_that_is_gone_is_told() {
+fn a_device_that_has_disappeared_is_reported() {
     let place = Place::new();
     let two = place.machine("cuda:2");
     let request = Request::new(2).machine(two.clone());
@@ -260,7 +260,7 @@ fn a_device_that_is_gone_is_told() {
 }
 
 #[test]
-fn a_lease_names_its_own_devices_under_another_mask_or_says_which_is_hidden() {
+fn a_lease_names_its_own_devices_under_another_mask_or_the_hidden_one() {
     let place = Place::alone();
     let machine = place.machine("cuda:4");
     let lease = Request::new(2).order(["1", "3"]).machine(machine.clone());
@@ -306,7 +306,7 @@ fn a_lease_names_its_own_devices_under_another_mask_or_says_which_is_hidden() {
 }
 
 #[test]
-fn what_a_holder_says_is_shown_without_control_characters_and_not_believed() {
+fn what_a_holder_writes_is_shown_without_control_characters_and_not_trusted() {
     let place = Place::new();
     let machine = place.machine("cuda:2");
     let request = Request::new(1).machine(machine.clone());
@@ -361,7 +361,7 @@ fn a_thread_that_forks_while_others_lease_leaves_no_lease_to_its_children() {
 }
 
 #[test]
-fn a_forked_child_has_not_its_parents_place_though_a_thread_waits_in_it() {
+fn a_forked_child_does_not_have_its_parents_position_while_a_thread_waits() {
     let place = Place::alone();
     let machine = place.machine("cuda:1");
     let request = Request::new(1).machine(machine.clone());

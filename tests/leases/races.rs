@@ -284,7 +284,7 @@ fn slots_are_never_leased_twice() {
 }
 
 #[test]
-fn nested_pools_share_what_their_pool_has() {
+fn nested_pools_share_the_devices_of_their_pool() {
     race(Kind::Nested, 40, false);
 }
 
@@ -314,7 +314,7 @@ fn two_schedulers_that_race_for_the_last_device_get_it_once() {
 }
 
 #[test]
-fn the_order_is_kept_though_some_are_killed() {
+fn the_order_is_kept_although_some_are_killed() {
     let place = Place::new();
     let machine = place.machine("cuda:1");
     let request = Request::new(1).machine(machine.clone());

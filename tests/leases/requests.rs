@@ -8,7 +8,7 @@ use std::io::Read;
 use crate::place::{LONG, NOW, Place, numbers};
 
 #[test]
-fn preferred_devices_come_first_and_those_that_strangers_use_last() {
+fn preferred_devices_come_first_and_devices_in_use_last() {
     let place = Place::alone();
     std::fs::create_dir(&place.0).unwrap();
     let list = place.0.with_extension("list");
@@ -36,7 +36,7 @@ fn preferred_devices_come_first_and_those_that_strangers_use_last() {
 }
 
 #[test]
-fn a_request_waits_for_strangers_to_go() {
+fn a_request_waits_for_programs_without_a_lease_to_end() {
     let place = Place::new();
     std::fs::create_dir(&place.0).unwrap();
     let list = place.0.with_extension("list");
@@ -54,7 +54,7 @@ fn a_request_waits_for_strangers_to_go() {
 }
 
 #[test]
-fn what_can_never_be_had_is_an_error_at_once() {
+fn a_request_that_can_never_be_satisfied_is_an_error_at_once() {
     let place = Place::new();
     let machine = place.machine("cuda:2:24G,rocm:1,tpu:1");
     let refused = |request: Request| {
@@ -246,7 +246,7 @@ fn unique_ids_are_used_where_numbers_are_not_certain() {
 }
 
 #[test]
-fn the_environment_of_a_lease_says_all_that_changes() {
+fn the_environment_of_a_lease_lists_all_changes() {
     let place = Place::new();
     let machine = place.machine("cuda:2");
     let lease = Request::new(1).machine(machine).acquire(LONG).unwrap();

@@ -30,7 +30,7 @@ fn item(random: &mut Random) -> Vec<u8> {
 }
 
 #[test]
-fn a_list_does_what_a_vector_does() {
+fn a_list_behaves_like_a_vector() {
     let _alone = alone();
     for seed in 1..=12 {
         let (mut random, mut model) = (Random(seed), Vec::<Vec<u8>>::new());
@@ -140,7 +140,7 @@ fn elements_are_found_by_index_and_not_beyond_the_end() {
 }
 
 #[test]
-fn a_large_element_comes_back_whole() {
+fn a_large_element_is_returned_unchanged() {
     let _alone = alone();
     let list = List::anonymous().unwrap();
     let large: Vec<u8> = (0..40_000_000u32).map(|i| (i % 251) as u8).collect();
@@ -153,7 +153,7 @@ fn a_large_element_comes_back_whole() {
 }
 
 #[test]
-fn what_comes_and_goes_takes_no_more_memory() {
+fn elements_that_come_and_go_take_no_more_memory() {
     let _alone = alone();
     let list = List::anonymous().unwrap();
     let (mut most, mut buf) = (0, [0; 64]);
@@ -179,7 +179,7 @@ fn what_comes_and_goes_takes_no_more_memory() {
 }
 
 #[test]
-fn a_full_list_is_what_it_was() {
+fn a_full_list_does_not_change() {
     let _alone = alone();
     let options = Options::create().max_capacity(100_000);
     let list = List::with_options(None, &options).unwrap();
@@ -244,7 +244,7 @@ fn a_version_differs_after_every_change() {
 }
 
 #[test]
-fn a_panic_under_the_lock_leaves_a_whole_list() {
+fn a_panic_under_the_lock_leaves_a_consistent_list() {
     let _alone = alone();
     let list = List::anonymous().unwrap();
     list.extend(&[b"b", b"a"]).unwrap();
@@ -283,7 +283,7 @@ fn several_processes_append_and_pop_and_each_element_comes_once() {
 }
 
 #[test]
-fn a_compound_operation_is_one_to_all_others() {
+fn a_compound_operation_is_atomic_to_other_processes() {
     let _alone = alone();
     let list = List::anonymous().unwrap();
     list.append(&0u64.to_le_bytes()).unwrap();
@@ -338,7 +338,7 @@ fn until_there_is_memory(list: &List, change: impl Fn() -> shoal::Result<()>) ->
 }
 
 #[test]
-fn a_list_is_what_it_was_until_there_is_memory_for_another_element() {
+fn a_list_does_not_change_until_there_is_memory_for_another_element() {
     let _alone = alone();
     with_small_shm(8 << 20, || {
         for old in [3, 40, 300_000] {
@@ -450,7 +450,7 @@ impl Forge {
 }
 
 #[test]
-fn elements_that_overlap_are_noticed_and_answered() {
+fn overlapping_elements_are_detected_and_calls_return() {
     let _alone = alone();
     for len in [100, 200_000] {
         for by in [0, 16] {
@@ -483,7 +483,7 @@ fn elements_that_overlap_are_noticed_and_answered() {
 }
 
 #[test]
-fn a_comparison_that_contradicts_itself_gives_some_order() {
+fn an_inconsistent_comparison_gives_some_order() {
     let _beside = beside_others();
     let list = List::anonymous().unwrap();
     let mut random = Random(3);
@@ -513,7 +513,7 @@ mod crash {
     use crate::common::crash::lives;
 
     #[test]
-    fn a_list_whose_elements_overlap_cannot_be_repaired_and_is_given_up() {
+    fn a_list_whose_elements_overlap_cannot_be_repaired_and_is_poisoned() {
         let _alone = alone();
         let list = List::anonymous().unwrap();
         list.extend(&[[1; 100], [2; 100], [3; 100]]).unwrap();

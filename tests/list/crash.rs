@@ -150,7 +150,7 @@ fn a_slice_is_replaced_wholly_or_not_at_all() {
 }
 
 #[test]
-fn a_removed_range_is_gone_wholly_or_not_at_all() {
+fn a_range_is_removed_wholly_or_not_at_all() {
     for prepare in [few, gapped] {
         for range in [0..3, 4..8, 6..13] {
             kill_everywhere(
@@ -200,7 +200,7 @@ fn a_set_a_swap_and_a_compare_swap_happen_or_do_not() {
 }
 
 #[test]
-fn a_sort_a_reverse_and_a_choice_happen_or_do_not() {
+fn a_sort_a_reverse_and_a_selection_happen_or_do_not() {
     for prepare in [few, gapped] {
         kill_everywhere(
             prepare,
@@ -318,7 +318,7 @@ fn run_when_idle() {
 }
 
 #[test]
-fn a_wake_up_that_died_with_its_process_keeps_no_other_asleep() {
+fn a_wake_up_that_is_lost_in_a_kill_keeps_no_other_process_asleep() {
     let _alone = alone();
     stay_on_this_core();
     for _ in 0..5 {

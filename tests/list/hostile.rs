@@ -55,7 +55,7 @@ fn write_for_ever(list: &List, mut random: Random) {
 }
 
 #[test]
-fn writers_killed_at_random_leave_a_whole_list() {
+fn writers_killed_at_random_leave_a_consistent_list() {
     let _alone = alone();
     let list = List::anonymous().unwrap();
     let (mut random, mut most) = (Random(42), 0);

@@ -22,7 +22,7 @@ fn filled(count: u64) -> List {
 }
 
 #[test]
-fn a_walk_while_others_append_meets_what_was_there_in_order() {
+fn iteration_while_others_append_yields_the_present_elements_in_order() {
     let _alone = alone();
     let list = filled(2000);
     let writers = [(); 2].map(|()| {
@@ -43,7 +43,7 @@ fn a_walk_while_others_append_meets_what_was_there_in_order() {
 }
 
 #[test]
-fn what_is_changed_under_the_lock_is_met_whole_within_one_moment() {
+fn a_change_under_the_lock_is_seen_wholly_by_iteration() {
     let _alone = alone();
     let list = filled(AT_ONE_MOMENT);
     let set_all = |word: u64| {
@@ -71,7 +71,7 @@ fn what_is_changed_under_the_lock_is_met_whole_within_one_moment() {
 }
 
 #[test]
-fn a_walk_goes_on_when_a_writer_is_killed_and_the_list_repaired() {
+fn iteration_continues_when_a_writer_is_killed_and_the_list_repaired() {
     let _alone = alone();
     let list = filled(2000);
     for _ in 0..20 {

@@ -179,7 +179,7 @@ fn kill_for(length: Duration) -> (u64, u64) {
 }
 
 #[test]
-fn what_a_killed_process_did_to_a_list_happened_wholly_or_not_at_all() {
+fn a_change_of_a_list_by_a_killed_process_happened_wholly_or_not_at_all() {
     let _alone = alone();
     let (kills, steps) = kill_for(Duration::from_secs(2));
     assert!(

@@ -62,7 +62,7 @@ fn additions_under_the_lock_are_all_counted() {
 }
 
 #[test]
-fn the_lock_of_a_killed_process_is_handed_over_with_the_news() {
+fn the_lock_of_a_killed_process_goes_to_the_next_with_owner_died() {
     let _alone = alone();
     let (array, locked) = (array(1, 1), Bell::new());
     let holder = fork(|| {
@@ -87,7 +87,7 @@ fn the_lock_of_a_killed_process_is_handed_over_with_the_news() {
 }
 
 #[test]
-fn an_array_is_opened_as_what_it_is() {
+fn an_array_is_opened_only_with_its_own_layout() {
     let _alone = alone();
     let name = Name::new("array");
     let make = |item, count, format: &str| {

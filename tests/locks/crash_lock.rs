@@ -55,7 +55,7 @@ fn a_process_that_dies_while_taking_or_releasing_a_lock_leaves_it_to_the_next() 
 }
 
 #[test]
-fn the_death_of_an_owner_is_told_to_one_and_the_lock_is_his() {
+fn the_death_of_an_owner_is_reported_to_one_process_which_holds_the_lock() {
     let _alone = alone();
     for lock in both() {
         fork(|| drop(lock.acquire(FOREVER).map(|_| lock.depth()))).ends_well();
@@ -100,7 +100,7 @@ fn a_recoverer_killed_at_every_step_has_a_recoverer() {
 }
 
 #[test]
-fn a_sleeper_learns_that_the_owner_was_killed() {
+fn a_sleeper_notices_that_the_owner_was_killed() {
     let _alone = alone();
     for lock in both() {
         let (taken, got) = (Bell::new(), Bell::new());
@@ -170,13 +170,13 @@ fn a_waiter_is_killed_at_every_step(meanwhile: impl Fn(&Lock)) {
 }
 
 #[test]
-fn a_sleeper_killed_at_every_step_costs_the_others_nothing() {
+fn a_sleeper_killed_at_every_step_does_not_affect_others() {
     let _alone = alone();
     a_waiter_is_killed_at_every_step(|_| ());
 }
 
 #[test]
-fn a_woken_waiter_killed_while_the_lock_is_kept_for_it_costs_the_others_nothing() {
+fn a_waiter_killed_while_the_lock_is_reserved_for_it_does_not_affect_others() {
     let _alone = alone();
     a_waiter_is_killed_at_every_step(|lock| {
         // Acquisition again before the waiter is awake, most of the time: it claims the lock.
@@ -188,7 +188,7 @@ fn a_woken_waiter_killed_while_the_lock_is_kept_for_it_costs_the_others_nothing(
 }
 
 #[test]
-fn a_handle_that_goes_gives_up_its_lock() {
+fn a_handle_that_is_freed_releases_its_lock() {
     let _alone = alone();
     let lock = Lock::anonymous().unwrap();
     let other = Lock::open(lock.name()).unwrap();

@@ -28,7 +28,7 @@ fn has(places: &Semaphore, permits: u32) {
 }
 
 #[test]
-fn the_permits_of_one_killed_at_any_step_return() {
+fn permits_are_released_at_whichever_step_their_holder_is_killed() {
     let _alone = alone();
     for step in 1.. {
         let places = Semaphore::bounded(None, 3, &new()).unwrap();
@@ -50,7 +50,7 @@ fn the_permits_of_one_killed_at_any_step_return() {
 }
 
 #[test]
-fn the_permits_of_one_killed_while_it_keeps_them_all_return_or_all_stay_taken() {
+fn a_process_killed_while_it_keeps_permits_keeps_all_or_none() {
     let _alone = alone();
     for step in 1.. {
         let items = Semaphore::bounded(None, 5, &new()).unwrap();
@@ -73,7 +73,7 @@ fn the_permits_of_one_killed_while_it_keeps_them_all_return_or_all_stay_taken() 
 }
 
 #[test]
-fn a_permit_added_by_one_killed_at_any_step_is_there_or_not() {
+fn a_permit_is_added_or_not_at_whichever_step_a_release_is_killed() {
     let _alone = alone();
     for step in 1.. {
         let signals = Semaphore::with_options(None, 0, &new()).unwrap();
@@ -89,7 +89,7 @@ fn a_permit_added_by_one_killed_at_any_step_is_there_or_not() {
 }
 
 #[test]
-fn a_sleeper_gets_the_permit_of_one_that_is_killed() {
+fn a_sleeper_gets_the_permit_of_a_killed_process() {
     let _alone = alone();
     let (places, taken) = (
         Semaphore::with_options(None, 1, &new()).unwrap(),
@@ -109,7 +109,7 @@ fn a_sleeper_gets_the_permit_of_one_that_is_killed() {
 }
 
 #[test]
-fn a_sleeper_killed_at_every_step_takes_no_permit_along() {
+fn a_sleeper_killed_at_every_step_consumes_no_permit() {
     let _alone = alone();
     let mut slept = 0;
     for step in 1.. {
@@ -131,7 +131,7 @@ fn a_sleeper_killed_at_every_step_takes_no_permit_along() {
 }
 
 #[test]
-fn an_event_set_by_one_that_is_killed_is_seen_if_it_was_set() {
+fn an_event_is_set_or_not_at_whichever_step_a_set_is_killed() {
     let _alone = alone();
     for step in 1.. {
         let event = Event::anonymous().unwrap();
@@ -155,7 +155,7 @@ fn an_event_set_by_one_that_is_killed_is_seen_if_it_was_set() {
 }
 
 #[test]
-fn a_notification_passes_over_the_dead() {
+fn a_notification_skips_dead_waiters() {
     let _alone = alone();
     let (lock, changed) = (Lock::anonymous().unwrap(), Condition::anonymous().unwrap());
     let waiter = || {
@@ -177,7 +177,7 @@ fn a_notification_passes_over_the_dead() {
 }
 
 #[test]
-fn what_a_waiter_was_told_before_it_died_another_one_hears() {
+fn the_notification_of_a_waiter_that_dies_goes_to_another() {
     let _alone = alone();
     let (lock, changed) = (Lock::anonymous().unwrap(), Condition::anonymous().unwrap());
     let waiter = || {
@@ -202,7 +202,7 @@ fn what_a_waiter_was_told_before_it_died_another_one_hears() {
 }
 
 #[test]
-fn a_waiter_killed_at_every_step_swallows_no_notification() {
+fn a_waiter_killed_at_every_step_loses_no_notification() {
     let _alone = alone();
     let mut waited = 0;
     for step in 1.. {
@@ -249,7 +249,7 @@ fn a_waiter_killed_at_every_step_swallows_no_notification() {
 }
 
 #[test]
-fn what_a_dead_waiter_was_told_is_passed_on_before_its_place_is_taken() {
+fn the_notification_of_a_dead_waiter_is_passed_on_before_its_slot_is_reused() {
     let _alone = alone();
     let condition = Condition::anonymous().unwrap();
     let enlisted = Bell::new();
@@ -306,7 +306,7 @@ fn opens_for_two(barrier: &Barrier) {
 }
 
 #[test]
-fn a_waiter_that_is_killed_breaks_the_barrier_and_a_reset_heals_it() {
+fn a_killed_waiter_breaks_the_barrier_until_a_reset() {
     let _alone = alone();
     let barrier = Barrier::with_options(None, 3, &new()).unwrap();
     let first = fork(|| drop(barrier.wait(FOREVER)));
@@ -325,7 +325,7 @@ fn a_waiter_that_is_killed_breaks_the_barrier_and_a_reset_heals_it() {
 }
 
 #[test]
-fn the_last_to_come_finds_out_that_another_is_dead() {
+fn the_last_party_notices_that_another_is_dead() {
     let _alone = alone();
     let barrier = Barrier::with_options(None, 2, &new()).unwrap();
     let first = fork(|| drop(barrier.wait(FOREVER)));
@@ -337,7 +337,7 @@ fn the_last_to_come_finds_out_that_another_is_dead() {
 }
 
 #[test]
-fn one_killed_at_every_step_opens_the_barrier_or_breaks_it() {
+fn a_process_killed_at_every_step_opens_the_barrier_or_breaks_it() {
     let _alone = alone();
     for step in 1.. {
         let barrier = Barrier::with_options(None, 2, &new()).unwrap();
@@ -404,7 +404,7 @@ fn a_process_killed_at_any_step_of_a_reset_or_abort_leaves_a_barrier_that_works(
 }
 
 #[test]
-fn a_reader_killed_at_every_step_keeps_no_other_out() {
+fn a_reader_killed_at_every_step_blocks_no_other() {
     let _alone = alone();
     for step in 1.. {
         let lock = RwLock::anonymous().unwrap();
@@ -424,7 +424,7 @@ fn a_reader_killed_at_every_step_keeps_no_other_out() {
 }
 
 #[test]
-fn a_writer_killed_at_every_step_is_told_of_if_it_wrote() {
+fn a_writer_killed_at_every_step_is_reported_if_it_held_the_lock() {
     let _alone = alone();
     for step in 1.. {
         let lock = RwLock::anonymous().unwrap();
@@ -458,7 +458,7 @@ fn a_writer_killed_at_every_step_is_told_of_if_it_wrote() {
 }
 
 #[test]
-fn a_waiting_writer_killed_at_every_step_keeps_no_other_out() {
+fn a_waiting_writer_killed_at_every_step_blocks_no_other() {
     let _alone = alone();
     for step in 1.. {
         let lock = RwLock::anonymous().unwrap();

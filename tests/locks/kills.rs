@@ -179,7 +179,7 @@ fn kill_for(length: Duration) -> (u64, u64) {
 }
 
 #[test]
-fn a_live_process_has_a_lock_alone_and_is_told_of_those_that_died_with_it() {
+fn one_live_process_holds_a_lock_and_learns_of_owners_that_died() {
     let _alone = alone();
     let (kills, done) = kill_for(Duration::from_secs(2));
     assert!(

@@ -59,7 +59,7 @@ fn one_of_many_processes_is_inside_at_a_time() {
 }
 
 #[test]
-fn a_taken_lock_is_waited_for_until_the_deadline() {
+fn a_wait_for_a_taken_lock_ends_at_the_deadline() {
     let _alone = alone();
     let lock = Lock::anonymous().unwrap();
     let same = Lock::open(lock.name()).unwrap();
@@ -72,7 +72,7 @@ fn a_taken_lock_is_waited_for_until_the_deadline() {
 }
 
 #[test]
-fn a_plain_lock_may_be_released_by_anybody() {
+fn a_plain_lock_may_be_released_by_any_process() {
     let _alone = alone();
     let lock = Lock::anonymous().unwrap();
     assert_eq!(lock.acquire(FOREVER), Ok(Acquisition::Clean));
@@ -86,7 +86,7 @@ fn a_plain_lock_may_be_released_by_anybody() {
 }
 
 #[test]
-fn a_recursive_lock_is_taken_and_released_as_often_by_its_owner_only() {
+fn a_recursive_lock_is_released_by_its_owner_as_often_as_it_was_taken() {
     let _alone = alone();
     let lock = recursive();
     assert!(matches!(lock.release(), Err(Error::Invalid { .. })));
@@ -111,7 +111,7 @@ fn a_recursive_lock_is_taken_and_released_as_often_by_its_owner_only() {
 }
 
 #[test]
-fn a_lock_is_of_the_kind_it_was_made() {
+fn a_lock_keeps_the_kind_with_which_it_was_created() {
     let _alone = alone();
     let name = Name::new("lock");
     let lock = Lock::recursive(Some(&name), &Options::create()).unwrap();
@@ -123,7 +123,7 @@ fn a_lock_is_of_the_kind_it_was_made() {
 }
 
 #[test]
-fn a_sleeper_gets_the_lock_that_comes_free() {
+fn a_sleeper_gets_a_lock_that_is_released() {
     let _alone = alone();
     let (lock, taken) = (Lock::anonymous().unwrap(), Bell::new());
     let guard = lock.lock(FOREVER).unwrap();

@@ -100,7 +100,7 @@ fn permits_that_are_kept_stay_taken_until_they_are_released() {
 }
 
 #[test]
-fn what_a_process_keeps_it_can_still_release_and_the_bound_holds() {
+fn kept_permits_can_be_released_and_the_bound_holds() {
     let _alone = alone();
     let places = Semaphore::bounded(None, 2, &new()).unwrap();
     places.acquire(NOWAIT).unwrap();
@@ -127,7 +127,7 @@ fn a_release_of_several_wakes_several() {
 }
 
 #[test]
-fn a_bounded_semaphore_refuses_what_was_not_acquired() {
+fn a_bounded_semaphore_refuses_a_release_beyond_its_bound() {
     let _alone = alone();
     let places = Semaphore::bounded(None, 2, &new()).unwrap();
     assert!(matches!(places.release(1), Err(Error::Invalid { .. })));
@@ -197,7 +197,7 @@ fn a_notification_wakes_one_and_a_broadcast_all() {
 }
 
 #[test]
-fn a_wait_lets_go_of_a_recursive_lock_wholly_and_takes_it_back_as_often() {
+fn a_wait_releases_a_recursive_lock_completely_and_restores_its_depth() {
     let _alone = alone();
     let lock = Lock::recursive(None, &new()).unwrap();
     let changed = Condition::anonymous().unwrap();
@@ -219,7 +219,7 @@ fn a_wait_lets_go_of_a_recursive_lock_wholly_and_takes_it_back_as_often() {
 }
 
 #[test]
-fn a_barrier_opens_when_all_are_there_round_after_round() {
+fn a_barrier_opens_when_all_have_arrived_in_each_round() {
     let _alone = alone();
     let barrier = barrier(3);
     let (inside, actions) = (AtomicU32::new(0), AtomicU32::new(0));
@@ -244,7 +244,7 @@ fn a_barrier_opens_when_all_are_there_round_after_round() {
 }
 
 #[test]
-fn a_barrier_breaks_when_the_time_of_one_is_up_and_is_whole_after_a_reset() {
+fn a_barrier_is_broken_by_a_timeout_until_a_reset() {
     let _alone = alone();
     let barrier = barrier(3);
     let broken = |result| assert!(matches!(result, Err(Error::Poisoned { .. })));
@@ -295,7 +295,7 @@ fn readers_share_and_a_writer_is_alone() {
 }
 
 #[test]
-fn a_waiting_writer_keeps_new_readers_out_but_not_those_that_read() {
+fn a_waiting_writer_blocks_new_readers_but_not_present_ones() {
     let _alone = alone();
     let lock = RwLock::anonymous().unwrap();
     assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean));
@@ -316,7 +316,7 @@ fn a_waiting_writer_keeps_new_readers_out_but_not_those_that_read() {
 }
 
 #[test]
-fn the_dead_neither_wait_nor_hold() {
+fn dead_processes_count_neither_as_waiters_nor_as_holders() {
     let _alone = alone();
     let (condition, barrier) = (Condition::anonymous().unwrap(), barrier(3));
     let (lock, places) = (RwLock::anonymous().unwrap(), semaphore(2));

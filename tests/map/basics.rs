@@ -85,7 +85,7 @@ fn what_one_handle_does_another_sees() {
 }
 
 #[test]
-fn compare_swap_changes_only_what_is_as_expected() {
+fn compare_swap_changes_only_an_expected_value() {
     let _beside = beside_others();
     let map = anonymous();
     assert!(!map.compare_swap(b"k", Some(b"a"), Some(b"b")).unwrap());
@@ -100,7 +100,7 @@ fn compare_swap_changes_only_what_is_as_expected() {
 }
 
 #[test]
-fn add_counts_from_zero_wraps_and_refuses_what_is_no_counter() {
+fn add_counts_from_zero_wraps_and_refuses_other_values() {
     let _beside = beside_others();
     let map = anonymous();
     assert_eq!(map.add(b"c", -3).unwrap(), -3);
@@ -118,7 +118,7 @@ fn add_counts_from_zero_wraps_and_refuses_what_is_no_counter() {
 }
 
 #[test]
-fn a_small_buffer_is_told_the_size_it_needs() {
+fn a_small_buffer_is_an_error_with_the_needed_size() {
     let _beside = beside_others();
     let map = anonymous();
     map.set(b"k", &[7; 100]).unwrap();
@@ -136,7 +136,7 @@ fn a_small_buffer_is_told_the_size_it_needs() {
 }
 
 #[test]
-fn sizes_from_nothing_to_the_limit_fit_and_beyond_name_both_sizes() {
+fn sizes_from_zero_to_the_limit_fit_and_an_error_names_both_sizes() {
     let _beside = beside_others();
     let map = Map::with_options(None, &Options::create().max_capacity(64 << 20)).unwrap();
     let longest = vec![1; 64 * 1024];
@@ -172,7 +172,7 @@ fn sizes_from_nothing_to_the_limit_fit_and_beyond_name_both_sizes() {
 }
 
 #[test]
-fn capacities_that_make_no_sense_are_refused() {
+fn invalid_capacities_are_refused() {
     let _beside = beside_others();
     let both = Options::create().capacity(8 << 20).max_capacity(4 << 20);
     let err = Map::with_options(None, &both).unwrap_err();
@@ -203,7 +203,7 @@ fn a_map_is_not_a_queue() {
 }
 
 #[test]
-fn the_last_handle_takes_the_map_along_and_a_persistent_one_stays() {
+fn the_last_handle_removes_the_map_unless_it_is_persistent() {
     let _beside = beside_others();
     let map = anonymous();
     let name = map.name().to_owned();
@@ -224,7 +224,7 @@ fn the_last_handle_takes_the_map_along_and_a_persistent_one_stays() {
 }
 
 #[test]
-fn an_empty_map_is_small_and_memory_follows_what_is_stored() {
+fn an_empty_map_is_small_and_memory_follows_its_content() {
     let _beside = beside_others();
     let map = anonymous();
     let empty = committed(&map);
@@ -257,7 +257,7 @@ fn an_empty_map_is_small_and_memory_follows_what_is_stored() {
 }
 
 #[test]
-fn capacity_is_committed_at_birth() {
+fn capacity_is_committed_at_creation() {
     let _beside = beside_others();
     let map = Map::with_options(None, &Options::create().capacity(8 << 20)).unwrap();
     let at_birth = committed(&map);
@@ -288,7 +288,7 @@ fn insertions_and_removals_without_end_need_no_more_memory() {
 }
 
 #[test]
-fn a_full_map_says_so_and_keeps_what_it_has() {
+fn a_full_map_returns_an_error_and_keeps_its_entries() {
     let _beside = beside_others();
     let map = Map::with_options(None, &Options::create().max_capacity(1 << 20)).unwrap();
     let mut model = HashMap::new();
@@ -348,7 +348,7 @@ fn every_key_is_taken_by_exactly_one_process() {
 }
 
 #[test]
-fn iteration_meets_lasting_keys_once_while_others_write() {
+fn iteration_yields_lasting_keys_once_while_others_write() {
     let _beside = beside_others();
     let map = anonymous();
     let lasting = 3000u32;
@@ -393,7 +393,7 @@ fn iteration_meets_lasting_keys_once_while_others_write() {
 }
 
 #[test]
-fn threads_of_one_process_are_as_good_as_processes() {
+fn threads_of_one_process_may_share_a_handle() {
     let _beside = beside_others();
     let map = anonymous();
     std::thread::scope(|scope| {

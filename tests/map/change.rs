@@ -39,7 +39,7 @@ fn no_two_values_of_a_key_have_the_same_version() {
 }
 
 #[test]
-fn a_swap_by_version_is_refused_once_another_was_faster() {
+fn a_swap_by_version_is_refused_after_another_change() {
     let _alone = alone();
     let map = map();
     assert!(map.compare_swap_version(b"k", 0, Some(b"a")).unwrap());
@@ -54,7 +54,7 @@ fn a_swap_by_version_is_refused_once_another_was_faster() {
 }
 
 #[test]
-fn floats_are_added_and_what_is_no_number_is_refused() {
+fn floats_are_added_and_other_values_are_refused() {
     let _alone = alone();
     let map = map();
     assert_eq!(map.add_f64(b"x", 0.5).unwrap(), 0.5);
@@ -94,7 +94,7 @@ fn many_keys_are_set_and_read_as_one_by_one() {
 }
 
 #[test]
-fn what_is_too_large_is_said_before_any_of_many_is_set() {
+fn a_pair_that_is_too_large_is_refused_before_any_key_is_set() {
     let _alone = alone();
     let map = map();
     let long = vec![0; 70_000];
@@ -104,7 +104,7 @@ fn what_is_too_large_is_said_before_any_of_many_is_set() {
 }
 
 #[test]
-fn a_key_whose_time_is_over_is_as_if_it_had_been_removed() {
+fn an_expired_key_is_absent() {
     let _alone = alone();
     let map = map();
     map.set_for(b"k", b"v", LATER).unwrap();
@@ -134,7 +134,7 @@ fn a_key_whose_time_is_over_is_as_if_it_had_been_removed() {
 }
 
 #[test]
-fn a_key_can_be_given_more_time_less_or_for_good() {
+fn the_expiry_of_a_key_can_be_extended_shortened_or_removed() {
     let _alone = alone();
     let map = map();
     map.set(b"k", b"v").unwrap();
@@ -157,7 +157,7 @@ fn a_key_can_be_given_more_time_less_or_for_good() {
 }
 
 #[test]
-fn what_is_over_is_removed_by_changes_nearby_and_by_a_purge() {
+fn expired_keys_are_removed_by_nearby_changes_and_by_a_purge() {
     let _alone = alone();
     let map = map();
     for i in 0..1000u32 {

@@ -88,13 +88,13 @@ fn a_large_value_is_set_or_is_not() {
 }
 
 #[test]
-fn a_view_is_let_go_of_wherever_its_reader_dies() {
+fn a_view_is_released_wherever_its_reader_dies() {
     kill_everywhere(few, |map| drop(map.view(b"large").unwrap()), same);
     kill_everywhere(few, |map| drop(map.get_vec(b"large").unwrap()), same);
 }
 
 #[test]
-fn what_is_replaced_or_removed_while_it_is_viewed_is_lost_by_nobody() {
+fn a_viewed_value_that_is_replaced_or_removed_loses_no_memory() {
     for key in [&b"large"[..], &[3]] {
         kill_everywhere(
             few,
@@ -167,7 +167,7 @@ fn a_key_that_expires_is_set_or_is_not() {
 }
 
 #[test]
-fn what_is_over_stays_over_wherever_a_purge_dies() {
+fn expired_keys_stay_absent_wherever_a_purge_dies() {
     kill_everywhere(
         |map| {
             few(map);
@@ -200,7 +200,7 @@ fn each_of_many_keys_is_set_or_is_not() {
 }
 
 #[test]
-fn a_waiter_for_a_key_that_is_killed_while_it_gives_up_keeps_the_key_from_nobody() {
+fn a_waiter_killed_while_its_wait_for_a_key_ends_blocks_no_other() {
     let _alone = alone();
     for step in 1.. {
         assert!(step < 1000, "the operation never ends");

@@ -84,7 +84,7 @@ fn walk_over_a_repair(in_shard: usize, prepare: impl Fn(&Map), write: impl Fn(&M
 }
 
 #[test]
-fn a_walk_goes_on_over_the_repair_of_a_table_that_was_growing() {
+fn iteration_continues_across_the_repair_of_a_growing_table() {
     // 326 of 384 slots is the most that a table of three blocks takes.
     let insert = |map: &Map| {
         let key = keys_of(map, SHARD, PASSING).next().unwrap();
@@ -94,7 +94,7 @@ fn a_walk_goes_on_over_the_repair_of_a_table_that_was_growing() {
 }
 
 #[test]
-fn a_walk_goes_on_over_the_repair_of_a_table_that_was_shrinking() {
+fn iteration_continues_across_the_repair_of_a_shrinking_table() {
     let passing = |map: &Map| keys_of(map, SHARD, PASSING).take(280).collect::<Vec<_>>();
     let prepare = |map: &Map| {
         for key in passing(map) {
@@ -111,7 +111,7 @@ fn a_walk_goes_on_over_the_repair_of_a_table_that_was_shrinking() {
 }
 
 #[test]
-fn a_walk_goes_on_over_the_repair_of_replaced_values() {
+fn iteration_continues_across_the_repair_of_replaced_values() {
     for len in [9, 3000, 300_000] {
         // Some of these were met before, and others come.
         for at in [0, 40, 80, 119] {
@@ -152,7 +152,7 @@ fn write_for_ever(map: &Map, mut random: Random) {
 const LASTING: u64 = 2000;
 
 #[test]
-fn a_walk_in_another_process_goes_on_while_writers_are_killed_one_by_one() {
+fn iteration_in_another_process_continues_while_writers_are_killed() {
     let _alone = alone();
     let (map, words, mut random) = (Map::anonymous().unwrap(), Words::new(2), Random(0x5eed));
     for key in 0..LASTING as u32 {
@@ -257,7 +257,7 @@ fn with_every_death(sleep: impl Fn(&Map, u64), check: impl Fn(&Map, Child, (u64,
 }
 
 #[test]
-fn a_wait_for_a_key_ends_by_a_change_of_a_process_that_is_killed_on_the_way() {
+fn a_wait_for_a_key_ends_although_the_changing_process_is_killed() {
     with_every_death(
         |map, before| {
             let now = map.wait_key(K, before, FOREVER).unwrap();
@@ -277,7 +277,7 @@ fn a_wait_for_a_key_ends_by_a_change_of_a_process_that_is_killed_on_the_way() {
 }
 
 #[test]
-fn a_waiter_for_a_key_finds_out_alone_what_a_killed_process_has_changed() {
+fn a_waiter_for_a_key_notices_the_change_of_a_killed_process_by_itself() {
     let _alone = alone();
     for change in CHANGES {
         let prepared = || {

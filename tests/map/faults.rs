@@ -103,7 +103,7 @@ fn neighbours(map: &Map, key: &[u8], count: usize) -> Vec<[u8; 4]> {
 }
 
 #[test]
-fn a_new_key_is_there_wholly_or_not_at_all_when_its_table_cannot_grow() {
+fn a_new_key_is_inserted_wholly_or_not_at_all_when_its_table_cannot_grow() {
     let _alone = alone();
     with_small_shm(8 << 20, || {
         for new in [300_000, 9] {
@@ -183,7 +183,7 @@ fn a_million_keys_that_come_and_go_need_no_more_memory_than_the_first() {
 }
 
 #[test]
-fn a_value_of_hundreds_of_megabytes_is_read_in_place_and_gives_its_memory_back() {
+fn a_value_of_hundreds_of_megabytes_is_read_in_place_and_its_memory_is_returned() {
     const LEN: usize = 300 << 20;
     let _alone = alone();
     if free() < 2 * LEN as u64 {

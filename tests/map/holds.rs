@@ -53,7 +53,7 @@ fn a_locked_key_keeps_others_from_locking_it_and_from_nothing_else() {
 }
 
 #[test]
-fn a_thread_that_locks_a_key_twice_is_told_and_another_waits() {
+fn a_thread_that_locks_a_key_twice_gets_an_error_and_another_waits() {
     let _alone = alone();
     let map = map();
     let guard = map.lock_key(b"k", FOREVER).unwrap();
@@ -71,7 +71,7 @@ fn a_thread_that_locks_a_key_twice_is_told_and_another_waits() {
 }
 
 #[test]
-fn the_lock_of_a_killed_process_goes_to_the_next_which_is_told() {
+fn the_lock_of_a_killed_process_goes_to_the_next_with_owner_died() {
     let _alone = alone();
     let map = map();
     let other = locks_until_killed(&map);
@@ -87,7 +87,7 @@ fn the_lock_of_a_killed_process_goes_to_the_next_which_is_told() {
 const ANOTHER_LOOK: Duration = Duration::from_millis(250);
 
 #[test]
-fn a_waiter_that_has_the_lock_of_the_dead_reserves_it_no_more() {
+fn a_waiter_that_got_the_lock_of_a_dead_process_reserves_it_no_more() {
     let _alone = alone();
     let map = map();
     let other = locks_until_killed(&map);
@@ -100,7 +100,7 @@ fn a_waiter_that_has_the_lock_of_the_dead_reserves_it_no_more() {
 }
 
 #[test]
-fn a_waiter_that_gives_up_reserves_the_lock_no_more() {
+fn a_waiter_whose_wait_timed_out_reserves_the_lock_no_more() {
     let _alone = alone();
     let map = map();
     let guard = map.lock_key(b"k", NOWAIT).unwrap();
@@ -154,7 +154,7 @@ fn updates_of_a_key_by_many_processes_are_all_counted() {
 }
 
 #[test]
-fn an_update_sees_what_others_set_while_it_worked() {
+fn an_update_sees_a_value_that_others_set_meanwhile() {
     let _alone = alone();
     let map = map();
     let mut seen = Vec::new();
@@ -172,7 +172,7 @@ fn an_update_sees_what_others_set_while_it_worked() {
 }
 
 #[test]
-fn more_locks_than_a_part_of_the_map_has_room_for_wait_their_turn() {
+fn locks_beyond_the_capacity_of_a_shard_wait() {
     let _turn = beside_others();
     let map = map();
     let mut guards = Vec::new();
@@ -200,7 +200,7 @@ fn more_locks_than_a_part_of_the_map_has_room_for_wait_their_turn() {
 }
 
 #[test]
-fn a_view_stays_what_it_was_whatever_becomes_of_the_key() {
+fn a_view_does_not_change_when_its_key_changes() {
     let _alone = alone();
     let map = map();
     let change: [&dyn Fn(); 4] = [
@@ -238,7 +238,7 @@ fn a_view_stays_what_it_was_whatever_becomes_of_the_key() {
 }
 
 #[test]
-fn what_a_view_kept_is_freed_with_it() {
+fn the_memory_that_a_view_kept_is_freed_with_it() {
     let _alone = alone();
     let map = map();
     map.set(b"k", &vec![1; 4 << 20]).unwrap();
@@ -265,7 +265,7 @@ fn viewer(map: &Map) -> Child {
 }
 
 #[test]
-fn the_views_of_a_killed_process_are_let_go() {
+fn the_views_of_a_killed_process_are_released() {
     let _alone = alone();
     let map = map();
     map.set(b"k", &vec![1; 4 << 20]).unwrap();
@@ -279,7 +279,7 @@ fn the_views_of_a_killed_process_are_let_go() {
 }
 
 #[test]
-fn what_the_dead_held_makes_room_for_the_process_that_needs_it() {
+fn the_holds_of_dead_processes_are_released_when_slots_are_needed() {
     let _alone = alone();
     let large = vec![1; 1_040_000];
     let writes: [fn(&Map, &[u8]); 4] = [
@@ -309,7 +309,7 @@ fn what_the_dead_held_makes_room_for_the_process_that_needs_it() {
 }
 
 #[test]
-fn a_part_of_the_map_with_too_many_views_says_so() {
+fn a_shard_with_too_many_views_returns_an_error() {
     let _alone = alone();
     let map = map();
     map.set(b"k", b"v").unwrap();
@@ -326,7 +326,7 @@ fn a_part_of_the_map_with_too_many_views_says_so() {
 }
 
 #[test]
-fn a_large_value_without_room_leaves_the_old_one_and_no_trace() {
+fn a_large_value_that_does_not_fit_leaves_the_old_one() {
     let _alone = alone();
     let options = Options::create().max_capacity(2 << 20);
     let map = Map::with_options(None, &options).unwrap();

@@ -15,7 +15,7 @@ fn file_of(map: &Map) -> File {
 }
 
 #[test]
-fn a_map_of_zeros_or_noise_is_refused_or_answers() {
+fn a_map_of_zeros_or_random_bytes_is_refused_or_its_calls_return() {
     let _beside = beside_others();
     let map = Map::anonymous().unwrap();
     map.set(b"k", b"v").unwrap();
@@ -27,7 +27,7 @@ fn a_map_of_zeros_or_noise_is_refused_or_answers() {
 }
 
 #[test]
-fn words_that_are_no_holds_are_no_reason_to_wait() {
+fn invalid_hold_words_make_no_call_wait() {
     let _beside = beside_others();
     let map = Map::anonymous().unwrap();
     let file = file_of(&map);
@@ -43,7 +43,7 @@ fn words_that_are_no_holds_are_no_reason_to_wait() {
 }
 
 #[test]
-fn a_reservation_without_an_end_is_no_reason_to_wait() {
+fn a_reservation_without_an_end_makes_no_call_wait() {
     let _alone = alone();
     let map = Map::anonymous().unwrap();
     let file = file_of(&map);
@@ -102,7 +102,7 @@ fn a_child_writes_until_it_is_killed() {
 }
 
 #[test]
-fn writers_killed_at_random_leave_a_whole_map() {
+fn writers_killed_at_random_leave_a_consistent_map() {
     let _beside = beside_others();
     let map = Map::anonymous().unwrap();
     let mut random = Random(42);

@@ -250,7 +250,7 @@ fn kill_users_of(options: &Options, length: Duration) -> (u64, u64) {
 }
 
 #[test]
-fn what_a_killed_process_was_doing_happened_wholly_or_not_at_all() {
+fn a_call_of_a_killed_process_happened_wholly_or_not_at_all() {
     let _alone = alone();
     let (kills, steps) = kill_for(Duration::from_secs(2));
     assert!(

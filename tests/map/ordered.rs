@@ -23,7 +23,7 @@ fn filled(names: &str) -> Map {
 }
 
 #[test]
-fn a_walk_goes_in_the_order_of_insertion() {
+fn iteration_follows_the_order_of_insertion() {
     let _alone = alone();
     let names: Vec<_> = (0..5000u32)
         .map(|i| (i * 7919 % 5003).to_string())
@@ -39,7 +39,7 @@ fn a_walk_goes_in_the_order_of_insertion() {
 }
 
 #[test]
-fn a_key_keeps_its_place_however_its_value_changes() {
+fn a_key_keeps_its_position_when_its_value_changes() {
     let _alone = alone();
     let map = filled("a b c d e f g h i");
     map.set(b"a", b"longer than it was before").unwrap();
@@ -61,7 +61,7 @@ fn a_key_keeps_its_place_however_its_value_changes() {
 }
 
 #[test]
-fn large_values_and_new_keys_stand_where_they_were_inserted() {
+fn large_values_and_new_keys_keep_the_order_of_insertion() {
     let _alone = alone();
     let map = filled("a b");
     map.set(b"large", &vec![1; 1 << 20]).unwrap();
@@ -81,7 +81,7 @@ fn large_values_and_new_keys_stand_where_they_were_inserted() {
 }
 
 #[test]
-fn a_walk_leaves_out_what_is_removed_on_the_way() {
+fn iteration_omits_keys_that_are_removed_meanwhile() {
     let _alone = alone();
     let map = filled("a b c d");
     let mut walk = map.iter();
@@ -93,7 +93,7 @@ fn a_walk_leaves_out_what_is_removed_on_the_way() {
 }
 
 #[test]
-fn a_map_that_is_there_stays_as_it_was_made() {
+fn an_existing_map_keeps_its_options() {
     let _alone = alone();
     let plain = Map::anonymous().unwrap();
     assert!(!plain.is_ordered());

@@ -61,7 +61,7 @@ fn messages_go_both_ways_whole_and_in_order() {
 }
 
 #[test]
-fn what_was_sent_before_the_end_is_received_first() {
+fn messages_before_the_end_are_received_first() {
     let _alone = alone();
     let (here, there) = Pipe::pair().unwrap();
     for number in 0..100u8 {
@@ -98,7 +98,7 @@ fn a_message_is_written_in_place_and_sent_by_its_commit() {
 }
 
 #[test]
-fn what_a_killed_sender_had_only_reserved_was_never_sent() {
+fn a_reservation_of_a_killed_sender_was_never_sent() {
     let _alone = alone();
     let (here, there) = Pipe::pair().unwrap();
     let reserved = Bell::new();
@@ -119,7 +119,7 @@ fn what_a_killed_sender_had_only_reserved_was_never_sent() {
 }
 
 #[test]
-fn a_pipe_of_one_way_is_sent_through_at_one_end_only() {
+fn a_pipe_of_one_direction_sends_at_one_end_only() {
     let _alone = alone();
     let (receiver, sender) = Pipe::simplex().unwrap();
     assert!(receiver.is_readable() && !receiver.is_writable());
@@ -177,7 +177,7 @@ fn a_wait_for_a_killed_process_ends() {
 }
 
 #[test]
-fn a_process_that_only_sends_finds_out_after_64_kib() {
+fn a_process_that_only_sends_notices_the_end_after_64_kib() {
     let _alone = alone();
     let (here, there) = Pipe::pair().unwrap();
     let peer = bystander();
@@ -192,7 +192,7 @@ fn a_process_that_only_sends_finds_out_after_64_kib() {
 }
 
 #[test]
-fn an_end_is_gone_when_all_that_held_it_are() {
+fn an_end_is_closed_when_all_its_holders_have_ended() {
     let _alone = alone();
     let (here, there) = Pipe::pair().unwrap();
     let [ready, go] = [Bell::new(), Bell::new()];
@@ -245,7 +245,7 @@ fn an_end_that_was_never_opened_is_waited_for() {
 }
 
 #[test]
-fn a_descriptor_tells_of_messages_and_of_every_end() {
+fn a_descriptor_is_readable_for_messages_and_for_every_end() {
     let _alone = alone();
     for killed in [false, true] {
         let (here, there) = Pipe::pair().unwrap();
@@ -290,7 +290,7 @@ fn a_hold_keeps_an_end_for_the_process_that_opens_it_next() {
 }
 
 #[test]
-fn the_last_hold_takes_the_pipe_along() {
+fn the_last_hold_removes_the_pipe() {
     let _alone = alone();
     let name = Name::new("pipe-hold");
     let pipe = Pipe::with_options(Some(&name), End::First, true, &Options::create()).unwrap();
@@ -304,7 +304,7 @@ fn the_last_hold_takes_the_pipe_along() {
 }
 
 #[test]
-fn of_two_processes_that_release_the_last_holds_at_once_one_takes_the_pipe_along() {
+fn of_two_processes_that_release_the_last_holds_at_once_one_removes_the_pipe() {
     let _alone = alone();
     for _ in 0..100 {
         let name = Name::new("pipe-holds");
@@ -395,7 +395,7 @@ fn forged_words_are_refused() {
 }
 
 #[test]
-fn a_message_is_read_where_it_is_and_gone_with_its_ack() {
+fn a_message_is_read_in_place_and_removed_by_its_ack() {
     let _alone = alone();
     let (here, there) = Pipe::pair().unwrap();
     let mut room = there.reserve(100_000, FOREVER).unwrap();

@@ -243,7 +243,7 @@ fn kill_for(length: Duration) -> [u64; 3] {
 }
 
 #[test]
-fn the_end_that_lives_has_all_that_was_sent_and_is_told_when_the_other_is_dead() {
+fn the_live_end_gets_all_messages_and_notices_the_death_of_the_other() {
     let _alone = alone();
     let [kills, from, to] = kill_for(Duration::from_secs(2));
     assert!(

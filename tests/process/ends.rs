@@ -10,7 +10,7 @@ fn a_process_is_send_and_sync() {
 }
 
 #[test]
-fn the_exit_says_how_and_with_what() {
+fn the_exit_tells_the_kind_and_the_code() {
     let _alone = alone();
     both_ways(|way| {
         for code in [0, 1, 77, 255] {
@@ -209,7 +209,7 @@ fn collected_by_others(exit: Exit) -> Exit {
 }
 
 #[test]
-fn an_exit_collected_by_others_is_what_the_kernel_keeps_of_it() {
+fn an_exit_that_other_code_reaped_is_read_from_the_kernel() {
     let _alone = alone();
     let child = sh("exit 5").spawn().unwrap();
     let mut status = 0;
@@ -311,7 +311,7 @@ fn children_die_with_a_killed_parent() {
 }
 
 #[test]
-fn a_child_outlives_the_thread_that_asked_for_it() {
+fn a_child_outlives_the_thread_that_started_it() {
     let _alone = alone();
     let spawn = || Spawn::new("sleep").arg("600").die_with_parent().spawn();
     let child = std::thread::spawn(spawn).join().unwrap().unwrap();

@@ -75,7 +75,7 @@ fn ends_while_they_live(act: impl FnOnce() + Send + 'static) {
 }
 
 #[test]
-fn a_process_that_another_thread_forks_holds_up_no_start() {
+fn a_process_that_another_thread_forks_delays_no_start() {
     let _alone = alone();
     ends_while_they_live(|| {
         for _ in 0..150 {

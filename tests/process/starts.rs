@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_cannot_be_executed_is_an_error_of_the_spawn() {
+fn a_program_that_cannot_be_executed_is_an_error_of_the_spawn() {
     let _alone = alone();
     let dir = Scratch::new();
     let plain = dir.file("plain", "exit 0\n", 0o644);
@@ -116,7 +116,7 @@ fn arguments_and_environment_arrive_as_given() {
 }
 
 #[test]
-fn programs_are_found_as_the_child_would_find_them() {
+fn programs_are_searched_in_the_childs_path() {
     let _alone = alone();
     let dir = Scratch::new();
     dir.file("tool", "#!/bin/sh\necho found in $PWD\n", 0o755);
@@ -210,7 +210,7 @@ fn no_other_descriptor_reaches_the_child() {
 }
 
 #[test]
-fn descriptors_can_change_places_on_the_way() {
+fn descriptors_can_be_renumbered_for_the_child() {
     let _alone = alone();
     let ((left, mut to_left), (right, mut to_right)) = (pipe(), pipe());
     let (a, b) = (leaky(210, left.as_raw_fd()), leaky(211, right.as_raw_fd()));

@@ -51,7 +51,7 @@ fn a_supervisor_is_send_and_sync() {
 }
 
 #[test]
-fn each_worker_knows_its_place_and_has_its_devices() {
+fn each_worker_has_its_number_and_its_devices() {
     let _alone = alone();
     let (mut reader, writer) = pipe();
     let mut spawn = sh("echo $SHOAL_WORKER/$SHOAL_WORKERS/$SHOAL_WORKER_RESTARTS \
@@ -103,7 +103,7 @@ fn workers_can_run_different_programs() {
 }
 
 #[test]
-fn the_first_failure_stops_the_others_unless_they_are_to_go_on() {
+fn the_first_failure_stops_the_others_unless_they_are_to_continue() {
     let _alone = alone();
     let script =
         "test $SHOAL_WORKER = 1 && exit 7; trap 'exit 0' TERM; while :; do sleep 0.01; done";
@@ -130,7 +130,7 @@ fn the_first_failure_stops_the_others_unless_they_are_to_go_on() {
 }
 
 #[test]
-fn what_fails_is_restarted_until_it_succeeds() {
+fn a_failed_worker_is_restarted_until_it_succeeds() {
     let _alone = alone();
     let supervisor = workers("test $SHOAL_WORKER_RESTARTS = 3", 2)
         .restart(Restart::OnFailure)
@@ -145,7 +145,7 @@ fn what_fails_is_restarted_until_it_succeeds() {
 }
 
 #[test]
-fn a_crash_loop_ends_and_is_said() {
+fn a_crash_loop_ends_and_is_reported() {
     let _alone = alone();
     for (script, exit) in [
         ("kill -SEGV $$", signaled(libc::SIGSEGV)),
@@ -221,7 +221,7 @@ fn a_program_that_cannot_run_is_an_error_of_the_start_that_names_it() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_with_the_reason() {
+fn invalid_options_of_workers_are_refused_with_the_reason() {
     let _alone = alone();
     let start = |workers: &mut Workers| workers.start().unwrap_err();
     let none = start(&mut workers("true", 0));
@@ -303,7 +303,7 @@ fn a_worker_that_ignores_the_request_to_end_is_killed() {
 }
 
 #[test]
-fn a_stopped_worker_is_ended_all_the_same() {
+fn a_worker_that_is_stopped_by_a_signal_is_ended_too() {
     let _alone = alone();
     for grace in [Timeout::Infinite, Timeout::Val(Duration::ZERO)] {
         let supervisor = workers("exec sleep 600", 2).start().unwrap();
@@ -345,7 +345,7 @@ fn a_second_stop_can_only_bring_the_end_forward() {
 }
 
 #[test]
-fn nothing_that_a_worker_has_started_is_left_at_the_end() {
+fn no_descendant_of_a_worker_is_left_at_the_end() {
     let _alone = alone();
     // In its group, in a session of its own, and without its parent.
     let script = "sleep 600 & setsid sleep 600 & (setsid sleep 600 &); echo >&7; ";
@@ -384,7 +384,7 @@ fn dropping_the_supervisor_ends_the_workers() {
 }
 
 #[test]
-fn waits_end_when_they_are_told_to_and_the_workers_go_on() {
+fn end_waits_ends_waits_and_the_workers_continue() {
     let _alone = alone();
     let supervisor = workers("sleep 600", 1).start().unwrap();
     std::thread::scope(|scope| {
@@ -396,7 +396,7 @@ fn waits_end_when_they_are_told_to_and_the_workers_go_on() {
 }
 
 #[test]
-fn a_forked_copy_of_the_program_can_do_nothing_to_the_workers() {
+fn a_forked_child_of_the_program_cannot_affect_the_workers() {
     let _alone = alone();
     let supervisor = workers("sleep 600", 1).start().unwrap();
     let copy = forked(&ForkOptions::default(), || {
@@ -433,7 +433,7 @@ fn the_programs_own_wait_for_any_child_sees_no_worker() {
 }
 
 #[test]
-fn a_program_that_ignores_the_exits_of_its_children_still_learns_of_them() {
+fn a_program_that_ignores_sigchld_still_learns_of_exits() {
     let _alone = alone();
     let host = forked(&ForkOptions::default(), || {
         // SAFETY: integers only.
@@ -452,7 +452,7 @@ fn a_program_that_ignores_the_exits_of_its_children_still_learns_of_them() {
 }
 
 #[test]
-fn later_starts_are_like_the_first_whatever_the_program_does_meanwhile() {
+fn restarts_do_not_depend_on_what_the_program_changes_meanwhile() {
     let _alone = alone();
     let dir = Scratch::new();
     let host = forked(&ForkOptions::default(), || {

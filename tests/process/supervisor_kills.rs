@@ -75,7 +75,7 @@ fn ends_with_host(mut reader: File, reaper: &Reaper) {
 }
 
 #[test]
-fn a_killed_supervisor_takes_its_workers_and_their_children_with_it() {
+fn a_killed_supervisor_leaves_no_worker_and_no_descendant() {
     let _alone = alone();
     let reaper = Reaper::new();
     for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT] {

@@ -84,7 +84,7 @@ fn a_worker_may_close_its_output() {
 }
 
 #[test]
-fn a_process_that_keeps_the_pipe_open_holds_nothing_up() {
+fn a_process_that_keeps_the_output_pipe_open_delays_nothing() {
     let _alone = alone();
     let script = "echo begin; setsid sleep 600 & exit 0";
     assert_eq!(written(script, 1), b"[0] begin\n");
@@ -112,7 +112,7 @@ fn a_process_that_keeps_the_pipe_open_holds_nothing_up() {
 }
 
 #[test]
-fn a_reader_that_takes_nothing_does_not_keep_workers_from_being_stopped() {
+fn workers_can_be_stopped_although_no_reader_takes_their_output() {
     let _alone = alone();
     let (supervisor, reader) = labelled("yes", 2, |_| {});
     // Until the pipes are full.
@@ -124,7 +124,7 @@ fn a_reader_that_takes_nothing_does_not_keep_workers_from_being_stopped() {
 }
 
 #[test]
-fn what_could_not_be_written_in_time_is_not_written_to_a_file_that_is_opened_later() {
+fn output_that_was_late_is_not_written_to_a_file_that_is_opened_later() {
     let _alone = alone();
     let (supervisor, reader) = labelled("yes", 2, |_| {});
     std::thread::sleep(Duration::from_millis(50));
@@ -143,7 +143,7 @@ fn what_could_not_be_written_in_time_is_not_written_to_a_file_that_is_opened_lat
 }
 
 #[test]
-fn when_the_reader_is_gone_a_worker_ends_as_it_does_without_a_supervisor() {
+fn a_worker_without_a_reader_ends_as_it_does_without_a_supervisor() {
     let _alone = alone();
     let (supervisor, mut reader) = labelled("exec yes", 1, |_| {});
     reader.read_exact(&mut [0; 100]).unwrap();
@@ -159,7 +159,7 @@ fn when_the_reader_is_gone_a_worker_ends_as_it_does_without_a_supervisor() {
 }
 
 #[test]
-fn plain_output_is_passed_on_as_it_is() {
+fn plain_output_is_passed_on_unchanged() {
     let _alone = alone();
     let (supervisor, mut reader) = labelled("printf 'no end'", 1, |workers| {
         workers.output(Output::Plain);

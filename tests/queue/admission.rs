@@ -71,7 +71,7 @@ fn no_process_is_starved_while_others_are_served() {
 }
 
 #[test]
-fn equals_that_share_one_core_get_equal_shares() {
+fn equal_processes_on_one_core_get_equal_shares() {
     let _alone = alone();
     const EACH: usize = 4;
     let queue = fixed(1 << 20);
@@ -135,7 +135,7 @@ fn stay_on_one_core() {
 }
 
 #[test]
-fn parked_processes_come_in_when_those_that_work_are_killed() {
+fn parked_processes_enter_when_the_admitted_ones_are_killed() {
     let _alone = alone();
     let queue = fixed(1 << 16);
     let consumer = Worker::consumer(&queue);
@@ -151,7 +151,7 @@ fn parked_processes_come_in_when_those_that_work_are_killed() {
 }
 
 #[test]
-fn a_process_that_is_stopped_holds_up_no_other() {
+fn a_stopped_process_delays_no_other() {
     let _alone = alone();
     let queue = fixed(1 << 16);
     let producer = Worker::producer(&queue);

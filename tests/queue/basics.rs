@@ -8,7 +8,7 @@ use shoal::{Error, Options, Queue, Timeout};
 const SOON: Timeout = Timeout::Val(Duration::from_millis(20));
 
 #[test]
-fn messages_of_every_size_come_out_as_they_went_in_and_in_order() {
+fn messages_of_every_size_are_returned_unchanged_and_in_order() {
     let _beside = beside_others();
     let queue = fixed(1 << 14);
     for round in 0..3 {
@@ -68,7 +68,7 @@ fn a_message_that_can_never_fit_is_refused_at_once_with_both_sizes() {
 }
 
 #[test]
-fn without_time_there_is_full_and_empty_with_time_there_is_timeout() {
+fn full_and_empty_queues_time_out_with_and_without_waiting() {
     let _beside = beside_others();
     let queue = fixed(4096);
     assert_eq!(queue.get(&mut [0; 8], NOWAIT), Err(Error::Timeout));
@@ -80,7 +80,7 @@ fn without_time_there_is_full_and_empty_with_time_there_is_timeout() {
 }
 
 #[test]
-fn a_buffer_that_is_too_small_is_told_how_much_it_takes_and_the_message_stays() {
+fn a_buffer_that_is_too_small_is_an_error_with_the_size_and_the_message_stays() {
     let _beside = beside_others();
     let queue = fixed(4096);
     queue.put(b"0123456789", NOWAIT).unwrap();
@@ -96,7 +96,7 @@ fn a_buffer_that_is_too_small_is_told_how_much_it_takes_and_the_message_stays() 
 }
 
 #[test]
-fn batches_put_and_take_what_there_is_room_for() {
+fn batches_put_and_take_as_much_as_fits() {
     let _beside = beside_others();
     let queue = fixed(4096);
     let items = vec![[3u8; 240]; 20];
@@ -169,7 +169,7 @@ fn a_queue_grows_in_place_and_keeps_the_order() {
 }
 
 #[test]
-fn the_ring_of_a_stream_grows_though_it_is_never_full_and_shrinks_after_it() {
+fn the_ring_of_a_stream_grows_although_it_is_never_full_and_shrinks_after_it() {
     let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     let (initial, batch) = (queue.capacity(), [[7; 64]; 64]);
@@ -207,7 +207,7 @@ fn a_million_messages_wait_for_a_reader() {
 }
 
 #[test]
-fn a_queue_that_grew_gives_its_memory_back() {
+fn a_queue_that_grew_returns_its_memory() {
     let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     let committed = || shoal::stat(queue.name()).unwrap().committed;
@@ -225,7 +225,7 @@ fn a_queue_that_grew_gives_its_memory_back() {
 }
 
 #[test]
-fn a_closed_queue_drains_and_then_says_so() {
+fn a_closed_queue_is_drained_and_then_returns_an_error() {
     let _beside = beside_others();
     let queue = fixed(4096);
     queue.put(b"last", NOWAIT).unwrap();
@@ -263,7 +263,7 @@ fn closing_wakes_all_waiters() {
 }
 
 #[test]
-fn options_that_make_no_sense_are_refused() {
+fn invalid_options_are_refused() {
     let _beside = beside_others();
     let make = |options: Options| Queue::with_options(None, &options).map(drop);
     let inverted = make(Options::create().capacity(1 << 20).max_capacity(4096));

@@ -8,7 +8,7 @@ fn bounded(messages: u64) -> Queue {
 }
 
 #[test]
-fn no_more_messages_than_asked_for() {
+fn the_bound_on_messages_is_kept() {
     let _alone = alone();
     let queue = bounded(3);
     assert_eq!(queue.max_items(), Some(3));
@@ -56,7 +56,7 @@ fn a_reservation_counts_as_a_message() {
 }
 
 #[test]
-fn one_message_less_lets_one_producer_go_on() {
+fn one_message_less_lets_one_producer_continue() {
     let _alone = alone();
     let queue = bounded(1);
     let put = Bell::new();
@@ -76,7 +76,7 @@ fn one_message_less_lets_one_producer_go_on() {
 }
 
 #[test]
-fn the_bound_holds_for_many_producers_that_are_killed() {
+fn the_bound_holds_although_producers_are_killed() {
     let _alone = alone();
     let queue = bounded(7);
     let mut random = Random(0x5eed_0002);

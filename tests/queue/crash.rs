@@ -177,7 +177,7 @@ fn a_large_batch_is_put_up_to_some_message() {
 }
 
 #[test]
-fn a_reservation_is_committed_or_was_never_there() {
+fn a_reservation_is_committed_or_leaves_nothing() {
     let new = vec![5; 90];
     let commit = |queue: &Queue, reserved: usize| {
         let mut room = queue.reserve(reserved, NOWAIT).unwrap();
@@ -207,7 +207,7 @@ fn a_reservation_that_is_discarded_leaves_nothing() {
 }
 
 #[test]
-fn discarding_what_a_dead_process_reserved_may_be_left_to_the_next() {
+fn discarding_a_dead_processs_reservation_may_be_left_to_the_next() {
     let next = vec![6; 30];
     let steps = kill_everywhere(
         &small(),
@@ -318,7 +318,7 @@ fn a_message_as_large_as_the_ring_moves_padding_out_of_its_way_or_does_not() {
 }
 
 #[test]
-fn padding_is_moved_over_or_not_beside_what_was_given_back() {
+fn padding_is_skipped_or_not_beside_returned_messages() {
     let options = Options::create().capacity(4096).max_capacity(4096);
     let new = vec![3; 4096 - 16];
     let steps = kill_everywhere(
@@ -361,7 +361,7 @@ fn shrinking_loses_nothing() {
 }
 
 #[test]
-fn closing_leaves_what_is_there() {
+fn closing_leaves_present_messages() {
     kill_everywhere(
         &small(),
         |queue| filled(queue, 0..5),

@@ -115,7 +115,7 @@ fn all_of(numbers: std::ops::Range<u8>, done: &[u8]) -> bool {
 }
 
 #[test]
-fn a_lease_that_is_killed_was_none() {
+fn a_lease_that_is_killed_takes_nothing() {
     Case {
         options: small(),
         prepare: |queue| fill(queue, 1..5),
@@ -128,7 +128,7 @@ fn a_lease_that_is_killed_was_none() {
 }
 
 #[test]
-fn a_lease_of_what_was_written_in_place_that_is_killed_was_none() {
+fn a_killed_lease_of_a_reserved_message_takes_nothing() {
     Case {
         options: small(),
         prepare: |queue| {
@@ -161,7 +161,7 @@ fn an_ack_happens_or_does_not() {
 }
 
 #[test]
-fn what_is_given_back_is_there_whenever_its_giver_dies() {
+fn a_returned_message_is_kept_whenever_its_worker_dies() {
     Case {
         options: small(),
         prepare: |queue| fill(queue, 1..5),
@@ -178,7 +178,7 @@ fn what_is_given_back_is_there_whenever_its_giver_dies() {
 }
 
 #[test]
-fn what_the_dead_leave_is_there_whenever_the_next_one_dies() {
+fn messages_of_dead_workers_are_kept_whenever_the_next_one_dies() {
     Case {
         options: small(),
         prepare: |queue| {
@@ -211,7 +211,7 @@ fn a_redelivered_message_is_taken_or_left() {
 }
 
 #[test]
-fn a_lease_expires_into_one_message_though_the_process_that_looks_is_killed() {
+fn a_lease_expires_into_one_message_although_the_checking_process_is_killed() {
     Case {
         options: small(),
         prepare: |queue| {
@@ -259,7 +259,7 @@ fn a_dead_letter_is_never_lost() {
 }
 
 #[test]
-fn a_reservation_of_the_dead_is_freed_though_the_process_that_frees_it_is_killed() {
+fn a_dead_processs_reservation_is_freed_although_the_freeing_process_is_killed() {
     Case {
         options: small(),
         prepare: |queue| {
@@ -276,7 +276,7 @@ fn a_reservation_of_the_dead_is_freed_though_the_process_that_frees_it_is_killed
 }
 
 #[test]
-fn giving_memory_back_while_something_is_leased_loses_nothing() {
+fn returning_memory_while_a_message_is_leased_loses_nothing() {
     Case {
         options: small(),
         prepare: |queue| {
@@ -299,7 +299,7 @@ fn giving_memory_back_while_something_is_leased_loses_nothing() {
 }
 
 #[test]
-fn large_places_are_used_in_turns_and_none_is_lost() {
+fn large_extents_are_reused_in_turn_and_none_is_lost() {
     Case {
         options: Options::create().capacity(4096).max_capacity(4 << 20),
         prepare: |queue| {

@@ -35,7 +35,7 @@ fn at_every_step(round: impl Fn(u64) -> bool) -> u64 {
 type Take = (fn(&Queue) -> Result<()>, u64);
 
 #[test]
-fn a_taker_that_dies_leaves_no_descriptor_that_is_readable_in_vain() {
+fn a_consumer_that_dies_leaves_no_descriptor_readable_without_a_message() {
     own_process(|| {
         let takes: [Take; 5] = [
             (|queue| queue.get_vec(NOWAIT).map(drop), 5),
@@ -94,7 +94,7 @@ fn a_taker_that_dies_leaves_no_descriptor_that_is_readable_in_vain() {
 }
 
 #[test]
-fn a_process_that_dies_asking_for_a_descriptor_leaves_the_others_theirs() {
+fn a_process_that_dies_opening_a_descriptor_does_not_affect_others() {
     own_process(|| {
         in_directory("asking", |directory| {
             let steps = at_every_step(|step| {

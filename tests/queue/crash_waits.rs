@@ -31,7 +31,7 @@ fn drain(queue: &Queue) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_put_that_waits_happens_or_does_not_and_keeps_no_other_from_its_own() {
+fn a_waiting_put_happens_or_does_not_and_blocks_no_other() {
     let steps = at_every_step(|step| {
         let queue = fixed(4096);
         while queue.put(&[0; 240], NOWAIT).is_ok() {}
@@ -57,7 +57,7 @@ fn a_put_that_waits_happens_or_does_not_and_keeps_no_other_from_its_own() {
 }
 
 #[test]
-fn a_get_that_waits_takes_one_or_none_and_keeps_no_other_from_its_own() {
+fn a_waiting_get_takes_one_message_or_none_and_blocks_no_other() {
     let steps = at_every_step(|step| {
         let (queue, taken) = (fixed(4096), Bell::new());
         let mut dying = killed_at(step, || drop(queue.get_vec(FOREVER).unwrap()));
@@ -81,7 +81,7 @@ fn a_get_that_waits_takes_one_or_none_and_keeps_no_other_from_its_own() {
 }
 
 #[test]
-fn a_waker_that_dies_leaves_no_sleeper_behind() {
+fn a_waker_that_dies_leaves_no_sleeper_asleep() {
     // The one that dies puts; two others have gone to sleep for what it puts.
     let steps = at_every_step(|step| {
         let queue = fixed(4096);
@@ -106,7 +106,7 @@ fn a_waker_that_dies_leaves_no_sleeper_behind() {
 }
 
 #[test]
-fn what_a_waker_put_before_it_died_is_told_to_pollers() {
+fn pollers_notice_a_message_although_its_producer_died() {
     let steps = at_every_step(|step| {
         let queue = fixed(4096);
         let mut polled = libc::pollfd {
@@ -135,7 +135,7 @@ fn what_a_waker_put_before_it_died_is_told_to_pollers() {
 }
 
 #[test]
-fn a_consumer_that_dies_making_room_leaves_no_producer_behind() {
+fn a_consumer_that_dies_making_room_leaves_no_producer_asleep() {
     let steps = at_every_step(|step| {
         let queue = fixed(4096);
         while queue.put(&[0; 240], NOWAIT).is_ok() {}
@@ -160,7 +160,7 @@ fn a_consumer_that_dies_making_room_leaves_no_producer_behind() {
 }
 
 #[test]
-fn closing_reaches_all_sleepers_though_the_closer_dies() {
+fn closing_reaches_all_sleepers_although_the_closer_dies() {
     at_every_step(|step| {
         let queue = fixed(4096);
         let mut sleepers = [(); 2].map(|()| fork(|| drop(queue.get_vec(FOREVER).unwrap_err())));

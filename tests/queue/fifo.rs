@@ -21,7 +21,7 @@ fn fifos(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_last_to_leave_takes_the_fifo_along() {
+fn the_last_process_removes_the_fifo() {
     own_process(|| {
         in_directory("fifo", |directory| {
             assert!(fifos(directory).is_empty());
@@ -60,7 +60,7 @@ fn the_last_to_leave_takes_the_fifo_along() {
 }
 
 #[test]
-fn a_fifo_goes_with_its_object_however_that_goes() {
+fn a_fifo_is_removed_with_its_object() {
     own_process(|| {
         in_directory("fifogoes", |directory| {
             let leave = || {
@@ -122,7 +122,7 @@ fn a_persistent_queue_keeps_its_fifo_until_it_is_unlinked() {
 }
 
 #[test]
-fn a_byte_that_a_program_took_out_of_the_fifo_is_there_again() {
+fn a_byte_that_a_program_read_from_the_fifo_is_restored() {
     own_process(|| {
         in_directory("stolen", |directory| {
             let queue = fixed(4096);

@@ -38,7 +38,7 @@ fn a_follower_sees_each_message_once_and_takes_none() {
 }
 
 #[test]
-fn what_is_taken_before_it_is_seen_is_left_out_by_its_number() {
+fn messages_taken_before_a_follower_reads_them_are_skipped_by_number() {
     let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     put(&queue, 0..10);
@@ -56,7 +56,7 @@ fn what_is_taken_before_it_is_seen_is_left_out_by_its_number() {
 }
 
 #[test]
-fn a_follower_goes_on_while_the_ring_wraps_and_grows() {
+fn a_follower_continues_while_the_ring_wraps_and_grows() {
     let _beside = beside_others();
     let queue = fixed(4096);
     let mut follower = queue.follow(false).unwrap();

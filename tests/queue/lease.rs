@@ -19,7 +19,7 @@ fn counts(queue: &Queue) -> (usize, usize, u64) {
 }
 
 #[test]
-fn what_is_acked_is_gone_and_what_is_not_comes_back() {
+fn acked_messages_are_removed_and_others_are_delivered_again() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"one", NOWAIT).unwrap();
@@ -45,7 +45,7 @@ fn what_is_acked_is_gone_and_what_is_not_comes_back() {
 }
 
 #[test]
-fn what_was_given_back_is_delivered_first_and_in_order() {
+fn returned_messages_are_delivered_first_and_in_order() {
     let _alone = alone();
     let queue = fixed(4096);
     for number in 0..6u8 {
@@ -62,7 +62,7 @@ fn what_was_given_back_is_delivered_first_and_in_order() {
 }
 
 #[test]
-fn what_is_given_back_for_later_comes_later() {
+fn a_delayed_message_is_delivered_after_its_delay() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"much later", NOWAIT).unwrap();
@@ -86,7 +86,7 @@ fn what_is_given_back_for_later_comes_later() {
 }
 
 #[test]
-fn one_that_sleeps_on_its_lease_holds_up_nobody() {
+fn a_worker_that_sleeps_with_a_lease_delays_no_other() {
     let _alone = alone();
     let options = Options::create().capacity(4096).max_capacity(1 << 16);
     let queue = Queue::with_options(None, &options).unwrap();
@@ -143,7 +143,7 @@ fn a_lease_returns_to_the_queue_when_its_holder_is_killed() {
 }
 
 #[test]
-fn a_worker_that_is_too_slow_finds_out_and_can_still_read() {
+fn a_worker_that_is_too_slow_gets_an_error_and_can_still_read() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(&[7; 2000], NOWAIT).unwrap();
@@ -184,7 +184,7 @@ fn a_worker_that_extends_its_lease_keeps_it() {
 }
 
 #[test]
-fn what_was_delivered_too_often_becomes_a_dead_letter() {
+fn a_message_that_was_delivered_too_often_becomes_a_dead_letter() {
     let _alone = alone();
     let queue = with_attempts(3);
     let same = Queue::open(queue.name()).unwrap();
@@ -209,7 +209,7 @@ fn what_was_delivered_too_often_becomes_a_dead_letter() {
 }
 
 #[test]
-fn a_process_that_waits_for_dead_letters_only_gets_what_was_given_back_for_the_last_time() {
+fn a_process_that_waits_for_dead_letters_gets_a_message_after_its_last_return() {
     let _alone = alone();
     let queue = with_attempts(1);
     queue.put(b"poison", NOWAIT).unwrap();
@@ -241,7 +241,7 @@ fn a_name_that_leaves_no_room_for_dead_letters_is_refused() {
 }
 
 #[test]
-fn what_kills_its_workers_becomes_a_dead_letter() {
+fn a_message_that_kills_its_workers_becomes_a_dead_letter() {
     let _alone = alone();
     let queue = with_attempts(2);
     queue.put(b"poison", NOWAIT).unwrap();
@@ -259,7 +259,7 @@ fn what_kills_its_workers_becomes_a_dead_letter() {
 }
 
 #[test]
-fn what_the_dead_letter_queue_cannot_take_is_kept() {
+fn a_message_that_the_dead_letter_queue_cannot_take_is_kept() {
     let _alone = alone();
     let queue = with_attempts(1);
     let dead = queue.dead_letters().unwrap();
@@ -271,7 +271,7 @@ fn what_the_dead_letter_queue_cannot_take_is_kept() {
 }
 
 #[test]
-fn a_lease_is_not_its_childs() {
+fn a_forked_child_does_not_have_its_parents_lease() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"the parent's", NOWAIT).unwrap();
@@ -338,7 +338,7 @@ fn join_ends_when_the_last_worker_is_dead_and_its_work_done_by_another() {
 }
 
 #[test]
-fn a_closed_queue_is_drained_once_nothing_can_come_back() {
+fn a_closed_queue_is_drained_once_no_message_can_be_returned() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"1", NOWAIT).unwrap();
@@ -360,7 +360,7 @@ fn a_closed_queue_is_drained_once_nothing_can_come_back() {
 }
 
 #[test]
-fn all_waiters_for_the_last_lease_of_a_closed_queue_learn_of_its_end() {
+fn all_waiters_for_the_last_lease_of_a_closed_queue_notice_its_end() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"last", NOWAIT).unwrap();
@@ -411,7 +411,7 @@ fn a_message_written_in_place_is_read_in_place() {
 }
 
 #[test]
-fn a_lease_that_waits_takes_what_is_put_then() {
+fn a_waiting_lease_takes_a_message_that_is_put() {
     let _alone = alone();
     let queue = fixed(4096);
     let waiting = fork(|| {
@@ -431,7 +431,7 @@ fn a_lease_that_waits_takes_what_is_put_then() {
 }
 
 #[test]
-fn a_closed_queue_goes_on_for_a_forked_child_while_its_parent_works_on_a_message() {
+fn a_closed_queue_stays_open_for_a_forked_child_while_its_parent_has_a_lease() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"back", NOWAIT).unwrap();

@@ -18,7 +18,7 @@ fn put(queue: &Queue, messages: &[&str]) {
 }
 
 #[test]
-fn a_look_sees_every_message_in_order_and_takes_none() {
+fn peek_returns_every_message_in_order_and_takes_none() {
     let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     assert_eq!(look(&queue, 0), None);
@@ -37,7 +37,7 @@ fn a_look_sees_every_message_in_order_and_takes_none() {
 }
 
 #[test]
-fn a_look_goes_on_behind_the_end_of_the_ring() {
+fn peek_continues_after_the_end_of_the_ring() {
     let _beside = beside_others();
     let options = Options::create().capacity(4096).max_capacity(4096);
     let queue = Queue::with_options(None, &options).unwrap();
@@ -54,7 +54,7 @@ fn a_look_goes_on_behind_the_end_of_the_ring() {
 }
 
 #[test]
-fn what_was_given_back_is_seen_first_and_what_is_leased_is_not() {
+fn peek_returns_returned_messages_first_and_no_leased_ones() {
     let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     put(&queue, &["one", "two", "three"]);
@@ -75,7 +75,7 @@ fn what_was_given_back_is_seen_first_and_what_is_leased_is_not() {
 }
 
 #[test]
-fn a_look_with_too_small_a_buffer_says_how_large_it_has_to_be() {
+fn peek_with_a_small_buffer_is_an_error_with_the_needed_size() {
     let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     put(&queue, &["longer"]);
@@ -88,7 +88,7 @@ fn a_look_with_too_small_a_buffer_says_how_large_it_has_to_be() {
 }
 
 #[test]
-fn a_closed_queue_can_be_looked_at_until_it_is_drained() {
+fn a_closed_queue_can_be_peeked_until_it_is_drained() {
     let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     put(&queue, &["last"]);

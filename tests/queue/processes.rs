@@ -54,7 +54,7 @@ fn many_processes_get_every_message_exactly_once_and_each_producers_in_order() {
 }
 
 #[test]
-fn an_idle_consumer_that_is_killed_harms_no_other() {
+fn an_idle_consumer_that_is_killed_does_not_affect_others() {
     let _alone = alone();
     let (queue, results) = (fixed(1 << 16), Queue::anonymous().unwrap());
     let mut idle = fork(|| drop(queue.get_vec(FOREVER)));
@@ -225,7 +225,7 @@ fn kill_at_random(length: Duration) {
 }
 
 #[test]
-fn random_kills_lose_nothing_but_what_the_dead_had_taken() {
+fn random_kills_lose_only_messages_that_dead_processes_had_taken() {
     let _alone = alone();
     kill_at_random(Duration::from_secs(2));
 }

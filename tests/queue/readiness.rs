@@ -46,7 +46,7 @@ fn a_descriptor_is_readable_once_another_process_has_put() {
 }
 
 #[test]
-fn what_was_there_before_the_descriptor_makes_it_readable_at_once() {
+fn a_descriptor_is_readable_at_once_for_a_message_put_before() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"early", NOWAIT).unwrap();
@@ -69,7 +69,7 @@ fn it_stays_readable_until_the_last_message_is_taken() {
 }
 
 #[test]
-fn a_queue_that_was_closed_is_readable_for_good() {
+fn a_closed_queue_stays_readable() {
     let _alone = alone();
     let queue = fixed(4096);
     assert!(!is_readable(&queue));
@@ -231,7 +231,7 @@ fn allow_many_files() {
 }
 
 #[test]
-fn a_thousand_descriptors_are_told_each_of_its_own_queue() {
+fn each_of_a_thousand_descriptors_shows_its_own_queue() {
     let _alone = alone();
     allow_many_files();
     let queues: Vec<Queue> = (0..10)
@@ -257,7 +257,7 @@ fn a_thousand_descriptors_are_told_each_of_its_own_queue() {
 }
 
 #[test]
-fn handles_that_go_while_they_are_watched_keep_no_message_from_others() {
+fn freeing_watched_handles_hides_no_message_from_others() {
     let _alone = alone();
     let queue = fixed(1 << 14);
     let (taken, pause) = (AtomicUsize::new(0), std::time::Duration::from_micros(200));
@@ -293,7 +293,7 @@ fn handles_that_go_while_they_are_watched_keep_no_message_from_others() {
 }
 
 #[test]
-fn a_queue_that_goes_leaves_the_descriptors_of_those_mapped_in_its_place_working() {
+fn freeing_a_queue_does_not_affect_descriptors_of_queues_mapped_in_its_place() {
     let _alone = alone();
     for round in 0..200u8 {
         let name = Name::new("place");
@@ -309,7 +309,7 @@ fn a_queue_that_goes_leaves_the_descriptors_of_those_mapped_in_its_place_working
 }
 
 #[test]
-fn what_a_killed_process_had_put_is_told() {
+fn a_message_of_a_killed_process_makes_the_descriptor_readable() {
     let _alone = alone();
     let options = Options::create().capacity(1 << 16).max_capacity(1 << 16);
     let mut random = Random(3);
@@ -330,7 +330,7 @@ fn what_a_killed_process_had_put_is_told() {
 }
 
 #[test]
-fn a_message_whose_holder_is_killed_is_told() {
+fn a_message_whose_holder_is_killed_makes_the_descriptor_readable() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"work", NOWAIT).unwrap();
@@ -341,7 +341,7 @@ fn a_message_whose_holder_is_killed_is_told() {
 }
 
 #[test]
-fn a_message_given_back_is_told() {
+fn a_returned_message_makes_the_descriptor_readable() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"work", NOWAIT).unwrap();
@@ -356,7 +356,7 @@ fn a_message_given_back_is_told() {
 }
 
 #[test]
-fn a_closed_queue_is_readable_for_good_once_the_last_lease_is_acked() {
+fn a_closed_queue_stays_readable_once_the_last_lease_is_acked() {
     let _alone = alone();
     let queue = fixed(4096);
     let same = Queue::open(queue.name()).unwrap();
@@ -372,7 +372,7 @@ fn a_closed_queue_is_readable_for_good_once_the_last_lease_is_acked() {
 }
 
 #[test]
-fn a_message_written_in_place_is_told_once_it_is_committed() {
+fn a_reserved_message_makes_the_descriptor_readable_once_it_is_committed() {
     let _alone = alone();
     let queue = fixed(4096);
     assert!(!is_readable(&queue));
@@ -425,7 +425,7 @@ fn forget_futex_waitv() {
 }
 
 #[test]
-fn where_the_kernel_cannot_sleep_on_many_words_descriptors_work_all_the_same() {
+fn descriptors_work_without_futex_waitv() {
     let _alone = alone();
     let (queue, other, asked) = (fixed(4096), fixed(4096), Bell::new());
     let waiter = fork(|| {
@@ -449,7 +449,7 @@ fn where_the_kernel_cannot_sleep_on_many_words_descriptors_work_all_the_same() {
 }
 
 #[test]
-fn without_a_descriptor_to_be_had_it_is_an_error_and_works_once_there_is_one() {
+fn without_a_free_descriptor_it_is_an_error_and_works_once_there_is_one() {
     let _alone = alone();
     let queue = fixed(4096);
     fork(|| {

@@ -32,7 +32,7 @@ fn count(words: &Words) {
 }
 
 #[test]
-fn what_another_handle_or_process_took_makes_it_unreadable_in_either_order_of_asking() {
+fn a_take_by_another_handle_or_process_makes_it_unreadable() {
     let _alone = alone();
     for asked_first in [true, false] {
         let queue = fixed(4096);
@@ -67,7 +67,7 @@ fn what_another_handle_or_process_took_makes_it_unreadable_in_either_order_of_as
 }
 
 #[test]
-fn a_process_that_never_asked_makes_the_descriptors_of_others_unreadable() {
+fn a_take_by_a_process_without_a_descriptor_makes_those_of_others_unreadable() {
     let _alone = alone();
     let queue = fixed(4096);
     assert!(!is_readable(&queue));
@@ -103,7 +103,7 @@ fn a_process_that_never_asked_makes_the_descriptors_of_others_unreadable() {
 }
 
 #[test]
-fn readers_that_ask_again_under_a_lock_never_wait_with_it() {
+fn readers_that_poll_again_under_a_lock_never_wait_with_it() {
     let _alone = alone();
     const COUNT: u64 = 3000;
     let (queue, lock, words) = (fixed(1 << 16), Lock::anonymous().unwrap(), Words::new(1));
@@ -120,7 +120,7 @@ fn readers_that_ask_again_under_a_lock_never_wait_with_it() {
 }
 
 #[test]
-fn readers_that_are_killed_leave_the_others_a_descriptor_that_tells_the_truth() {
+fn killed_readers_leave_others_a_correct_descriptor() {
     let _alone = alone();
     let (queue, lock, words) = (fixed(1 << 14), Lock::anonymous().unwrap(), Words::new(1));
     let reader = || fork(|| read_politely(&queue, &lock, || count(&words)));
@@ -143,7 +143,7 @@ fn readers_that_are_killed_leave_the_others_a_descriptor_that_tells_the_truth() 
 }
 
 #[test]
-fn the_descriptors_of_both_ends_of_a_pipe_are_told_apart() {
+fn the_descriptors_of_both_ends_of_a_pipe_are_independent() {
     let _alone = alone();
     let (here, there) = Pipe::pair().unwrap();
     let also = Pipe::open(here.name(), End::First).unwrap();
@@ -166,7 +166,7 @@ fn the_descriptors_of_both_ends_of_a_pipe_are_told_apart() {
 }
 
 #[test]
-fn a_message_that_is_leased_for_long_is_no_reason_to_be_readable() {
+fn a_leased_message_does_not_make_the_descriptor_readable() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"work", NOWAIT).unwrap();

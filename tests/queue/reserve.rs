@@ -48,7 +48,7 @@ fn a_commit_never_waits() {
 }
 
 #[test]
-fn reservations_leave_room_for_copies_again_and_again() {
+fn reservations_always_leave_room_for_the_copies_of_leases() {
     let _alone = alone();
     let queue = fixed(1 << 20);
     let message = vec![7; 60 << 10];
@@ -78,7 +78,7 @@ fn reservations_leave_room_for_copies_again_and_again() {
 }
 
 #[test]
-fn what_is_dropped_was_never_there() {
+fn a_dropped_reservation_leaves_nothing() {
     let _alone = alone();
     let queue = fixed(4096);
     // More often than there is room for all of them together.
@@ -97,7 +97,7 @@ fn what_is_dropped_was_never_there() {
 }
 
 #[test]
-fn discarded_memory_is_found_though_no_message_is_taken() {
+fn discarded_memory_is_reused_although_no_message_is_taken() {
     let _alone = alone();
     let queue = fixed(4096);
     for _ in 0..10 {
@@ -108,7 +108,7 @@ fn discarded_memory_is_found_though_no_message_is_taken() {
 }
 
 #[test]
-fn too_much_is_an_error_and_discards() {
+fn a_commit_beyond_the_reservation_is_an_error_and_discards_it() {
     let _alone = alone();
     let queue = fixed(4096);
     let room = queue.reserve(10, NOWAIT).unwrap();
@@ -143,7 +143,7 @@ fn too_much_is_an_error_and_discards() {
 }
 
 #[test]
-fn what_was_put_can_be_leased_however_much_was_reserved_behind_it() {
+fn messages_can_be_leased_however_much_is_reserved() {
     let _alone = alone();
     let queue = fixed(1 << 20);
     queue.put(b"small", NOWAIT).unwrap();
@@ -180,7 +180,7 @@ fn a_full_ring_makes_a_reservation_wait() {
 }
 
 #[test]
-fn too_much_that_is_being_written_makes_a_reservation_wait() {
+fn too_many_open_reservations_make_a_reservation_wait() {
     let _alone = alone();
     let queue = fixed(4096);
     let rooms = || std::iter::from_fn(|| queue.reserve(4000, NOWAIT).ok());
@@ -203,7 +203,7 @@ fn too_much_that_is_being_written_makes_a_reservation_wait() {
 }
 
 #[test]
-fn a_queue_that_is_closed_still_takes_what_was_reserved_before() {
+fn a_closed_queue_still_accepts_earlier_reservations() {
     let _alone = alone();
     let queue = fixed(4096);
     let mut room = queue.reserve(4, NOWAIT).unwrap();
@@ -218,7 +218,7 @@ fn a_queue_that_is_closed_still_takes_what_was_reserved_before() {
 }
 
 #[test]
-fn the_ring_grows_and_shrinks_whatever_is_reserved() {
+fn the_ring_grows_and_shrinks_with_open_reservations() {
     let _alone = alone();
     let options = Options::create().capacity(4096).max_capacity(1 << 20);
     let queue = Queue::with_options(None, &options).unwrap();
@@ -237,7 +237,7 @@ fn the_ring_grows_and_shrinks_whatever_is_reserved() {
 }
 
 #[test]
-fn no_process_waits_for_a_writer_and_nothing_is_left_of_a_dead_one() {
+fn no_process_waits_for_a_writer_and_a_dead_one_leaves_nothing() {
     let _alone = alone();
     let queue = fixed(1 << 16);
     let (reserved, go) = (Bell::new(), Bell::new());
@@ -274,7 +274,7 @@ fn no_process_waits_for_a_writer_and_nothing_is_left_of_a_dead_one() {
 }
 
 #[test]
-fn a_reservation_is_not_its_childs() {
+fn a_forked_child_does_not_have_its_parents_reservation() {
     let _alone = alone();
     let queue = fixed(4096);
     let mut room = queue.reserve(6, NOWAIT).unwrap();

@@ -16,7 +16,7 @@ fn drain_while_not_empty(queue: &Queue) -> usize {
 }
 
 #[test]
-fn padding_alone_keeps_no_large_message_waiting() {
+fn padding_alone_does_not_block_a_large_message() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(&[0; 1000], NOWAIT).unwrap();
@@ -34,7 +34,7 @@ fn padding_alone_keeps_no_large_message_waiting() {
 }
 
 #[test]
-fn padding_alone_keeps_no_small_message_out() {
+fn padding_alone_does_not_block_a_small_message() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(&[1; 100], NOWAIT).unwrap();

@@ -122,8 +122,7 @@ fn files(name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_process_that_is_killed_between_making_a_relayed_queue_and_leaving_it_leaves_nothing_in_the_way()
- {
+fn a_process_killed_between_creating_and_leaving_a_relayed_queue_blocks_no_other() {
     let name = format!("test-relay-crash-{}", std::process::id());
     let make = |name: &str| {
         let options = Options::create().capacity(4096).max_capacity(1 << 16);
@@ -190,7 +189,7 @@ fn a_relay_that_is_killed_while_it_detaches_loses_no_request() {
 }
 
 #[test]
-fn a_put_through_a_relay_that_is_killed_is_there_or_not() {
+fn a_put_through_a_killed_relay_happens_or_does_not() {
     for len in [5, 100_000] {
         let message = vec![7; len];
         at_each_step(
@@ -215,7 +214,7 @@ fn a_put_through_a_relay_that_is_killed_is_there_or_not() {
 }
 
 #[test]
-fn a_delivery_that_is_killed_is_there_or_not() {
+fn a_killed_delivery_happens_or_does_not() {
     at_each_step(
         || {
             let queue = queue();
@@ -245,7 +244,7 @@ fn a_delivery_that_is_killed_is_there_or_not() {
 }
 
 #[test]
-fn what_a_relay_that_is_killed_withdraws_is_still_here_or_the_relay_had_it() {
+fn a_message_that_a_killed_relay_withdraws_is_still_here_or_the_relay_had_it() {
     at_each_step(
         || {
             let queue = queue();
@@ -338,7 +337,7 @@ fn a_worker_that_is_killed_anywhere_leaves_a_message_that_is_settled() {
 }
 
 #[test]
-fn a_worker_that_is_killed_while_it_gives_back_settles_at_least_once() {
+fn a_worker_that_is_killed_while_it_returns_a_message_settles_at_least_once() {
     let work = |queue: &Queue| queue.lease(NOWAIT).unwrap().nack(Duration::ZERO).unwrap();
     worker_is_killed(0, work, &["r", "rr", "d"]);
 }
@@ -356,7 +355,7 @@ fn a_worker_that_is_killed_at_the_last_attempt_leaves_a_dead_letter_for_the_rela
 }
 
 #[test]
-fn a_worker_that_is_too_slow_and_one_that_is_killed_looking_after_it_settle_at_least_once() {
+fn a_slow_worker_and_a_process_killed_while_it_checks_it_settle_at_least_once() {
     at_each_step(
         || {
             let queue = queue();
@@ -471,7 +470,7 @@ fn a_delivery_to_a_map_that_is_killed_has_happened_or_not() {
 }
 
 #[test]
-fn an_answer_that_is_cut_short_is_given_by_the_next_relay() {
+fn an_answer_that_a_kill_interrupts_is_given_by_the_next_relay() {
     at_each_step(
         || {
             let map = map();

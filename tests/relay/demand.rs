@@ -10,7 +10,7 @@ use super::relayed;
 const NOW: Timeout = Timeout::Val(Duration::ZERO);
 
 #[test]
-fn a_relay_is_told_when_a_consumer_finds_nothing_and_while_one_sleeps() {
+fn a_relay_sees_when_a_consumer_finds_nothing_and_while_one_sleeps() {
     let _turn = beside_others();
     let (queue, relay) = relayed();
     assert_eq!(relay.last_wanted(), None);
@@ -28,7 +28,7 @@ fn a_relay_is_told_when_a_consumer_finds_nothing_and_while_one_sleeps() {
 }
 
 #[test]
-fn what_no_worker_has_is_taken_back_with_its_token_and_attempts_and_is_not_settled() {
+fn a_message_without_a_worker_is_withdrawn_with_its_token_and_attempts() {
     let _turn = beside_others();
     let (queue, relay) = relayed();
     relay.deliver(b"leased", 0, b"a", FOREVER).unwrap();
@@ -48,7 +48,7 @@ fn what_no_worker_has_is_taken_back_with_its_token_and_attempts_and_is_not_settl
 }
 
 #[test]
-fn what_no_relay_delivered_is_not_taken_back() {
+fn a_message_that_no_relay_delivered_is_not_withdrawn() {
     let _turn = beside_others();
     let queue = std::sync::Arc::new(Queue::anonymous().unwrap());
     queue.put(b"mine", FOREVER).unwrap();

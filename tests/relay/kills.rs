@@ -231,7 +231,7 @@ fn kill_relays_and_workers(length: Duration) -> (u64, u64) {
 }
 
 #[test]
-fn nothing_that_was_put_is_lost_whichever_processes_are_killed() {
+fn no_message_is_lost_whichever_processes_are_killed() {
     let _turn = alone();
     let (_, done) = kill_relays_and_workers(Duration::from_millis(1500));
     assert!(done > 0);

@@ -40,7 +40,7 @@ fn served_by<T: Send>(
 }
 
 #[test]
-fn every_change_becomes_requests_and_the_map_stays_as_it_is() {
+fn every_change_becomes_a_request_and_the_map_does_not_change() {
     let _turn = beside_others();
     let (map, relay) = relayed_map();
     let large = vec![9; 400_000];
@@ -108,7 +108,7 @@ fn every_change_becomes_requests_and_the_map_stays_as_it_is() {
 }
 
 #[test]
-fn what_is_delivered_has_its_revision_and_nothing_older_replaces_it() {
+fn a_delivered_value_has_its_revision_and_no_older_one_replaces_it() {
     let _turn = beside_others();
     let (map, relay) = relayed_map();
     let large = vec![1; 300_000];
@@ -147,7 +147,7 @@ fn what_is_delivered_has_its_revision_and_nothing_older_replaces_it() {
 }
 
 #[test]
-fn a_delivery_is_a_change_like_any_other_to_those_that_watch() {
+fn watchers_see_a_delivery_as_a_change() {
     let _turn = beside_others();
     let (map, relay) = relayed_map();
     let before = map.version();
@@ -222,7 +222,7 @@ fn answers_of(map: &Map) -> Map {
 }
 
 #[test]
-fn a_process_reads_what_it_set_in_what_depends_on_it() {
+fn a_process_sees_its_own_set_in_a_dependent_change() {
     let _turn = beside_others();
     let (map, relay) = relayed_map();
     served(&relay, || {
@@ -238,7 +238,7 @@ fn a_process_reads_what_it_set_in_what_depends_on_it() {
 }
 
 #[test]
-fn sets_wait_where_the_relay_says_so() {
+fn sets_wait_if_the_relay_requests_it() {
     let _turn = beside_others();
     let map = Arc::new(Map::anonymous().unwrap());
     let options = RelayOptions::new().sets_wait();
@@ -252,7 +252,7 @@ fn sets_wait_where_the_relay_says_so() {
 }
 
 #[test]
-fn a_swap_that_another_machine_was_faster_at_is_decided_again() {
+fn a_swap_that_lost_against_another_machine_is_decided_again() {
     let _turn = beside_others();
     let (map, relay) = relayed_map();
     relay.deliver(b"n", &1i64.to_le_bytes(), 5, None).unwrap();
@@ -314,7 +314,7 @@ fn a_call_without_an_answer_ends_in_time_and_names_the_companion() {
 }
 
 #[test]
-fn what_the_relay_refuses_is_an_error_that_says_why() {
+fn a_refusal_of_the_relay_is_an_error_with_the_reason() {
     let _turn = beside_others();
     let (map, relay) = relayed_map();
     thread::scope(|scope| {
@@ -330,7 +330,7 @@ fn what_the_relay_refuses_is_an_error_that_says_why() {
 }
 
 #[test]
-fn what_the_relay_does_not_know_is_no_conflict() {
+fn an_unknown_outcome_is_no_conflict() {
     let _turn = beside_others();
     let (map, relay) = relayed_map();
     let asks: [fn(&Map) -> shoal::Result<bool>; 2] = [
@@ -357,7 +357,7 @@ fn locks_of_keys_are_refused() {
 }
 
 #[test]
-fn a_map_with_keys_becomes_relayed_only_if_they_may_go() {
+fn a_map_with_keys_becomes_relayed_only_if_they_may_be_discarded() {
     let _turn = beside_others();
     let map = Arc::new(Map::anonymous().unwrap());
     map.set(b"old", b"1").unwrap();
@@ -382,7 +382,7 @@ fn a_map_with_keys_becomes_relayed_only_if_they_may_go() {
 }
 
 #[test]
-fn detaching_does_what_was_requested_here_and_answers() {
+fn detaching_applies_pending_requests_locally_and_answers() {
     let _turn = beside_others();
     let (map, relay) = relayed_map();
     relay.deliver(b"n", &5i64.to_le_bytes(), 70, None).unwrap();

@@ -16,7 +16,7 @@ fn settled(relay: &QueueRelay) -> Settlement {
 }
 
 #[test]
-fn whatever_is_put_becomes_a_request_and_keeps_its_order() {
+fn every_put_becomes_a_request_in_order() {
     let _turn = beside_others();
     let (queue, relay) = relayed();
     let large = vec![7; 300_000];
@@ -47,7 +47,7 @@ fn whatever_is_put_becomes_a_request_and_keeps_its_order() {
 }
 
 #[test]
-fn a_request_keeps_its_id_when_it_is_given_back() {
+fn a_request_keeps_its_id_when_it_is_returned() {
     let _turn = beside_others();
     let (queue, relay) = relayed();
     queue.put(b"a", NOWAIT).unwrap();
@@ -134,7 +134,7 @@ fn each_end_of_a_delivered_message_is_settled_with_its_token() {
 }
 
 #[test]
-fn attempts_count_on_from_where_the_relay_says() {
+fn attempts_continue_from_the_number_of_the_relay() {
     let _turn = beside_others();
     let options = Options::create().max_attempts(4);
     let queue = Arc::new(Queue::with_options(None, &options).unwrap());
@@ -189,7 +189,7 @@ fn the_message_of_a_worker_that_dies_goes_back_to_the_relay() {
 }
 
 #[test]
-fn without_a_living_relay_what_is_given_back_is_delivered_here() {
+fn without_a_live_relay_returned_messages_are_delivered_here() {
     let _turn = beside_others();
     let (queue, relay) = relayed();
     relay.deliver(b"job", 0, b"token", NOWAIT).unwrap();
@@ -231,7 +231,7 @@ fn messages_without_a_token_and_those_from_before_are_plain_ones() {
 }
 
 #[test]
-fn a_full_companion_is_an_error_that_names_it_and_room_lets_the_put_go_on() {
+fn a_full_companion_is_an_error_that_names_it_and_room_ends_the_wait_of_a_put() {
     let _turn = beside_others();
     let queue = Arc::new(Queue::anonymous().unwrap());
     let options = RelayOptions::new().max_requests(2).max_payload(100);
@@ -264,7 +264,7 @@ fn a_full_companion_is_an_error_that_names_it_and_room_lets_the_put_go_on() {
 }
 
 #[test]
-fn a_message_for_which_the_companion_has_no_room_ever_is_refused_with_both_sizes() {
+fn a_message_that_can_never_fit_the_companion_is_refused_with_both_sizes() {
     let _turn = beside_others();
     let queue = Arc::new(Queue::anonymous().unwrap());
     let options = RelayOptions::new().max_bytes(4096);
@@ -333,7 +333,7 @@ fn a_closed_queue_takes_no_puts_and_no_deliveries() {
 }
 
 #[test]
-fn descriptors_and_wait_any_tell_when_there_is_something_for_the_relay() {
+fn descriptors_and_wait_any_are_ready_when_the_relay_has_work() {
     let _turn = beside_others();
     let (queue, relay) = relayed();
     let [requests, settlements] = relay.companions();

@@ -10,7 +10,7 @@ use crate::{attach, relayed};
 use shoal::{Error, Queue, QueueRelay, RelayOptions};
 
 #[test]
-fn detaching_puts_what_is_left_into_the_queue_and_makes_it_a_plain_one() {
+fn detaching_puts_pending_requests_into_the_queue_and_makes_it_plain() {
     let _turn = beside_others();
     let (queue, relay) = relayed();
     let names: Vec<String> = ["relay", "settled"]
@@ -60,7 +60,7 @@ fn a_relay_whose_requests_exist_is_not_detached() {
 }
 
 #[test]
-fn puts_go_on_while_relays_attach_and_detach() {
+fn puts_continue_while_relays_attach_and_detach() {
     let _turn = beside_others();
     const PUTS: u32 = 2_000;
     let queue = Arc::new(Queue::anonymous().unwrap());
@@ -105,7 +105,7 @@ fn puts_go_on_while_relays_attach_and_detach() {
 }
 
 #[test]
-fn an_object_that_has_a_companions_name_is_left_alone() {
+fn another_object_with_a_companions_name_is_left_unchanged() {
     let _turn = beside_others();
     let queue = Arc::new(Queue::anonymous().unwrap());
     let name = format!("{}.relay", queue.name());
@@ -132,7 +132,7 @@ fn companions_have_no_relay_and_names_leave_room_for_them() {
 }
 
 #[test]
-fn companions_go_with_the_queue_and_never_to_another_one() {
+fn companions_are_removed_with_their_queue_and_never_used_by_another() {
     let _turn = beside_others();
     let exists =
         |queue: &str| ["relay", "settled"].map(|it| shoal::stat(&format!("{queue}.{it}")).is_ok());

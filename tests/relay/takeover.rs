@@ -25,7 +25,7 @@ fn other_relay(queue: &Arc<shoal::Queue>) -> crate::common::Child {
 }
 
 #[test]
-fn the_second_relay_waits_and_takes_over_what_the_first_had_not_finished() {
+fn the_second_relay_waits_and_takes_over_unfinished_requests() {
     let _turn = alone();
     let (queue, relay) = relayed();
     queue.put(b"request", NOWAIT).unwrap();
@@ -61,7 +61,7 @@ fn the_second_relay_waits_and_takes_over_what_the_first_had_not_finished() {
 }
 
 #[test]
-fn the_next_relay_after_one_that_left_did_not_take_over() {
+fn a_relay_after_one_that_detached_did_not_take_over() {
     let _turn = alone();
     let (queue, relay) = relayed();
     assert!(!relay.took_over());
@@ -71,7 +71,7 @@ fn the_next_relay_after_one_that_left_did_not_take_over() {
 }
 
 #[test]
-fn what_is_put_while_the_relay_is_dead_waits_within_the_bounds() {
+fn puts_while_the_relay_is_dead_wait_within_the_bounds() {
     let _turn = alone();
     let (queue, relay) = relayed();
     drop(relay);

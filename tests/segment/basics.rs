@@ -103,7 +103,7 @@ fn processes_that_create_one_name_at_once_share_one_object() {
 }
 
 #[test]
-fn of_many_that_want_a_new_object_exactly_one_gets_it() {
+fn of_many_exclusive_creators_exactly_one_succeeds() {
     let _alone = alone();
     const PROCESSES: usize = 8;
     for _ in 0..15 {
@@ -149,7 +149,7 @@ fn a_handle_says_whether_its_open_created_the_object() {
 }
 
 #[test]
-fn no_process_sees_a_half_made_object() {
+fn no_process_sees_an_incomplete_object() {
     let _alone = alone();
     let name = Name::new("half");
     let stop = Queue::anonymous().unwrap();
@@ -185,7 +185,7 @@ fn no_process_sees_a_half_made_object() {
 }
 
 #[test]
-fn the_last_one_out_removes_the_name() {
+fn the_last_process_removes_the_name() {
     let _alone = alone();
     let name = Name::new("last");
     let (first, second) = (open(&name), Queue::open(&name).unwrap());
@@ -231,7 +231,7 @@ fn an_object_that_exists_keeps_its_sizes() {
 }
 
 #[test]
-fn what_a_killed_process_had_alone_is_gone() {
+fn an_object_of_a_killed_process_alone_is_removed() {
     let _alone = alone();
     for round in 0..3 {
         let name = Name::new("killed-alone");
@@ -257,7 +257,7 @@ fn what_a_killed_process_had_alone_is_gone() {
 }
 
 #[test]
-fn what_a_killed_creator_shared_stays_with_the_others() {
+fn an_object_outlives_its_killed_creator_while_others_use_it() {
     let _alone = alone();
     let name = Name::new("killed-creator");
     let (up, end) = (Bell::new(), Bell::new());
@@ -304,7 +304,7 @@ fn unfinished(pid: u32) -> usize {
 }
 
 #[test]
-fn gc_removes_what_was_killed_half_made() {
+fn gc_removes_incomplete_objects_of_killed_creators() {
     let _alone = alone();
     let mut random = Random(7);
     let mut met = 0;
@@ -329,7 +329,7 @@ fn gc_removes_what_was_killed_half_made() {
 }
 
 #[test]
-fn gc_removes_nothing_that_anybody_has() {
+fn gc_removes_no_object_in_use() {
     let _alone = alone();
     let names = [Name::new("gc-live"), Name::new("gc-dead")];
     let stop = AtomicBool::new(false);
@@ -376,7 +376,7 @@ fn gc_removes_nothing_that_anybody_has() {
 }
 
 #[test]
-fn list_and_stat_tell_what_it_is_and_which_processes_have_it() {
+fn list_and_stat_report_the_kind_and_the_participants() {
     let _alone = alone();
     let name = Name::new("stat");
     let options = Options::create().capacity(4096).max_capacity(1 << 20);
@@ -428,7 +428,7 @@ fn a_successor_of_the_same_name_survives_its_predecessor() {
 }
 
 #[test]
-fn a_thousand_and_more_handles_fit_and_then_no_more() {
+fn the_limit_of_handles_fits_and_one_more_is_an_error() {
     let _alone = alone();
     const LIMIT: usize = 1024;
     // SAFETY: reads and raises a limit of this process.
@@ -484,7 +484,7 @@ fn leaving_without_dropping_anything_still_removes_the_name() {
 }
 
 #[test]
-fn an_exec_leaves_everything() {
+fn an_exec_detaches_from_every_object() {
     let _alone = alone();
     let name = Name::new("exec");
     let queue = open(&name);

@@ -188,7 +188,7 @@ fn a_container_that_is_started_again_has_its_names() {
 }
 
 #[test]
-fn the_first_creation_of_a_process_collects_what_the_dead_left() {
+fn the_first_creation_of_a_process_collects_dead_objects() {
     own_process(|| {
         in_directory("first", |directory| {
             let unfinished = directory.join(format!("shoal~{}-0-0", std::process::id()));
@@ -235,7 +235,7 @@ fn the_first_creation_of_a_process_collects_what_the_dead_left() {
 }
 
 #[test]
-fn memory_that_the_dead_hold_is_there_for_the_living() {
+fn memory_of_dead_processes_is_available_to_live_ones() {
     own_process(|| {
         with_small_shm(4 << 20, || {
             // This process has created before, so that it does not collect at once.
@@ -271,7 +271,7 @@ fn memory_that_the_dead_hold_is_there_for_the_living() {
 }
 
 #[test]
-fn memory_that_the_living_hold_stays_theirs() {
+fn memory_of_live_processes_is_not_collected() {
     own_process(|| {
         with_small_shm(1 << 20, || {
             let half = Options::create().capacity(1 << 19);
@@ -290,7 +290,7 @@ fn memory_that_the_living_hold_stays_theirs() {
 }
 
 #[test]
-fn creators_and_collectors_get_along() {
+fn creators_and_collectors_do_not_disturb_each_other() {
     own_process(|| {
         in_directory("along", |directory| {
             // Each of these creates for the first time, and so collects, while the others are amid a

@@ -30,7 +30,7 @@ fn at_each_step(what: &str, least: u64, attempt: impl Fn(u64) -> bool) {
 }
 
 #[test]
-fn a_creator_that_is_killed_leaves_nothing_or_a_whole_object() {
+fn a_creator_that_is_killed_leaves_nothing_or_a_complete_object() {
     own_process(|| {
         in_directory("created", |directory| {
             at_each_step("create", 9, |step| {
@@ -80,7 +80,7 @@ const LEAVING: [fn(Queue); 2] = [drop, |jobs| {
 }];
 
 #[test]
-fn a_process_that_is_killed_while_it_leaves_takes_nothing_from_the_others() {
+fn a_process_that_is_killed_while_it_detaches_does_not_affect_others() {
     own_process(|| {
         let [dropped, exited] = LEAVING;
         killed_while_it_leaves(2, dropped);
@@ -118,7 +118,7 @@ fn killed_while_it_leaves(least: u64, leave: fn(Queue)) {
 }
 
 #[test]
-fn the_last_to_leave_that_is_killed_leaves_no_object_behind() {
+fn the_last_process_killed_while_it_detaches_leaves_no_object() {
     own_process(|| {
         in_directory("last", |directory| {
             for leave in LEAVING {
@@ -141,7 +141,7 @@ fn the_last_to_leave_that_is_killed_leaves_no_object_behind() {
 }
 
 #[test]
-fn a_parent_or_child_that_is_killed_in_a_fork_takes_nothing_along() {
+fn a_parent_or_child_that_is_killed_in_a_fork_does_not_affect_others() {
     own_process(|| {
         in_directory("forked", |directory| {
             at_each_step("fork", 5, |step| {

@@ -90,7 +90,7 @@ fn shoal_dir_holds_all_objects() {
 }
 
 #[test]
-fn a_file_system_that_can_do_what_is_needed_will_do() {
+fn any_file_system_with_the_needed_features_is_accepted() {
     own_process(|| {
         let directory =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}", std::process::id()));
@@ -115,7 +115,7 @@ fn a_file_system_that_can_do_what_is_needed_will_do() {
 }
 
 #[test]
-fn what_a_file_system_lacks_is_named() {
+fn an_error_names_the_feature_that_a_file_system_lacks() {
     own_process(|| {
         in_directory("lacks", |directory| {
             let place = directory.to_str().unwrap();
@@ -155,7 +155,7 @@ fn all_are_refused(directory: &str, status: Status) {
 }
 
 #[test]
-fn a_directory_whose_path_leads_nowhere_is_named() {
+fn an_error_names_a_directory_whose_path_does_not_exist() {
     own_process(|| {
         let circle = format!("/dev/shm/test-circle-{}", std::process::id());
         std::os::unix::fs::symlink(&circle, &circle).unwrap();
@@ -183,7 +183,7 @@ fn a_directory_whose_path_leads_nowhere_is_named() {
 }
 
 #[test]
-fn a_directory_that_is_missing_is_named() {
+fn an_error_names_a_missing_directory() {
     own_process(|| {
         let all = |directory: &str| all_are_refused(directory, Status::ErrUnsupported);
         // A container without /dev/shm.
@@ -217,7 +217,7 @@ fn a_directory_that_is_no_absolute_path_is_refused() {
 }
 
 #[test]
-fn a_directory_that_refuses_is_a_matter_of_permission() {
+fn a_directory_without_permission_is_a_permission_error() {
     own_process(|| {
         let refused = |directory: &str| {
             for refused in creations() {

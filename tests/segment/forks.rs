@@ -74,12 +74,12 @@ fn child_outlives_its_parent(leave: fn(Queue)) {
 }
 
 #[test]
-fn a_child_keeps_what_its_parent_drops_at_once() {
+fn a_child_keeps_objects_that_its_parent_drops_at_once() {
     child_outlives_its_parent(drop);
 }
 
 #[test]
-fn a_child_keeps_what_its_exiting_parent_had() {
+fn a_child_keeps_the_objects_of_its_exiting_parent() {
     child_outlives_its_parent(|queue| {
         std::mem::forget(queue);
         // SAFETY: the only thread of this process.
@@ -88,12 +88,12 @@ fn a_child_keeps_what_its_exiting_parent_had() {
 }
 
 #[test]
-fn a_child_keeps_what_its_killed_parent_had() {
+fn a_child_keeps_the_objects_of_its_killed_parent() {
     child_outlives_its_parent(|_queue| die());
 }
 
 #[test]
-fn a_child_that_ends_by_itself_removes_what_it_was_the_last_to_have() {
+fn a_child_that_ends_normally_removes_objects_that_only_it_had() {
     let _alone = alone();
     let name = Name::new("ends");
     let told = Bell::new();
@@ -141,7 +141,7 @@ fn a_dead_parent_does_not_look_alive_through_its_child() {
 }
 
 #[test]
-fn a_child_that_leaves_takes_nothing_from_its_parent() {
+fn a_child_that_detaches_does_not_affect_its_parent() {
     let _alone = alone();
     let name = Name::new("child-leaves");
     let queue = open(&name);
@@ -168,7 +168,7 @@ fn a_child_that_leaves_takes_nothing_from_its_parent() {
 }
 
 #[test]
-fn forks_amid_threads_that_open_and_drop_harm_no_process() {
+fn forks_while_threads_open_and_drop_affect_no_process() {
     let _alone = alone();
     let names: Vec<Name> = (0..3).map(|_| Name::new("amid")).collect();
     let shared = Name::new("amid-shared");

@@ -22,7 +22,7 @@ fn liveness_files(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_process_whose_liveness_file_is_gone_is_not_taken_for_dead() {
+fn a_process_without_its_liveness_file_is_not_considered_dead() {
     own_process(|| {
         in_directory("liveness", |directory| {
             let (up, go) = (Bell::new(), Bell::new());
@@ -80,7 +80,7 @@ fn a_process_that_is_stopped_with_the_attach_lock_keeps_no_other_from_forking() 
 }
 
 #[test]
-fn without_a_free_descriptor_the_dead_are_found_all_the_same() {
+fn dead_processes_are_detected_without_a_free_descriptor() {
     own_process(|| {
         in_directory("no-descriptor", |_| {
             let up = Bell::new();
@@ -118,7 +118,7 @@ extern "C" fn last() {
 }
 
 #[test]
-fn what_a_process_holds_is_its_own_until_it_has_ended_and_names_go_without_it() {
+fn an_exiting_process_keeps_its_locks_and_does_not_keep_names() {
     own_process(|| {
         in_directory("exit", |directory| {
             let [up, go] = LAST.get_or_init(|| [Bell::new(), Bell::new()]);

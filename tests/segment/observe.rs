@@ -14,7 +14,7 @@ fn contents(name: &str) -> ObjectContents {
 }
 
 #[test]
-fn queues_and_pipes_tell_what_is_in_them_and_what_passed_through() {
+fn queues_and_pipes_report_their_contents_and_totals() {
     let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     for _ in 0..5 {
@@ -42,7 +42,7 @@ fn queues_and_pipes_tell_what_is_in_them_and_what_passed_through() {
 }
 
 #[test]
-fn maps_lists_and_arrays_tell_how_large_they_are() {
+fn maps_lists_and_arrays_report_their_sizes() {
     let _beside = beside_others();
     let (map, list) = (Map::anonymous().unwrap(), List::anonymous().unwrap());
     for number in 0..100u64 {
@@ -59,7 +59,7 @@ fn maps_lists_and_arrays_tell_how_large_they_are() {
 }
 
 #[test]
-fn locks_and_their_relatives_tell_who_holds_what() {
+fn locks_and_other_primitives_report_their_holders() {
     let _beside = beside_others();
     let me = Some(std::process::id());
     let held = |name: &str| -> Vec<(Option<u32>, &str, u64)> {
@@ -105,7 +105,7 @@ fn locks_and_their_relatives_tell_who_holds_what() {
 }
 
 #[test]
-fn a_holder_that_was_killed_has_no_process_and_keeps_what_it_held() {
+fn a_killed_holder_is_shown_without_a_process() {
     let _alone = alone();
     let lock = Lock::anonymous().unwrap();
     let (name, held) = (lock.name().to_owned(), Bell::new());
@@ -128,7 +128,7 @@ fn a_holder_that_was_killed_has_no_process_and_keeps_what_it_held() {
 }
 
 #[test]
-fn a_look_attaches_nothing_and_does_not_wait_for_locks() {
+fn observing_attaches_nothing_and_waits_for_no_lock() {
     let _beside = beside_others();
     let list = List::anonymous().unwrap();
     list.append(b"one").unwrap();
@@ -170,7 +170,7 @@ fn counts_that_change_meanwhile_only_grow_and_agree() {
 }
 
 #[test]
-fn sleepers_of_both_ends_are_told() {
+fn sleepers_of_both_ends_are_reported() {
     let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     let name = queue.name().to_owned();
@@ -184,7 +184,7 @@ fn sleepers_of_both_ends_are_told() {
 }
 
 #[test]
-fn an_observer_that_keeps_files_open_sees_objects_come_change_and_go() {
+fn an_observer_with_open_files_sees_objects_appear_change_and_disappear() {
     let _beside = beside_others();
     let mut observer = shoal::Observer::new(8);
     let look = |observer: &mut shoal::Observer, name: &str| {

@@ -358,7 +358,7 @@ fn a_tree_of_imports_is_expanded() {
 }
 
 #[test]
-fn a_circle_is_found_by_way_of_others() {
+fn a_cycle_through_other_files_is_found() {
     let edges = [("a", "b"), ("b", "c"), ("c", "a"), ("d", "a"), ("e", "d")];
     let mut graph = Graph::new();
     for (from, to) in edges {

@@ -189,7 +189,7 @@ fn the_names_of_libc_stay_where_they_are_needed() {
 }
 
 #[test]
-fn raw_sync_is_the_timeout() {
+fn raw_sync_is_used_only_for_timeouts() {
     let used = sources()
         .filter(|(path, _)| code(path).contains("raw_sync"))
         .map(|(path, _)| shown(&path));
@@ -199,7 +199,7 @@ fn raw_sync_is_the_timeout() {
 }
 
 #[test]
-fn what_is_pure_neither_locks_nor_calls_the_system() {
+fn pure_modules_neither_lock_nor_call_the_system() {
     let pure = [
         "queue/record",
         "queue/ring",

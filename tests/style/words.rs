@@ -6,7 +6,7 @@ use std::fs;
 use crate::{files, root, shown};
 
 #[test]
-fn a_file_holds_one_idea() {
+fn files_are_short() {
     let folders = ["src", "tests", "benches", "examples", "xtask", "bindings"];
     for path in files(&folders, &[".rs", ".py", ".c", ".h", ".cpp", ".hpp"]) {
         let lines = fs::read_to_string(&path).unwrap().lines().count();
@@ -21,7 +21,7 @@ fn a_file_holds_one_idea() {
 }
 
 #[test]
-fn nothing_is_left_for_later() {
+fn no_file_has_marks_of_unfinished_work() {
     // In pieces, so that this file does not hold them.
     let marks = [
         ["TO", "DO"],

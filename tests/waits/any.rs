@@ -52,7 +52,7 @@ fn a_message_of_another_process_ends_the_wait_for_any_of_many() {
 
 /// A message that is given back is the first, though the ring begins with the padding before others.
 #[test]
-fn what_was_given_back_is_ready_before_padding_in_the_ring() {
+fn a_returned_message_is_ready_before_padding_in_the_ring() {
     let _alone = alone();
     let queue = Queue::with_options(None, &shoal::Options::create().capacity(4096)).unwrap();
     for number in 1..=2 {
@@ -101,7 +101,7 @@ fn without_anything_ready_the_wait_ends_at_its_timeout() {
 }
 
 #[test]
-fn to_wait_for_nothing_is_refused() {
+fn a_wait_without_anything_to_wait_for_is_refused() {
     let _beside = beside_others();
     for timeout in [NOWAIT, FOREVER] {
         assert!(matches!(wait_any(&[], timeout), Err(Error::Invalid { .. })));
@@ -145,7 +145,7 @@ fn a_signal_handler_that_runs_ends_the_wait() {
 }
 
 #[test]
-fn a_waiter_is_told_though_the_putter_is_killed() {
+fn a_waiter_is_woken_although_the_producer_is_killed() {
     let _alone = alone();
     for round in 0..30u64 {
         let (first, second) = (fixed(4096), fixed(4096));
@@ -165,7 +165,7 @@ fn a_waiter_is_told_though_the_putter_is_killed() {
 }
 
 #[test]
-fn what_is_reserved_or_leased_is_nothing_to_take_until_it_comes_back() {
+fn reserved_and_leased_messages_are_not_ready() {
     let _alone = alone();
     let queue = fixed(4096);
     let room = queue.reserve(4, NOWAIT).unwrap();
@@ -246,7 +246,7 @@ fn of_many_waiters_for_the_same_queues_each_message_reaches_one() {
 }
 
 #[test]
-fn a_waiter_for_many_shares_with_those_that_wait_for_one() {
+fn a_waiter_for_many_queues_shares_messages_with_waiters_for_one() {
     let _alone = alone();
     let (queue, other) = (fixed(4096), fixed(4096));
     let done = AtomicBool::new(false);

@@ -133,7 +133,7 @@ fn nothing_is_lost_beside_more_programs_than_cores() {
 }
 
 #[test]
-fn nothing_is_lost_while_the_machine_is_idle_and_busy_by_turns() {
+fn nothing_is_lost_while_the_machine_is_alternately_idle_and_busy() {
     let _alone = alone();
     let tenth = Duration::from_millis(100);
     let _others: Vec<_> = (0..4).map(|_| neighbour(tenth, tenth, || {})).collect();
@@ -201,7 +201,7 @@ fn nothing_is_lost_in_a_group_with_a_quota_of_a_core() {
 }
 
 #[test]
-fn a_lock_that_its_owner_takes_again_and_again_is_handed_on() {
+fn a_lock_that_its_owner_retakes_continuously_goes_to_waiters() {
     let _alone = alone();
     let (lock, words) = (Lock::anonymous().unwrap(), Words::new(2));
     let greedy = fork(|| {

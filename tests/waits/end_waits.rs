@@ -141,7 +141,7 @@ fn every_call_of_a_map_that_waits_ends() {
 }
 
 #[test]
-fn every_lock_that_is_waited_for_ends_the_wait() {
+fn every_wait_for_a_lock_ends() {
     let _alone = alone();
     let lock = taken(Lock::anonymous().unwrap(), |it| drop(it.acquire(FOREVER)));
     detaches(
@@ -181,7 +181,7 @@ fn every_lock_that_is_waited_for_ends_the_wait() {
 }
 
 #[test]
-fn every_wait_for_a_sign_ends() {
+fn every_wait_for_an_event_or_notification_ends() {
     let _alone = alone();
     let none = Semaphore::with_options(None, 0, &Options::create()).unwrap();
     detaches(none, Semaphore::end_waits, |it| it.acquire(FOREVER));
@@ -246,7 +246,7 @@ fn a_thread_that_leaves_a_barrier_breaks_it_for_its_waiters() {
 }
 
 #[test]
-fn a_notification_of_one_that_leaves_goes_to_another() {
+fn the_notification_of_a_thread_that_leaves_goes_to_another() {
     let _alone = alone();
     for _ in 0..200 {
         let lock = Lock::anonymous().unwrap();
@@ -278,7 +278,7 @@ fn a_notification_of_one_that_leaves_goes_to_another() {
 }
 
 #[test]
-fn calls_that_need_not_wait_go_on() {
+fn calls_that_do_not_wait_still_succeed() {
     let _alone = alone();
     let queue = empty();
     queue.end_waits();
@@ -301,7 +301,7 @@ fn calls_that_need_not_wait_go_on() {
 }
 
 #[test]
-fn the_waits_through_another_handle_of_the_process_go_on() {
+fn waits_through_another_handle_of_the_process_continue() {
     let _alone = alone();
     let queue = empty();
     let same = Queue::open(queue.name()).unwrap();
@@ -327,7 +327,7 @@ fn the_waits_through_another_handle_of_the_process_go_on() {
 }
 
 #[test]
-fn a_message_that_comes_as_a_consumer_leaves_is_another_ones() {
+fn a_message_that_comes_while_a_consumer_leaves_goes_to_another() {
     let _alone = alone();
     for _ in 0..300 {
         let queue = empty();
@@ -348,7 +348,7 @@ fn a_message_that_comes_as_a_consumer_leaves_is_another_ones() {
 }
 
 #[test]
-fn a_child_that_gives_a_handle_up_wakes_none_of_its_parents_threads() {
+fn a_child_that_frees_a_handle_wakes_none_of_its_parents_threads() {
     let _alone = alone();
     let queue = empty();
     let lock = taken(Lock::anonymous().unwrap(), |it| drop(it.acquire(FOREVER)));

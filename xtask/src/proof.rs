@@ -31,11 +31,11 @@ const QUEUES: &str = "--test queue -- basics::";
 const NOT_EMULATED: [&str; 10] = [
     "a_million_messages",
     "a_queue_that_grew",
+    "invalid_options",
     "length_and_bytes",
     "map::many",
     "map::readers",
     "one_of_many_processes",
-    "options_that_make_no_sense",
     "queue::model::cursors",
     "queue::model::growth",
     "the_ring_of_a_stream",

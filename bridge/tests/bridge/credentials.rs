@@ -71,7 +71,7 @@ const CREDENTIALS: &str = "the server refuses the credentials";
 const NO_TLS: &str = "no TLS connection to nats://127.0.0.1:";
 
 #[test]
-fn a_token_is_shown() {
+fn a_token_is_sent_to_the_server() {
     let server = server("authorization { token: right }".to_owned());
     works(&server, &[("NATS_TOKEN", "right")]);
     is_refused(&server, &[("NATS_TOKEN", "other")], CREDENTIALS);
@@ -79,7 +79,7 @@ fn a_token_is_shown() {
 }
 
 #[test]
-fn a_key_proves_itself_and_another_is_refused() {
+fn the_right_key_is_accepted_and_another_is_refused() {
     let (known, other) = (KeyPair::new_user(), KeyPair::new_user());
     let server = server(format!(
         "authorization {{ users: [ {{ nkey: {} }} ] }}",
@@ -100,7 +100,7 @@ fn a_key_proves_itself_and_another_is_refused() {
 }
 
 #[test]
-fn a_credentials_file_proves_itself_and_one_of_another_account_is_refused() {
+fn the_right_credentials_file_is_accepted_and_one_of_another_account_is_refused() {
     let operator = KeyPair::new_operator();
     let [account, system, stranger] = [(); 3].map(|()| KeyPair::new_account());
     // Everything without a limit. The account of the system has no JetStream.
@@ -186,7 +186,7 @@ impl Authority {
 }
 
 #[test]
-fn a_server_is_believed_by_its_certificate_alone() {
+fn a_server_is_trusted_only_by_its_certificate() {
     let folder = Folder::new("tls");
     let [ours, theirs] = ["ours", "theirs"].map(|name| Authority::new(&folder, name));
     let [cert, key] = ours.certify(&folder, "server");
@@ -205,7 +205,7 @@ fn a_server_is_believed_by_its_certificate_alone() {
 }
 
 #[test]
-fn a_server_that_asks_for_a_certificate_gets_ours() {
+fn a_server_that_requests_a_certificate_gets_that_of_the_bridge() {
     let folder = Folder::new("mtls");
     let [ours, theirs] = ["ours", "theirs"].map(|name| Authority::new(&folder, name));
     let [cert, key] = ours.certify(&folder, "server");

@@ -55,7 +55,7 @@ fn a_swap_whose_answer_was_lost_is_found_behind_later_changes() {
 }
 
 #[test]
-fn a_swap_that_nobody_can_know_of_is_no_conflict() {
+fn a_swap_with_an_unknown_outcome_is_no_conflict() {
     let (told, read) = after_a_lost_answer(40);
     assert!(told.contains("does not know what became"), "{told}");
     assert!(read.ends_with(" other39"), "{read}");

@@ -11,7 +11,7 @@ use crate::queues::{leased, worked};
 use crate::server::{Port, Server, Setup};
 
 #[test]
-fn wrong_credentials_end_the_bridge_and_say_so() {
+fn wrong_credentials_end_the_bridge_with_an_error() {
     let setup = Setup {
         extra: "authorization { user: shoal, password: right }".to_owned(),
         ..Setup::default()
@@ -175,7 +175,7 @@ fn the_second_bridge_of_a_machine_waits_and_takes_over() {
 }
 
 #[test]
-fn while_the_server_is_away_work_goes_on_and_afterwards_nothing_is_lost_or_done_twice() {
+fn work_continues_without_the_server_and_nothing_is_lost_or_done_twice() {
     let mut server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs"]);
     let mut agent = machine.agent();
@@ -274,7 +274,7 @@ fn a_bridge_that_is_killed_while_it_publishes_repeats_and_every_message_counts_o
 }
 
 #[test]
-fn a_bridge_begins_before_its_server() {
+fn a_bridge_may_start_before_its_server() {
     let mut server = Server::start();
     server.kill();
     let mut machine = Machine::new(&server, &["--queue", "jobs"]);

@@ -29,7 +29,7 @@ pub fn version(answer: &str) -> u64 {
 }
 
 #[test]
-fn what_is_set_on_one_machine_is_read_on_the_other_with_the_same_version() {
+fn a_value_set_on_one_machine_is_read_on_the_other_with_the_same_version() {
     let server = Server::start();
     let (here, there) = (
         Machine::up(&server, &["--map", "config"]),
@@ -45,7 +45,7 @@ fn what_is_set_on_one_machine_is_read_on_the_other_with_the_same_version() {
 }
 
 #[test]
-fn a_swap_succeeds_once_among_machines_and_the_other_is_told_the_conflict() {
+fn a_swap_succeeds_on_one_machine_and_is_a_conflict_on_the_other() {
     let server = Server::start();
     let (here, there) = (
         Machine::up(&server, &["--map", "config"]),
@@ -76,7 +76,7 @@ fn a_swap_succeeds_once_among_machines_and_the_other_is_told_the_conflict() {
 }
 
 #[test]
-fn a_life_ends_on_every_machine() {
+fn a_key_expires_on_every_machine() {
     let server = Server::start();
     let (here, there) = (
         Machine::up(&server, &["--map", "config"]),
@@ -125,7 +125,7 @@ fn a_watch_survives_restarts_of_the_server_and_of_the_bridge() {
 }
 
 #[test]
-fn a_bucket_that_was_made_anew_replaces_what_the_maps_had() {
+fn a_recreated_bucket_replaces_the_contents_of_the_maps() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--map", "config"]);
     let mut agent = machine.agent();
@@ -177,7 +177,7 @@ fn a_value_beyond_the_server_s_limit_is_refused_with_both_sizes() {
 }
 
 #[test]
-fn keys_of_other_programs_are_read_and_those_that_are_none_are_counted() {
+fn keys_of_other_programs_are_read_and_invalid_ones_are_counted() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--map", "config"]);
     let mut agent = machine.agent();

@@ -37,7 +37,7 @@ pub fn worked(agent: &mut Agent, mut answer: String, wanted: usize) -> Vec<Strin
 }
 
 #[test]
-fn what_is_put_on_one_machine_is_worked_on_at_another() {
+fn a_message_put_on_one_machine_is_processed_on_another() {
     let server = Server::start();
     let here = Machine::up(&server, &["--queue", "jobs"]);
     let there = Machine::up(&server, &["--queue", "jobs"]);
@@ -56,7 +56,7 @@ fn what_is_put_on_one_machine_is_worked_on_at_another() {
 }
 
 #[test]
-fn a_message_that_is_given_back_comes_again_with_its_number_of_attempts() {
+fn a_returned_message_is_delivered_again_with_its_number_of_attempts() {
     let server = Server::start();
     let here = Machine::up(&server, &["--queue", "jobs"]);
     let there = Machine::up(&server, &["--queue", "jobs"]);
@@ -205,7 +205,7 @@ fn a_large_message_whose_object_is_lost_becomes_a_dead_letter() {
 }
 
 #[test]
-fn messages_of_other_programs_are_taken_as_they_are_and_unknown_formats_are_dead_letters() {
+fn messages_of_other_programs_are_delivered_unchanged_and_unknown_formats_are_dead_letters() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs", "--queue", "jobs.dead"]);
     let mut worker = machine.agent();
@@ -352,11 +352,11 @@ fn a_full_stream(limit: &str, takes: std::ops::RangeInclusive<u64>) {
 }
 
 #[test]
-fn what_a_stream_with_all_its_messages_does_not_take_waits_here_and_nothing_is_lost() {
+fn messages_beyond_the_streams_count_limit_wait_here_and_none_is_lost() {
     a_full_stream("max-messages=10", 10..=10);
 }
 
 #[test]
-fn what_a_stream_with_all_its_bytes_does_not_take_waits_here_and_nothing_is_lost() {
+fn messages_beyond_the_streams_size_limit_wait_here_and_none_is_lost() {
     a_full_stream("max-bytes=2KiB", 5..=29);
 }
