@@ -1,7 +1,7 @@
 //! `cargo bench --features cli`: what `shoal bench` measures, under Cargo's own name.
 //!
 //! Takes the same options: `cargo bench --features cli --bench ipc -- --peers`. Run as a test,
-//! by `cargo test --benches`, it has a quick look: whether everything works.
+//! by `cargo test --benches`, it runs `--quick`, which only shows that everything works.
 
 #[path = "../src/bin/shoal/bench.rs"]
 mod bench;
@@ -30,7 +30,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     bench::worker();
-    // Cargo says `--bench` to a benchmark, and nothing to a test.
+    // Cargo passes `--bench` to a benchmark, and nothing to a test.
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let all = args.len();
     args.retain(|arg| arg != "--bench");

@@ -1,4 +1,4 @@
-//! What a lease of devices costs: one process that leases and releases, beside others that hold or wait.
+//! What a lease of devices costs: one process that leases and releases while others hold or wait.
 //!
 //! `cargo bench --bench leases` takes a few seconds. Goal: a lease and its release take at most 100 us where no
 //! other process wants the devices.

@@ -52,7 +52,7 @@ fn fast(mut times: Vec<Duration>) -> Duration {
 }
 
 fn main() {
-    // Every page of it is written.
+    // Every page is written, so that all of it is resident.
     let memory = vec![1u8; PARENT_BYTES];
     let path = CString::new("/bin/true").expect("no NUL");
     let spawn = Spawn::new("/bin/true");

@@ -1,16 +1,16 @@
-//! Memory that one process writes and another reads, with as little as can be around it: the
+//! Memory that one process writes and another reads, with as little code as possible: the
 //! baseline for messages that are written and read in place.
 //!
-//! A ring of places for messages of one size and a counter for each end. The reader looks all the
-//! time, or sleeps at once: then the writer rings after each message, and there is one at a time.
+//! A ring of slots for messages of one size and a counter for each end. The reader polls without
+//! a pause, or sleeps at once: then the writer wakes it after each message, one message at a time.
 //!
 //! ```text
 //! offset  size  field
-//!      0     8  written   messages that are whole
-//!    128     8  read      messages whose places may be written again
+//!      0     8  written   messages that are complete
+//!    128     8  read      messages whose slots may be written again
 //!    256     4  ended     1: there will be no more
 //!    384     4  rung      1: there is something for the reader, which sleeps on this word
-//!   4096        places
+//!   4096        slots
 //! ```
 
 use std::hint::spin_loop;
@@ -40,10 +40,10 @@ struct Head {
 /// How the reader waits for a message.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) enum Bell {
-    /// It looks all the time.
+    /// It polls without a pause.
     None,
     Futex,
-    /// Our event of this name.
+    /// Shoal's event of this name.
     Event(String),
 }
 
@@ -63,7 +63,7 @@ impl Bare {
         mapping::make(PLACES as u64 + bytes)
     }
 
-    /// The memory behind `fd`, in places of `size` bytes.
+    /// The memory behind `fd`, in slots of `size` bytes.
     pub(super) fn open(fd: &impl AsRawFd, size: usize, bell: &Bell) -> Result<Self, Failure> {
         let event = match bell {
             Bell::Event(name) => Some(Event::open(name)?),
@@ -82,7 +82,7 @@ impl Bare {
         unsafe { self.memory.at.cast().as_ref() }
     }
 
-    /// The place of message `number`.
+    /// The slot of message `number`.
     fn place(&self, number: u64) -> NonNull<[u8]> {
         let places = ((self.memory.len - PLACES) / self.size) as u64;
         let index = (number % places) as usize;
@@ -107,7 +107,7 @@ impl Bare {
         }
     }
 
-    /// Sleeps until the writer rings, if it does.
+    /// Sleeps until the writer wakes it, if the writer does so.
     fn listen(&self) -> Result<(), Failure> {
         if let Some(event) = &self.event {
             event.wait(Timeout::Infinite)?;

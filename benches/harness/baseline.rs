@@ -15,12 +15,12 @@ use super::stage::{Stage, futex_wake};
 use super::times::{Stopwatch, Times};
 use super::workers::{self, Workers};
 
-/// What goes to and fro between two processes.
+/// What two processes pass back and forth.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Game {
-    /// A word of memory, both sides looking at it all the time.
+    /// A word of memory that both sides poll.
     Line,
-    /// A word of memory, the waiting side asleep.
+    /// A word of memory; the waiting side sleeps.
     Futex,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn measure(options: &Options) -> Result<Baseline, Failure> {
     })
 }
 
-/// What timing adds to everything that is timed by itself: the median of timing nothing.
+/// What the clock adds to each operation that is timed singly: the median of timing an empty operation.
 pub(super) fn clock() -> f64 {
     let mut times: Vec<_> = (0..20_000)
         .map(|_| {
@@ -92,7 +92,7 @@ fn play(game: Game, options: &Options) -> Result<Played, Failure> {
     Ok(played)
 }
 
-/// A cache line there and back, as it is now: its median, without the clock.
+/// The round trip of a cache line at this moment: its median, without the clock.
 pub(super) fn cache_line(length: Duration, clock_ns: f64) -> Result<f64, Failure> {
     Ok((once(Game::Line, length)?.0.median_ns - clock_ns).max(1.0))
 }
@@ -110,9 +110,9 @@ fn once(game: Game, length: Duration) -> Result<(Times, f64), Failure> {
     Ok((Times::told(&stage), stage.told(MEAN)))
 }
 
-/// Where the caller tells the mean, behind what its stopwatch tells.
+/// The index at which the caller reports the mean, behind the figures of its stopwatch.
 const MEAN: usize = 3;
-/// How many trips are timed one by one, and then as many again in one go.
+/// How many trips are timed singly, and then as many again together.
 const GO: usize = 256;
 
 impl workers::Part for Part {
@@ -167,7 +167,7 @@ impl workers::Part for Part {
     }
 }
 
-// There and back on lines of their own, as two queues have them.
+// One cache line for each direction, as two queues have.
 
 fn line_trip(stage: &Stage, trip: u64) {
     let (there, back) = (&stage.tally(0).messages, &stage.tally(1).messages);
@@ -212,7 +212,7 @@ fn hand_over(stage: &Stage, turn: u32) {
 }
 
 fn wait_for(stage: &Stage, turn: u32) {
-    // Long enough to be asleep, and only there to find out that it is over.
+    // Long enough for the process to sleep. The timeout only lets it notice the end.
     let (tv_sec, tv_nsec) = (0, 10_000_000);
     let slice = libc::timespec { tv_sec, tv_nsec };
     let (word, wait) = (stage.turn(), libc::FUTEX_WAIT);
@@ -240,7 +240,7 @@ fn copying(size: usize, window: Duration) -> f64 {
     let (from, to) = (aligned(&source), aligned(&target));
     let (from, to) = (&source[from..from + size], &mut target[to..to + size]);
     let between_clocks = ((1 << 20) / size).clamp(1, 4096);
-    // The best of several rounds: other programs on the machine must not count.
+    // The best of several rounds: what other programs of the machine do must not count.
     let round = || {
         let (start, mut copied) = (Instant::now(), 0u64);
         loop {

@@ -1,14 +1,14 @@
 //! The budget of instructions: the most that hot paths may execute, in a file of the repository.
 //!
 //! Counts of the same source, compiler and processor architecture are the same on every machine
-//! ([`trace`](super::trace)). Another compiler makes other code of the same source, so more is let
-//! pass when the file was written with another one.
+//! ([`trace`](super::trace)). Another compiler generates other code from the same source, so more is
+//! accepted when the file was written with another one.
 
 use std::fmt::Write;
 
 use super::report::Steps;
 
-/// What more than the file's counts is refused, in percent.
+/// The percentage above the file's counts from which counts are refused.
 const MORE: u64 = 5;
 /// The same if another compiler built the program.
 const MORE_BY_ANOTHER: u64 = 15;
@@ -33,7 +33,7 @@ pub(crate) fn text(steps: &[Steps], compiler: &str) -> String {
     text
 }
 
-/// Compares the counts with a budget. What to tell, or why they are refused.
+/// Compares the counts with a budget. Returns what to print, or why they are refused.
 pub(crate) fn check(budget: &str, steps: &[Steps], compiler: &str) -> Result<String, String> {
     let lines = budget.lines().enumerate();
     let lines = lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
@@ -122,7 +122,7 @@ mod tests {
         let why = check(&budget, &steps(211), "rustc 1").unwrap_err();
         assert!(why.contains("map get") && why.contains("+5.5 %"), "{why}");
         assert!(why.contains("cargo xtask budget --update"), "{why}");
-        // Another compiler's code may differ more, but not without end.
+        // Another compiler's code may differ more, within a limit.
         assert!(check(&budget, &steps(211), "rustc 2").is_ok());
         assert!(check(&budget, &steps(231), "rustc 2").is_err());
     }

@@ -6,19 +6,19 @@ use super::failure::Failure;
 use super::stage::Stage;
 use super::workers::{Part, Workers};
 
-/// Whose session a computing program is in. The scheduler may share the cores out among sessions
-/// before it does among processes.
+/// The session of a computing program. The scheduler may distribute the cores among sessions
+/// before it distributes them among processes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Session {
-    /// One of its own, as another terminal's program is
+    /// A session of its own, as a program of another terminal has
     #[default]
     Own,
-    /// The benchmark's, as a process is that the same program forked
+    /// The benchmark's session, as a process has that the same program forked
     Same,
 }
 
-/// Computes until it is stopped, and has nothing to do with the other workers.
+/// Computes until it is stopped, independently of the other workers.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Busy(Session);
 
@@ -36,7 +36,7 @@ impl Part for Busy {
     }
 }
 
-/// So many programs that compute, until what is returned is dropped.
+/// Starts this many programs that compute until the returned value is dropped.
 pub(super) fn start(stage: &Stage, count: u8, session: Session) -> Result<Workers<'_>, Failure> {
     let mut others = Workers::new(stage);
     for _ in 0..count {

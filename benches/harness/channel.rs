@@ -1,4 +1,4 @@
-//! Making channels, and saying which cannot be made.
+//! Making channels, and reporting those that cannot be made.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
@@ -16,26 +16,26 @@ use super::wire::mq_put;
 pub(super) const RINGS: [(usize, u64); 3] = [
     // As large as the ring of a stream becomes with the default options (`queue/stream.rs`).
     (4 << 10, 8 << 20),
-    // Measured: 64 KiB, 1x1, on two cores of a Zen 3: 0.28 to 0.33 M/s in 2 to 8 MiB, 0.20 to 0.32
+    // 64 KiB, 1x1, on two cores of a Zen 3: 0.28 to 0.33 M/s in 2 to 8 MiB, 0.20 to 0.32
     // in 1 MiB, 0.15 to 0.17 in 256 KiB, where the two ends take turns; 0.24 in 16 MiB, which
     // is half the last cache.
     (128 << 10, 4 << 20),
-    // Measured: 1 MiB: the same in 4 and 8 MiB, less in 16, and half in 32 MiB.
+    // 1 MiB: the same in 4 and 8 MiB, less in 16, and half in 32 MiB.
     (usize::MAX, 8 << 20),
 ];
 
 /// Messages up to this size arrive whole from a pipe in packet mode, whichever other process writes.
 const PIPE_BUF: usize = 4096;
-/// Messages up to this size fit a socket's default buffers with some to spare.
+/// Messages up to this size fit a socket's default buffers several times.
 const PACKET: usize = 128 << 10;
 
-/// A peer has room for as much as our ring, but for no more messages than this.
+/// A peer has room for as many bytes as our ring, but for no more messages than this.
 ///
-/// Measured: 64 B, 4x4, on two cores: Boost carries 3 to 5.5 M/s with room for 1024, and up to 17 with
-/// room for 16384, where one side goes on for as long as it has its core.
+/// 64 B, 4x4, on two cores: Boost carries 3 to 5.5 M/s with room for 1024, and up to 17 with
+/// room for 16384, where one side continues for as long as it has its core.
 const DEPTH: u64 = 1 << 14;
 
-/// More than this in buffers is too much to ask of a machine.
+/// The most memory for buffers that a machine is expected to have.
 const ROOM: u64 = 1 << 30;
 
 /// One channel, as the parent holds it for its workers.
@@ -48,7 +48,7 @@ pub(super) enum Channel {
     },
     Mq(OwnedFd),
     Program(Program),
-    /// The parent's end, until the first end's worker has gone. `back` for the other way.
+    /// The parent's end, until the first end's worker has ended. `back` is for the other direction.
     Duplex {
         pipe: Option<Rc<Pipe>>,
         back: bool,
@@ -63,7 +63,7 @@ pub(super) enum Channel {
 }
 
 impl Channel {
-    /// One channel for each way of two processes.
+    /// One channel for each direction between two processes.
     pub(super) fn pair(
         transport: Transport,
         size: usize,
@@ -124,7 +124,7 @@ impl Channel {
                 let mut depth = (ring / size as u64).clamp(16, DEPTH);
                 let pairs = (topology.producers * topology.consumers) as u64;
                 if matches!(transport, Transport::Zeromq | Transport::Nng) && pairs > 1 {
-                    // Every pair has a connection with as much room, and at both ends.
+                    // Every pair has a connection with as much room at both ends.
                     depth = depth.min(DEPTH / 16);
                     let room = 2 * depth * pairs * size as u64;
                     if room > ROOM {
@@ -197,14 +197,14 @@ impl Channel {
     }
 
     /// All workers have started, so the parent holds the ends of streams no longer: the last
-    /// producer to go is the end of the channel, and a lost consumer is an error of its peers.
+    /// producer that ends closes the channel, and a lost consumer is an error of its peers.
     pub(super) fn started(&mut self) {
         if let Channel::Stream { from, to, .. } = self {
             (*from, *to) = (None, None);
         }
     }
 
-    /// No producer is left: every one of `consumers` gets to the end after what is there.
+    /// No producer is left: every one of `consumers` reaches the end after the messages that are there.
     pub(super) fn finish(&mut self, consumers: usize) -> Result<(), Failure> {
         self.started();
         match self {
@@ -225,7 +225,7 @@ impl Channel {
     }
 }
 
-/// What a queue gets to work with for messages of this size, unless it is told.
+/// The ring of a queue for messages of this size, unless an option sets it.
 pub(super) fn ring(size: usize, told: Option<u64>) -> u64 {
     let fits = RINGS.iter().find(|(largest, _)| size <= *largest);
     let fit = fits.map_or(0, |(_, ring)| *ring);

@@ -13,7 +13,7 @@ use plotters::style::{Color, IntoTextStyle, TextStyle};
 use super::failure::Failure;
 use super::figures::size;
 
-/// As wide as a narrow screen shows without making letters too small, and as a wide one shows three of.
+/// A narrow screen shows this width without making letters too small; a wide one shows three charts.
 pub(super) const SIZE: (u32, u32) = (460, 300);
 const LETTERS: u32 = 17;
 
@@ -45,7 +45,7 @@ pub(super) fn styles() -> String {
     rules
 }
 
-/// What a line is of, in the order of its points.
+/// A line, with its points in order.
 pub(super) struct Line {
     /// Which colour it has.
     pub(super) colour: usize,
@@ -90,7 +90,7 @@ impl Chart {
         let (Some((x0, x1)), Some((y0, y1))) = (xs, range(ys)) else {
             return Ok(None);
         };
-        // At least a power of ten, so that what is nearly level looks so.
+        // At least a power of ten, so that a nearly level line looks level.
         let wider = (10.0 * y0 / y1).max(1.0).sqrt();
         let y = (y0 / wider / 1.3, y1 * wider * 1.3);
         let mut svg = String::new();
@@ -144,7 +144,7 @@ impl Chart {
             .label_style(letters.clone())
             .axis_desc_style(letters)
             .x_labels(6)
-            // Fewer than a decade between them where there are few decades.
+            // Less than a decade apart where the axis has few decades.
             .y_labels(if y1 / y0 < 200.0 { 12 } else { 6 })
             .x_label_formatter(&|x| label(*x))
             .y_label_formatter(&|y| sparse(*y))
@@ -195,7 +195,7 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// A number at an axis of which there are many within a power of ten: 1, 2 and 5, as the rest would overlap.
+/// A number at an axis that has many within a power of ten: only 1, 2 and 5, as more would overlap.
 fn sparse(value: f64) -> String {
     let first = (value / 10f64.powf(value.log10().floor())).round();
     match [1.0, 2.0, 5.0, 10.0].contains(&first) {

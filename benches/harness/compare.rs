@@ -1,4 +1,4 @@
-//! Two reports side by side: what differs, and by more than the noise of both.
+//! Two reports side by side: which figures differ by more than the noise of both.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,14 +11,14 @@ use super::measures::{Better, Measure, is_own};
 use super::report::Report;
 use super::spread::Spread;
 
-/// A difference of medians below this is none, however steady both were: a program's code lies elsewhere in
-/// memory in every build, which alone moves figures by so much.
+/// A smaller difference of medians is ignored, however steady both were: a program's code lies elsewhere in
+/// memory in every build, which alone changes figures by this much.
 const LEAST: f64 = 0.03;
 
 /// Fewer samples than this say nothing about how much a figure varies.
 const SAMPLES: usize = 3;
 
-/// What the second report is beside the first.
+/// How the second report compares with the first.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
@@ -26,7 +26,7 @@ pub(super) enum Verdict {
     Worse,
     /// The samples of both overlap, or the medians are nearly the same.
     WithinNoise,
-    /// One of them has too few samples to say how much it varies.
+    /// One of them has too few samples to show how much it varies.
     TooFewSamples,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Row {
     ratio: f64,
     verdict: Verdict,
     is_baseline: bool,
-    /// Of Shoal's objects, and not of another project's.
+    /// It is a figure of Shoal's objects, and not of another project's.
     is_own: bool,
 }
 
@@ -83,7 +83,7 @@ impl Comparison {
 
 fn row(first: Measure, second: Measure) -> Row {
     let (one, other) = (&first.spread, &second.spread);
-    // Nothing and nothing, as a peer that is stuck has, are the same.
+    // Two zeros, as a peer that is stuck has, are equal.
     let ratio = match other.median == one.median {
         true => 1.0,
         false => other.median / one.median,

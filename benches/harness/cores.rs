@@ -1,4 +1,4 @@
-//! Which cores there are, and which two to measure on.
+//! Which cores the machine has, and on which two to measure.
 
 /// The cores this process may run on.
 pub(super) fn allowed() -> Vec<usize> {
@@ -14,7 +14,7 @@ pub(super) fn allowed() -> Vec<usize> {
         .collect()
 }
 
-/// Two cores that share neither themselves nor, if that can be had, their first caches.
+/// Two hardware threads, if possible of different cores: those of one core share its first caches.
 pub(super) fn pair() -> Option<[usize; 2]> {
     let cores = allowed();
     let (&first, rest) = cores.split_first()?;

@@ -1,4 +1,4 @@
-//! How much of a core processes have used.
+//! How much processor time processes have used.
 
 use std::time::Duration;
 

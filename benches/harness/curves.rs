@@ -1,7 +1,7 @@
 //! How late messages are at fixed rates, from 10 to 90 % of what each transport can carry.
 //!
 //! The load is open: a message counts as sent when it was due, and the sender does not wait for the
-//! receiver, so that a stall delays every message that was due meanwhile, as it does in a program.
+//! receiver, so that a stall delays every message that was due meanwhile, as in a real program.
 //! Percentages are of the transport's own capacity, measured just before by the same processes with
 //! the same clock reads; the rates are in the report, so that transports can be compared at a rate.
 
@@ -27,7 +27,7 @@ struct Round {
     at: Vec<(f64, Window)>,
 }
 
-/// Measures each of `transports`, by turns, beside each number of busy programs.
+/// Measures `transports` in turn, beside each number of busy programs.
 pub(super) fn measure(
     options: &Options,
     transports: &[Transport],

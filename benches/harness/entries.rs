@@ -12,14 +12,14 @@ pub(crate) fn key(index: u64) -> [u8; KEY] {
     key
 }
 
-/// A value says whose it is.
+/// The value of a key, which begins with the key.
 pub(crate) fn value(key: &[u8; KEY]) -> [u8; VALUE] {
     let mut value = [7; VALUE];
     value[..KEY].copy_from_slice(key);
     value
 }
 
-/// The next of a row of numbers that follow from the first.
+/// The next pseudo-random number of a sequence.
 pub(crate) fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
@@ -39,7 +39,7 @@ pub(crate) fn shuffled(count: u64, worker: usize, workers: usize) -> Vec<[u8; KE
     keys
 }
 
-/// Which operations write: asked for each of them, so it is no text by then.
+/// Which operations write. Read for each operation, and therefore parsed beforehand.
 #[derive(Clone, Copy)]
 pub(crate) enum Writes {
     None,

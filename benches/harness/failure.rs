@@ -1,4 +1,4 @@
-//! What can go wrong with the measurement itself.
+//! Failures of the measurement itself.
 
 use std::time::Duration;
 

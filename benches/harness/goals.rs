@@ -1,4 +1,4 @@
-//! What Shoal sets out to reach, and whether it did in this run.
+//! Shoal's goals, and whether this run reached them.
 
 use super::figures::size;
 use super::load::{BATCH, LARGE, Transport};
@@ -6,30 +6,30 @@ use super::options::FAIR_WINDOW;
 use super::report::{Goal, Outcome, Report};
 use super::stores::{Operation, Store};
 
-/// What a goal is about. Messages have 64 bytes unless it says otherwise.
+/// The subject of a goal. Messages have 64 bytes unless a goal names another size.
 pub(super) enum Of {
-    /// Million messages a second of a topology, in batches of so many.
+    /// Million messages a second of a topology, in batches of this size.
     Rate(&'static str, usize),
-    /// How many times as much the process of a topology that had most had as the one that had least.
+    /// The quotient of the messages of a topology's busiest and least busy process.
     Fairness(&'static str),
     /// A round trip, in round trips of a cache line.
     Trip,
     /// 64 KiB messages carried, in percent of memcpy.
     Copied,
-    /// Million operations a second of one process, among so many keys.
+    /// Million operations a second of one process, on this many keys.
     Map(Operation, u64),
-    /// Two processes together, in rates of one, among 100 000 keys.
+    /// The rate of two processes together, divided by the rate of one, on 100 000 keys.
     Together(Operation),
     /// Committed KiB.
     EmptyQueue,
     EmptyMap,
-    /// Committed bytes for each stored byte of so many entries.
+    /// Committed bytes for each stored byte of this many entries.
     PerByte(u64),
-    /// A get of one of so many keys, in reads of as much memory that wait for each other.
+    /// A get of one of this many keys, in dependent reads of as much memory.
     Reads(u64),
-    /// Milliseconds of a core a second, of queues and readers that wait.
+    /// Milliseconds of processor time a second, of idle queues and their sleeping readers.
     Idle,
-    /// Large messages between two, in place, in percent of bare memory.
+    /// Large messages in place between two processes, in percent of bare memory.
     InPlace(usize),
     /// A round trip's 99th percentile, in medians.
     TripTail,
@@ -195,8 +195,8 @@ const GOALS: [(&str, Of, Bound, &str); 29] = [
     ),
 ];
 
-/// Faster than another project's queue in the same run by so much: in round trips, or in what a
-/// topology gets through of such messages in such batches. The peer always goes one by one.
+/// By how much Shoal is faster than another project's queue in the same run: in round trips, or in what a
+/// topology carries of such messages in such batches. The peer always sends single messages.
 pub(super) struct Beside {
     peer: Transport,
     what: &'static str,
@@ -249,8 +249,8 @@ pub(super) const fn rates(
     }
 }
 
-/// Judges every goal; those the run measured nothing for are not measured. Goals beside a peer
-/// that is not on this machine are none.
+/// Judges every goal. A goal without figures in this run counts as not measured. Goals beside a peer
+/// that this machine does not have are left out.
 pub(super) fn judge(report: &Report) -> Vec<Goal> {
     let own = GOALS.iter().map(|(what, of, bound, unit)| {
         let measured = of.measured(report);
@@ -286,7 +286,7 @@ pub(super) fn judge(report: &Report) -> Vec<Goal> {
     own.chain(beside).chain(stores).collect()
 }
 
-/// Faster than another store by so much.
+/// By how much Shoal is faster than another store.
 const STORES: [(Operation, u64, usize, Store, f64); 16] = [
     (Operation::Get, 1_000, 1, Store::Boost, 1.0),
     (Operation::Get, 1_000, 1, Store::Lmdb, 3.0),
@@ -307,7 +307,7 @@ const STORES: [(Operation, u64, usize, Store, f64); 16] = [
 ];
 
 pub(super) fn goal(what: String, measured: Option<f64>, bound: &Bound, unit: &'static str) -> Goal {
-    // Nothing measured compares as not reached, and is told apart below.
+    // A missing figure compares as not reached; it is distinguished below.
     let value = measured.unwrap_or(f64::NAN);
     let (words, bound, reached) = match *bound {
         AtLeast(bound) => ("at least", bound, value >= bound),
@@ -331,7 +331,7 @@ pub(super) fn goal(what: String, measured: Option<f64>, bound: &Bound, unit: &'s
 impl Beside {
     pub(super) fn measured(&self, report: &Report) -> Option<f64> {
         if self.size >= LARGE {
-            // As the peer does.
+            // Single messages, as the peer sends them.
             return in_place(report, self.size, self.peer);
         }
         let peer = self.peer.to_string();
@@ -369,7 +369,7 @@ impl Of {
         let stored = |entries| memory?.map.iter().find(|it| it.entries == entries);
         match *self {
             Of::Rate(topology, batch) => Some(rate(64, topology, batch)?.million.median),
-            // More processes than cores take turns, and each has to have had some.
+            // With more processes than cores, each must have carried some messages.
             Of::Fairness(_) if report.window_seconds < FAIR_WINDOW => None,
             Of::Fairness(topology) => {
                 let ratio = rate(64, topology, 1)?.most_to_least;

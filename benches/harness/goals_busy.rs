@@ -1,4 +1,4 @@
-//! What Shoal sets out to reach where it waits, and on a busy machine.
+//! Shoal's goals for waits, and for a busy machine.
 
 use super::figures;
 use super::goals::{Bound, Of, goal, rates};
@@ -8,7 +8,7 @@ use super::waits::{INSIDE, QUIET, TICKETS, TRIP, handed_over, quiet};
 
 use Bound::{AtLeast, AtMost};
 
-/// Judges what was measured; beside how many programs is part of each goal.
+/// Judges the figures. The number of busy programs is part of each goal.
 pub(super) fn judge(report: &Report) -> Vec<Goal> {
     let mut goals = Vec::new();
     let mut add = |what: String, measured: Option<f64>, bound: Bound, unit| {
@@ -100,10 +100,10 @@ fn messages(report: &Report, add: Add) {
     }
 }
 
-/// Of windows that are told from each other, a minimum means something.
+/// The least of fewer windows than this is not a meaningful figure.
 const WINDOWS: usize = 9;
 
-/// Of queues that the part of that name measured beside programs that compute.
+/// Figures of queues, which the part `queue` measured beside programs that compute.
 fn throughput(report: &Report, add: Add) {
     let busy = report.busy;
     let times = match busy {

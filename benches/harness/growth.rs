@@ -1,6 +1,6 @@
-//! What a call costs as there is more: in a queue, leased, in a map, in a list, to wait for.
+//! The cost of a call as the number of messages, leases, keys, elements or awaited queues grows.
 //!
-//! One process, so that nothing but the work grows. Every row is the mean of many calls.
+//! One process, so that only the work grows. Every row is the mean of many calls.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,12 @@ use super::failure::Failure;
 use super::options::{FAIR_WINDOW, Options};
 use super::spread::Spread;
 
-/// What a call costs beside so many others of a kind.
+/// The cost of a call beside this many other items of a kind.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Growth {
     /// The call.
     pub(crate) what: String,
-    /// What there are more and more of.
+    /// The items whose number grows.
     pub(crate) beside: String,
     pub(crate) rows: Vec<Grown>,
 }
@@ -30,14 +30,14 @@ pub(crate) struct Grown {
 
 const SIZE: usize = 64;
 const MESSAGE: [u8; SIZE] = [7; SIZE];
-/// Large enough for all that is put into one object.
+/// Large enough for everything that is put into one object.
 const ROOM: u64 = 1 << 30;
 
-/// Calls between two looks at the clock.
+/// Calls between two reads of the clock.
 const GO: u32 = 100;
 
 const COUNTS: [u64; 6] = [10, 100, 1_000, 10_000, 100_000, 1_000_000];
-/// What is written and read in place keeps its slots, of which a queue has fewer.
+/// Leases and reservations keep their slots, of which a queue has fewer.
 const LEASES: [u64; 5] = [1, 10, 100, 1_000, 10_000];
 /// A process maps each queue.
 const QUEUES: [u64; 4] = [1, 10, 100, 1_000];
@@ -62,7 +62,7 @@ struct Fill<'a> {
 }
 
 impl Fill<'_> {
-    /// The cost of a call, several times over.
+    /// The cost of a call, measured several times.
     fn row(
         &self,
         count: u64,
@@ -138,7 +138,7 @@ impl Fill<'_> {
             there = count;
             let mut next = count;
             rows.push(self.row(count, || {
-                // Keys that were never there, so that no place is used twice in a row.
+                // New keys, so that no slot of the table is used twice in a row.
                 let key = key(next);
                 next += 1;
                 map.set(&key, &value(&key))?;

@@ -1,9 +1,9 @@
-//! What lets in one process at a time: our objects, and others to compare them with.
+//! Guards of a critical section: Shoal's objects, and others to compare them with.
 //!
-//! The others lie in a file without a name:
+//! The others are in an anonymous file:
 //! ```text
 //! offset  size  field   meaning
-//!      0     4  next    the ticket that the next to come takes
+//!      0     4  next    the ticket that the next process takes
 //!    128   128  served  at ticket % 64: the ticket whose turn it is; its holder sleeps on this word
 //!   8320    40  mutex   of the C library
 //! ```
@@ -24,16 +24,16 @@ use super::stage::{futex_wait, futex_wake};
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum GuardKind {
     Lock,
-    /// Of one permit.
+    /// A semaphore of one permit.
     Semaphore,
-    /// Taken for writing.
+    /// A readers-writer lock, taken for writing.
     RwLock,
     /// The lock of a map's key.
     Key,
     /// Tickets, first come, first served.
     Tickets,
     Robust,
-    /// Neither robust nor anything else, but shared by processes.
+    /// A plain mutex, shared by processes and not robust.
     Plain,
 }
 
@@ -51,7 +51,7 @@ impl std::fmt::Display for GuardKind {
     }
 }
 
-/// How a worker finds it.
+/// How a worker finds the guard.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Entry {
     kind: GuardKind,
@@ -59,7 +59,7 @@ pub(super) struct Entry {
     pub(super) fd: Option<RawFd>,
 }
 
-/// One that workers can open as long as the parent keeps what comes with it.
+/// A guard that workers can open as long as the parent keeps the returned values.
 pub(super) fn make(kind: GuardKind) -> Result<(Entry, Box<dyn Any>), Failure> {
     let (name, kept): (String, Box<dyn Any>) = match kind {
         GuardKind::Lock => {
@@ -90,9 +90,9 @@ pub(super) fn make(kind: GuardKind) -> Result<(Entry, Box<dyn Any>), Failure> {
     Ok((Entry { kind, name, fd }, kept))
 }
 
-/// As a worker uses it.
+/// The guard as a worker uses it.
 pub(super) trait Guard {
-    /// Waits until no process is inside, and goes in.
+    /// Waits until no process is inside, and enters.
     fn hold(&self, inside: &mut dyn FnMut()) -> Result<(), Failure>;
 }
 

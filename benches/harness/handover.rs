@@ -1,4 +1,4 @@
-//! Equal processes that let one in at a time: how often they get in, and how long each has to wait.
+//! Equal processes with one critical section: how often each enters, and how long each has to wait.
 
 use std::hint::spin_loop;
 use std::sync::atomic::Ordering;
@@ -25,10 +25,10 @@ pub(super) struct Part {
     timed: bool,
 }
 
-/// The process that is inside counts here, without an atomic addition: two at a time would lose counts.
+/// The process inside counts here without an atomic addition: two inside at a time would lose counts.
 const ACCOUNT: usize = WORKERS - 1;
 
-/// So many processes, which go in again as soon as they are out, in one window.
+/// This many processes, which enter again as soon as they have left, in one window.
 pub(super) fn window(
     kind: GuardKind,
     workers: usize,
@@ -85,7 +85,7 @@ impl workers::Part for Part {
             computed?;
             count += 1;
             tally.messages.store(count, Ordering::Release);
-            // A wait that the window's end found going on counts too: it may be the longest.
+            // A wait that was not over at the end of the window counts too: it may be the longest.
             if stage.has_begun() {
                 if self.timed {
                     stopwatch.record(waited)?;
@@ -101,7 +101,7 @@ impl workers::Part for Part {
     }
 }
 
-/// So much of a core, however long it takes to get it.
+/// Uses this much processor time, however long it takes to get it.
 fn compute(time: Duration) -> std::io::Result<()> {
     if time.is_zero() {
         return Ok(());

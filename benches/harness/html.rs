@@ -27,7 +27,7 @@ pub(super) fn spread(it: &Spread) -> String {
     }
 }
 
-/// A ratio, to as many digits as it can be known to.
+/// A ratio, with as many digits as are significant.
 pub(super) fn factor(value: f64) -> String {
     match value {
         ..0.1 => format!("{value:.3}"),
@@ -78,7 +78,7 @@ pub(super) fn table(titles: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     html + "</table></div>\n"
 }
 
-/// What is only of interest to those who ask.
+/// Details that the reader can open.
 pub(super) fn details(summary: &str, body: &str) -> String {
     format!("<details><summary>{summary}</summary>\n{body}</details>\n")
 }

@@ -1,4 +1,4 @@
-//! What waiting costs: many queues in which nothing happens, and readers asleep on some.
+//! The cost of waiting: many idle queues, and readers asleep on some.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use super::workers::{self, Workers};
 const QUEUES: usize = 1000;
 const READERS: usize = 100;
 
-/// Sleeps get longer up to a tenth of a second; by then all of them are.
+/// Sleeps grow to a tenth of a second; by then all have that length.
 const SETTLE: Duration = Duration::from_millis(600);
 
-/// One worker: asleep on a queue until that is closed.
+/// One worker, which sleeps on a queue until the queue is closed.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Part {
     queue: String,
@@ -59,7 +59,7 @@ pub(super) fn measure(length: Duration) -> Result<Idle, Failure> {
     })
 }
 
-/// As many as there may be descriptors for: two each, and some for the rest.
+/// As many as the limit of descriptors allows: two each, and some for the rest.
 fn most_queues() -> usize {
     let mut limit = libc::rlimit {
         rlim_cur: 0,

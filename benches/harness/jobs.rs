@@ -1,4 +1,4 @@
-//! What a worker process does first: it finds its part, and does it.
+//! The start of a worker process: it finds its job and runs it.
 
 use super::busy::Busy;
 use super::failure::Failure;

@@ -1,4 +1,4 @@
-//! Messages there and back: how long one takes, each timed by itself.
+//! Round trips of messages, each timed singly.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use super::waited::Window;
 use super::workers::{self, Workers};
 use super::{baseline, cores};
 
-/// What one worker does: the caller's message goes out `there` and comes `back`.
+/// The job of one worker: the caller's message goes out through `there` and returns through `back`.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Part {
     caller: bool,
@@ -50,7 +50,7 @@ pub(super) fn window(
         Ok(pair) => pair,
         Err(why) => return Ok(Err(gap(Gap::Skipped, why))),
     };
-    // Beside each other in time as well: cores of a virtual machine are close to each other
+    // Consecutively: cores of a virtual machine are close to each other
     // at one moment and far apart at the next, which halves or doubles both.
     let clock_ns = baseline::clock();
     let line = baseline::cache_line(options.window / 4, clock_ns)?;
@@ -60,7 +60,7 @@ pub(super) fn window(
             lines: (times.median_ns - clock_ns).max(1.0) / line,
             ..times
         })),
-        // What another project's workers cannot do is no reason to measure nothing else.
+        // A failure of another project's workers does not end the measurement.
         Err(why) if theirs => Ok(Err(gap(Gap::of(&why), why.to_string()))),
         Err(why) => Err(why),
     }
@@ -80,8 +80,8 @@ pub(super) fn trip(transport: Transport, size: usize, windows: &[Times]) -> Roun
     }
 }
 
-/// Round trips through two channels that both ends can use, each end on a core of its own if there
-/// are some.
+/// Round trips through two channels that both ends can use, each end on a core of its own if the
+/// machine has enough.
 pub(super) fn once(
     [mut there, mut back]: [Channel; 2],
     size: usize,
@@ -158,7 +158,7 @@ impl workers::Part for Part {
             }
             seed += 1;
             stage.tally(CALLER).messages.store(seed, Ordering::Release);
-            // A trip that the window's end found under way counts too: it may be the longest.
+            // A trip that was not over at the end of the window counts too: it may be the longest.
             if stage.has_begun() {
                 stopwatch.record(took)?;
                 stage.has_result();

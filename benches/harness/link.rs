@@ -14,12 +14,12 @@ use super::wire::{Mq, Stream, Wire};
 #[derive(Serialize, Deserialize)]
 pub(super) enum Link {
     Queue(String),
-    /// An end of our pipe of two ways.
+    /// An end of our pipe of two directions.
     Pipe {
         name: String,
         first: bool,
     },
-    /// A pipe or a socket; `whole` if messages arrive in one piece.
+    /// A pipe or a socket; `whole` if it keeps the boundaries of messages.
     Stream {
         fd: RawFd,
         whole: bool,
@@ -33,7 +33,7 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// What has to be inherited.
+    /// The descriptor that has to be inherited.
     pub(super) fn fds(&self) -> Vec<RawFd> {
         match self {
             Link::Queue(_) | Link::Pipe { .. } => Vec::new(),
@@ -56,7 +56,7 @@ impl Link {
         })
     }
 
-    /// The way there and the way back of one worker, which of a pipe are one end.
+    /// Both directions of one worker; of a pipe they are one end.
     pub(super) fn open_both(there: &Self, back: &Self) -> Result<[Box<dyn Wire>; 2], Failure> {
         if let Link::Pipe { name, first } = there {
             let pipe = open_pipe(name, *first)?;

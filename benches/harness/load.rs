@@ -1,20 +1,20 @@
-//! What is carried, by which means, from how many processes to how many.
+//! Loads: the transport, the size of messages, and the numbers of producers and consumers.
 
 use serde::{Deserialize, Serialize};
 
 use super::payload::Touch;
 use super::stage;
 
-/// A way of transport.
+/// A transport.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Transport {
     Shoal,
     /// Shoal, with messages that are written and read in place
     InPlace,
-    /// Nothing but memory: the baseline of the former
+    /// Bare memory: the baseline of the former
     Bare,
-    /// Our pipe of two ways. This one and the next two only where waiting is measured
+    /// Our pipe of two directions. This one and the next two only where waiting is measured
     #[value(skip)]
     Duplex,
     /// Bare memory, and a word that the reader sleeps on
@@ -33,10 +33,10 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// What the kernel offers.
+    /// The transports of the kernel.
     pub(super) const PEERS: [Self; 3] = [Self::Pipe, Self::Unix, Self::Mq];
 
-    /// Whether messages are written and read where they lie. Worth it for large ones.
+    /// Whether messages are written and read in place, which pays off for large ones.
     pub(super) fn is_in_place(self) -> bool {
         matches!(self, Self::InPlace | Self::Bare)
     }
@@ -86,7 +86,7 @@ impl std::fmt::Display for Topology {
     }
 }
 
-/// How many processes either side may have: all of them find a place on the stage.
+/// How many processes either side may have: each needs a slot on the stage.
 const SIDE: usize = stage::WORKERS / 2;
 
 impl std::str::FromStr for Topology {
@@ -105,13 +105,13 @@ impl std::str::FromStr for Topology {
     }
 }
 
-/// From this size on it is worth while to write and read messages in place.
+/// The size from which writing and reading messages in place pays off.
 pub(super) const LARGE: usize = 64 << 10;
 
 /// How many messages a batch has.
 pub(super) const BATCH: usize = 32;
 
-/// What goes where.
+/// A load: a transport, a size, a topology and a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Load {
     pub(super) transport: Transport,

@@ -1,4 +1,4 @@
-//! The machine and the program that a report is of.
+//! The machine and the program of a report.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 
-/// What a reader has to know to judge figures, and to repeat them.
+/// What a reader needs to judge figures, and to repeat them.
 #[derive(Serialize, Deserialize, Default, Clone)]
 pub(crate) struct Machine {
     /// When measuring began, in UTC.
@@ -19,16 +19,16 @@ pub(crate) struct Machine {
     pub(crate) architecture: String,
     pub(crate) kernel: String,
     pub(crate) memory_bytes: u64,
-    /// Whether a hypervisor says that it is there.
+    /// Whether the processor reports a hypervisor.
     pub(crate) is_virtual: bool,
-    /// Processes that ran or wanted to, on average of the minute before: those of other programs.
+    /// The load average of the minute before: processes of other programs that ran or were ready to run.
     pub(crate) load_before: f64,
-    /// The same of the last minute: those of the benchmark as well.
+    /// The load average of the last minute, with the processes of the benchmark.
     pub(crate) load_after: f64,
 }
 
 impl Machine {
-    /// This one, now.
+    /// This machine, now.
     pub(super) fn here() -> Self {
         let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let of = |text: &str, name: &str| {
@@ -68,7 +68,7 @@ impl Machine {
     }
 }
 
-/// The words after the program's name: the name depends on where it was built.
+/// The arguments, without the program's name: the name depends on where it was built.
 fn command() -> String {
     let words = std::env::args_os().skip(1);
     let words = words.map(|word| word.to_string_lossy().into_owned());

@@ -1,4 +1,4 @@
-//! Maps: how many operations a second, and how much memory.
+//! Maps: operations a second, and memory.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use super::waited::Window;
 use super::workers::{self, Workers};
 use super::{cores, cputime, peers};
 
-/// All in the cache, mostly, and mostly out of it.
+/// Numbers of keys: all in the cache, mostly in it, and mostly outside.
 const KEYS: [u64; 3] = [1_000, 100_000, 1_000_000];
 
 /// What one worker does.
@@ -34,7 +34,7 @@ pub(super) struct Part {
     timed: bool,
 }
 
-/// A store with its keys in it, in the order of their indices.
+/// A filled store.
 #[expect(clippy::large_enum_variant, reason = "there are four at a time")]
 enum Filled {
     Own(Map),
@@ -42,8 +42,8 @@ enum Filled {
 }
 
 impl Filled {
-    /// Not filled in the order that keys are asked for: entries lie in memory as they were
-    /// inserted, and a walk along them is faster by half or more than what a program sees.
+    /// Filled in another order than keys are read: entries lie in memory as they were
+    /// inserted, and reading them in that order is faster by half or more than in a real program.
     fn new(store: Store, keys: u64) -> Result<Result<Self, Why>, Failure> {
         if store != Store::Shoal {
             let program = match peers::Program::store(store) {
@@ -57,7 +57,7 @@ impl Filled {
     }
 }
 
-/// A map of ours with so many keys.
+/// A map of Shoal with this many keys.
 fn own(keys: u64) -> Result<Map, Failure> {
     let map = Map::anonymous()?;
     for index in 0..keys {
@@ -66,7 +66,7 @@ fn own(keys: u64) -> Result<Map, Failure> {
     Ok(map)
 }
 
-/// Measures every store, and says why some cannot be.
+/// Measures every store, and reports why some cannot be measured.
 pub(super) fn measure(
     options: &Options,
     stores: &[Store],
@@ -81,13 +81,13 @@ pub(super) fn measure(
                 Err(_) => {}
             }
         }
-        // Mixtures are of interest where locks are, and not the memory.
+        // Mixtures show the cost of locks, and not of memory.
         let operations: &[_] = match keys {
             100_000 => &[Operation::Get, Operation::Mix, Operation::Half],
             _ => &[Operation::Get, Operation::Set, Operation::Overwrite],
         };
         for &operation in operations {
-            // One process and two by turns: how fast memory is changes within seconds.
+            // One process and two in turn: the speed of memory changes within seconds.
             let able: Vec<_> = filled
                 .iter()
                 .filter(|(store, _)| store.knows(operation))
@@ -169,7 +169,7 @@ fn together(
     Ok((done as f64 / (ended - began).as_secs_f64() / 1e6, cpu))
 }
 
-/// So many processes on any cores that use the same keys of a map of ours, and time every call.
+/// This many processes on any cores, which use the same keys of a map of Shoal and time every call.
 pub(super) fn timed(
     keys: u64,
     operation: Operation,

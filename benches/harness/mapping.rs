@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use super::failure::Failure;
 
-/// A file without a name of so many bytes, all zero.
+/// An anonymous file of this many bytes, all zero.
 pub(super) fn make(bytes: u64) -> Result<OwnedFd, Failure> {
     // SAFETY: a NUL-terminated name; the descriptor has no other owner.
     let file = unsafe {
@@ -20,7 +20,7 @@ pub(super) fn make(bytes: u64) -> Result<OwnedFd, Failure> {
     Ok(file)
 }
 
-/// All of such a file, until this is dropped.
+/// A mapping of a whole file, until it is dropped.
 pub(super) struct Mapping {
     pub(super) at: NonNull<u8>,
     pub(super) len: usize,

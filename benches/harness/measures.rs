@@ -7,7 +7,7 @@ use super::load::Transport;
 use super::report::Report;
 use super::spread::Spread;
 
-/// Which way a figure is to go.
+/// Which direction of a figure is better.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Better {
@@ -17,13 +17,13 @@ pub(super) enum Better {
 
 /// One figure.
 pub(super) struct Measure {
-    /// What it is of, the same in every report.
+    /// Its name, the same in every report.
     pub(super) name: String,
     pub(super) unit: &'static str,
     pub(super) better: Better,
-    /// Counted and not timed: it has no noise.
+    /// It is counted, not timed, and has no noise.
     pub(super) is_exact: bool,
-    /// Of the machine and not of any library.
+    /// It is a figure of the machine and not of a library.
     pub(super) is_baseline: bool,
     pub(super) spread: Spread,
 }
@@ -47,7 +47,7 @@ impl All {
 }
 
 impl Report {
-    /// All of its figures that have samples.
+    /// All figures of the report that have samples.
     pub(super) fn measures(&self) -> Vec<Measure> {
         let mut all = All::default();
         self.baselines(&mut all);
@@ -81,7 +81,7 @@ impl Report {
                 last.is_exact = true;
             }
         }
-        // Where a peer carried nothing there is nothing to compare with.
+        // A peer that carried nothing has no figure to compare with.
         all.0.retain(|it| it.spread.median.is_finite());
         all.0
     }
@@ -184,7 +184,7 @@ impl Report {
     }
 }
 
-/// Whether a figure is one of Shoal's: its name ends with what Shoal's objects are called, or names no
+/// Whether a figure is one of Shoal's: its name ends with the name of a Shoal object, or names no
 /// transport at all.
 pub(super) fn is_own(measure: &Measure) -> bool {
     let name = &measure.name;

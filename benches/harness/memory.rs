@@ -1,5 +1,5 @@
-//! What objects take of `/dev/shm`, and what the memory of a map that has outgrown every cache costs
-//! its reader: how many reads a get waits for, one after the other.
+//! The memory of objects in `/dev/shm`, and the cost of a get in a map larger than every cache: how
+//! many dependent reads a get waits for.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use super::options::{FAIR_WINDOW, Options};
 use super::report::{Memory, Stored};
 use super::spread::Spread;
 
-/// Entries: as many as leave most room unused, above 10 000, and then very many. The last only where
-/// there is time for them.
+/// Numbers of entries: the one above 10 000 that leaves most memory unused, and then very many. The
+/// last is not part of a quick run.
 const STORED: [u64; 3] = [45_000, 1_000_000, 10_000_000];
-/// What memory is fetched by.
+/// The size of a cache line.
 const LINE: u64 = 64;
-/// Reads between two looks at the clock.
+/// Reads between two reads of the clock.
 const GO: u32 = 1000;
 
 pub(super) fn measure(options: &Options) -> Result<Memory, Failure> {
@@ -59,7 +59,7 @@ pub(super) fn measure(options: &Options) -> Result<Memory, Failure> {
     })
 }
 
-/// Nanoseconds of a get of any of the keys.
+/// The nanoseconds of a get of a random key.
 fn get(map: &Map, keys: u64, window: Duration) -> Result<f64, Failure> {
     let mut found = [0; VALUE];
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
@@ -76,14 +76,14 @@ fn get(map: &Map, keys: u64, window: Duration) -> Result<f64, Failure> {
     Ok(start.elapsed().as_nanos() as f64 / f64::from(gets))
 }
 
-/// Cache lines, each of which says where the next one is, in shared memory as a map is.
+/// Cache lines in shared memory, each of which holds the position of the next.
 struct Chain {
     array: Array,
     lines: u64,
 }
 
 impl Chain {
-    /// One of so many bytes, all lines in one circle that no prefetcher can guess.
+    /// A cycle through all lines of this many bytes, in an order that no prefetcher can predict.
     fn new(bytes: u64) -> Result<Self, Error> {
         let lines = (bytes / LINE).max(2);
         let array = Array::with_options(None, LINE, lines, "", &shoal::Options::create())?;
@@ -107,7 +107,7 @@ impl Chain {
         unsafe { AtomicU64::from_ptr(line.add(number as usize).cast()) }
     }
 
-    /// Nanoseconds of a read that has to wait for the one before it.
+    /// The nanoseconds of a read that depends on the one before it.
     fn read(&self, window: Duration) -> f64 {
         let (start, mut reads, mut at) = (Instant::now(), 0, 0);
         while start.elapsed() < window {

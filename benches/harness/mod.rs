@@ -1,38 +1,38 @@
-//! The benchmark: queues and maps beside the kernel's own ways and the machine's baseline.
+//! The benchmark: queues and maps beside the transports of the kernel and the machine's baseline.
 //!
 //! From the bottom up; imports point up in this list, and no file imports from this one:
 //!
 //! - [`failure`], [`figures`], [`spread`], [`machine`], [`options`], [`rounds`]: what can go wrong,
-//!   numbers, where they are from, what is asked for.
+//!   numbers, the machine, and what is requested.
 //! - [`stage`], [`workers`], [`busy`], [`jobs`], [`cores`]: worker processes, the page they share, where
-//!   they run, and what each does.
-//! - [`load`], [`payload`], [`pace`], [`wire`], [`link`], [`channel`]: what is carried and when, one end
+//!   they run, and the job of each.
+//! - [`load`], [`payload`], [`pace`], [`wire`], [`link`], [`channel`]: the messages and their times, one end
 //!   of a transport, how a worker finds it, both ends.
-//! - [`bare`], [`mapping`]: memory with as little as can be around it, as a baseline.
-//! - [`stores`], [`entries`]: where keys are, and what is stored.
+//! - [`bare`], [`mapping`]: memory with as little code as possible, as a baseline.
+//! - [`stores`], [`entries`]: the stores of keys, and their entries.
 //! - [`peers`]: other projects' queues and stores, used by programs of their own.
-//! - [`baseline`], [`latency`], [`traffic`], [`map`], [`memory`], [`idle`], [`growth`], [`curves`]: what
-//!   is measured.
-//! - [`registers`], [`trace`], [`steps`], [`budget`]: instructions of calls, counted one by one.
+//! - [`baseline`], [`latency`], [`traffic`], [`map`], [`memory`], [`idle`], [`growth`], [`curves`]: the
+//!   measurements.
+//! - [`registers`], [`trace`], [`steps`], [`budget`]: instructions of calls, counted singly.
 //! - [`waits`]: waiting on a busy machine, by [`latency`], [`handover`] of [`guards`], [`paced`]
-//!   messages; [`waited`]: what came out of it.
+//!   messages; [`waited`]: the results.
 //! - [`times`], [`cputime`]: how long single calls took, and how much of the cores.
-//! - [`report`], [`ratios`], [`goals`], [`goals_busy`]: what came out, for programs.
+//! - [`report`], [`ratios`], [`goals`], [`goals_busy`]: the results, for programs.
 //! - [`table`], [`table_ratios`], [`table_waits`] with [`layout`]: the same for people.
 //! - [`charts`], [`html`], [`page`], [`page_charts`], [`page_tables`]: the same as a page, and in [`picture`] one
 //!   of its charts as an image.
 //! - [`measures`], [`compare`]: two reports side by side.
 //!
-//! Workers are real processes: this program executed afresh, opening what it measures by name.
-//! Every message is written whole before it is put and read whole after it was taken, and in
-//! the end all messages and their sums are accounted for; if they are not, the run fails.
-//! Rates are of what arrived within a window of time, so that starting and draining do not
+//! Workers are real processes: this program is executed again and opens the measured objects by name.
+//! Every message is written completely before it is put and read completely after it was taken. In
+//! the end all messages and their sums must add up, or the run fails.
+//! Rates count messages that arrived within a window of time, so that starting and draining do not
 //! count. With one producer and one consumer, and in round trips, each end has a core of its
 //! own; larger topologies are left to the scheduler.
 //!
 //! Peers do the same work: they write and read as many bytes, have room for about as many
-//! messages, and their messages are accounted for in the same way. What they do besides, or
-//! do not, is in the programs' own words and in `benches/README.md`.
+//! messages, and their messages are checked in the same way. The comments of their programs and
+//! `benches/README.md` describe what they do in addition, or do not do.
 
 mod bare;
 mod baseline;
@@ -115,7 +115,7 @@ pub(crate) use steps::measure as instructions;
 const OVERSUBSCRIBED_SIZE: usize = 64;
 const ROUND_TRIPS: [usize; 2] = [64, 64 << 10];
 
-/// Runs what `options` ask for. `progress` is told what is being measured.
+/// Runs what `options` request. `progress` is called with the name of each measurement.
 pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, Failure> {
     let wanted = |part| options.only.is_none_or(|only| only == part);
     let mut report = Report {
@@ -148,7 +148,7 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
     Ok(report)
 }
 
-/// All that is measured beside one number of busy programs.
+/// Everything that is measured beside one number of busy programs.
 fn parts(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Result<(), Failure> {
     let wanted = |part| options.only.is_none_or(|only| only == part);
     let stage = stage::Stage::new()?;
@@ -187,7 +187,7 @@ fn parts(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Res
     Ok(())
 }
 
-/// Latency at fixed rates: of queues that copy, which any size of message can use.
+/// Latency at fixed rates, of transports that copy: they work for every size of message.
 fn curves(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Result<(), Failure> {
     let mut all = transports(options, report);
     all.retain(|it| !it.is_in_place() || *it == Transport::Bare);
@@ -197,7 +197,7 @@ fn curves(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
     Ok(())
 }
 
-/// What is to be measured and is there; notes in the report what is not.
+/// The requested transports that this machine has. Those that it lacks are noted in the report.
 fn transports(options: &Options, report: &mut Report) -> Vec<Transport> {
     let mut transports = vec![Transport::Shoal, Transport::InPlace, Transport::Bare];
     if options.peers {
@@ -205,7 +205,7 @@ fn transports(options: &Options, report: &mut Report) -> Vec<Transport> {
         let (there, missing) = peers::all(&options.transports);
         transports.extend(&there);
         report.peers = there;
-        // Both parts that use transports ask for them.
+        // Both parts that use transports need them.
         report.skipped.retain(|it| it.what != "peer");
         let skipped = |(transport, why)| Skipped {
             what: "peer".into(),
@@ -229,7 +229,7 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
     let transports = transports(options, report);
     let sizes = &options.sizes;
     let (in_place, copied): (Vec<_>, Vec<_>) = transports.iter().partition(|it| it.is_in_place());
-    // Copied in and out; nothing but memory is the baseline of that as well.
+    // Messages that are copied have bare memory as their baseline too.
     let trips: Vec<_> = transports
         .iter()
         .filter(|&&it| it != Transport::InPlace)
@@ -282,7 +282,7 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
             }
         }
     }
-    // What carrying costs when making and reading messages does not: against memcpy.
+    // The cost of carrying messages without that of writing and reading them, against memcpy.
     let size = 64 << 10;
     let own = transports.contains(&Transport::Shoal);
     if own && sizes.contains(&size) && options.topologies.contains(&Topology::PAIR) {
@@ -302,7 +302,7 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
     Ok(())
 }
 
-/// Judges every goal that this run measured something for. Waits are measured alone.
+/// Judges every goal for which this run has figures. Waits are measured alone.
 fn judge(report: &Report) -> Vec<Goal> {
     let mut goals = match report.waits.is_empty() {
         true => goals::judge(report),

@@ -1,6 +1,6 @@
-//! When each message is due, by a clock that all processes read alike.
+//! When each message is due, by the clock that all processes share.
 //!
-//! A file of its own, because peers written in Rust have it too.
+//! A separate file, because peers written in Rust include it.
 
 use std::hint::spin_loop;
 
@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 
 use super::stage::Stage;
 
-/// How the sender keeps to its times.
+/// How the sender keeps its schedule.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(super) enum Pace {
-    /// So many a second. It sleeps until each is due.
+    /// This many a second. The sender sleeps until each is due.
     Asleep(f64),
-    /// So many a second. It sleeps only if there is much time left.
+    /// This many a second. The sender sleeps only if much time is left.
     Awake(f64),
-    /// As fast as it goes.
+    /// As fast as possible.
     Full,
 }
 
-/// Waking up takes the kernel less than this, mostly.
+/// A wake-up by the kernel usually takes less than this.
 const SHORT: u64 = 100_000;
 
 impl Pace {
     /// Waits until the message `number` of those since `began` is due, or until the workers are stopped.
-    /// Returns when it was due. Messages that are late go all at once, and count from when they were due.
+    /// Returns when it was due. Late messages are sent at once, and count from when they were due.
     pub(super) fn wait(self, began: u64, number: u64, stage: &Stage) -> u64 {
         let at = |rate: f64| began + (number as f64 / rate * 1e9) as u64;
         match self {
@@ -46,13 +46,13 @@ pub(super) fn now() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// The calling thread's sleeps end when they are to, and not some time after.
+/// Makes the calling thread's sleeps end without the kernel's timer slack.
 pub(super) fn sleep_exactly() {
     // SAFETY: a system call.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
 }
 
-/// Sleeps until then, unless it is nearer than `short`; then it looks at the clock. Returns `due`.
+/// Sleeps until `due`, or polls the clock if `due` is nearer than `short`. Returns `due`.
 fn wait_until(due: u64, short: u64, stage: &Stage) -> u64 {
     loop {
         let left = due.saturating_sub(now());

@@ -23,13 +23,13 @@ use super::workers::{self, Workers};
 pub(super) struct Part {
     link: Link,
     size: usize,
-    /// A receiver has none.
+    /// None for a receiver.
     pace: Option<Pace>,
 }
 
 const RECEIVER: usize = 1;
 
-/// One window of a transport that any machine has.
+/// One window of a transport that every machine has.
 pub(super) fn window(
     transport: Transport,
     size: usize,
@@ -42,7 +42,7 @@ pub(super) fn window(
     once(channel, size, pace, length)
 }
 
-/// The same of one that there may not be, or that may fail.
+/// The same of a transport that the machine may lack, or that may fail.
 pub(super) fn attempt(
     transport: Transport,
     size: usize,
@@ -65,7 +65,7 @@ pub(super) fn attempt(
     let theirs = channel.program().is_some();
     match once(channel, size, pace, length) {
         Ok(window) => Ok(Ok(window)),
-        // What another project's workers cannot do is no reason to measure nothing else.
+        // A failure of another project's workers does not end the measurement.
         Err(why) if theirs => Ok(Err(gap(Gap::of(&why), why.to_string()))),
         Err(why) => Err(why),
     }
@@ -123,7 +123,7 @@ impl Part {
             if stage.is_stopped() {
                 break;
             }
-            // The first word says when it was due.
+            // The first word is the time at which the message was due.
             write(&mut buf, due, Touch::All);
             wire.put(&buf)?;
         }
@@ -145,7 +145,7 @@ impl Part {
             }
             count += 1;
             tally.messages.store(count, Ordering::Release);
-            // What the window's end found under way counts too: it may be the latest.
+            // A message that had not arrived at the end of the window counts too: it may be the latest.
             if stage.has_begun() {
                 stopwatch.record(Duration::from_nanos(now.saturating_sub(due)))?;
                 stage.has_result();

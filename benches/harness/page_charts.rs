@@ -1,4 +1,4 @@
-//! The charts of the page: throughput, latency at fixed rates, and what calls cost as there is more.
+//! The charts of the page: throughput, latency at fixed rates, and the cost of calls as objects grow.
 
 use super::charts::{Across, Chart, Line, Point, tick};
 use super::failure::Failure;
@@ -13,7 +13,7 @@ pub(super) fn all(report: &Report) -> Result<Vec<Part>, Failure> {
     Ok(vec![throughput(report)?, latency(report)?, growth(report)?])
 }
 
-/// The colour of a transport, the same in all charts. No peer is red: that says that Shoal lost.
+/// The colour of a transport, the same in all charts. No peer is red: red shows that Shoal lost.
 pub(super) fn colour(transport: Transport) -> usize {
     match transport {
         Transport::Shoal => 0,
@@ -30,7 +30,7 @@ pub(super) fn colour(transport: Transport) -> usize {
 }
 
 const BASELINE: usize = 9;
-/// What goes in batches has a colour of its own beside that of its transport.
+/// Batches have another colour than single messages of the same transport.
 const BATCHES: usize = 1;
 
 fn point(x: f64, y: &Spread) -> Point {
@@ -93,7 +93,7 @@ fn throughput(report: &Report) -> Result<Part, Failure> {
     })
 }
 
-/// The chart of what was measured with so many producers and consumers and is chosen, and the names of its
+/// The chart of the chosen figures of one topology, and the names of its
 /// lines.
 pub(super) fn of_topology(
     report: &Report,
@@ -139,7 +139,7 @@ pub(super) fn of_topology(
         let rate = report.memcpy(size)? * 1e9 / size as f64;
         Some(point(size as f64, &Spread::of(vec![rate])))
     });
-    // Beside small messages, which it copies within the first cache, it says nothing.
+    // Its copies of small messages stay in the first cache, which is no comparison.
     let copied: Vec<_> = copied.filter(|it| it.x >= 1024.0).collect();
     if !copied.is_empty() {
         let line = Line {
@@ -188,7 +188,7 @@ fn numbers(report: &Report) -> String {
     )
 }
 
-/// Of what is drawn, which percentile.
+/// The percentile that is drawn.
 type Quantile = (&'static str, fn(&Rate) -> &Spread);
 
 const QUANTILES: [Quantile; 5] = [
@@ -279,7 +279,7 @@ fn by_percent(curve: &Curve, beside: &str) -> Result<String, Failure> {
     drawn(&format!("Shoal, {beside}"), chart, names)
 }
 
-/// Where each transport carries half of what it can: how much later than Shoal's its messages are.
+/// At half of each transport's capacity: how much later than Shoal's its messages are.
 fn half(curves: &[&Curve], beside: &str) -> String {
     let at = |curve: &Curve| curve.points.iter().position(|it| it.percent == 50);
     let own = curves.iter().find(|it| it.transport == Transport::Shoal);

@@ -28,7 +28,7 @@ pub(super) fn all(report: &Report) -> Vec<Part> {
     ]
 }
 
-/// A ratio, and what it was in each round.
+/// A ratio, and its value in each round.
 type Factor = (f64, Option<Spread>);
 
 /// The first part: a row for each of our figures, a column for each peer.
@@ -255,7 +255,7 @@ fn waits(report: &Report) -> String {
         row.extend([0, 2, 3, 5].map(times_of));
         row.push(spread(&it.cpu_us));
         let beside = it.beside.as_ref();
-        // Of times and processor time less is better.
+        // For times and processor time less is better.
         // Red is where Shoal lost, not where one peer is behind another.
         let is_own = it.who.starts_with("shoal");
         let times = |median: f64, rounds: &Spread| match is_own {

@@ -1,4 +1,4 @@
-//! What is in a message: words that differ from message to message, and their sum.
+//! The content of a message: words that differ from message to message, and their sum.
 //!
 //! Both functions are loops over words that the compiler turns into vector instructions, so
 //! that making and checking messages costs little beside carrying them.
@@ -8,11 +8,11 @@
 pub(super) enum Touch {
     /// Every byte.
     All,
-    /// The first and the last word: what is left is the carrying alone.
+    /// The first and the last word, so that only carrying the message counts.
     Ends,
 }
 
-/// Writes a message and returns the sum of what a reader will find in it.
+/// Writes a message and returns the sum that its reader will compute.
 #[inline]
 pub(super) fn write(message: &mut [u8], seed: u64, touch: Touch) -> u64 {
     let (words, _) = message.as_chunks_mut::<8>();

@@ -1,8 +1,8 @@
 //! Other projects' queues. Their ends are programs of `benches/peers`, which are built apart
 //! from this one, so that measuring beside them adds no dependency.
 //!
-//! `cargo xtask bench` builds those it can and says where they are. They are told what to do
-//! in words, which `benches/peers/worker.hpp` explains, and they tell on the same [`Stage`].
+//! `cargo xtask bench` builds those it can and says where they are. Their
+//! arguments are explained in `benches/peers/worker.hpp`, and they report on the same [`Stage`].
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -17,11 +17,11 @@ use super::stage::Stage;
 use super::stores::Store;
 use super::workers::ends_with_us;
 
-/// Where the folder with the programs is. Without it these peers are not spoken of.
+/// The variable with the folder of the programs. Without it these peers are not mentioned.
 const FOLDER: &str = "SHOAL_BENCH_PEERS";
 
-/// What each program is called; what its compiler complains of if something is missing, and
-/// what that is.
+/// The name of each program; a part of the compiler's error if its library is missing, and the
+/// name of that library.
 const PROGRAMS: [(Transport, &str, &str, &str); 4] = [
     (
         Transport::Iceoryx2,
@@ -49,7 +49,7 @@ const PROGRAMS: [(Transport, &str, &str, &str); 4] = [
     ),
 ];
 
-/// The same of stores.
+/// The same for stores.
 const STORES: [(Store, &str, &str, &str); 3] = [
     (
         Store::Boost,
@@ -72,7 +72,7 @@ const STORES: [(Store, &str, &str, &str); 3] = [
 ];
 
 /// The peers whose programs are there, and why the others are not. If none was built, only
-/// those that were `asked` for are spoken of.
+/// those that were `asked` for are mentioned.
 pub(super) fn all(asked: &[Transport]) -> (Vec<Transport>, Vec<(Transport, Why)>) {
     let (mut there, mut missing) = (Vec::new(), Vec::new());
     let built = std::env::var_os(FOLDER).is_some();
@@ -107,17 +107,17 @@ fn find_program(name: &str, sign: &str, needs: &str) -> Result<PathBuf, Why> {
     } else {
         "its program could not be compiled"
     };
-    // A report that is handed on says nothing of where things lie on this machine.
+    // A report must not name paths of this machine.
     let here = std::env::current_dir().unwrap_or_default();
     let log = log.strip_prefix(here).unwrap_or(&log);
     Err(format!("{needs}; more in {}", log.display()))
 }
 
-/// One channel, of which only its name is here.
+/// One channel, known here only by its name.
 pub(super) struct Program {
     path: PathBuf,
     name: String,
-    /// Messages that it has room for.
+    /// The number of messages that it can hold.
     depth: u64,
     server: Option<Child>,
 }
@@ -138,7 +138,7 @@ impl Program {
         }
     }
 
-    /// A store, which is empty yet.
+    /// A store that is still empty.
     pub(super) fn store(store: Store) -> Result<Self, Why> {
         let known = STORES.iter().find(|(other, ..)| *other == store);
         let (_, name, sign, needs) = known.ok_or("it has no program")?;
@@ -149,7 +149,7 @@ impl Program {
         Ok(program)
     }
 
-    /// Where those keep their files that are told a folder.
+    /// The folder of the files of a store that needs one.
     fn folder(&self) -> PathBuf {
         Path::new("/dev/shm").join(&self.name)
     }
@@ -159,7 +159,7 @@ impl Program {
         self.server.as_ref().map(Child::id)
     }
 
-    /// Puts so many keys into a store.
+    /// Puts this many keys into a store.
     pub(super) fn fill(&self, keys: u64) -> Result<(), Failure> {
         let words = self.keys("fill", 0, 0, 1, keys);
         let status = Command::new(&self.path).args(&words[1..]).status()?;
@@ -245,7 +245,7 @@ impl Program {
     }
 }
 
-/// A server that keeps nothing on a disk and listens in `folder`.
+/// A server that stores nothing on a disk and listens in `folder`.
 fn redis_server(folder: &Path) -> Result<Child, Why> {
     let failed = |err: std::io::Error| match err.kind() {
         std::io::ErrorKind::NotFound => "there is no redis-server (Debian: redis-server)".into(),
@@ -260,8 +260,8 @@ fn redis_server(folder: &Path) -> Result<Child, Why> {
 }
 
 impl Drop for Program {
-    /// Removes what the workers left, killed or not: what bears this channel's name, which has
-    /// this process's pid in it.
+    /// Removes what the workers left, killed or not: all files with this channel's name, which contains
+    /// the pid of this process.
     fn drop(&mut self) {
         if let Some(server) = &mut self.server {
             let _ = server.kill();

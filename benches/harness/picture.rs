@@ -1,5 +1,5 @@
-//! The chart of throughput from one process to another as an image of its own, with the names of its lines: for a
-//! page that has no room for more. It is light or dark as its reader's screen is.
+//! The chart of throughput from one process to another as a separate image with the names of its lines, for a
+//! page that has no room for more. It follows the light or dark setting of its reader.
 
 use std::fmt::Write;
 

@@ -5,7 +5,7 @@ use super::report::{Ratio, Report};
 use super::stores::{Operation, Store};
 
 impl Report {
-    /// Compares what was measured: with each peer, and with the baseline.
+    /// Compares the figures with each peer, and with the baseline.
     pub(super) fn compare(&mut self) {
         let mut ratios = Vec::new();
         let own = |transport: Transport| transport == Transport::Shoal;
@@ -26,7 +26,7 @@ impl Report {
                 if peer.size == own.size && peer.transport != own.transport {
                     ratio(
                         peer.transport.to_string(),
-                        // Less time is better, so ours is what it is divided by.
+                        // Less time is better, so our time is the divisor.
                         peer.median_ns.beside(&own.median_ns),
                         peer.median_ns.rounds_over(&own.median_ns),
                         Some(peer.p99_ns.beside(&own.p99_ns)),

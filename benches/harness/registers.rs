@@ -9,7 +9,7 @@ use super::failure::Failure;
 
 pub(super) type Registers = libc::user_regs_struct;
 
-/// What `ptrace` answered.
+/// The result of `ptrace`.
 pub(super) fn check(code: c_long) -> Result<(), Failure> {
     match code {
         0.. => Ok(()),
@@ -56,7 +56,7 @@ pub(super) fn arguments(at: &Registers) -> (u64, u64) {
     return (at.regs[0], at.regs[1]);
 }
 
-/// As if a function that has just been called had returned 0.
+/// Changes the registers as if a function that has just been called had returned 0.
 pub(super) fn leave(child: pid_t, at: &mut Registers) -> Result<(), Failure> {
     #[cfg(target_arch = "x86_64")]
     {

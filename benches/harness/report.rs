@@ -1,4 +1,4 @@
-//! What was measured, as programs read it. `table.rs` is for people.
+//! The results, as programs read them. `table.rs` is for people.
 
 use std::borrow::Cow;
 
@@ -13,14 +13,14 @@ use super::spread::{self, Spread};
 use super::stores::{Operation, Store};
 use super::waited::{WaitTimes, Waited};
 
-/// The shape of a report as JSON. `benches/README.md` describes it. A field that changes its meaning, or
-/// goes, makes it the next one.
+/// The version of a report's JSON, which `benches/README.md` describes. It increases when a field changes
+/// its meaning or is removed.
 pub(crate) const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default)]
 pub(crate) struct Report {
-    /// Which shape this is: [`FORMAT`].
+    /// The version of this report: [`FORMAT`].
     pub(crate) format: u32,
     pub(crate) machine: Machine,
     pub(crate) cores: usize,
@@ -28,7 +28,7 @@ pub(crate) struct Report {
     pub(crate) pinned_to: Option<[usize; 2]>,
     pub(crate) window_seconds: f64,
     pub(crate) repeated: usize,
-    /// Other programs that computed meanwhile. Each row of `waits` has a number of its own.
+    /// The number of other programs that computed meanwhile. Each row of `waits` has its own number.
     pub(crate) busy: u8,
     pub(crate) busy_session: Session,
     /// Bytes of every ring, if they were given.
@@ -36,10 +36,10 @@ pub(crate) struct Report {
     pub(crate) baseline: Option<Baseline>,
     pub(crate) round_trips: Vec<RoundTrip>,
     pub(crate) throughput: Vec<Throughput>,
-    /// 64 KiB, of which no process touches more than the ends.
+    /// Messages of 64 KiB, of which processes touch only the first and the last word.
     pub(crate) copied: Option<Throughput>,
     pub(crate) map: Vec<MapRate>,
-    /// Stores that could not be measured, and why.
+    /// Stores that could not be measured, with the reason.
     pub(crate) no_stores: Vec<(Store, String)>,
     pub(crate) memory: Option<Memory>,
     pub(crate) idle: Option<Idle>,
@@ -48,7 +48,7 @@ pub(crate) struct Report {
     pub(crate) waits: Vec<Waited>,
     pub(crate) curves: Vec<Curve>,
     pub(crate) growth: Vec<Growth>,
-    /// The other projects whose programs are there.
+    /// The other projects whose programs were found.
     pub(crate) peers: Vec<Transport>,
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) ratios: Vec<Ratio>,
@@ -57,12 +57,12 @@ pub(crate) struct Report {
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Baseline {
-    /// What timing one trip adds to it. Left out of the times of the baseline.
+    /// The cost of timing one trip. The times of the baseline do not contain it.
     pub(crate) clock_ns: f64,
     pub(crate) pinned: bool,
     pub(crate) cache_line_median_ns: Spread,
     pub(crate) cache_line_p99_ns: Spread,
-    /// Per trip, of many timed in one go.
+    /// Per trip, of many that were timed together.
     pub(crate) cache_line_batch_mean_ns: Spread,
     pub(crate) futex_median_ns: Spread,
     pub(crate) futex_p99_ns: Spread,
@@ -75,7 +75,7 @@ pub(crate) struct Copying {
     pub(crate) gigabytes: f64,
 }
 
-/// The clock's cost is part of these.
+/// These contain the cost of the clock.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct RoundTrip {
     pub(crate) transport: Transport,
@@ -84,7 +84,7 @@ pub(crate) struct RoundTrip {
     pub(crate) trips: u64,
     pub(crate) median_ns: Spread,
     pub(crate) p99_ns: Spread,
-    /// The median without the clock, in round trips of a cache line just before it.
+    /// The median without the cost of the clock, in round trips of a cache line just before.
     pub(crate) cache_lines: Spread,
 }
 
@@ -100,9 +100,9 @@ pub(crate) struct Throughput {
     /// Processor time of all processes together for a message, in nanoseconds.
     pub(crate) cpu_ns: Spread,
     pub(crate) gigabytes: f64,
-    /// Among equal processes, in the worst window; none if one of them got nothing.
+    /// The quotient among equal processes, in the worst window; none if one of them got nothing.
     pub(crate) most_to_least: Option<f64>,
-    /// A cache line there and back just before each window, if every process has its own core:
+    /// The round trip of a cache line just before each window, if every process has its own core:
     /// how far apart the two cores were at the time.
     pub(crate) cache_line_ns: Option<Spread>,
     /// How many processes put or took nothing at all, in the worst window.
@@ -167,7 +167,7 @@ pub(crate) struct Point {
     pub(crate) cpu_us: Spread,
 }
 
-/// Queues in which nothing happens, and readers asleep on some of them.
+/// Idle queues, and readers asleep on some of them.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Idle {
     pub(crate) queues: usize,
@@ -179,21 +179,21 @@ pub(crate) struct Idle {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Stored {
     pub(crate) entries: u64,
-    /// Beyond what an empty map takes, for each byte of keys and values.
+    /// Bytes beyond those of an empty map, for each byte of keys and values.
     pub(crate) committed_per_stored_byte: f64,
-    /// A get of any key.
+    /// A get of a random key.
     pub(crate) get_ns: Spread,
-    /// A read anywhere in as much memory, which has to wait for the one before it.
+    /// A dependent read at a random place in as much memory.
     pub(crate) read_ns: Spread,
 }
 
-/// Something that was asked for and could not be measured.
+/// A measurement that was requested and could not be made.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Skipped {
     pub(crate) what: Cow<'static, str>,
     pub(crate) outcome: Gap,
     pub(crate) transport: Transport,
-    /// None if it is about all of them.
+    /// None if it concerns all of them.
     pub(crate) size: Option<usize>,
     pub(crate) topology: String,
     pub(crate) why: String,
@@ -205,7 +205,7 @@ pub(crate) struct Skipped {
 pub(crate) enum Gap {
     /// It cannot be done, and was not tried.
     Skipped,
-    /// It got nothing done any more.
+    /// It made no more progress.
     Stuck,
     Failed,
 }
@@ -221,7 +221,7 @@ impl Gap {
     }
 }
 
-/// How a figure of Shoal's compares with another one of the same run.
+/// How a figure of Shoal compares with another one of the same run.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Ratio {
     pub(crate) what: Cow<'static, str>,
@@ -229,7 +229,7 @@ pub(crate) struct Ratio {
     pub(crate) topology: String,
     pub(crate) batch: usize,
     pub(crate) with: String,
-    /// Above one, Shoal is the faster by so much.
+    /// Above one, Shoal is faster by this factor.
     #[serde(deserialize_with = "spread::number")]
     pub(crate) shoal_is_faster_by: f64,
     /// The same in each round; none if the two were not measured in the same rounds.
@@ -257,7 +257,7 @@ pub(crate) struct Goal {
     pub(crate) outcome: Outcome,
 }
 
-/// What stands before and after a report's JSON in a page.
+/// The text before and after a report's JSON in a page.
 pub(super) const INSIDE: [&str; 2] = [
     "<script type=\"application/json\" id=\"report\">",
     "</script>",
@@ -265,11 +265,11 @@ pub(super) const INSIDE: [&str; 2] = [
 
 /// A report as JSON, which [`parse`] reads.
 pub(crate) fn json(report: &Report) -> String {
-    // There are no maps with other keys than text, and no other reason to fail.
+    // It fails only for maps whose keys are no text, and a report has none.
     serde_json::to_string(report).unwrap_or_default() + "\n"
 }
 
-/// The report that is this text, or that is in this page.
+/// The report of a JSON text, or of a page.
 pub(crate) fn parse(text: &str) -> Result<Report, Failure> {
     let [before, after] = INSIDE;
     let inside = text
@@ -291,13 +291,13 @@ pub(crate) fn parse(text: &str) -> Result<Report, Failure> {
 }
 
 impl Report {
-    /// How fast memory is copied by one core at this size.
+    /// The speed at which one core copies blocks of this size.
     pub(super) fn memcpy(&self, size: usize) -> Option<f64> {
         let mut all = self.baseline.iter().flat_map(|it| &it.memcpy);
         Some(all.find(|it| it.size == size)?.gigabytes)
     }
 
-    /// The row of what was measured there by these means.
+    /// The row of a load and a transport.
     pub(super) fn waited(&self, busy: u8, pinned: bool, what: &str, who: &str) -> Option<&Waited> {
         let mut rows = self.waits.iter();
         rows.find(|it| (it.busy, it.pinned) == (busy, pinned) && it.what == what && it.who == who)

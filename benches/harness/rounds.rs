@@ -1,10 +1,10 @@
-//! Measuring several things by turns.
+//! Measuring several things in turn.
 
 use super::failure::Failure;
 use super::report::Skipped;
 
 /// Measures all of `what` in each of `repeat` rounds, so that a machine that is slow for
-/// a while is so for all alike. Returns the windows of each in the order of the rounds, so that
+/// a while is slow for all of them. Returns the windows of each in the order of the rounds, so that
 /// those of one round can be compared, or why there are none.
 pub(super) fn in_turns<What, Window>(
     what: &[What],

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// To seven digits: more than anything here is known to, and half of what reports would be long
+/// Seven digits: more than are significant, and half the length that reports would have
 /// otherwise.
 fn rounded(value: f64) -> f64 {
     format!("{value:.6e}").parse().unwrap_or(value)
 }
 
-/// A number; JSON has no infinite ones, and none that are no numbers, and has `null` there.
+/// A number. JSON has neither infinity nor NaN: `null` stands for them.
 pub(super) fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }
@@ -55,17 +55,17 @@ impl Spread {
         Self::of(rounds.map(|(this, other)| this / other).collect())
     }
 
-    /// The same, if both were measured in the same rounds.
+    /// The quotient in each round, if both were measured in the same rounds.
     pub(super) fn rounds_over(&self, other: &Self) -> Option<Self> {
         (self.windows.len() == other.windows.len()).then(|| self.over(other))
     }
 
-    /// So many times as much.
+    /// The samples multiplied by a factor.
     pub(super) fn times(&self, factor: f64) -> Self {
         Self::of(self.windows.iter().map(|it| it * factor).collect())
     }
 
-    /// One divided by each.
+    /// The reciprocal of each sample.
     pub(super) fn inverse(&self) -> Self {
         Self::of(self.windows.iter().map(|it| 1.0 / it).collect())
     }

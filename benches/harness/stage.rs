@@ -5,14 +5,14 @@
 //!      0     4  ready    every worker   how many workers wait for the start
 //!    128     4  phase    the parent     GATHER -> WARM -> MEASURE -> STOP -> END
 //!    256     4  turn     two players    whose turn it is (futex round trips)
-//!                      producers      how many are done (programs of peers)
-//!    384     4  result   one worker     1 once it has measured something itself
-//!    512   128  answers  one worker     what that is, as bits of f64
-//!    640   128  tallies  worker i       its messages and their sum, on a line of its own
-//!  17024     8  times    every worker   how many calls took about that long (`times.rs`)
+//!                      producers      how many have ended (programs of peers)
+//!    384     4  result   one worker     1 once it has written `answers`
+//!    512   128  answers  one worker     its figures, as bits of f64
+//!    640   128  tallies  worker i       its messages and their sum, on its own cache line
+//!  17024     8  times    every worker   a histogram of the lengths of calls (`times.rs`)
 //! ```
 //!
-//! The page is a file without a name, so that programs that were executed afresh can map it.
+//! The page is an anonymous file, whose descriptor executed programs inherit and map.
 
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::failure::Failure;
 
-/// What one worker tells.
+/// What one worker reports.
 #[repr(C, align(128))]
 pub(super) struct Tally {
     /// Messages so far. Written by the worker alone.
@@ -30,14 +30,14 @@ pub(super) struct Tally {
     pub(super) sum: AtomicU64,
 }
 
-/// A word on a cache line that nothing else is on, and not on the one fetched with it.
+/// A word alone on its cache line, and on the line that the processor fetches with it.
 #[repr(C, align(128))]
 struct Word(AtomicU32);
 
 /// At most this many workers in one measurement.
 pub(super) const WORKERS: usize = 128;
 
-/// How many lengths of calls are told apart.
+/// The number of buckets of the histogram.
 pub(super) const TIMES: usize = 30 << 7;
 
 #[repr(C)]
@@ -123,7 +123,7 @@ impl Stage {
         &self.page().tallies[worker]
     }
 
-    /// The word that two players hand to each other.
+    /// The word that two processes pass to each other.
     pub(super) fn turn(&self) -> &AtomicU32 {
         &self.page().turn.0
     }
@@ -132,7 +132,7 @@ impl Stage {
     pub(super) fn wait_for_start(&self) {
         self.page().ready.0.fetch_add(1, Ordering::AcqRel);
         let phase = &self.page().phase.0;
-        // Asleep: workers that are not ready yet may have to share their core with this one.
+        // It sleeps: workers that are not ready yet may share their core with this one.
         while phase.load(Ordering::Acquire) == GATHER {
             futex_wait(phase, GATHER);
         }
@@ -149,7 +149,7 @@ impl Stage {
         futex_wake(phase, i32::MAX);
     }
 
-    /// From now on what workers time themselves counts.
+    /// From now on the times that workers measure count.
     pub(super) fn measure(&self) {
         self.page().phase.0.store(MEASURE, Ordering::Release);
     }
@@ -162,7 +162,7 @@ impl Stage {
         self.page().phase.0.load(Ordering::Relaxed) >= STOP
     }
 
-    /// Every producer has ended. What has no end of its own to its channel looks here.
+    /// Every producer has ended. Consumers whose channel cannot show its end check this.
     pub(super) fn end(&self) {
         self.page().phase.0.store(END, Ordering::Release);
     }
@@ -176,12 +176,12 @@ impl Stage {
         self.page().phase.0.load(Ordering::Relaxed) == MEASURE
     }
 
-    /// The window has begun, and may be over by now.
+    /// Whether the window has begun. It may be over by now.
     pub(super) fn has_begun(&self) -> bool {
         self.page().phase.0.load(Ordering::Relaxed) >= MEASURE
     }
 
-    /// A worker that times itself has something to tell.
+    /// Whether a worker that times itself has a result.
     pub(super) fn has_result(&self) {
         self.page().result.0.store(1, Ordering::Release);
     }
@@ -190,24 +190,24 @@ impl Stage {
         self.page().result.0.load(Ordering::Acquire) != 0
     }
 
-    /// How many calls took how long, in all workers.
+    /// The histogram of all workers.
     pub(super) fn times(&self) -> &[AtomicU64] {
         &self.page().times
     }
 
-    /// A worker tells what it measured.
+    /// Reports what a worker measured.
     pub(super) fn tell(&self, answers: &[f64]) {
         for (index, answer) in answers.iter().enumerate() {
             self.tell_at(index, *answer);
         }
     }
 
-    /// The same, for one answer.
+    /// Reports one figure.
     pub(super) fn tell_at(&self, index: usize, answer: f64) {
         self.page().answers[index].store(answer.to_bits(), Ordering::Release);
     }
 
-    /// What a worker that has ended told.
+    /// The figures of a worker that has ended.
     pub(super) fn told(&self, index: usize) -> f64 {
         f64::from_bits(self.page().answers[index].load(Ordering::Acquire))
     }
@@ -225,7 +225,7 @@ impl Stage {
         (Instant::now(), self.read_counts(workers))
     }
 
-    /// Changes whenever anybody got anything done.
+    /// A number that changes whenever a worker makes progress.
     pub(super) fn progress(&self, workers: usize) -> u64 {
         let counts = self.read_counts(workers).into_iter();
         let others = [self.ready() as u64, u64::from(self.is_result())];
@@ -255,7 +255,7 @@ pub(super) fn futex_wait(word: &AtomicU32, value: u32) {
     };
 }
 
-/// Wakes so many sleepers of `word`, in any process.
+/// Wakes this many sleepers of `word`, in any process.
 pub(super) fn futex_wake(word: &AtomicU32, how_many: i32) {
     // SAFETY: a word that outlives the call.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, how_many) };

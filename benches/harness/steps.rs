@@ -1,4 +1,4 @@
-//! Instructions of single calls, uncontended, in one process; and the budget that they are held to.
+//! Instructions of single calls, uncontended, in one process; and their budget.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use super::load::BATCH;
 use super::report::Steps;
 use super::trace::{self, Count, mark};
 
-/// What calls are made on.
+/// The objects on which calls are made.
 struct Objects {
     queue: Queue,
     map: Map,
@@ -24,13 +24,13 @@ const KEYS: u64 = 1000;
 const SIZE: usize = 64;
 const MESSAGE: [u8; SIZE] = [7; SIZE];
 
-/// How often each is counted. The median is the figure: what is done now and then, such as looking
-/// for dead processes, is not in it.
+/// How often each is counted. The figure is the median, which leaves out occasional work, such as the
+/// check for dead processes.
 const COUNTED: u64 = 7;
-/// How often each is called before that, so that all that is done once has been done.
+/// How often each is called before that, so that work of a first call is over.
 const BEFORE: u64 = 1000;
 
-/// What is called, and how.
+/// A call and its arguments.
 const ALL: [(&[&str], Calls); 6] = [
     (&["queue put", "queue get"], |it, _| {
         let mut buf = [0; SIZE];
@@ -90,7 +90,7 @@ fn counted<Done>(call: impl FnOnce() -> Done) -> Done {
     done
 }
 
-/// Counts all; nothing where a process may not trace another.
+/// Counts all calls; none where a process may not trace another.
 pub(crate) fn measure() -> Result<Vec<Steps>, Failure> {
     let mut all = Vec::new();
     for (names, calls) in ALL {

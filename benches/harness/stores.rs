@@ -1,4 +1,4 @@
-//! The stores of keys and values that are compared, and what is done with them.
+//! The stores of keys and values that are compared, and the operations on them.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ pub(crate) enum Operation {
     Overwrite,
     /// Nine gets, one set
     Mix,
-    /// A get and a set by turns
+    /// A get and a set in turn
     Half,
 }
 
@@ -29,13 +29,13 @@ impl Operation {
 }
 
 impl Store {
-    /// Whether it has an operation of its own for this. We have none to overwrite with, and set.
+    /// Whether it has a separate operation for this. Shoal overwrites with `set`.
     pub(super) fn knows(self, operation: Operation) -> bool {
         operation != Operation::Overwrite || matches!(self, Self::Shoal | Self::Boost)
     }
 }
 
-/// Where the keys are.
+/// A store of keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Store {

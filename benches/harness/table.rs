@@ -1,4 +1,4 @@
-//! What was measured, as people read it.
+//! The results, as people read them.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ fn spread(it: &Spread) -> [String; 3] {
     [short(it.median), format!("({least}"), format!(".. {most})")]
 }
 
-/// How many times as fast as this row's peer Shoal was, if it is one's and both got something done.
+/// How many times as fast as the peer of this row Shoal was, if the row has a peer and both made progress.
 fn times(times: Option<f64>) -> String {
     let times = times.filter(|times| times.is_finite());
     times.map_or(String::new(), |times| format!("{}x", short(times)))
@@ -166,7 +166,7 @@ fn memory(it: &Memory) -> String {
     format!("\nMemory, committed\n{objects}{}", table(&columns, stored))
 }
 
-/// What there is no figure of; a line for all sizes it is the same of.
+/// The missing figures, with one line for all sizes of the same reason.
 fn gaps(skipped: &[Skipped]) -> String {
     let mut rows = Vec::new();
     for (index, it) in skipped.iter().enumerate() {
@@ -281,7 +281,7 @@ fn throughput(report: &Report) -> String {
     text
 }
 
-/// What our queue was given to work with.
+/// The size of our queue's ring.
 fn rings(report: &Report) -> String {
     if let Some(ring) = report.ring {
         return format!("Rings: {}\n", size(ring as usize));

@@ -47,12 +47,12 @@ pub(super) fn ratios(report: &Report) -> String {
     format!("\nHow many times as fast as each of them Shoal was\n{rows}")
 }
 
-/// What of Shoal's a ratio is about.
+/// The figure of Shoal that a ratio compares.
 fn figure(it: &Ratio) -> (&str, usize, &str, usize) {
     (&it.what, it.size, &it.topology, it.batch)
 }
 
-/// What stands where there is no ratio.
+/// The text in place of a missing ratio.
 fn gap(report: &Report, of: &Ratio, peer: Transport) -> &'static str {
     let mut gaps = report.skipped.iter();
     let gap = gaps.find(|it| {

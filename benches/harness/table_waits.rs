@@ -1,4 +1,4 @@
-//! What waiting was found to cost, as people read it.
+//! The results about waiting, as people read them.
 
 use super::busy::Session;
 use super::figures::short;

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use super::failure::Failure;
 use super::stage::{Stage, TIMES};
 
-/// One worker's. Three digits are more than they are good for.
+/// The times of one worker. Three digits are more than are significant.
 pub(super) struct Stopwatch(Histogram<u64>);
 
 impl Stopwatch {
@@ -37,7 +37,7 @@ impl Stopwatch {
     }
 }
 
-/// What the only worker with a stopwatch told.
+/// The figures of the only worker with a stopwatch.
 pub(super) struct Times {
     pub(super) median_ns: f64,
     pub(super) p99_ns: f64,
@@ -57,27 +57,27 @@ impl Times {
     }
 }
 
-/// A minute; what takes longer counts as this.
+/// A minute; longer calls count as this.
 const LONGEST: u64 = 60_000_000_000;
 
-/// Each power of two has so many places, as bits: a length is known to 1 in 128.
+/// The binary logarithm of the number of buckets for each power of two: a length is known to 1 in 128.
 const FINE: u32 = 7;
 
 const _: () = assert!(place(LONGEST) < TIMES);
 
-/// Where calls of this length are counted.
+/// The bucket of calls of this length.
 const fn place(nanoseconds: u64) -> usize {
     let shift = (u64::BITS - 1 - FINE).saturating_sub(nanoseconds.leading_zeros());
     ((shift as usize) << FINE) + (nanoseconds >> shift) as usize
 }
 
-/// The longest that is counted there.
+/// The longest length of a bucket.
 const fn longest_at(place: usize) -> u64 {
     let shift = (place >> FINE).saturating_sub(1);
     (((place - (shift << FINE)) as u64 + 1) << shift) - 1
 }
 
-/// What all workers shared, once they have ended.
+/// The histogram of all workers, once they have ended.
 pub(super) struct Shared(Vec<u64>);
 
 impl Shared {
@@ -90,7 +90,7 @@ impl Shared {
         self.0.iter().sum()
     }
 
-    /// Such a share of the calls, or more, took no longer than this.
+    /// At least this share of the calls took no longer than the result.
     pub(super) fn at_quantile(&self, quantile: f64) -> f64 {
         let rank = (quantile * self.count() as f64).ceil() as u64;
         let mut so_far = 0;

@@ -1,7 +1,7 @@
-//! Counting the instructions of calls one by one: the figure that a busy machine leaves alone.
+//! Counting the instructions of calls singly: a figure that does not depend on the load of the machine.
 //!
 //! A child makes calls between two [`mark`]s, and the parent stops it after every instruction
-//! (`ptrace`). It counts what the program's own text executes and what libraries execute apart: a
+//! (`ptrace`). It counts instructions of the program's own text and of libraries separately: a
 //! C library chooses its `memcpy` by the processor, and the own text is the same on all of them.
 //!
 //! Single steps take microseconds, so the time that the child sees would depend on them. The parent
@@ -32,7 +32,7 @@ pub(super) fn mark() {
     black_box(0x5eed_u64);
 }
 
-/// What the child ends with if it may not be traced.
+/// The exit code of a child that may not be traced.
 const UNTRACED: c_int = 3;
 
 /// The instructions of each pair of [`mark`]s that `work` executes in a child, after `prepare`; none where
@@ -42,7 +42,7 @@ pub(super) fn count<Prepared>(
     work: impl FnOnce(&Prepared) -> Result<(), Failure>,
 ) -> Result<Option<Vec<Count>>, Failure> {
     // SAFETY: the child never returns. Of other threads, which a test has, it takes only what the C library
-    // makes whole in every child: the allocator.
+    // makes consistent in every child: the allocator.
     let child = unsafe { libc::fork() };
     match child {
         ..0 => Err(io::Error::last_os_error().into()),
@@ -95,7 +95,7 @@ struct Tracer {
     child: libc::pid_t,
     own: Vec<Range<u64>>,
     vdso: Range<u64>,
-    /// Where the vDSO's function begins that reads a clock, once it was seen.
+    /// The address of the vDSO's function that reads a clock, once it was seen.
     clock: Option<u64>,
     /// When counting began, by the monotonic clock.
     began: u64,
@@ -161,7 +161,7 @@ impl Tracer {
                     libc::ptrace(libc::PTRACE_DETACH, self.child, 0, 0);
                     libc::waitpid(self.child, std::ptr::null_mut(), 0);
                 }
-                // Without the pair that told where the clock is read.
+                // Without the first pair, which showed where the clock is read.
                 return Ok(Some(counts.split_off(1)));
             }
             let mut at = registers::read(self.child)?;
@@ -176,7 +176,7 @@ impl Tracer {
                 };
             }
             if self.vdso.contains(&place) && !self.vdso.contains(&before) {
-                // Only the pair that comes first reads it for us to see where.
+                // Only the first pair reads the clock, to show where.
                 let first = counts.is_empty() && current.is_some();
                 self.clock = self.clock.or(first.then_some(place));
                 if self.clock == Some(place) && self.answer(&mut at)? {
@@ -258,7 +258,7 @@ mod tests {
             empty();
             Ok(())
         };
-        // Where a process may not trace another there is nothing to count.
+        // A process that may not trace another cannot count.
         let Some(counts) = count(|| Ok(()), work).unwrap() else {
             return;
         };

@@ -1,4 +1,4 @@
-//! Messages under way: how many a second, and how many each process got.
+//! Throughput: messages a second, and the messages of each process.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::stage::Stage;
 use super::workers::{self, Workers};
 use super::{baseline, cores, cputime};
 
-/// Why there is no figure of this load.
+/// Why this load has no figure.
 fn gap(load: &Load, outcome: Gap, why: String) -> Skipped {
     Skipped {
         what: "throughput".into(),
@@ -58,7 +58,7 @@ pub(super) fn window(load: &Load, options: &Options) -> Result<Result<Window, Sk
     let theirs = channel.program().is_some();
     match once(load, channel, options.window) {
         Ok(window) => Ok(Ok(Window { line, ..window })),
-        // What another project's workers cannot do is no reason to measure nothing else.
+        // A failure of another project's workers does not end the measurement.
         Err(why) if theirs => Ok(Err(gap(load, Gap::of(&why), why.to_string()))),
         Err(why) => Err(why),
     }
@@ -103,7 +103,7 @@ fn pins(topology: Topology) -> Option<[usize; 2]> {
 pub(super) struct Window {
     /// Messages that arrived, a second.
     rate: f64,
-    /// What all processes used of the cores for each of them.
+    /// Processor time of all processes for each of them.
     cpu_ns: f64,
     /// What each producer put, and each consumer took.
     put: Vec<u64>,
@@ -147,7 +147,7 @@ fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, F
     }
     channel.started();
 
-    // The first moments are for page faults and for all workers to begin.
+    // Before that, pages fault and all workers begin.
     processes.start(length / 10)?;
     let pids = processes.pids();
     let (used, (began, before)) = (cputime::used(&pids)?, stage.counts(workers));

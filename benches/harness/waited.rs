@@ -1,4 +1,4 @@
-//! What waiting was found to cost: the windows, and the rows of the table.
+//! The results about waiting: the windows, and the rows of the table.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use super::stage::Stage;
 use super::times::Shared;
 use super::workers::Measured;
 
-/// What is told of the times of a window; the last is the longest.
+/// The reported quantiles of the times of a window; the last is the longest time.
 pub(super) const QUANTILES: [f64; 6] = [0.5, 0.9, 0.99, 0.999, 0.9999, 1.0];
 
 /// What the workers did in one window.
@@ -18,12 +18,12 @@ pub(super) struct Window {
     cpu_seconds: f64,
     /// In microseconds, at each of [`QUANTILES`].
     times: Option<[f64; QUANTILES.len()]>,
-    /// How much the process that got in most did so, divided by the one that did least.
+    /// The entries of the process with most, divided by those of the process with least.
     most_to_least: Option<f64>,
 }
 
 impl Window {
-    /// What was counted is `counts`, of equal processes.
+    /// Makes a window from `counts`, the counts of equal processes.
     pub(super) fn counted(measured: &Measured, counts: &[u64]) -> Self {
         let (least, most) = (counts.iter().min(), counts.iter().max());
         let extremes = least.zip(most).filter(|_| counts.len() > 1);
@@ -41,7 +41,7 @@ impl Window {
         self.operations as f64 / self.seconds
     }
 
-    /// Of the cores, for one operation, in microseconds.
+    /// Processor time for one operation, in microseconds.
     pub(super) fn cpu_us(&self) -> f64 {
         self.cpu_seconds / self.operations.max(1) as f64 * 1e6
     }
@@ -57,7 +57,7 @@ impl Window {
     }
 }
 
-/// One row: what was done, by which means, beside how many programs that compute.
+/// One row: the operation, the object, and the number of computing programs beside it.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Waited {
     pub(crate) busy: u8,
@@ -69,7 +69,7 @@ pub(crate) struct Waited {
     pub(crate) rate: Spread,
     /// None where single operations were not timed.
     pub(crate) times: Option<WaitTimes>,
-    /// What the workers used of the cores for an operation: seconds for a million of them.
+    /// Processor time of the workers for an operation, in microseconds.
     pub(crate) cpu_us: Spread,
     pub(crate) cpu_ms_per_second: Spread,
     /// Among equal processes, in the worst window. A process that got nothing counts as if it
@@ -120,7 +120,7 @@ impl WaitTimes {
     }
 }
 
-/// How many times as much as a peer's in the same round.
+/// The quotient with a peer's figure in the same round.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Compared {
     pub(crate) with: String,

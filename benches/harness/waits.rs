@@ -30,18 +30,18 @@ pub(super) const INSIDE: [Duration; 4] = [
     Duration::from_micros(100),
     Duration::from_millis(1),
 ];
-/// The time at which not only locks are compared.
+/// The time at which other objects than locks are compared too.
 const USUAL: Duration = INSIDE[2];
 
 /// Messages a second.
 pub(super) const QUIET: [u32; 3] = [100, 1_000, 10_000];
 
-/// In percent of what the same channel carried just before.
+/// In percent of what the same channel carried just before at full speed.
 const LOADS: [u32; 3] = [10, 50, 90];
-/// More a second than this a sender that looks at the clock may not keep up with.
+/// A sender that polls the clock may not reach a higher rate than this, per second.
 const MOST: f64 = 4e6;
 
-/// What one run adds rows to.
+/// The rows of one run.
 struct Plan<'a> {
     options: &'a Options,
     progress: &'a dyn Fn(&str),
@@ -70,7 +70,7 @@ impl Plan<'_> {
     fn all(&mut self) -> Result<(), Failure> {
         if self.wants(Waits::Latency, "round trips") {
             self.latency(false)?;
-            // Where nothing disturbs them, they are compared with the baseline.
+            // Without other programs, they are compared with the baseline.
             if (self.busy == 0 || self.options.pinned) && cores::pair().is_some() {
                 self.latency(true)?;
             }
@@ -238,17 +238,17 @@ impl Plan<'_> {
     }
 }
 
-/// What it is called when eight processes let each other in, for so long each time.
+/// The name of the row of eight processes, each of which computes this long inside.
 pub(super) fn handed_over(inside: Duration) -> String {
     format!("hand-over by 8, {} us", inside.as_micros())
 }
 
-/// What few messages are called.
+/// The name of the row of few messages.
 pub(super) fn quiet(rate: u32) -> String {
     format!("{rate} messages a second")
 }
 
-/// The windows of each, by turns. Nothing here is another project's, so all of them can be had.
+/// The windows of each, in turn. None is of another project, so all of them exist.
 fn rounds<What, Done>(
     what: &[What],
     repeat: usize,
@@ -258,7 +258,7 @@ fn rounds<What, Done>(
     Ok(done.into_iter().flatten().collect())
 }
 
-/// What a way of transport is called among other objects of ours.
+/// The name of a transport among other objects of Shoal.
 fn by(transport: Transport) -> String {
     match transport {
         Transport::Shoal => "shoal queue".to_owned(),

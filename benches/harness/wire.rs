@@ -1,4 +1,4 @@
-//! One end of a channel, as a worker uses it: our queue, and what the kernel offers.
+//! One end of a channel, as a worker uses it: our queue, and the transports of the kernel.
 //!
 //! All messages of a measurement have one size, so streams need no lengths in them.
 
@@ -24,7 +24,7 @@ pub(super) trait Wire {
         Err("messages cannot be written in place".into())
     }
 
-    /// Has `read` read the next message where it was written; false at the end.
+    /// Lets `read` read the next message in place; false at the end.
     fn get_in_place(&mut self, _: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
         Err("messages cannot be read in place".into())
     }
@@ -151,7 +151,7 @@ impl Wire for Mq {
         let len = unsafe { libc::mq_receive(self.0.as_raw_fd(), at, room, std::ptr::null_mut()) };
         match len {
             ..0 => Err(std::io::Error::last_os_error().into()),
-            // One that is empty says that there are no more.
+            // An empty message marks the end.
             0 => Ok(false),
             len if len as usize == room => Ok(true),
             len => Err(format!("a message of {len} B arrived").into()),

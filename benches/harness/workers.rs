@@ -13,12 +13,12 @@ use super::failure::{Failure, STUCK_AFTER, Stuck};
 use super::stage::Stage;
 use super::{cores, cputime};
 
-/// Where a worker finds its job. Not for people to set.
+/// The environment variable with the job of a worker. Internal: users do not set it.
 pub(super) const JOB: &str = "SHOAL_BENCH_WORKER";
 
 /// What one worker of a measurement does.
 pub(super) trait Part: Serialize + DeserializeOwned {
-    /// What tells it from the parts of other measurements.
+    /// Distinguishes it from the parts of other measurements.
     const NAME: &str;
 
     fn work(self, stage: &Stage) -> Result<(), Failure>;
@@ -33,19 +33,19 @@ pub(super) struct Job {
     pub(super) part: serde_json::Value,
 }
 
-/// How often the parent looks: seldom enough to leave its core to the workers.
+/// How often the parent polls: seldom enough to leave its core to the workers.
 const POLL: Duration = Duration::from_millis(1);
 
 /// What the workers did in one window.
 pub(super) struct Measured {
     pub(super) seconds: f64,
-    /// What all of them used of the cores.
+    /// Processor time of all of them.
     pub(super) cpu_seconds: f64,
     /// How much each of them counted.
     pub(super) counts: Vec<u64>,
 }
 
-/// Has a process that is about to be started end when this one does: an interrupted benchmark
+/// Makes a process that is about to be started end with this one: an interrupted benchmark
 /// leaves nothing behind.
 pub(super) fn ends_with_us(command: &mut Command) -> &mut Command {
     let parent = std::process::id();
@@ -94,7 +94,7 @@ impl<'a> Workers<'a> {
         self.spawn(None, fds, Command::new("/proc/self/exe").env(JOB, job))
     }
 
-    /// Starts one more worker that is a program of its own, on `core` if one is given.
+    /// Starts one more worker that is another program, on `core` if one is given.
     pub(super) fn add_program(
         &mut self,
         core: Option<usize>,
@@ -130,7 +130,7 @@ impl<'a> Workers<'a> {
         self.workers.iter().map(Child::id).collect()
     }
 
-    /// Lets the workers go once all of them are ready; returns after `warm` more.
+    /// Starts the workers once all of them are ready; returns after `warm` more.
     pub(super) fn start(&mut self, warm: Duration) -> Result<(), Failure> {
         self.wait(|stage, ended| stage.ready() >= ended.len())?;
         self.stage.start();
@@ -138,7 +138,7 @@ impl<'a> Workers<'a> {
         Ok(())
     }
 
-    /// Lets those that time themselves go on for `length`, and then until there is a result: other
+    /// Lets those that time themselves continue for `length`, and then until there is a result: other
     /// programs may keep them from their cores for longer than a short window.
     pub(super) fn measure(&mut self, length: Duration) -> Result<Measured, Failure> {
         let pids = self.pids();
@@ -156,7 +156,7 @@ impl<'a> Workers<'a> {
         })
     }
 
-    /// Waits for workers `from..to` to end. Fails as soon as any worker has.
+    /// Waits for workers `from..to` to end. Fails as soon as any worker has failed.
     pub(super) fn join(&mut self, from: usize, to: usize) -> Result<(), Failure> {
         self.wait(|_, ended| ended[from..to].iter().all(|ended| *ended))
     }
@@ -166,7 +166,7 @@ impl<'a> Workers<'a> {
         self.join(0, self.workers.len())
     }
 
-    /// Looks again and again, until `done` is true of which workers have ended.
+    /// Polls until `done` is true of the workers that have ended.
     fn wait(&mut self, done: impl Fn(&Stage, &[bool]) -> bool) -> Result<(), Failure> {
         let (mut before, mut since) = (None, Instant::now());
         loop {
