@@ -5,10 +5,10 @@
 //! ```
 //! Starts each program as `PROGRAM <queue-in> <queue-out> <map> NAME <count>`. Each of them
 //! puts `count` messages `NAME:<i>` into the one queue, takes `count` messages from the
-//! other, and for each adds one to the map's counter `from:<the sender>`.
+//! other, and for each adds one to the map's counter `from:<sender>`.
 //!
-//! First all of them share one queue, so that the quickest takes what is there. Then they
-//! stand in a ring, each with a queue to the next: every language reads another's messages.
+//! First all of them share one queue, so that the fastest takes most messages. Then they
+//! form a ring, each with a queue to the next: every language reads another's messages.
 //! As many are taken as were put, so in the end the queues are empty and every counter stands
 //! at `count`.
 
@@ -57,7 +57,7 @@ fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets nobody finish before the slow starters have begun: list those first.
+/// Lets no peer finish before the slow starters have begun: list those first.
 fn wait_until_attached(process: &Process, map: &Map) -> Result<(), Failure> {
     let here = |map: &Map| -> Result<bool, Failure> {
         let attached = shoal::stat(map.name())?.participants;
@@ -71,7 +71,7 @@ fn wait_until_attached(process: &Process, map: &Map) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs the peers side by side: number `i` puts into `queues[i]` and takes from the one before.
+/// Runs the peers concurrently: number `i` puts into `queues[i]` and takes from the queue before it.
 fn exchange(peers: &[(String, String)], queues: &[&Queue], count: i64) -> Result<(), Failure> {
     let map = Map::anonymous()?;
     let mut running: Vec<Process> = Vec::new();

@@ -5,7 +5,7 @@
  *     cargo build --release
  *     cc -std=c99 -Iinclude examples/c/cache.c target/release/libshoal.a -pthread -ldl -lm
  *
- * With the library installed, -lshoal takes the place of the last four.
+ * With the library installed, -lshoal replaces the last four arguments.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -35,7 +35,7 @@
     } while (0)
 
 #define SECOND INT64_C(1000000000)
-#define LIFE (60 * SECOND) /* of an entry */
+#define LIFE (60 * SECOND) /* time to live of an entry */
 
 enum { WORKERS = 4, NUMBERS = 20, UNLUCKY = 13 };
 
@@ -62,7 +62,7 @@ static int64_t slow_square(struct shared *shared, int64_t number)
     return square;
 }
 
-/* Keys and values are bytes: numbers will do. */
+/* Keys and values are bytes: numbers are stored as they are in memory. */
 static bool is_cached(struct shared *shared, int64_t number, int64_t *square)
 {
     size_t len;
@@ -82,7 +82,7 @@ static int64_t square_of(struct shared *shared, int64_t number)
 
     if (is_cached(shared, number, &square))
         return square;
-    /* The lock of a dead process is free: the next process takes it, and is told. */
+    /* The lock of a dead process is free: the next process gets it, and owner_died is true. */
     TRY(shoal_map_lock_key(cache, &number, sizeof number, SHOAL_FOREVER, &owner_died));
     if (owner_died)
         count(shared, "inherited", 1);
@@ -126,7 +126,7 @@ int main(void)
     printf("%d workers wanted %d squares each, and %d was killed\n", WORKERS, NUMBERS, killed);
     printf("each square was worked out once\n");
 
-    /* An entry expires after its time, here a shorter one. A wait for its key ends then, too. */
+    /* An entry expires after its time, here a shorter one. A wait for its key ends then. */
     TRY(shoal_map_time_left(shared.cache, &number, sizeof number, &left));
     CLAIM(left > 0 && left <= LIFE);
     TRY(shoal_map_expire(shared.cache, &number, sizeof number, SECOND / 100));

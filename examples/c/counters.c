@@ -1,11 +1,11 @@
 /*
  * Counters that several processes add to at once, while one of them is killed. No addition whose
- * call had returned is lost; at most the one that was under way is counted as well.
+ * call had returned is lost; at most the one that the kill interrupted is counted as well.
  *
  *     cargo build --release
  *     cc -std=c99 -Iinclude examples/c/counters.c target/release/libshoal.a -pthread -ldl -lm
  *
- * With the library installed, -lshoal takes the place of the last four.
+ * With the library installed, -lshoal replaces the last four arguments.
  */
 
 #include <signal.h>
@@ -36,11 +36,11 @@ static const char colours[COLOURS] = {'r', 'g', 'b'};
 
 struct worker {
     shoal_map *counters;
-    volatile int64_t *added; /* by this worker, as far as it knows: its own item of an array */
+    volatile int64_t *added; /* the calls of this worker that returned: its item of an array */
     shoal_event *midway;     /* NULL for those that are not killed */
 };
 
-/* The one that has an event to set goes on until it is killed; the others stop by themselves. */
+/* The worker with an event to set continues until it is killed; the others stop by themselves. */
 static int work(void *arg)
 {
     struct worker *me = arg;

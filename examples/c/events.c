@@ -4,7 +4,7 @@
  *     cargo build --release
  *     cc -std=c99 -Iinclude examples/c/events.c target/release/libshoal.a -pthread -ldl -lm
  *
- * With the library installed, -lshoal takes the place of the last four.
+ * With the library installed, -lshoal replaces the last four arguments.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -34,7 +34,7 @@ static int count_to_ten(void *arg)
     return 0;
 }
 
-/* Takes what is there, without waiting: another consumer, if there was one, may be faster. */
+/* Takes the messages that are there, without waiting: another consumer might be faster. */
 static long sum_of(shoal_queue *numbers)
 {
     long number, sum = 0;
@@ -87,7 +87,7 @@ int main(void)
         if (polled[2].revents != 0)
             polled[2].fd = -1;
     }
-    sum += sum_of(numbers); /* those that were put just before the end */
+    sum += sum_of(numbers); /* messages that were put just before the end */
     printf("the numbers add up to %ld, and %ld letters were said\n", sum, letters);
 
     shoal_process_free(counter);

@@ -1,12 +1,12 @@
 /*
- * Devices that no other program has: two workers train on one device each. Whatever happens to this
+ * Devices that no other program uses: two workers train on one device each. Whatever happens to this
  * program, each of them keeps its device until it ends, and the device is free at that moment.
  *
  *     cargo build --release
  *     cc -std=c99 -Iinclude examples/c/leases.c target/release/libshoal.a -pthread -ldl -lm
  *     SHOAL_FAKE_DEVICES=cuda:4:24G ./a.out
  *
- * With the library installed, -lshoal takes the place of the last four.
+ * With the library installed, -lshoal replaces the last four arguments.
  */
 
 #define _POSIX_C_SOURCE 200809L
@@ -37,7 +37,7 @@ int main(void)
     size_t len;
     uint32_t i;
 
-    /* Without a GPU there is nothing to lease; this example makes some up. */
+    /* A machine without a GPU has nothing to lease; this example then declares some devices. */
     setenv("SHOAL_FAKE_DEVICES", "cuda:4:24G", 0);
     setenv("SHOAL_LEASE_DIR", "/dev/shm/shoal-leases-example", 0);
     memset(&options, 0, sizeof options);

@@ -40,7 +40,7 @@ static void tell_versions(void)
     printf("status 8 is %s\n", shoal_status_name(8));
 }
 
-/* A queue under a name of its own, which another process opens. */
+/* A queue with a name, which another process opens. */
 static void pass_a_name(void)
 {
     shoal_queue *mine, *theirs;
@@ -52,7 +52,7 @@ static void pass_a_name(void)
     shoal_queue_free(mine);
 }
 
-/* What killed processes left is removed now, not when memory runs out. */
+/* Objects of killed processes are removed now, not when memory runs out. */
 static void clean_up(void)
 {
     size_t removed;
@@ -60,7 +60,7 @@ static void clean_up(void)
     printf("%zu objects of dead processes\n", removed);
 }
 
-/* No more messages: what is there can still be got. */
+/* No more messages can be put; those that are there can still be got. */
 static void close_a_queue(void)
 {
     shoal_queue *q;
@@ -88,7 +88,7 @@ static void put_and_get_many(shoal_queue *q)
         printf("%.*s\n", (int)lens[i], buf + at);
 }
 
-/* What is next, without taking it, and how much is behind it. */
+/* The next message, without taking it, and the number of those behind it. */
 static void look_into(shoal_queue *q)
 {
     shoal_queue_stats stats = {.size = sizeof stats};
@@ -101,7 +101,7 @@ static void look_into(shoal_queue *q)
            (unsigned long long)stats.bytes);
 }
 
-/* A reservation that is not needed after all. */
+/* A reservation that is discarded. */
 static void discard_a_reservation(shoal_queue *q)
 {
     shoal_message frame;
@@ -109,7 +109,7 @@ static void discard_a_reservation(shoal_queue *q)
     TRY(shoal_queue_discard(q, &frame));
 }
 
-/* Work that takes longer than was thought; then the producer waits until all of it is done. */
+/* Work that takes longer than expected; the producer waits until all of it is done. */
 static void take_longer(shoal_queue *q)
 {
     shoal_message job;
@@ -198,7 +198,7 @@ static void send_in_place(shoal_pipe *first, shoal_pipe *second)
     TRY(shoal_pipe_stat(first, &stats));
     CLAIM(stats.len == 1 && stats.bytes == 100);
     TRY(shoal_pipe_lease(first, SHOAL_FOREVER, &message));
-    TRY(shoal_pipe_nack(first, &message, 0)); /* again, please */
+    TRY(shoal_pipe_nack(first, &message, 0)); /* it is delivered again */
     TRY(shoal_pipe_lease(first, SHOAL_FOREVER, &message));
     TRY(shoal_pipe_ack(first, &message));
 }
@@ -219,7 +219,7 @@ static void use_as_dictionary(shoal_map *m)
     bool inserted, there;
     uint64_t keys;
     TRY(shoal_map_set(m, "ada", 3, "1815", 4));
-    TRY(shoal_map_insert(m, "ada", 3, "1816", 4, &inserted)); /* keeps what is there */
+    TRY(shoal_map_insert(m, "ada", 3, "1816", 4, &inserted)); /* keeps a present value */
     TRY(shoal_map_contains(m, "bea", 3, &there));
     TRY(shoal_map_get(m, "ada", 3, buf, sizeof buf, &len, NULL));
     CLAIM(!inserted && !there && memcmp(buf, "1815", 4) == 0);
@@ -240,7 +240,7 @@ static void change_by_value(shoal_map *m)
         puts("another process was faster");
 }
 
-/* The same by version: also where the value is large, or was changed to the same again. */
+/* The same by version: also for a large value, and for one that was changed and changed back. */
 static void change_by_version(shoal_map *m)
 {
     char value[64];
@@ -293,7 +293,7 @@ static void let_keys_expire(shoal_map *m)
     CLAIM(stats.len == 0);
 }
 
-/* Waiting for any change of a map: read it, then wait for what came after. */
+/* Waiting for any change of a map: read it, then wait for a later change. */
 static void watch(shoal_map *m)
 {
     shoal_map_stats stats = {.size = sizeof stats};
@@ -329,7 +329,7 @@ static int by_length(const void *a, size_t a_len, const void *b, size_t b_len, v
     return a_len < b_len ? 1 : a_len > b_len ? -1 : 0;
 }
 
-/* Several elements at once: replaced, sorted, reversed, and read as they are at one moment. */
+/* Several elements at once: replaced, sorted, reversed, and read at one moment. */
 static void rearrange_a_list(shoal_list *l)
 {
     shoal_slice items[3] = {{"a", 1}, {"ccc", 3}, {"bb", 2}};
@@ -359,7 +359,7 @@ static void rearrange_if_unchanged(shoal_list *l)
     TRY(shoal_list_rearrange_if(l, version, order, 2, &done)); /* keeps the first two */
     CLAIM(done);
     TRY(shoal_list_splice_if(l, version, INT64_MAX, INT64_MAX, &item, 1, &done));
-    CLAIM(!done); /* it has another version now */
+    CLAIM(!done); /* the list has another version now */
 }
 
 int main(void)

@@ -32,7 +32,7 @@
 
 #define SECOND INT64_C(1000000000)
 
-/* What an array is made of, as its creator said. */
+/* The format of an array, as its creator set it. */
 static void describe(shoal_array *a)
 {
     shoal_array_stats stats = {.size = sizeof stats};
@@ -52,7 +52,7 @@ static void lock_if_free(shoal_lock *l)
         puts("it is taken");
 }
 
-/* Locks and their relatives are opened, or created if there are none of these names, and freed. */
+/* Locks and other primitives are opened, or created if none has the name, and freed. */
 static void open_and_free(void)
 {
     shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -109,7 +109,7 @@ static void take_an_item(shoal_semaphore *items)
     TRY(shoal_semaphore_keep(items));
 }
 
-/* A permit for a moment. What a program must not do while it sleeps, it may do around the first of two calls. */
+/* A permit for a moment. A program that must not sleep in a critical section can leave it between the two calls. */
 static void borrow_a_permit(shoal_semaphore *permits)
 {
     if (shoal_semaphore_try_acquire(permits) != SHOAL_OK)

@@ -42,7 +42,7 @@ static void list_devices_and_leases(void)
     printf("%s\n", lines);
 }
 
-/* A place in the queue for devices, with something to do between two looks. */
+/* A position in the queue for devices, with other work between two polls. */
 static shoal_lease *wait_in_steps(void)
 {
     shoal_lease_options options = {.size = sizeof options, .count = 2};
@@ -53,7 +53,7 @@ static shoal_lease *wait_in_steps(void)
     return lease;
 }
 
-/* What a lease consists of, as text. */
+/* The parts of a lease, as text. */
 static void describe_lease(shoal_lease *lease)
 {
     char id[256], mask[256], devices[4096];
@@ -64,7 +64,7 @@ static void describe_lease(shoal_lease *lease)
     printf("lease %s has %s:\n%s\n", id, mask, devices);
 }
 
-/* For a program that starts its children itself: what they need to have the lease. */
+/* For a program that starts its children itself: what they need for the lease. */
 static void give_to_own_children(shoal_lease *lease)
 {
     char changes[4096];
@@ -82,7 +82,7 @@ static void give_to_forks(shoal_lease *lease)
     TRY(shoal_lease_pass_to_forks(lease, true));
 }
 
-/* What happens to workers, until all of them have ended. */
+/* The events of workers, until all of them have ended. */
 static void follow(shoal_supervisor *s)
 {
     shoal_worker_event event = {.size = sizeof event};
@@ -115,7 +115,7 @@ int main(void)
 {
     shoal_lease *lease;
 
-    /* Devices that need not be there. */
+    /* Devices that this machine may lack. */
     if (setenv("SHOAL_FAKE_DEVICES", "cuda:4:24G:20G:15", 1) != 0)
         return 1;
     list_devices_and_leases();

@@ -4,7 +4,7 @@
  *     cargo build --release
  *     cc -std=c99 -Iinclude examples/c/queue.c target/release/libshoal.a -pthread -ldl -lm
  *
- * With the library installed, -lshoal takes the place of the last four.
+ * With the library installed, -lshoal replaces the last four arguments.
  */
 
 #include <stdio.h>
@@ -37,7 +37,7 @@ static int square(void *arg)
         long result = number * number;
         TRY(shoal_queue_put(q->squares, &result, sizeof result, SHOAL_FOREVER));
     }
-    /* The parent closed the queue and nothing is left in it. */
+    /* The parent closed the queue, and the queue is empty. */
     return status == SHOAL_ERR_CLOSED ? 0 : 1;
 }
 

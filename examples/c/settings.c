@@ -5,7 +5,7 @@
  *     cargo build --release
  *     cc -std=c99 -Iinclude examples/c/settings.c target/release/libshoal.a -pthread -ldl -lm
  *
- * With the library installed, -lshoal takes the place of the last four.
+ * With the library installed, -lshoal replaces the last four arguments.
  */
 
 #include <stdio.h>
@@ -48,13 +48,13 @@ static int work(void *arg)
     uint64_t seen = 0, now;
 
     while (strcmp(level, "stop") != 0) {
-        /* Version 0 is that of a key that is not there: so the first value, too, is a change. */
+        /* Version 0 is that of a missing key, so the first value is a change too. */
         shoal_status status =
             shoal_map_wait_key(shared->settings, "level", 5, seen, DEADLINE, &now);
         if (status == SHOAL_ERR_TIMEOUT)
-            return 2; /* no change for a minute: the parent is gone */
+            return 2; /* no change for a minute: the parent has ended */
         TRY(status);
-        /* It may have changed again since the wait: this is the version of the value that is read. */
+        /* The key may have changed again since the wait: this is the version of the value read. */
         TRY(shoal_map_get(shared->settings, "level", 5, level, sizeof level - 1, &len, &seen));
         level[len] = '\0';
         TRY(shoal_map_add(shared->acted, level, len, 1, NULL)); /* a real worker would act here */

@@ -5,7 +5,7 @@
 //     c++ -std=c++17 -Iinclude -Ibindings/cpp examples/cpp/cache.cpp
 //         target/release/libshoal.a -pthread -ldl -lm
 //
-// With the library installed, -lshoal takes the place of the last four.
+// With the library installed, -lshoal replaces the last four arguments.
 
 #include <chrono>
 #include <csignal>
@@ -31,12 +31,12 @@ void claim(bool so, const char *what) {
 
 class squares {
 public:
-    // From the cache, or computed and kept there.
+    // From the cache, or computed and stored there.
     std::string of(int number) {
         const std::string key = std::to_string(number);
         if (auto kept = cache_.get(key)) return *kept;
 
-        // The lock of a dead process is free: the next process takes it, and is told. It is unlocked at
+        // The lock of a dead process is free: the next process gets it, and `owner_died` is true. It is unlocked at
         // the end of the scope.
         const auto lock = cache_.lock_key(key);
         if (lock.owner_died()) counts_.add("inherited", 1);

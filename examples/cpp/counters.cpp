@@ -1,11 +1,11 @@
 // Counters that several processes add to at once, while one of them is killed. No addition whose
-// call had returned is lost; at most the one that was under way is counted as well.
+// call had returned is lost; at most the one that the kill interrupted is counted as well.
 //
 //     cargo build --release
 //     c++ -std=c++17 -Iinclude -Ibindings/cpp examples/cpp/counters.cpp
 //         target/release/libshoal.a -pthread -ldl -lm
 //
-// With the library installed, -lshoal takes the place of the last four.
+// With the library installed, -lshoal replaces the last four arguments.
 
 #include <csignal>
 #include <cstdint>
@@ -26,11 +26,11 @@ void claim(bool so, const char *what) {
 
 int main() try {
     auto counters = shoal::map::anonymous();
-    // By each worker, as far as it knows.
+    // The calls of each worker that returned.
     auto added = shoal::array<std::int64_t>::anonymous(count);
     auto midway = shoal::event::anonymous();
 
-    // The first goes on until it is killed; the others stop by themselves.
+    // The first continues until it is killed; the others stop by themselves.
     const auto work = [&](int me) {
         volatile std::int64_t &mine = added[me];
         for (int round = 0; me == 0 || round < rounds; ++round) {

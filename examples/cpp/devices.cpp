@@ -9,7 +9,7 @@
 
 #include <shoal.hpp>
 
-/// All that can be read from the descriptor, which is closed then.
+/// Reads until the end of the descriptor's data and closes it.
 static std::string read_all(int fd) {
     std::string text;
     char buffer[4096];
@@ -34,7 +34,7 @@ int main(int argc, char **argv) try {
     }
     return 0;
 } catch (const shoal::error &err) {
-    // Asking for a device that is not there, for example.
+    // For example a device that does not exist.
     std::cerr << "devices: " << err.what() << " (" << shoal_status_name(err.status()) << ")\n";
     return 1;
 } catch (const std::exception &err) {

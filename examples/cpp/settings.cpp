@@ -5,7 +5,7 @@
 //     c++ -std=c++17 -Iinclude -Ibindings/cpp examples/cpp/settings.cpp
 //         target/release/libshoal.a -pthread -ldl -lm
 //
-// With the library installed, -lshoal takes the place of the last four.
+// With the library installed, -lshoal replaces the last four arguments.
 
 #include <chrono>
 #include <cstdint>
@@ -32,11 +32,11 @@ int main() try {
     auto taken = shoal::barrier::anonymous(count + 1);
 
     const auto work = [&] {
-        // Version 0 is that of a key that is not there: so the first value, too, is a change.
+        // Version 0 is that of a missing key, so the first value is a change too.
         for (std::uint64_t seen = 0;;) {
             if (!settings.wait_key("level", seen, deadline))
                 return 2;  // no change for a minute: the parent is gone
-            // It may have changed again since the wait: this is the version of the value that is read.
+            // The key may have changed again since the wait: this is the version of the value read.
             const auto level = settings.get_versioned("level").value();
             seen = level.version;
             acted.add(level.value, 1);  // a real worker would act here

@@ -4,7 +4,7 @@
 //     c++ -std=c++17 -Iinclude -Ibindings/cpp examples/cpp/workers.cpp
 //         target/release/libshoal.a -pthread -ldl -lm
 //
-// With the library installed, -lshoal takes the place of the last four.
+// With the library installed, -lshoal replaces the last four arguments.
 
 #include <chrono>
 #include <iostream>
@@ -16,11 +16,11 @@
 using namespace std::chrono_literals;
 
 int main() try {
-    // Each has a name of its own. shoal::queue::create("jobs") makes one that any program can open.
+    // Each has a unique name. shoal::queue::create("jobs") makes one that any program can open.
     auto jobs = shoal::queue::anonymous();
     auto results = shoal::map::anonymous();
 
-    // Runs in each child. What the parent has opened works there too.
+    // Runs in each child. The objects of the parent work there too.
     const auto work = [&] {
         // Until the queue is closed and drained. If a worker dies, another one gets its job.
         while (auto job = jobs.next_lease()) {

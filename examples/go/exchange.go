@@ -21,8 +21,8 @@ import (
 // Queue is a queue of messages.
 type Queue struct{ handle *C.shoal_queue }
 
-// call runs one function of the library. What shoal_last_error says is about a thread, so the goroutine stays
-// in one until it has asked.
+// call runs one function of the library. shoal_last_error reports the calling thread's error, so the goroutine stays
+// in one thread until it has read it.
 func call(function func() C.shoal_status) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -45,7 +45,7 @@ public final class Exchange {
             return LINKER.downcallHandle(LIBRARY.find(name).orElseThrow(), descriptor);
         }
 
-        /** Throws what a call that failed says. Virtual threads may change their carrier in between: ask at once. */
+        /** Throws the error of a failed call. A virtual thread may change its carrier, so it is read at once. */
         static void check(int status) throws Throwable {
             if (status != 0) {
                 MemorySegment text = (MemorySegment) LAST_ERROR.invokeExact();

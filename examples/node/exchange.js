@@ -3,9 +3,9 @@
 //     npm install koffi
 //     node exchange.js [NAME]
 //
-// The declarations are those of shoal.h. What waits is called with `.async`: it sleeps in a thread of Node's
-// pool, and the event loop goes on. `shoal_last_error` is about the calling thread, so after an asynchronous
-// call it is the status that says what happened.
+// The declarations are those of shoal.h. A call that waits uses `.async`: it sleeps in a thread of Node's
+// pool, and the event loop continues. `shoal_last_error` is per thread, so after an asynchronous
+// call only the status shows what happened.
 
 const fs = require('fs');
 const koffi = require('koffi');
@@ -45,7 +45,7 @@ const poll = libc.func('int poll(_Inout_ pollfd *fds, unsigned long n, int timeo
 
 const FOREVER = -1, CREATE = 1, PIPE = -2, POLLIN = 1;
 
-/** Throws what a call that failed says. */
+/** Throws the error of a failed call. */
 function check(status) {
   if (status !== 0) throw new Error(lastError() || statusName(status));
 }

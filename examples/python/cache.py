@@ -1,4 +1,4 @@
-"""A cache that processes share, whose entries are gone after a while.
+"""A cache that processes share, whose entries expire.
 
     python cache.py
 

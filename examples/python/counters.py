@@ -1,4 +1,4 @@
-"""A farm of counters: four workers add all at once, and one of them is killed in the middle.
+"""Shared counters: four workers add concurrently, and one of them is killed meanwhile.
 
     python counters.py
 
@@ -38,7 +38,7 @@ def main() -> None:
         worker.start()
     wait_for_more(sums, WORKERS)
     farm["bea"].kill()
-    # The others notice nothing.
+    # The others continue.
     wait_for_more(sums, [name for name in WORKERS if name != "bea"])
     stop.set()
     for worker in farm.values():

@@ -21,7 +21,7 @@ def search(name: str, findings: "shoal.Queue[Finding]") -> None:
 
 
 async def messages(queue: "shoal.Queue[Finding]") -> AsyncIterator[Finding]:
-    """What comes through the queue, until somebody closes it."""
+    """Yields the queue's messages until the queue is closed."""
     loop = asyncio.get_running_loop()
     while True:
         try:

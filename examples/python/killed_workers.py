@@ -1,4 +1,4 @@
-"""A picture whose painters are killed at random, and of which nothing is missing.
+"""A picture whose workers are killed at random, and of which no row is missing.
 
     python killed_workers.py [fork | spawn | forkserver]
 
@@ -36,7 +36,7 @@ def worker(rows: "shoal.Queue[int]", picture: "shoal.Map[int, str]") -> None:
                 row = lease.get()
                 picture[row] = paint(row)
     except shoal.ClosedError:
-        pass  # and nobody is left who could give a row back
+        pass  # no worker is left that could return a row
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Devices that no other program has: a pool of workers, each on a device of its own.
+"""Devices that no other program uses: a pool of workers, each with its own device.
 
 Run it twice at the same time: the second waits until the first is done. Kill it, and the devices are
 free as soon as its workers have ended.
@@ -18,7 +18,7 @@ def train(step: int) -> str:
 
 
 def main() -> None:
-    # Without a GPU there is nothing to lease; this example makes some up.
+    # A machine without a GPU has nothing to lease; this example then declares some devices.
     os.environ.setdefault("SHOAL_FAKE_DEVICES", "cuda:4:24G")
     os.environ.setdefault("SHOAL_LEASE_DIR", "/dev/shm/shoal-leases-example")
 

@@ -22,7 +22,7 @@ def work(settings: "shoal.Map[str, str]", taken: "shoal.Barrier") -> None:
 
 def main() -> None:
     settings: "shoal.Map[str, str]" = shoal.Map()
-    # All workers and this process: so that no change is overtaken by the next.
+    # All workers and this process: each change is seen before the next.
     taken = shoal.Barrier(4)
     workers = [mp.Process(target=work, args=(settings, taken)) for _ in range(3)]
     for worker in workers:

@@ -28,7 +28,7 @@ module Shoal
   FOREVER = -1
   CREATE = 1
 
-  # Raises what a call that failed says.
+  # Raises the error of a failed call.
   def self.check(status)
     raise shoal_last_error.to_s unless status.zero?
   end
