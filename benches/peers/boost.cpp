@@ -1,6 +1,6 @@
 // Boost.Interprocess message_queue: one mutex, two conditions, slots of one size.
 //
-// The queue is named, and the first process makes it; the harness removes its name.
+// The queue is named, and the first process creates it; the harness removes the name.
 #include <boost/interprocess/ipc/message_queue.hpp>
 
 #include "worker.hpp"
@@ -22,7 +22,7 @@ class Sender {
     void send() { send(buf.data()); }
     void send(const void *message) { queue.send(message, job.size, 0); }
 
-    /// One that is empty for each consumer, behind everybody's messages.
+    /// One empty message for each consumer, behind all messages.
     void finish() {
         for (size_t consumer = 0; consumer < job.consumers; consumer++) {
             queue.send(nullptr, 0, 0);

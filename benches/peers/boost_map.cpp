@@ -2,9 +2,9 @@
 //
 // The harness starts `PROGRAM ROLE STAGE WORKER WORKERS KEYS NAME`. ROLE is `fill`, which makes
 // the segment and ends, or what ../harness/entries.rs calls an operation. Keys and values are of
-// any length, as ours are. `set` makes the new value in a place of its own and swaps it in, as ours
-// does; `overwrite` finds a key that it knows to be there and writes over the old value: a process that
-// is killed there leaves it torn. In both it leaves the mutex locked for good.
+// any length, as in Shoal. `set` creates the new value in other memory and swaps it in, as Shoal
+// does; `overwrite` finds a present key and overwrites the old value: a process that is killed there
+// leaves a torn value. A process that is killed in either leaves the mutex locked forever.
 #include <boost/container_hash/hash.hpp>
 #include <boost/interprocess/allocators/allocator.hpp>
 #include <boost/interprocess/containers/string.hpp>
@@ -33,7 +33,7 @@ static std::string_view bytes(const Key &key) {
     return {reinterpret_cast<const char *>(&key), sizeof key};
 }
 
-// Both find keys by bytes that are not in the segment.
+// Both find keys by bytes outside the segment.
 struct Hash {
     using is_transparent = void;
     size_t operator()(std::string_view key) const {
@@ -94,7 +94,7 @@ static void fill(const char *name, uint64_t count) {
     }
 }
 
-// Which operations write: asked for each of them, so it is no text by then.
+// Which operations write. Read for each operation, and therefore parsed beforehand.
 enum class Writes { none, all, every_tenth, every_second };
 
 static Writes writes_of(const std::string &role) {

@@ -1,8 +1,8 @@
 // nng, PUSH to PULL over Unix sockets in the abstract namespace, so that no file is left. Every consumer
 // listens at an address; every producer dials all of them.
 //
-// As with ZeroMQ, no message says "that was all", and what a producer has not sent when it ends is lost. So
-// the counts on the page say when all is taken, and until then every process stays.
+// As with ZeroMQ, no message can mark the end, and messages that a producer has not sent when it ends are
+// lost. Therefore every process stays until the counts on the page show that all messages were taken.
 #include <nng/nng.h>
 #include <nng/protocol/pipeline0/pull.h>
 #include <nng/protocol/pipeline0/push.h>
@@ -35,7 +35,7 @@ class Sender {
         checked(nng_socket_set_int(out, NNG_OPT_SENDBUF, depth(job)));
         checked(nng_socket_set_ms(out, NNG_OPT_RECONNMINT, 1));
         for (size_t consumer = 0; consumer < job.consumers; consumer++) {
-            // Where no process listens yet, it dials again.
+            // It dials again while no process listens.
             checked(nng_dial(out, address(name, consumer).c_str(), nullptr, NNG_FLAG_NONBLOCK));
         }
     }
@@ -47,7 +47,7 @@ class Sender {
         checked(nng_msg_alloc(&message, job.size));
         return nng_msg_body(message);
     }
-    // Sent messages are the library's.
+    // The library frees sent messages.
     void send() { checked(nng_sendmsg(out, message, 0)); }
     void send(const void *from) {
         std::memcpy(room(), from, job.size);
@@ -67,7 +67,7 @@ class Receiver {
         checked(nng_pull0_open(&in));
         checked(nng_socket_set_int(in, NNG_OPT_RECVBUF, depth(job)));
         checked(nng_socket_set_ms(in, NNG_OPT_RECVTIMEO, 20));
-        // Without this a message may have 1 MiB.
+        // The default limit of a message is 1 MiB.
         checked(nng_socket_set_size(in, NNG_OPT_RECVMAXSZ, 0));
         const size_t consumer = job.role == "take" ? job.worker - job.producers : 0;
         checked(nng_listen(in, address(name, consumer).c_str(), nullptr, 0));

@@ -1,21 +1,21 @@
-// A worker of the benchmark in C++: what is the same whatever carries the messages.
+// A worker of the benchmark in C++: the part that all transports share.
 //
 // The harness starts `PROGRAM ROLE STAGE WORKER PRODUCERS CONSUMERS SIZE DEPTH THERE BACK [RATE]`,
 // where STAGE is an inherited descriptor of the page in ../harness/stage.rs, WORKER the index
 // of this one's tally, and THERE and BACK name two channels with room for DEPTH messages.
 // ROLE is `put` or `take`, one end of THERE, or `call` or `echo`, one end of both. `pace` and `due` are
-// `put` and `take` of messages that are due at times, RATE a second; 0 is as fast as it goes.
+// `put` and `take` of messages at a fixed rate, RATE a second; 0 is as fast as possible.
 //
 // A transport is two classes that are made from a Job and a channel's name:
-//   Sender    room(): where the next message, of SIZE bytes, is to be written
+//   Sender    room(): the memory for the next message, of SIZE bytes
 //             send(): puts that message
-//             send(from): puts a message that is elsewhere
-//             finish(): there will be no more, from anybody; one producer calls it, as the last
-//   Receiver  take(): waits for a message and says where it is until the next call; null at the
+//             send(from): puts a message that is in other memory
+//             finish(): no producer will send more; the last producer calls it
+//   Receiver  take(): waits for a message and returns it, valid until the next call; null at the
 //             end
 //
-// Every worker writes each message whole and reads each one whole, as Shoal's own do, in round trips
-// while the clock runs.
+// Every worker writes and reads each message completely, as the workers of Shoal do. In round trips
+// the clock runs meanwhile.
 #pragma once
 
 #include <linux/futex.h>
@@ -92,7 +92,7 @@ struct Job {
 
     void wait_for_start() const {
         page->ready.value.fetch_add(1);
-        // Asleep, as Shoal's own workers: those that are not ready yet may need the core.
+        // Sleeps, as the workers of Shoal do: those that are not ready yet may need the core.
         while (phase() == GATHER) {
             syscall(SYS_futex, &page->phase.value, FUTEX_WAIT, GATHER, nullptr);
         }
@@ -103,7 +103,7 @@ struct Job {
         if (page->turn.value.load() < producers && phase() != END) {
             return false;
         }
-        // Nobody puts any more, so the first sum stands still. Between callers nobody counts.
+        // No process puts any more, so the first sum is final. Callers count nothing.
         uint64_t put = 0, taken = 0;
         for (size_t other = 0; other < producers + consumers; other++) {
             (other < producers ? put : taken) += page->tallies[other].messages.load();
@@ -111,7 +111,7 @@ struct Job {
         return put == taken;
     }
 
-    /// A producer is done; whether it was the last one.
+    /// Counts a producer that has ended; returns whether it was the last one.
     bool leave() const { return page->turn.value.fetch_add(1) + 1 == producers; }
 
     void count(uint64_t messages) const {
@@ -139,7 +139,7 @@ inline uint64_t read(const void *message, size_t size) {
     return sum;
 }
 
-/// Times in nanoseconds, to three digits: the first 11 bits of each and how many follow.
+/// Times in nanoseconds, to three digits: the first 11 bits of each and the number of the rest.
 class Stopwatch {
     std::vector<uint64_t> counts = std::vector<uint64_t>(56 * 1024);
     uint64_t all = 0;
@@ -174,14 +174,14 @@ class Stopwatch {
     }
 };
 
-/// Nanoseconds of a clock that all processes read alike.
+/// Nanoseconds of the clock that all processes share.
 inline uint64_t now() {
     timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return static_cast<uint64_t>(time.tv_sec) * 1000000000 + static_cast<uint64_t>(time.tv_nsec);
 }
 
-/// Waits until then, or until the workers are stopped, as ../harness/pace.rs does.
+/// Waits until a time, or until the workers are stopped, as ../harness/pace.rs does.
 inline void wait_until(uint64_t due, const Job &job) {
     for (;;) {
         const uint64_t time = now();
@@ -196,7 +196,7 @@ inline void wait_until(uint64_t due, const Job &job) {
     }
 }
 
-/// The producer is done. What is still on its way when its sender ends may be lost, so it stays.
+/// Ends a producer. Messages that were not delivered when their sender ends may be lost, so it stays.
 template <class Sender> void stay(const Job &job, Sender &out) {
     if (job.leave()) {
         out.finish();
@@ -206,7 +206,7 @@ template <class Sender> void stay(const Job &job, Sender &out) {
     }
 }
 
-/// The first word of each message says when it was due.
+/// The first word of each message is the time at which it was due.
 template <class Sender> void pace(const Job &job) {
     Sender out(job, job.there);
     prctl(PR_SET_TIMERSLACK, 1);
@@ -241,7 +241,7 @@ template <class Receiver> void due(const Job &job) {
         }
         job.count(++messages);
         if (job.phase() >= MEASURE) {
-            // Where ../harness/times.rs counts a length.
+            // The bucket of a length, as in ../harness/times.rs.
             const uint64_t late = time > due ? time - due : 1;
             const int shift = late < 128 ? 0 : 56 - __builtin_clzll(late);
             const uint64_t place = (static_cast<uint64_t>(shift) << 7) + (late >> shift);
@@ -314,7 +314,7 @@ template <class Sender, class Receiver> void echo(const Job &job) {
     }
 }
 
-/// Does what the command line says.
+/// Runs the role of the command line.
 template <class Sender, class Receiver> int work(int count, char **args) {
     try {
         if (count != 10 && count != 11) {

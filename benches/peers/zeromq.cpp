@@ -1,11 +1,10 @@
 // ZeroMQ, PUSH to PULL over ipc://. Every consumer binds an address, in the abstract namespace,
 // so that no file is left; every producer connects to all of them.
 //
-// Nobody can say "that was all" along the channel: a consumer hears each producer in turn. And a
-// producer that ends takes messages along, however long it lingers: what waits in the kernel
-// while the consumer's own queue is full is dropped with the connection (seen in every third run
-// of 4x4, and then the consumers waited for ever). So the counts on the page say when all is
-// taken, and until then everybody stays.
+// No message can mark the end of the channel: a consumer reads from each producer in turn. And the end
+// of a producer drops messages, whatever its linger time: those that wait in the kernel while the
+// consumer's own queue is full are dropped with the connection (in every third run of 4x4).
+// Therefore every process stays until the counts on the page show that all messages were taken.
 #include <zmq.h>
 
 #include "worker.hpp"
@@ -24,7 +23,7 @@ class Socket {
     void *socket;
 
     Socket(const Job &job, int kind) : socket(zmq_socket(context, kind)) {
-        // Each side holds as many: in the beginning those are 1000, whatever their size.
+        // The bound of each side; the default is 1000 messages of any size.
         option(kind == ZMQ_PUSH ? ZMQ_SNDHWM : ZMQ_RCVHWM, static_cast<int>(job.depth));
     }
     Socket(const Socket &) = delete;
@@ -38,7 +37,7 @@ class Socket {
         return "ipc://@" + name + "." + std::to_string(consumer);
     }
 
-    /// Ends once everything is out.
+    /// Ends once everything is sent.
     ~Socket() {
         zmq_close(socket);
         zmq_ctx_term(context);
@@ -52,7 +51,7 @@ class Sender {
 
   public:
     Sender(const Job &job, const std::string &name) : job(job), out(job, ZMQ_PUSH) {
-        // Nothing waits at an address that nobody has bound yet; asked for every millisecond.
+        // A connection to an address that no process has bound yet is retried every millisecond.
         out.option(ZMQ_IMMEDIATE, 1);
         out.option(ZMQ_RECONNECT_IVL, 1);
         for (size_t consumer = 0; consumer < job.consumers; consumer++) {

@@ -2,9 +2,9 @@
 
     cargo xtask bench --python --busy 0,1,2,4 [--nice 19 | --idle-class] [--only queue]
 
-The workloads run beside so many processes that compute, in turns with both modules, window by
-window, each with processes of its own that are forked before the clock starts. What is received is
-looked at. How many times as fast as the other Shoal is is asked of each round by itself.
+The workloads run beside this many computing processes, in turn with both modules, window by
+window. Each window has its own processes, which are forked before the clock starts and read every
+message that they receive. How many times as fast Shoal is is computed for each round.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TEXT = "a small tuple"
 LOCKERS = 4
 # Exchanges before the clock starts.
 WARM = 5
-# How far a producer may be ahead of its consumer, and how often it looks.
+# How far a producer may be ahead of its consumer, and how often it checks.
 AHEAD, LOOK = 20_000, 100
 KEYS = [f"key {number}" for number in range(1000)]
 
@@ -36,7 +36,7 @@ def item(number: int) -> Tuple[int, str, float]:
     return (number, TEXT, 0.5)
 
 
-# -- there and back ---------------------------------------------------------------------------
+# -- round trips ------------------------------------------------------------------------------
 
 
 def ask(send: Callable[[Any], Any], receive: Callable[[], Any], window: Window) -> Tally:
@@ -80,7 +80,7 @@ def queue_trips(mp: Any, seconds: float) -> Measured:
 
 
 def event_trips(mp: Any, seconds: float) -> Measured:
-    """Two events, and beside them the number that the woken process has to find."""
+    """Two events, and the number that the woken process has to find."""
     to, back, number = mp.Event(), mp.Event(), fork.RawValue("q", 0)
 
     def send(message: Any) -> None:
@@ -116,7 +116,7 @@ def condition_trips(mp: Any, seconds: float) -> Measured:
                 condition.wait()
 
     def send(message: Any) -> None:
-        # Told and waited for in one step, as programs do with a condition.
+        # Notifies and waits in one step, as programs do with a condition.
         step(-1 if message is None else message[0] * 2 + 1, 0)
 
     def receive() -> Any:
@@ -181,7 +181,7 @@ def produce(queue: Any, taken: Any, over: Any, window: Window) -> None:
         while number - taken.value > AHEAD and not over.value:
             time.sleep(0.001)
     queue.put(None)
-    # What a feeder thread still has to do is part of it.
+    # The remaining work of a feeder thread counts too.
     queue.close()
     queue.join_thread()
 
@@ -200,12 +200,12 @@ def consume(queue: Any, taken: Any, over: Any, window: Window) -> Tally:
             seconds, within = (clock() - start) / 1e9, number
             over.value = 1
         message = get()
-    # The rate is that of the window, and the rest has cost as much processor time.
+    # The rate is that of the window; the processor time of the rest is proportional.
     return Tally(number, seconds * number / within)
 
 
 def queue_stream(mp: Any, seconds: float) -> Measured:
-    """The default queue, which has no bound."""
+    """The default queue, which is unbounded."""
     queue, taken, over = mp.Queue(), fork.RawValue("q", 0), fork.RawValue("b", 0)
     return run_jobs(
         mp, seconds, partial(produce, queue, taken, over), partial(consume, queue, taken, over)
@@ -241,7 +241,7 @@ def managed(setting: bool, mp: Any, seconds: float) -> Measured:
         return run_jobs(mp, seconds, work, server=served.pid if served else None)
 
 
-# -- hardly anything to do --------------------------------------------------------------------
+# -- few messages -----------------------------------------------------------------------------
 
 
 def trickle(send: Callable[[Any], Any], rate: int, window: Window) -> None:
@@ -283,7 +283,7 @@ def quiet(kind: str, rate: int, mp: Any, seconds: float) -> Measured:
 
 RATE, CPU = "k/s", "CPU ms/s"
 Workload = Callable[[Any, float], Measured]
-# What to run, and what is compared.
+# The workloads, and the figure of each that is compared.
 WORKLOADS: Dict[str, Tuple[Workload, str]] = {
     "pipe round trips": (pipe_trips, RATE),
     "event ping-pong": (event_trips, RATE),
@@ -301,7 +301,7 @@ WORKLOADS: Dict[str, Tuple[Workload, str]] = {
         for rate in (100, 1_000, 10_000)
     },
 }
-# How many times as good as the other, alone and beside processes that compute.
+# The goals: how many times as good, alone and beside computing processes.
 GOALS: Dict[str, Tuple[float, float]] = {
     "pipe round trips": (4.0, 1.0),
     "event ping-pong": (1.5, 1.5),
@@ -332,7 +332,7 @@ def percentile(windows: List[Measured], part: float) -> str:
 
 
 def report(name: str, busy: int, found: Dict[str, List[Measured]], unit: str) -> float:
-    """Prints a line of the table; how many times as good as the other."""
+    """Prints a line of the table; returns how many times as good Shoal was."""
     values = {
         module: [it.rate / 1e3 if unit == RATE else it.cpu_per_second * 1e3 for it in windows]
         for module, windows in found.items()

@@ -2,10 +2,10 @@
 
     cargo xtask bench --python
 
-Each backend runs in a process of its own, by turns. A workload is run for many short moments, of which the
-shortest counts: what else runs on the machine makes others longer. What pickling alone takes, and what the
-standard library's or Python's own object takes, stand beside them, and how many times as fast Shoal is,
-compiled, as that.
+Each backend runs in its own process, in turn. A workload runs many short times, of which the shortest
+counts: other programs of the machine only make runs longer. The table also has the time of pickling alone,
+the time of the object of the standard library or of Python, and how many times as fast the compiled
+backend of Shoal is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BATCH = [MESSAGE] * 100
 TURNS, SECONDS, MOMENT = 3, 0.2, 200e-6
 PURE = "SHOAL_PURE"
 
-# What is called, on what of Shoal, and what it is beside: another object, or another call.
+# The call, the object of Shoal, and what it is compared with: another object, or another call.
 WORKLOADS: Dict[str, Any] = {
     "queue: put and get, a small tuple": ("it.put(m); it.get()", shoal.Queue, "loads(dumps(m, 5))"),
     "queue: put and get, 30 bytes": ("it.put_bytes(b); it.get_bytes()", shoal.Queue, "loads(dumps(m, 5))"),
@@ -80,10 +80,10 @@ def _long(items: Any) -> Any:
 
 
 def nanoseconds(call: str, it: Any) -> float:
-    """Of one call, at the best of moments."""
+    """The nanoseconds of one call, in the fastest run."""
     given = dict(it=it, m=MESSAGE, b=b"x" * 30, batch=BATCH, loads=pickle.loads, dumps=pickle.dumps)
     timer = timeit.Timer(call, globals=given)
-    # As many as take a moment that is shorter than a slice of the scheduler's.
+    # As many calls as take less time than a time slice of the scheduler.
     calls = max(5, int(MOMENT / min(timer.repeat(5, 20)) * 20))
     took: List[float] = []
     end = time.perf_counter() + SECONDS
@@ -93,7 +93,7 @@ def nanoseconds(call: str, it: Any) -> float:
 
 
 def measure() -> Dict[str, Dict[str, float]]:
-    """Nanoseconds of each workload in this process."""
+    """The nanoseconds of each workload in this process."""
     took: Dict[str, Dict[str, float]] = {}
     for what, (call, ours, beside) in WORKLOADS.items():
         took[what] = {shoal.backend: nanoseconds(call, ours())}

@@ -2,8 +2,8 @@
 
     cargo xtask bench --python [--seconds 1] [--repeat 3]
 
-A thousand text keys with small integers, got and set one at a time: by one process, and by two at
-once. Every process is forked before the clock starts; values that are got are looked at. Peers
+A thousand text keys with small integers, read and set singly: by one process, and by two at
+once. Every process is forked before the clock starts, and reads the values that it gets. Peers
 that are not installed are skipped: UltraDict (with the lock that works between processes), LMDB
 (a transaction each, without syncing) and Redis (over a Unix socket, if there is a redis-server).
 """
@@ -28,7 +28,7 @@ import shoal
 KEYS = [f"key {number}" for number in range(1000)]
 fork = multiprocessing.get_context("fork")
 
-# What a process does once it has begun: opens its way to the dictionary, and gets and sets.
+# How a process opens the dictionary, gets and sets.
 Opened = Tuple[Callable[[str], int], Callable[[str, int], object]]
 Opener = Callable[[], Opened]
 
@@ -64,7 +64,7 @@ def of_ultradict() -> Iterator[Opener]:
 def of_lmdb() -> Iterator[Opener]:
     import lmdb
 
-    # In memory, as far as a file can be.
+    # A file in memory.
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
 
         def open_it() -> Opened:
@@ -134,7 +134,7 @@ def work(open_it: Opener, setting: bool, ready: Any, seconds: float, done: Any) 
 
 
 def rate(open_it: Opener, setting: bool, processes: int, seconds: float) -> float:
-    """Thousand operations a second of so many processes together."""
+    """Thousand operations a second of this many processes together."""
     ready = fork.Barrier(processes)
     receiver, sender = fork.Pipe(False)
     arguments = (open_it, setting, ready, seconds, sender)

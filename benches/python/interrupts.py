@@ -1,4 +1,4 @@
-"""How long Ctrl-C takes: from the signal to the terminal's whole group until nobody is left.
+"""How long Ctrl-C takes: from the signal to the terminal's process group until all have ended.
 
     cargo xtask bench --python [--seconds 1] [--repeat 3]
 

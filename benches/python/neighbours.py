@@ -1,4 +1,4 @@
-"""Processes that compute, and the jobs of a window that is measured beside them."""
+"""Computing processes, and the jobs of a window that is measured beside them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from array import array
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional
 
-# Jobs that are not done so long after their window hang.
+# Jobs that have not ended this many seconds after their window hang.
 LIMIT = 60.0
 
 fork = multiprocessing.get_context("fork")
@@ -19,7 +19,7 @@ fork = multiprocessing.get_context("fork")
 
 @contextmanager
 def neighbours(number: int, nice: int, idle_class: bool) -> Iterator[None]:
-    """So many processes compute meanwhile."""
+    """Runs this many computing processes during the block."""
     children = [
         fork.Process(target=_compute, args=(os.getpid(), nice, idle_class), daemon=True)
         for _ in range(number)
@@ -48,7 +48,7 @@ def _compute(parent: int, nice: int, idle_class: bool) -> None:
 
 
 class Tally(NamedTuple):
-    """What one process did in its window."""
+    """The work of one process in its window."""
 
     done: int
     seconds: float
@@ -57,7 +57,7 @@ class Tally(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What all processes of a window did together."""
+    """The work of all processes of a window together."""
 
     # Operations a second.
     rate: float
@@ -68,14 +68,14 @@ class Measured(NamedTuple):
 
 
 class Window:
-    """What a job is told, and tells: from when on its processor time counts."""
+    """The times of a window, and when the processor time of a job begins to count."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.cpu = 0.0
 
     def begin(self) -> "tuple[int, int]":
-        """The window begins: when it did, and when it is over, in nanoseconds."""
+        """Begins the window; returns its begin and its end, in nanoseconds."""
         self.cpu = time.process_time()
         start = time.perf_counter_ns()
         return start, start + int(self.seconds * 1e9)
@@ -86,12 +86,12 @@ Job = Callable[[Window], Optional[Tally]]
 
 
 def run_jobs(mp: Any, seconds: float, *jobs: Job, server: Optional[int] = None) -> Measured:
-    """Runs each job in a process of its own.
+    """Runs each job in its own process.
 
     Args:
-        mp: whose processes they are.
-        seconds: how long their window is.
-        server: the pid of a process that works for them, if there is one.
+        mp: the module whose processes run the jobs.
+        seconds: the length of the window.
+        server: the pid of a server process, if the jobs use one.
     """
     before = 0.0 if server is None else _cpu_of(server)
     receivers: List[Any] = []
@@ -140,6 +140,6 @@ def _work(job: Job, seconds: float, sender: Any) -> None:
 
 
 def _cpu_of(pid: int) -> float:
-    """Seconds that all threads of a process have used."""
+    """The processor time of all threads of a process, in seconds."""
     # As clock_getcpuclockid(3) makes it, which Python does not have.
     return time.clock_gettime(~pid << 3 | 2)

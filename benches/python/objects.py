@@ -2,8 +2,8 @@
 
     cargo xtask bench --python [--seconds 1] [--repeat 3]
 
-Each workload is a function of the module it imports, run in turns with both. Processes are
-forked before the clock starts and looked for until they answer. What is received is looked at.
+Each workload is a function of the module, and runs in turn with both modules. Processes are
+forked before the clock starts, and have answered by then. Received objects are read.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KEYS = [f"key {number}" for number in range(1000)]
 LOCKERS = 4
 TASKS = 100_000
 CALLS = 20_000
-# Without numpy, bytes: they have no more to be copied, but are not looked into.
+# Without numpy, bytes: as much is copied, but their content is not read.
 ARRAY: Any = numpy.ones(1_250_000) if numpy else bytes(10_000_000)
 
 
@@ -47,7 +47,7 @@ def echo(connection: Any, other: Any) -> None:
 
 
 def round_trip(mp: Any, seconds: float, what: Any) -> float:
-    """Microseconds to another process and back: the median. The last element is looked at."""
+    """Microseconds to another process and back: the median. The last element is read."""
     here, there = mp.Pipe()
     child = mp.Process(target=echo, args=(there, here))
     child.start()
@@ -148,7 +148,7 @@ def feed(queue: Any, over: Any, what: Any) -> None:
 
 
 def stream(mp: Any, seconds: float, what: Any, **how: bool) -> float:
-    """Messages a second through a queue, from one process to another that looks at the end."""
+    """Messages a second through a queue, from one process to another that reads the last element."""
     queue, over = mp.Queue(8), mp.Event()
     child = mp.Process(target=feed, args=(queue, over, what))
     child.start()
@@ -181,7 +181,7 @@ def queue_array(mp: Any, seconds: float) -> float:
 
 
 def queue_array_in_place(mp: Any, seconds: float) -> float:
-    """The same, read in place where that can be had."""
+    """The same, read in place where the queue supports it."""
     how = {"copy": False} if type(mp).__module__.startswith("shoal") else {}
     return stream(mp, seconds, ARRAY, **how)
 
@@ -293,7 +293,7 @@ def make_nested(mp: Any, seconds: float) -> float:
 
 
 def fork_beside(mp: Any, seconds: float) -> float:
-    """Milliseconds until a process with 1000 locks has forked and its child is there."""
+    """Milliseconds until a process with 1000 locks has forked and its child runs."""
     kept = [mp.Lock() for _ in range(1000)]
     taken = []
     begun = time.perf_counter()
@@ -313,7 +313,7 @@ def fork_beside(mp: Any, seconds: float) -> float:
     return statistics.median(taken) * 1e3
 
 
-# What to run, and whether less is better.
+# The workloads, and whether less is better.
 WORKLOADS: Dict[str, Tuple[Callable[[Any, float], float], bool]] = {
     "pipe round trip, us": (pipe_round_trip, True),
     "pipe 64 KiB, MB/s": (pipe_bytes, False),

@@ -2,11 +2,11 @@
 
     cargo xtask bench --python [--seconds 1] [--repeat 3]
 
-Producers put small tuples one at a time; consumers take them one at a time, or many at a time
-where a line says so. First with the queues that a program gets by default, which are as long as they
-become (faster-fifo's has the size of its buffer), then with bounded ones. Every process is forked before the
-clock starts and is told when to begin and to stop; what is counted is what was taken within the window.
-Consumers look at each object. faster-fifo is skipped where it is not installed.
+Producers put small tuples singly; consumers take them singly, or many at a time where a line says so.
+First with the default queues, which are unbounded (faster-fifo's has the size of its buffer), then with
+bounded ones. Every process is forked before the clock starts and is told when to begin and to stop. Only
+objects that were taken within the window count.
+Consumers read each object. faster-fifo is skipped where it is not installed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def shoal_queue(bounded: bool) -> Any:
 
 
 def standard_queue(bounded: bool) -> Any:
-    # Bounded, its feeder thread is not ahead by more than the others' rings hold.
+    # The bound keeps its feeder thread from being further ahead than the others' rings allow.
     return fork.Queue(RING // 64 if bounded else 0)
 
 
@@ -66,7 +66,7 @@ def produce(channel: Any, many: bool, phase: Any, done: Any, place: int) -> None
         except queue.Full:
             pass
     if hasattr(channel, "cancel_join_thread"):
-        # Nobody waits for what is still in its buffer.
+        # The end of the process does not wait for objects in its buffer.
         channel.cancel_join_thread()
 
 
@@ -100,7 +100,7 @@ def once(
     many: bool,
     seconds: float,
 ) -> float:
-    """Thousand objects a second that were taken."""
+    """Thousand taken objects a second."""
     channel = make(bounded)
     phase = fork.Value("i", GATHER, lock=False)
     done = fork.Array("q", [-1] * (producers + consumers), lock=False)
@@ -161,7 +161,7 @@ def show(
     options: argparse.Namespace,
 ) -> None:
     rates: Dict[str, List[float]] = {}
-    # In turns, so that a busy moment of the machine is not one queue's alone.
+    # In turn, so that a busy moment of the machine affects all queues.
     for _ in range(options.repeat):
         for name, make in kinds.items():
             if not many or name != "multiprocessing":

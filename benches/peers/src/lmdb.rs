@@ -1,8 +1,8 @@
 //! LMDB: a store of Shoal's benchmark.
 //!
 //! Nothing is synced to a disk: the file is in `/dev/shm`, and the environment says so. Each get has
-//! a read transaction and each set a write transaction of its own, as each call of the other stores
-//! is by itself.
+//! its own read transaction and each set its own write transaction, as each call of the other stores is
+//! separate.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ impl Store for Lmdb {
         std::fs::create_dir_all(&folder)?;
         let mut options = EnvOpenOptions::new();
         options.map_size((16 << 20) + keys as usize * 1024);
-        // SAFETY: the file is this benchmark's alone, and nothing is to survive a crash.
+        // SAFETY: only this benchmark uses the file, and nothing has to survive a crash.
         let env = unsafe {
             options.flags(EnvFlags::NO_SYNC | EnvFlags::NO_META_SYNC | EnvFlags::WRITE_MAP);
             options.open(folder)?

@@ -1,9 +1,9 @@
 //! iceoryx2, publish-subscribe of slices: a worker of Shoal's benchmark.
 //!
-//! The harness starts it with the words that `../worker.hpp` explains. Nothing is lost: there
-//! is no overflow, and a publisher that finds the subscriber's buffer full tries again until
-//! it is not. There is no waiting for a message either, unless by way of a second service for
-//! events, so receivers look again and again, and let others run after every few looks.
+//! The harness starts it with the arguments that `../worker.hpp` explains. No message is lost:
+//! overflow is off, and a publisher retries while the subscriber's buffer is full. Waiting for a
+//! message needs a second service for events, so receivers poll, and yield the processor after
+//! every few polls.
 //!
 //! Messages are written where they are published from and read where they arrive.
 
@@ -42,10 +42,10 @@ use times::Stopwatch;
 
 type Service = PortFactory<ipc::Service, [u8], ()>;
 
-/// How often a receiver looks before it lets others run.
+/// How often a receiver polls before it yields the processor.
 const LOOKS: u32 = 64;
 
-/// The words of the command line.
+/// The arguments of the command line.
 struct Job {
     stage: Stage,
     worker: usize,
@@ -92,7 +92,7 @@ fn work() -> Result<(), Failure> {
     let node = NodeBuilder::new()
         .config(&config)
         .create::<ipc::Service>()?;
-    // The caller's messages go out `there` and come `back`.
+    // The caller's messages go out through `there` and return through `back`.
     match role.as_str() {
         "put" => job.put(&job.service(&node, there)?),
         "take" => job.take(&job.service(&node, there)?),
@@ -107,8 +107,8 @@ fn work() -> Result<(), Failure> {
     }
 }
 
-/// A place for what this measurement makes: beside no other program's, and where the harness,
-/// which knows the name, finds all of it afterwards.
+/// The configuration of this measurement's files: apart from those of other programs, and with the
+/// name by which the harness finds and removes them afterwards.
 fn apart(name: &str) -> Result<Config, Failure> {
     let root = std::env::temp_dir().join(name);
     let root = root
@@ -147,7 +147,7 @@ impl Job {
             .open_or_create()?)
     }
 
-    /// Waits for the subscriber: what is sent to nobody is gone.
+    /// Waits for the subscriber: messages without a subscriber are lost.
     fn sender(&self, service: &Service) -> Result<Sender<'_>, Failure> {
         let publisher = service
             .publisher_builder()
@@ -176,7 +176,7 @@ impl Job {
         if self.stage.turn().load(Acquire) < self.producers as u32 && !self.stage.is_ended() {
             return false;
         }
-        // Nobody puts any more, so the first sum stands still. Between callers nobody counts.
+        // No process puts any more, so the first sum is final. Callers count nothing.
         let total = |workers: std::ops::Range<usize>| -> u64 {
             let tallies = workers.map(|worker| self.stage.tally(worker));
             tallies.map(|tally| tally.messages.load(Acquire)).sum()
@@ -193,8 +193,8 @@ impl Job {
         while !self.stage.is_stopped() {
             let mut sample = sender.loan()?;
             let words = payload::write(sample.payload_mut(), first + messages, All);
-            // Nobody got it: no retrying helps while the buffer is full and the subscriber has
-            // not found this publisher yet.
+            // No subscriber got it: retrying does not help while the buffer is full and the
+            // subscriber has not found this publisher yet.
             if sample.send()? == 0 {
                 std::thread::yield_now();
                 continue;
@@ -207,7 +207,7 @@ impl Job {
         Ok(())
     }
 
-    /// What is still in the buffer of a publisher that goes can be lost: it was seen to be.
+    /// Messages in the buffer of a publisher that ends can be lost.
     fn stay(&self) {
         self.stage.turn().fetch_add(1, AcqRel);
         while !self.is_over() {
@@ -215,7 +215,7 @@ impl Job {
         }
     }
 
-    /// The first word of each message says when it was due.
+    /// The first word of each message is the time at which it was due.
     fn pace(&self, service: &Service, pace: Pace) -> Result<(), Failure> {
         let sender = self.sender(service)?;
         let tally = self.stage.tally(self.worker);
@@ -326,7 +326,7 @@ impl Job {
 impl Sender<'_> {
     fn loan(&self) -> Result<SampleMut<ipc::Service, [u8], ()>, Failure> {
         let sample = self.publisher.loan_slice_uninit(self.job.size)?;
-        // SAFETY: mapped shared memory, of which every byte has a value, and any is valid.
+        // SAFETY: mapped shared memory, whose bytes are initialised, and every value is valid.
         Ok(unsafe { sample.assume_init() })
     }
 }

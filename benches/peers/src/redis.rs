@@ -1,7 +1,7 @@
 //! Redis: a store of Shoal's benchmark, asked over a Unix socket.
 //!
-//! The harness runs the server, which keeps nothing on a disk. Each get and each set is a request
-//! and its answer, as each call of the other stores is by itself.
+//! The harness runs the server, which stores nothing on a disk. Each get and each set is a request
+//! and its answer, as each call of the other stores is separate.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ mod store;
 use store::entries::{self, KEY, VALUE};
 use store::{Failure, Store};
 
-/// Keys sent together while it is filled.
+/// Keys that are sent together while the store is filled.
 const TOGETHER: u64 = 10_000;
-/// How often the server is looked for, a hundredth of a second apart.
+/// How often a connection to the server is tried, a hundredth of a second apart.
 const TRIES: u32 = 500;
 
 struct Redis(Connection);

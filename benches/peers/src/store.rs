@@ -1,6 +1,6 @@
-//! What a worker of a store does, whichever store it is.
+//! The worker of a store, common to all stores.
 //!
-//! The harness starts its program with the words that `../boost_map.cpp` explains.
+//! The harness starts its program with the arguments that `../boost_map.cpp` explains.
 
 use std::sync::atomic::Ordering;
 
@@ -17,22 +17,22 @@ use entries::{KEY, VALUE};
 pub(crate) use failure::Failure;
 use stage::Stage;
 
-/// A store of other people's.
+/// A store of another project.
 pub(crate) trait Store: Sized {
-    /// Opens or makes it: its name is this benchmark's alone, and it is to have room for `keys`.
+    /// Opens or creates it. No other program uses its name, and it must have room for `keys`.
     fn open(name: &str, keys: u64) -> Result<Self, Failure>;
 
-    /// Puts so many keys into it, in the order of their indices.
+    /// Puts this many keys into it, in the order of their indices.
     fn fill(&mut self, keys: u64) -> Result<(), Failure>;
 
-    /// Puts one key, which others see from now on.
+    /// Puts one key, which is visible to others at once.
     fn set(&mut self, key: &[u8; KEY], value: &[u8; VALUE]) -> Result<(), Failure>;
 
-    /// Copies the value of a key that is there.
+    /// Copies the value of a present key.
     fn get(&mut self, key: &[u8; KEY]) -> Result<[u8; VALUE], Failure>;
 }
 
-/// The program.
+/// The main function of a store's worker.
 pub(crate) fn main<S: Store>(program: &str) {
     if let Err(why) = work::<S>() {
         eprintln!("{program}: {why}");
