@@ -67,7 +67,7 @@ fn each_part_of_the_headers_compiles_by_itself() {
 fn the_cpp_tests_compile_under_later_standards() {
     let mut tests = vec![("wrapper", "-std=c++20"), ("no_exceptions", "-std=c++20")];
     let names = ["wrapper", "objects", "processes", "locks", "no_exceptions"];
-    // By the name that all compilers with it know.
+    // The spelling of C++23 that all these compilers accept.
     tests.extend(names.map(|name| (name, "-std=c++2b")));
     for_each(tests, |(name, std)| {
         let mut flags = vec![std];

@@ -222,7 +222,7 @@ fn the_cache_computes_each_square_once_although_a_worker_is_killed() {
 
 #[test]
 fn the_counters_count_everything_although_a_worker_is_killed() {
-    // How far the killed one came is another number each time.
+    // The killed worker has added another number of times in each run.
     example("counters", |printed| {
         printed.starts_with("the workers know of ")
             && printed.ends_with("\none worker was killed, and no addition is missing\n")
@@ -278,7 +278,7 @@ fn the_cpp_examples_print_the_documented_output() {
          given \"1\" a child has CUDA_VISIBLE_DEVICES=3\n\
          given \"\" a child has CUDA_VISIBLE_DEVICES=-1\n"
     );
-    // Asked for a device that is not there, it says so and fails.
+    // For a device that does not exist, it prints an error and fails.
     let (success, _, err) = watched(run.env("CUDA_VISIBLE_DEVICES", "2"));
     assert!(!success && err.contains("SHOAL_ERR_INVALID"), "{err}");
 }

@@ -97,7 +97,7 @@ fn a_quick_run_measures_and_compares_with_the_goals() {
 
 #[test]
 fn latency_is_measured_at_nine_rates_of_each_transports_own_capacity() {
-    // Long enough for something to go through on a busy machine as well.
+    // Long enough for messages to be carried on a busy machine too.
     let args = [
         "--quick",
         "--only",
@@ -173,11 +173,11 @@ fn a_page_is_self_contained() {
     let (saved, page) = (folder.file("a.json"), folder.file("a.html"));
     let done = bench(&[&SMALL[..], &["--save", &saved]].concat());
     assert_eq!(done.code, Some(0), "{}", done.err);
-    // What a report holds is shown, and is no part of the page's own text.
+    // The text of a report is shown, and is not interpreted as a part of the page.
     let hostile = "</script><script>alert(1)</script>";
     change(&saved, |it| {
         it["machine"]["command"] = hostile.into();
-        // On a busy machine nothing may have gone through in so short a time, and nothing be drawn.
+        // On a busy machine no message may have been carried in so short a time, and no chart be drawn.
         for row in it["throughput"].as_array_mut().unwrap() {
             for figure in ["median", "least", "most"] {
                 row["million"][figure] = 1.into();
@@ -201,7 +201,7 @@ fn a_page_is_self_contained() {
     // For those who do not see it.
     assert!(html.contains("aria-label=\"1 to 1: messages a second by message\""));
     for elsewhere in ["src=", "@import", "url(", "<link", "http://", "https://"] {
-        // The name of SVG's vocabulary looks like an address, and is not fetched.
+        // The namespace of SVG looks like an address, but is not fetched.
         let both = (html.clone() + &svg).replace("http://www.w3.org/2000/svg", "");
         assert!(!both.contains(elsewhere), "{elsewhere}");
     }

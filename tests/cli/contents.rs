@@ -86,7 +86,7 @@ fn values_are_recognised_by_their_bytes_and_pickles_are_never_run() {
         r#"{"n": [1, 2.5, null]}"#,
     ])
     .ok();
-    // What would create a file if it was unpickled.
+    // A pickle that would create a file if it was unpickled.
     let trap = b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x0atouch /tmp/x\x85R.";
     queue.put(trap, Timeout::Infinite).unwrap();
     queue
@@ -353,7 +353,7 @@ fn elements_of_a_list_are_read_and_changed_by_index() {
         run(verb).failed(3, "has no element");
     }
     run(&["insert", "9", "x"]).failed(3, "has no element");
-    // What could not be printed stays.
+    // Messages that could not be printed stay.
     let full = std::fs::File::options().write(true).open("/dev/full");
     let mut pop = command(&["list", "pop", name]);
     pop.stdout(full.unwrap());
@@ -397,7 +397,7 @@ fn a_closed_stream_is_a_failure_and_nothing_is_lost() {
     run(&["queue", "put", queue.name()], "<&-").failed(1, "cannot read");
     run(&["queue", "put", queue.name(), "--lines"], "<&-").failed(1, "cannot read");
     assert_eq!((queue.len(), list.len().unwrap()), (1, 1));
-    // What neither reads nor prints needs neither.
+    // A command that neither reads nor prints needs neither stream.
     run(&["queue", "put", queue.name(), "more"], "<&- >&-").ok();
     assert_eq!(queue.len(), 2);
 }
@@ -418,7 +418,7 @@ fn a_watch_of_all_keys_prints_those_that_expire() {
             }
         }
     });
-    // Until it has begun to watch, which the first change tells. Nothing changes the map after that.
+    // Until it has begun to watch, which its first line shows. Nothing changes the map after that.
     let life = Duration::from_millis(500);
     let mut values = 0u64..;
     let first = loop {
@@ -441,7 +441,7 @@ fn an_invalid_value_is_refused_and_not_stored() {
     shoal(&["map", "set", name, "key", "--foo"]).failed(2, "--foo");
     shoal(&["map", "set", name, "key", "--", "--foo"]).ok();
     assert_eq!(map.get_vec(b"key").unwrap().unwrap(), b"--foo");
-    // A whole number that Python would get as one with a fraction.
+    // An integer that Python would read as a float.
     for number in [
         "123456789012345678901234567890",
         "[1, {\"a\": -9223372036854775809}]",

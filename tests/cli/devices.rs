@@ -69,7 +69,7 @@ fn show_prints_the_masks_in_force() {
     };
     assert_eq!(shown("2,3"), "2,3");
     assert_eq!(shown(""), "none");
-    // As CUDA reads it: the first entry that is none ends the list.
+    // As CUDA reads it: the first invalid entry ends the list.
     assert_eq!(shown("2,-1,3"), "2");
 }
 
@@ -101,11 +101,11 @@ fn a_mask_of_cuda_with_an_entry_that_is_no_device_is_read_as_cuda_reads_it() {
         devices.map(|it| it["logical"].as_u64()).collect()
     };
     assert_eq!(seen("2,0"), [Some(1), None, Some(0)]);
-    // The list ends at what is no device, or several.
+    // The list ends at an entry that names no device, or several.
     assert_eq!(seen("9,0,1"), [None; 3]);
     assert_eq!(seen("0,9,1"), [Some(0), None, None]);
     assert_eq!(seen("GPU-2,GPU-1,GPU-1a"), [None, None, Some(0)]);
-    // One that is named twice empties it.
+    // A device that is named twice empties the list.
     assert_eq!(seen("GPU-2,GPU-2c"), [None; 3]);
     std::fs::remove_file(fake).unwrap();
 }

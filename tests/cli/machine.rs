@@ -288,7 +288,7 @@ fn devices_are_leased_even_if_their_holder_wrote_nothing() {
     machine.leases = leases.clone().into();
     let request = shoal::device::lease::Request::new(2).machine(machine);
     let _lease = request.acquire(Timeout::Infinite).unwrap();
-    // As in a full file system.
+    // As a write does in a full file system.
     for claim in fs::read_dir(&leases).unwrap() {
         let claim = fs::File::options().write(true).open(claim.unwrap().path());
         claim.unwrap().set_len(0).unwrap();
@@ -350,7 +350,7 @@ fn every_command_that_a_page_shows_exists() {
             let mut args: Vec<&str> = words.iter().take(depth).map(String::as_str).collect();
             args.push("--help");
             let done = shoal(&args);
-            // A program of its own, which need not be built: it is passed on, or the error says what to do.
+            // A separate program, which may be missing: it is started, or the error gives advice.
             let is_passed_on = words[0] == "bridge" && done.err.contains("cargo install");
             assert!(
                 done.code == Some(0) || is_passed_on,

@@ -26,7 +26,7 @@ struct Done {
 }
 
 impl Done {
-    /// It did what it was asked to.
+    /// It succeeded.
     #[track_caller]
     fn ok(self) -> String {
         assert_eq!(
@@ -38,7 +38,7 @@ impl Done {
         self.out
     }
 
-    /// It failed with this code, said something that contains `why`, and printed nothing else.
+    /// It failed with this code and an error that contains `why`, and printed nothing else.
     #[track_caller]
     fn failed(self, code: i32, why: &str) {
         assert_eq!(

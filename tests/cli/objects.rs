@@ -77,7 +77,7 @@ fn a_child_holds_a_queue_until_it_is_killed() {
         drop(Map::with_options(Some(&name), &persistent).unwrap());
     }
     let _held = Queue::create(&name).unwrap();
-    // A watchdog: no queue is held for ever.
+    // A watchdog: no queue is held forever.
     std::thread::sleep(Duration::from_secs(180));
 }
 
@@ -241,7 +241,7 @@ fn all_commands_use_the_directory_that_shoal_dir_names() {
 
 #[test]
 fn a_file_that_is_no_object_is_shown_with_the_reason_and_left_unchanged() {
-    // A name that would clear the terminal, if it were printed as it is, and write backwards.
+    // A name that would clear the terminal if it was printed unchanged, and write backwards.
     let name = format!(
         "{}\u{1b}[2J\u{202e}\u{2066}\u{200b}\u{feff}",
         unique("garbage")
@@ -285,7 +285,7 @@ fn rm_removes_names_and_participants_keep_the_object() {
     let (one, two) = (unique("rm"), unique("rm"));
     let queue = Queue::create(&one).unwrap();
     let other = Queue::create(&two).unwrap();
-    // One that is missing among them does not keep the rest.
+    // A missing name among them does not keep the others from being removed.
     shoal(&["rm", &one, &unique("missing"), &two]).failed(3, "missing");
     assert!(listed(&one).is_none() && listed(&two).is_none());
     for queue in [queue, other] {
@@ -333,7 +333,7 @@ fn fill_with_garbage(directory: &Directory) {
         bytes[at] = byte;
         fs::write(path(name), bytes).unwrap();
     }
-    // An object's stamp and size, and after that nothing that makes sense.
+    // An object's stamp and size, followed by invalid bytes.
     let whole = fs::metadata(path("good")).unwrap().len();
     let mut body = good.clone();
     body[128..].fill(0xa5);
@@ -398,7 +398,7 @@ fn no_command_fails_because_of_other_files_among_the_objects() {
     }
     directory.shoal(&["gc"]).ok();
     assert!(!directory.has("good"));
-    // What is no object is left alone; objects of other versions are recognised.
+    // A file that is no object is left unchanged; objects of other versions are recognised.
     for name in ["magic", "short", "empty", "folder"] {
         assert!(directory.has(name), "{name} was removed");
     }

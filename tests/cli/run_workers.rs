@@ -26,7 +26,7 @@ impl Running {
         Self { child, out }
     }
 
-    /// The next lines, in the order of the alphabet.
+    /// The next lines, sorted.
     fn lines(&mut self, count: usize) -> Vec<String> {
         let mut lines: Vec<String> = self
             .out
@@ -45,7 +45,7 @@ impl Running {
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
-    /// What is written until the last of the workers has ended, and how `shoal` has.
+    /// The output until the last worker has ended, and the exit status of `shoal`.
     fn end(mut self) -> (String, ExitStatus) {
         let mut rest = String::new();
         self.out.read_to_string(&mut rest).unwrap();
@@ -159,7 +159,7 @@ fn output_that_cannot_be_written_is_reported_and_is_a_failure() {
     let (code, err) = run("echo once");
     assert_eq!(code, Some(1), "{err}");
     assert!(err.starts_with(said), "{err}");
-    // One that writes on is killed, as it would be without a supervisor.
+    // A worker that continues to write is killed, as it would be without a supervisor.
     let (code, err) = run("exec yes");
     assert_eq!(code, Some(128 + libc::SIGPIPE), "{err}");
     assert!(err.starts_with(said), "{err}");
@@ -220,7 +220,7 @@ fn a_killed_shoal_leaves_no_worker_and_no_descendant_of_one() {
     let mut run = Running::new(&["-n", "3", "--no-labels", "--", "sh", "-c", script]);
     run.lines(3);
     run.signal(libc::SIGKILL);
-    // The end of the file comes when the last process is gone that had the pipe.
+    // The file ends when the last process with the pipe has ended.
     assert_eq!(run.end().1.signal(), Some(libc::SIGKILL));
 }
 

@@ -59,16 +59,16 @@ pub(crate) trait Company {
 
     fn new() -> Self;
 
-    /// What one of them does until it is killed.
+    /// The work of one process until it is killed.
     fn work(&self, worker: usize, random: Random);
 
-    /// Returns when all but the `dead` have gone on, and others may take the places of those.
+    /// Returns when all but the `dead` have made progress, and others may use the slots of the dead.
     fn go_on_without(&self, dead: &[usize]);
 
-    /// How much they have done so far.
+    /// The work that they have done so far.
     fn done(&self) -> u64;
 
-    /// Checks the numbers after so many deaths.
+    /// Checks the numbers after this many deaths.
     fn check(&self, _kills: u64) {}
 }
 

@@ -32,11 +32,11 @@ const MARK: u64 = 0x5ba1;
 /// What is where in the data of a kind of object. Offsets count from [`DATA`].
 #[derive(Default)]
 pub(crate) struct Anatomy {
-    /// Where the words end that say what the object is: half of the corruptions go there.
+    /// The end of the words of the header: half of the corruptions change these.
     pub(crate) head: u64,
-    /// Its locks.
+    /// The offsets of its locks.
     pub(crate) locks: Vec<Range<u64>>,
-    /// Numbers that belong together, with the step by which each of them changes.
+    /// Related numbers, with the step by which each of them changes.
     pub(crate) groups: Vec<Vec<(u64, u64)>>,
     /// Where its block maps begin (see `src/heap/block.rs`), and the blocks of those whose extents
     /// are in lists themselves.
@@ -78,13 +78,13 @@ impl Anatomy {
 /// One of the object's words. The number is taken modulo how many there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Of those that say what the object is.
+    /// One of the header.
     Head(u16),
-    /// Of those that are not zero.
+    /// One of those that are not zero.
     Live(u16),
-    /// Of all that hold memory.
+    /// One of all words with memory.
     Any(u16),
-    /// Of the participants' table.
+    /// One of the participants' table.
     Slot(u16),
 }
 
@@ -99,22 +99,22 @@ pub(crate) enum Part {
 /// A change of some words that no process of ours would make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Corruption {
-    /// The word becomes this.
+    /// The word is set to this.
     Put(Place, u64),
-    /// One bit of it is the other way round.
+    /// One bit of it is flipped.
     Flip(Place, u8),
-    /// It is this much more.
+    /// This is added to it.
     Nudge(Place, i64),
-    /// It, and all words that were equal to it, are this much more.
+    /// This is added to it and to all words that were equal to it.
     Twins(Place, i64),
     /// It, or half of it, becomes what stands in another place, where it is a number of about the
     /// same size: the n-th of those.
     Match(Place, Part, u16),
-    /// So many words become what so many others are.
+    /// This many words are overwritten with as many others.
     Copy(Place, Place, u8),
-    /// Two words change places.
+    /// Two words are swapped.
     Swap(Place, Place),
-    /// The numbers of one of the object's groups move together, by so many of their steps.
+    /// The numbers of one of the object's groups change together, by this many of their steps.
     Together(u8, i64),
     /// Two extents of memory name each other as the next one, and the one before.
     Circle(u16, u16),
@@ -128,7 +128,7 @@ pub(crate) struct Body {
     words: Vec<(u64, u64)>,
     /// How many of them belong to the head.
     head: usize,
-    /// Which of them are not zero.
+    /// Those of them that are not zero.
     live: Vec<usize>,
 }
 
@@ -220,7 +220,7 @@ impl Body {
             Corruption::Nudge(to, by) => self.change(to, |word| word.wrapping_add_signed(by)),
             Corruption::Twins(to, by) => {
                 let word = self.read(self.offset(to));
-                // Zeros are no copies of each other.
+                // Zeros do not count as copies of each other.
                 for &(offset, twin) in &self.words {
                     if twin == word && word != 0 {
                         self.write(offset, word.wrapping_add_signed(by));
@@ -282,7 +282,7 @@ impl Body {
         }
     }
 
-    /// Makes a circle of two extents, or of one. What lists they are in, their kind says.
+    /// Makes a cycle of two extents, or of one. Their kind determines the lists in which they are.
     fn circle(&self, a: usize, b: usize) {
         for &(map, heap) in &self.anatomy.block_maps {
             let entry = |block: u64| DATA + map + block * 24;

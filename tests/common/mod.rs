@@ -103,7 +103,7 @@ fn fork_until(work: impl FnOnce(), end: impl FnOnce()) -> Child {
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork");
     if pid == 0 {
-        // The child's own children are for the child to wait for.
+        // The child waits for its own children.
         children.clear();
         drop(children);
         // SAFETY: a watchdog for the child, and a death that needs no lock.
@@ -162,7 +162,7 @@ impl Child {
         self.status.is_some()
     }
 
-    /// Waits until it has gone to sleep, or has ended.
+    /// Waits until it sleeps, or has ended.
     pub(crate) fn wait_asleep(&mut self) {
         let mut quiet = 0;
         while quiet < 3 && !self.has_ended() {
@@ -174,7 +174,7 @@ impl Child {
         }
     }
 
-    /// Waits for its end, which has to be a good one.
+    /// Waits for its end, which has to be a success.
     #[track_caller]
     pub(crate) fn ends_well(mut self) {
         let status = self.wait();
@@ -220,7 +220,7 @@ impl Bell {
         (&self.1).write_all(&vec![1; count]).unwrap();
     }
 
-    /// Forgets what has rung so far.
+    /// Discards all rings so far.
     pub(crate) fn forget(&self) {
         let mut rung: libc::c_int = 0;
         // SAFETY: an open pipe, and a place for the number of bytes in it.
@@ -229,7 +229,7 @@ impl Bell {
         (&self.0).read_exact(&mut vec![0; rung as usize]).unwrap();
     }
 
-    /// Waits for one ring, and takes it.
+    /// Waits for one ring, and consumes it.
     pub(crate) fn hear(&self) {
         (&self.0).read_exact(&mut [0]).unwrap();
     }

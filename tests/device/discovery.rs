@@ -374,7 +374,7 @@ fn a_library_that_hangs_costs_its_deadline_once() {
     let mut machine = with_library(&folder, &folder.library(&hanging));
     machine.nvml_timeout = Duration::from_millis(20);
     falls_back(&machine, "did not answer");
-    // What another library says makes nobody forget it.
+    // The answer of another library does not change that.
     let other = Folder::of(NVIDIA);
     let machine_beside = with_library(&other, &other.library(NVML));
     assert!(machine_beside.discover(None).unwrap().notes.is_empty());

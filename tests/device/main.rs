@@ -202,7 +202,7 @@ fn a_device_that_cannot_be_granted_is_refused_by_name() {
 fn an_id_is_looked_up_in_the_inherited_mask() {
     let parent = Some("GPU-1a2b,GPU-3c4d");
     assert_eq!(resolve("cuda", parent, "GPU-3c4d").unwrap(), "GPU-3c4d");
-    // A beginning stands for the one it fits.
+    // A prefix stands for the device that it matches.
     assert_eq!(resolve("cuda", parent, "GPU-3").unwrap(), "GPU-3c4d");
     // The parent's entry may be the beginning: the longer id cannot name another device.
     let longer = resolve("cuda", parent, "GPU-3c4d-77").unwrap();
@@ -226,7 +226,7 @@ fn hiding_every_device_uses_a_value_that_the_runtime_reads_as_none() {
                 for asked in ["", "none"] {
                     assert_eq!(resolve(family.name(), None, asked).unwrap(), value);
                 }
-                // A child of that child finds nothing to give away.
+                // A child of that child has no device to pass on.
                 let message = why(family.name(), Some(value), "0");
                 assert!(message.contains("hides every device"), "{message}");
                 assert_eq!(resolve(family.name(), Some(value), "none").unwrap(), value);
@@ -263,7 +263,7 @@ fn cuda_children_count_devices_in_bus_order() {
             set("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
         ]
     );
-    // A choice that was made stays.
+    // A choice that was made does not change.
     let chosen = env(&[("CUDA_DEVICE_ORDER", "FASTEST_FIRST")]);
     assert_eq!(
         environment("cuda", "1", chosen).unwrap(),
@@ -494,7 +494,7 @@ proptest! {
             for device in child.devices().unwrap() {
                 prop_assert!(seen.devices().unwrap().contains(device), "{} of {}", value, parent);
             }
-            // What is written is what the runtime reads back: nothing was cut short.
+            // The runtime reads back the written value: it was not truncated.
             prop_assert!(value == "-1" || value == child.to_string(), "{}", value);
         }
     }

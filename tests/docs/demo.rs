@@ -28,7 +28,7 @@ fn check(peers: &[(&str, &Path)], languages: &[&str]) {
         .strip_suffix("the queues are empty, and nothing was lost\n")
         .unwrap_or_else(|| panic!("{printed}"));
     for part in [shared, ring] {
-        // The peers print when they are done, in any order; then it is counted, in theirs.
+        // The peers print when they have finished, in any order; then the counts follow, in the order of the peers.
         let (mut done, counted) = part
             .lines()
             .partition::<Vec<_>, _>(|line| line.contains(" put "));

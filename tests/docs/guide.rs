@@ -28,7 +28,7 @@ impl Drop for Objects {
 struct Program<'a> {
     language: &'a str,
     code: &'a str,
-    /// What the guide says that it prints.
+    /// The output that the guide shows.
     printed: &'a str,
 }
 

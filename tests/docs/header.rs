@@ -78,7 +78,7 @@ impl Parameter {
             && self.name != "handle"
     }
 
-    /// An output that says something beside the result.
+    /// An output beside the result.
     fn may_be_null(&self) -> bool {
         self.ctype == "bool *" && self.name != "out"
             || ["version", "index", "sum", "removed", "end"].contains(&self.name.as_str())
@@ -111,7 +111,7 @@ fn functions_of(header_name: &str) -> Vec<Function> {
         let Some((comment, code)) = part.split_once("*/") else {
             continue;
         };
-        // Up to the next thing: a function that has no comment of its own is found as well.
+        // Up to the next item: a function without a comment is found too.
         for declaration in code.split(';') {
             let Some(at) = declaration.find("SHOAL_API") else {
                 continue;
@@ -461,7 +461,7 @@ fn exactly_the_statuses_that_must_be_checked_are_marked() {
                 Role::Output => !it.may_be_null(),
                 _ => it.is_data() || it.is_in_place(),
             });
-        // What is tried may not be done.
+        // A call that tries may do nothing.
         let must_be = must_be || function.returns_status && function.name.contains("_try");
         assert_eq!(function.nodiscard, must_be, "{}", function.name);
     }

@@ -166,7 +166,7 @@ fn queues() -> Vec<Case> {
             },
             |q| {
                 q.lease(NOWAIT)?.nack(Duration::ZERO)?;
-                // Where there is no room for it, it stays, and is tried again.
+                // If it does not fit, it stays and is tried again.
                 match q.get_vec(millis(1)) {
                     Err(Error::Timeout) if q.unfinished()? == 0 => Ok(()),
                     Err(Error::Timeout) => Err(Error::NoSpace {

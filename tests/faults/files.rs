@@ -123,7 +123,7 @@ fn every_field_of_the_stamp_that_differs_is_named_with_both_values() {
     flip(20, 1 ^ 2);
     assert!(matches!(Queue::open(&name), Err(Error::WrongKind { .. })));
     flip(20, 1 ^ 2);
-    // The creator's pid is for people, and the instance for telling files apart.
+    // The creator's pid is information for people, and the instance distinguishes files.
     for offset in 60..80 {
         flip(offset, 0xff);
     }
@@ -195,7 +195,7 @@ fn an_entry_that_is_no_file_is_no_object_and_stops_no_call() {
         let _ = fs::remove_file(name.path());
         let _ = fs::remove_dir(name.path());
     }
-    // The same under the name of something unfinished.
+    // The same under the name of an unfinished object.
     let unfinished = format!("/dev/shm/shoal~{}-fifo", std::process::id());
     let path = std::ffi::CString::new(unfinished.clone()).unwrap();
     // SAFETY: a path that ends in NUL.

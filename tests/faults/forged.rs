@@ -112,7 +112,7 @@ fn forged_words_about_descriptors_are_corrected_at_the_next_check() {
         queue.get_vec(NOWAIT).unwrap();
         goes();
     }
-    // One that cannot have the FIFO is told by its own thread, and the others by theirs.
+    // A process that cannot open the FIFO is notified by its own thread, and the others by theirs.
     bytes.set(queue::FIFO, 12345);
     let same = Queue::open(queue.name()).unwrap();
     assert!(!is_readable(&same));
@@ -140,7 +140,7 @@ fn a_cycle_of_due_messages_is_corrupt() {
     bytes.set_half(next, block);
     bytes.set(queue::WAITING, 1 << 62);
     assert!(is_corrupt(&second.nack(Duration::ZERO)));
-    // Nor does anything else hang; what it says, the bytes decide.
+    // No other call hangs either; its result depends on the bytes.
     let _ = (
         queue.len(),
         queue.unfinished(),
@@ -166,7 +166,7 @@ fn a_cycle_of_cached_extents_is_corrupt() {
     let (_, blocks) = queue::map_and_blocks();
     bytes.set_half(blocks + u64::from(oldest) * 1024 + queue::NEXT, oldest);
     bytes.set(queue::CACHED, u64::MAX / 2);
-    // More than there is beside what rests.
+    // More memory than there is beside the cached extents.
     let rooms: Vec<_> = (0..99).map(|_| queue.reserve(40_000, NOWAIT)).collect();
     assert!(rooms.iter().any(is_corrupt));
     drop(rooms);
@@ -204,7 +204,7 @@ fn a_wide_ring_of_padding_ends() {
     }
     assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
     assert!(shoal::wait_any(&[shoal::Waitable::Queue(&queue)], NOWAIT).is_err());
-    // A message where the counts know of none, with the head beyond what the ring was made with.
+    // A message that the counts do not contain, with the head beyond the initial ring.
     let capacity = 1 << 16;
     bytes.set(0, capacity);
     for at in (4096..capacity).step_by(16) {
@@ -231,7 +231,7 @@ fn a_list_as_long_as_its_table_is_whatever_its_words_say() {
     for (len, gap_at, gap) in [(u64::MAX, 0, 0), (0, 0, u64::MAX), (2, 1, 1)] {
         for view in [state + 64, state + 96] {
             let words = u64::from(bytes.half(view + 4)) * 128;
-            // As many as fit, whichever was asked for.
+            // As many as fit, for both requests.
             bytes.set(view + 8, len.min(words));
             bytes.set(view + 16, gap_at);
             bytes.set(view + 24, gap.min(words));
@@ -249,7 +249,7 @@ fn a_list_as_long_as_its_table_is_whatever_its_words_say() {
         );
         let _ = (list.splice(0..1, &[[1; 30]; 50]), list.verify());
     }
-    // The slots of a slab, and its list, in circles.
+    // The slots of a slab, and its list, in cycles.
     let list = List::anonymous().unwrap();
     list.extend(&vec![[7; 20]; 40]).unwrap();
     list.remove(3..30).unwrap();

@@ -34,7 +34,7 @@ fn make_all_with_defaults() {
     let (here, there) = Pipe::pair().unwrap();
     here.send(&[4; 30_000], NOWAIT).unwrap();
     assert_eq!(there.recv_vec(NOWAIT).unwrap(), [4; 30_000]);
-    // What exists is as large as it is, and is opened all the same.
+    // Existing objects are opened, whatever their size.
     drop((
         Queue::open(queue.name()).unwrap(),
         Map::open(map.name()).unwrap(),
@@ -64,7 +64,7 @@ fn too_little_address_space_is_reported_with_the_limit() {
             assert!(size > 1 << 30 && limit == allowed, "{err}");
             assert!(err.to_string().contains("address space"), "{err}");
         }
-        // What was mapped before works, and so do the defaults and what is small.
+        // Earlier mappings work, and so do the defaults and small objects.
         assert_eq!(queue.len(), 1);
         drop(Queue::with_options(None, &tiny()).unwrap());
         make_all_with_defaults();
@@ -167,7 +167,7 @@ fn an_exhausted_address_space_is_reported_with_its_size() {
         };
         assert!(size > limit && limit >= 1 << 47, "{err}");
         assert!(err.to_string().contains("max_capacity"), "{err}");
-        // What is small still fits.
+        // Small objects still fit.
         drop(Lock::anonymous().unwrap());
     })
     .ends_well();
@@ -210,7 +210,7 @@ fn too_few_descriptors_are_reported_with_the_limit_to_raise() {
     let name = Name::new("nofile");
     let _queue = Queue::with_options(Some(&name), &tiny()).unwrap();
     fork(|| {
-        // The standard streams are all that there may be.
+        // Only the standard streams are allowed.
         limit(libc::RLIMIT_NOFILE, 3);
         for refused in [
             Queue::open(&name).map(drop),
@@ -285,7 +285,7 @@ fn a_limit_of_locked_memory_is_reported() {
         };
         assert!(size > limit && limit == 8 << 20, "{err}");
         assert!(err.to_string().contains("ulimit -l"), "{err}");
-        // What is small fits.
+        // Small objects fit.
         let queue = Queue::with_options(None, &tiny()).unwrap();
         queue.put(b"x", NOWAIT).unwrap();
     })

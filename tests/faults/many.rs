@@ -135,7 +135,7 @@ fn a_process_that_closes_all_descriptors_lives_and_spares_other_files() {
         done.ring();
     });
     up.hear();
-    // Its owner is not taken for dead.
+    // Its owner is not considered dead.
     assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
     go.ring();
     done.hear();

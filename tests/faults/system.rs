@@ -32,7 +32,7 @@ fn another_users_object_is_refused_naming_both_users() {
     let mode = std::fs::metadata(name.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "nobody else may even look");
 
-    // We may open everything, and must not want to.
+    // Root may open every file; the library must refuse it anyway.
     std::os::unix::fs::chown(name.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     let err = Queue::open(&name).unwrap_err();
     assert!(matches!(err, Error::Permission { .. }));
@@ -51,7 +51,7 @@ fn another_users_object_is_refused_naming_both_users() {
     shoal::gc(false).unwrap();
     assert!(name.has_file());
     std::fs::remove_file(unfinished).expect("gc left it alone");
-    // Nor may we remove it by its name, though root could.
+    // Removing it by its name is refused too, although root could.
     for refused in [Queue::unlink(&name), shoal::unlink(&name)] {
         assert_eq!(refused, Err(err.clone()));
     }
@@ -90,7 +90,7 @@ fn a_user_without_permission_gets_an_error() {
         assert!(matches!(info.problem, Some(Error::Permission { .. })));
         shoal::gc(false).unwrap();
         shoal::list().unwrap();
-        // An object of its own is another matter.
+        // An object of the same user works.
         let queue = Queue::with_options(Some(&own), &tiny()).unwrap();
         queue.put(b"x", NOWAIT).unwrap();
         ready.ring();
@@ -120,7 +120,7 @@ fn nothing_is_created_in_a_full_shm_and_the_sizes_are_reported() {
             assert!(err.to_string().contains(&needed.to_string()));
             assert_eq!(free(), 1 << 20);
         }
-        // What does fit, until not even that does.
+        // Smaller messages, until none fits.
         let mut queues = Vec::new();
         let err = loop {
             match Queue::with_options(None, &tiny()) {
@@ -167,7 +167,7 @@ fn a_queue_that_cannot_grow_for_lack_of_memory_stays_consistent() {
                 assert_eq!(queue.get_vec(FOREVER).unwrap(), message(index));
             }
         });
-        // A message for which there is no memory at all, however long one waits.
+        // A message that never fits into memory, however long the wait is.
         let err = queue.put(&vec![0; 2 << 20], FOREVER).unwrap_err();
         assert!(matches!(err, Error::NoSpace { .. }), "{err}");
         assert_eq!((queue.len(), queue.bytes()), (0, 0));
@@ -198,7 +198,7 @@ fn a_group_that_is_out_of_memory_takes_nothing_from_the_others() {
         }
         panic!("more than there is");
     });
-    // The kernel kills it, or a put of its is refused.
+    // The kernel kills it, or refuses a put.
     let status = greedy.wait();
     assert!(
         status == 0 || libc::WTERMSIG(status) == libc::SIGKILL,
@@ -208,7 +208,7 @@ fn a_group_that_is_out_of_memory_takes_nothing_from_the_others() {
     for count in 0..told.len() {
         assert_eq!(queue.get_vec(NOWAIT).unwrap(), vec![count as u8; 1 << 20]);
     }
-    // One more may have been put by the killed process before it could tell.
+    // The killed process may have put one more that it did not report.
     let _ = queue.get_vec(NOWAIT);
     assert!(queue.is_empty());
     queue.put(b"x", NOWAIT).unwrap();
@@ -378,7 +378,7 @@ fn a_child_that_had_to_share_its_parents_slot_keeps_the_object() {
     let queue = Queue::open(&name).unwrap();
     assert_eq!(queue.get_vec(NOWAIT).unwrap(), b"still there");
     told.ring();
-    // The child goes when it likes; we were the last in any case.
+    // The child ends at any time; this process was the last in any case.
     while shoal::stat(&name).unwrap().participants.len() > 1 {
         std::thread::yield_now();
     }

@@ -82,7 +82,7 @@ fn without_its_hooks_nothing_is_opened_and_the_next_call_tries_again() {
     }
     let queue = open().unwrap();
 
-    // The hooks are there, and once only: a forked child is a participant of its own.
+    // The hooks are registered exactly once: a forked child is a separate participant.
     let (ready, go) = (Bell::new(), Bell::new());
     let child = fork(|| {
         ready.ring();

@@ -91,7 +91,7 @@ impl Visitor for Corrupting<'_> {
             }
             victim.use_everything(&mut random);
         }
-        // A process that comes later gets an answer, too.
+        // Calls of a later process return too.
         match V::open(self.name) {
             Ok(other) => (0..3).for_each(|_| other.use_everything(&mut random)),
             Err(err) => assert!(is_refusal(&err), "{err}"),
@@ -125,7 +125,7 @@ impl Visitor for Writing<'_> {
                     heal();
                 }
             });
-            // A panic ends the writing, too.
+            // A panic ends the writing too.
             let _ends = Ends(&over);
             (0..20).for_each(|_| victim.use_everything(&mut random));
         });
@@ -152,7 +152,7 @@ fn survives(name: &Name, work: impl FnOnce()) -> Result<(), String> {
     });
     let status = child.wait();
     if status != 0 {
-        // What it did not come to remove.
+        // The files that it did not remove.
         let _ = std::fs::remove_file(name.path());
         let _ = shoal::gc(false);
     }
@@ -274,7 +274,7 @@ fn calls_on_corrupted_primitives_return() {
 #[test]
 #[cfg_attr(debug_assertions, ignore = "the optimised program runs it")]
 fn calls_return_whatever_a_word_of_the_header_is() {
-    // The heads that say most. Those of queues and maps have 64 shards, or nothing but locks.
+    // The headers with most content. Those of queues and maps have 64 shards, or only locks.
     for (kind, words) in [(Kind::List, 144), (Kind::Queue, 232), (Kind::Barrier, 20)] {
         for at in 0..words {
             let anything = [1, 9 << 32 | 1, u64::MAX];

@@ -17,7 +17,7 @@ use crate::relatives::Waiters;
 
 /// An object that corruptions are tried on.
 pub(crate) trait Victim: Sized + Sync {
-    /// A new object with something in it.
+    /// A new object with some content.
     fn make(name: &str, random: &mut Random) -> Self;
 
     /// Another handle on it.
@@ -96,7 +96,7 @@ fn queue_anatomy() -> Anatomy {
             // Capacities: twice as many bytes.
             vec![(0, 4096), (16, 4096)],
             vec![(0, LARGEST), (8, LARGEST)],
-            // What lies in the message store.
+            // The content of the message store.
             vec![(1152 + 672, 1), (1152 + 680, 1)],
         ],
         block_maps: vec![(RING + LARGEST, Some(RING + LARGEST + store_map()))],

@@ -59,7 +59,7 @@ fn a_holder_of_many_devices_is_listed_with_all_of_them_and_its_command() {
     let machine = place.machine("cuda:200");
     let request = Request::new(200).machine(machine.clone()).command("train");
     let _lease = request.acquire(LONG).unwrap();
-    // Without the devices that are found here.
+    // Without the devices of this machine.
     let holders = holders_among(&machine, &[]).unwrap();
     assert_eq!((holders.len(), holders[0].devices.len()), (1, 200));
     assert_eq!(holders[0].command, "train");
@@ -75,7 +75,7 @@ fn a_request_gets_all_of_its_devices_or_none() {
         .unwrap();
     let three = Request::new(3).machine(machine.clone());
     assert_eq!(three.acquire(NOW).unwrap_err(), Error::Timeout);
-    // What it could not have it has not kept.
+    // It has kept none of the devices that it could not get completely.
     let two = Request::new(2).machine(machine).acquire(LONG).unwrap();
     drop((one, two));
     assert_eq!(numbers(&three.acquire(LONG).unwrap()), [0, 1, 2]);

@@ -127,7 +127,7 @@ fn an_unwritable_directory_of_another_user_is_an_error_that_names_the_user() {
         _ => 1,
     });
     assert_eq!(code, 0);
-    // To look is allowed.
+    // Reading is allowed.
     let machine = place.machine("cuda:1");
     assert_eq!(as_user(4242, || i32::from(holders(&machine).is_err())), 0);
     fs::set_permissions(&place.0, Permissions::from_mode(0o700)).unwrap();
@@ -209,7 +209,7 @@ fn a_reader_cannot_make_a_dead_claim_look_alive() {
     let mut child = Child::leasing(&request);
     child.said();
     let entry = fs::read_dir(&place.0).unwrap().next().unwrap().unwrap();
-    // What another user can do with a file of mode 644.
+    // Everything that another user can do with a file of mode 644.
     let file = fs::File::open(entry.path()).unwrap();
     child.kill();
     // SAFETY: a descriptor that is open, and a request that is valid: a shared lock on all bytes.
@@ -231,7 +231,7 @@ fn a_directory_that_is_removed_while_processes_wait_is_created_again() {
     let request = Request::new(1).machine(machine.clone());
     let lease = request.acquire(LONG).unwrap();
     fs::remove_dir_all(&place.0).unwrap();
-    // What is removed is not known any more, as the documentation says.
+    // A removed file is forgotten, as the documentation says.
     let other = request.acquire(LONG).unwrap();
     drop((lease, other));
     request.acquire(LONG).unwrap();

@@ -66,7 +66,7 @@ fn a_forked_child_that_was_given_the_lease_keeps_it_and_passes_it_on_no_further(
     drop(options);
     lease.release();
     assert!(!lease.is_held());
-    // To release unlocks nothing of what the child has.
+    // A release unlocks nothing of the child's lease.
     assert_eq!(request.acquire(NOW).unwrap_err(), Error::Timeout);
     let waiter = request.queue().unwrap();
     child.kill();
@@ -296,7 +296,7 @@ fn a_lease_names_its_own_devices_under_another_mask_or_the_hidden_one() {
         });
         assert_eq!(child.said(), 1, "under {mask:?}");
     };
-    // What was its number 1 or 3 at the time of the lease may be a stranger's device now.
+    // Its numbers 1 and 3 at the time of the lease may now be devices of another program.
     under("3,2,1,0", Ok(["3", "3,1", "0"]));
     under("0,1,3", Ok(["3", "3,1", "2"]));
     let hidden = |number: usize| lease.devices()[number].found.id.clone();
@@ -319,7 +319,7 @@ fn what_a_holder_writes_is_shown_without_control_characters_and_not_trusted() {
     assert_eq!(holder.command, "evil [31m devices GPU-0");
     assert_eq!(holder.pid, Some(std::process::id()));
     assert_eq!(holder.state, HolderState::Held);
-    // Another content changes nothing of the lease.
+    // Another content of the file does not change the lease.
     let file = std::fs::read_dir(&place.0)
         .unwrap()
         .next()

@@ -43,7 +43,7 @@ impl Place {
         Self(PathBuf::from("/dev/shm").join(name), turn)
     }
 
-    /// A machine with these devices, whose leases are here.
+    /// A machine with these devices and its own directory of leases.
     pub(crate) fn machine(&self, fake: &str) -> Machine {
         let mut machine = Machine::from_environment();
         machine.fake = Some(fake.to_owned());
@@ -108,7 +108,7 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// `act` returns what the child says.
+    /// `act` returns the line that the child reports.
     pub(crate) fn new(options: &ForkOptions, act: impl FnOnce() -> u8) -> Self {
         let (reader, mut writer) = pipe();
         // SAFETY: the child uses the library, the allocator and its own descriptors.
@@ -126,7 +126,7 @@ impl Child {
         }
     }
 
-    /// A child that leases devices as this request says, and answers how many.
+    /// A child that leases devices with this request, and reports how many.
     pub(crate) fn leasing(request: &Request) -> Self {
         Self::new(&ForkOptions::default(), || {
             let lease = request.acquire(LONG).unwrap();
@@ -136,7 +136,7 @@ impl Child {
         })
     }
 
-    /// What it says, once it does.
+    /// Waits for its next line.
     pub(crate) fn said(&mut self) -> u8 {
         let mut byte = [0];
         self.said.read_exact(&mut byte).unwrap();

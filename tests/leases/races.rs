@@ -101,7 +101,7 @@ impl Witness {
             }
             before.push((at, word));
         }
-        // What becomes of each of those that were there.
+        // The outcome of each of the requests before this one.
         let mut certain = true;
         for (at, word) in before {
             loop {
@@ -111,7 +111,7 @@ impl Witness {
                         return Some(at);
                     }
                 } else if now as u32 != (word as u32).wrapping_add(1) || pid_of(now) != 0 {
-                    // It was killed, and its slot taken over; or that cannot be told any more.
+                    // It was killed and its slot reused, or this cannot be determined any more.
                     certain = false;
                     break;
                 } else {

@@ -82,7 +82,7 @@ fn a_request_that_can_never_be_satisfied_is_an_error_at_once() {
         let err = refused(cuda(1).share(share.parse().unwrap()));
         assert!(matches!(err, Error::Invalid { .. }), "{share}: {err}");
     }
-    // A device that does not tell its memory.
+    // A device that does not report its memory.
     let err = refused(Request::new(1).family("tpu").share(Share::Memory(1)));
     assert!(
         err.to_string().contains("no device tells its memory"),
@@ -101,7 +101,7 @@ fn a_request_that_can_never_be_satisfied_is_an_error_at_once() {
         assert!(wrong.parse::<Share>().is_err(), "{wrong}");
         assert!(parse_bytes(wrong).is_err(), "{wrong}");
     }
-    // Nothing of all that has left a place in the queue.
+    // None of these has left a request in the queue.
     assert!(std::fs::read_dir(&place.0).map_or(0, Iterator::count) == 0);
 }
 

@@ -351,7 +351,7 @@ fn a_list_does_not_change_until_there_is_memory_for_another_element() {
                 assert_eq!(all(&list), [&bytes[..], &[2; 9]]);
 
                 let refused = until_there_is_memory(&list, || list.append(&bytes));
-                // What the old one had is there for this one.
+                // The memory of the old one is available to this one.
                 assert!(
                     refused >= pages.saturating_sub(80),
                     "{new} bytes in {refused}"
@@ -455,7 +455,7 @@ fn overlapping_elements_are_detected_and_calls_return() {
     for len in [100, 200_000] {
         for by in [0, 16] {
             let list = List::anonymous().unwrap();
-            // What begins 16 bytes after the place says of itself that it has nine bytes.
+            // The bytes 16 after the position are a header of nine bytes.
             let mut bytes = vec![1; len];
             bytes[8..16].copy_from_slice(&9u64.to_le_bytes());
             list.extend(&[bytes.clone(), vec![2; len], vec![3; len]])
@@ -465,7 +465,7 @@ fn overlapping_elements_are_detected_and_calls_return() {
             forge.set(forge.element(1), place + by);
             let err = list.verify().unwrap_err();
             assert!(err.to_string().contains("two entries overlap"), "{err}");
-            // Both are there to be read, and may be taken: one place is then freed twice.
+            // Both can be read, and may be removed: one extent is then freed twice.
             assert_eq!(list.get_vec(0).unwrap().unwrap(), bytes);
             let expected = if by == 0 { len } else { 9 };
             assert_eq!(list.get_vec(1).unwrap().unwrap().len(), expected);

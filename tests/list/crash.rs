@@ -44,7 +44,7 @@ fn kill_everywhere(
         if after != before {
             assert_ne!(list.with(|locked| Ok(locked.version())).unwrap(), version);
         }
-        // The survivor can do all the dead one could.
+        // The survivor can do everything that the dead process could.
         operation(&list);
         list.verify().unwrap();
         let mut twice = after;
@@ -282,7 +282,7 @@ fn a_list_that_cannot_be_repaired_is_poisoned_for_all() {
         .write(true)
         .open(format!("/dev/shm/shoal.{}", list.name()))
         .unwrap();
-    // Tables where none is: no kill leaves that behind.
+    // Tables where none is: no kill causes this state.
     const VIEWS: u64 = 36_864 + 704 + 64;
     for view in 0..2 {
         let word = (1u64 << 32 | 77).to_le_bytes();

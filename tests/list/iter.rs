@@ -77,7 +77,7 @@ fn iteration_continues_when_a_writer_is_killed_and_the_list_repaired() {
     for _ in 0..20 {
         let writer = fork(|| {
             loop {
-                // Longer and shorter, so that there is always something half done.
+                // Longer and shorter, so that a change is always in progress.
                 for at in (0..2000u64).step_by(7) {
                     let bytes = [&at.to_le_bytes()[..], &[7; 300]].concat();
                     list.set(at as usize, &bytes).unwrap();

@@ -129,7 +129,8 @@ fn forged_sizes_are_refused() {
         let at = SIZES + 8 * random.below(4);
         let word = random.next() >> random.below(64);
         std::os::unix::fs::FileExt::write_all_at(&file, &word.to_le_bytes(), at).unwrap();
-        // What was open goes on with what it knows, and a process that opens it is told or reads within.
+        // An open handle continues with the values that it has read, and a process that opens it gets an error or reads
+        // within the mapping.
         array.lock(NOWAIT).unwrap().write(792, &[1; 8]).unwrap();
         if let Ok(other) = Array::open(array.name()) {
             let end = other.len();

@@ -142,7 +142,7 @@ fn an_event_is_set_or_not_at_whichever_step_a_set_is_killed() {
             waiter.ends_well();
         } else {
             waiter.kill();
-            // No process is held up by a dead waiter.
+            // A dead waiter delays no process.
             event.set();
         }
         assert!(event.is_set());
@@ -192,7 +192,7 @@ fn the_notification_of_a_waiter_that_dies_goes_to_another() {
     while changed.waiting().unwrap() < 2 {
         std::thread::yield_now();
     }
-    // The first is told, and can do nothing about it: the lock is taken.
+    // The first gets an error, and cannot repair: the lock is taken.
     let guard = lock.lock(FOREVER).unwrap();
     changed.notify(1).unwrap();
     assert_eq!(changed.waiting(), Ok(1));
@@ -234,7 +234,7 @@ fn a_waiter_killed_at_every_step_loses_no_notification() {
             assert!(waited > 1);
             break;
         }
-        // Either it was passed over, or it left its news with the lock it held.
+        // Either it was skipped, or its notification stays with the lock that it held.
         if lock.lock(FOREVER).unwrap().owner_died() {
             changed.notify(1).unwrap();
         }
@@ -254,7 +254,7 @@ fn the_notification_of_a_dead_waiter_is_passed_on_before_its_slot_is_reused() {
     let condition = Condition::anonymous().unwrap();
     let enlisted = Bell::new();
     let crowd = fork(|| {
-        // All the places there are, but one.
+        // All slots but one.
         (1..1024).for_each(|_| _ = condition.enlist().unwrap());
         enlisted.ring();
         sleep_for_ever();
@@ -344,7 +344,7 @@ fn a_process_killed_at_every_step_opens_the_barrier_or_breaks_it() {
         let (opened, over) = (Bell::new(), Words::new(1));
         let mut other = fork(|| {
             let place = barrier.arrive(FOREVER).unwrap().place;
-            // Its time does not begin before the other one has done what it does.
+            // Its timeout does not begin before the other process has acted.
             let waited = loop {
                 let is_over = over.get(0) != 0;
                 match barrier.sleep(place, millis(200)) {
@@ -389,7 +389,7 @@ fn a_process_killed_at_any_step_of_a_reset_or_abort_leaves_a_barrier_that_works(
             let mut waiter = fork(|| drop(barrier.wait(FOREVER)));
             waiter.wait_asleep();
             let done = lives(step, || act(&barrier).unwrap());
-            // If it was not done, it is now: the waiter hears of it in any case.
+            // If it was not done, it is done now: the waiter is notified in any case.
             act(&barrier).unwrap();
             waiter.ends_well();
             barrier.reset().unwrap();
@@ -441,7 +441,7 @@ fn a_writer_killed_at_every_step_is_reported_if_it_held_the_lock() {
             true => Acquisition::Clean,
         };
         assert_eq!(lock.holders(), Ok((0, false)), "the dead hold nothing");
-        // Readers are told, and cannot mend it; the first writer does.
+        // Readers get an error, and cannot repair; the first writer does.
         for _ in 0..2 {
             assert_eq!(lock.read(NOWAIT), Ok(expected), "step {step}");
             lock.release_read().unwrap();

@@ -65,7 +65,7 @@ impl Shared {
         }
     }
 
-    /// Is inside for a while, alone.
+    /// Holds the lock for a while.
     fn stay(&self, place: usize, worker: usize, taken: Acquisition, length: u64) {
         let (word, me) = (self.word(place), worker as u64 + 1);
         self.look(place, taken);
@@ -76,7 +76,7 @@ impl Shared {
         word.store(NOBODY, Ordering::SeqCst);
     }
 
-    /// Has a permit for a while, with no more others than there are permits.
+    /// Holds a permit for a while, and checks the number of holders.
     fn stay_permitted(&self, worker: usize, length: u64) {
         let word = self.word(PERMITTED);
         word.fetch_or(1 << worker, Ordering::SeqCst);
@@ -129,7 +129,7 @@ impl Shared {
         }
     }
 
-    /// Kills a worker, and takes its word away once no other needs it.
+    /// Kills a worker, and clears its word once no other needs it.
     fn kill(&self, worker: usize, child: Child) {
         self.word(MARKED + worker).store(1, Ordering::SeqCst);
         self.word(PERMITTED)
@@ -169,7 +169,7 @@ fn kill_for(length: Duration) -> (u64, u64) {
     for (worker, child) in workers.into_iter().enumerate() {
         shared.kill(worker, child);
     }
-    // All that the dead had is back.
+    // Everything that the dead held is released.
     for _ in 0..PERMITS {
         shared.semaphore.acquire(FOREVER).unwrap();
     }

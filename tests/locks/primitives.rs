@@ -83,7 +83,7 @@ fn permits_that_are_kept_stay_taken_until_they_are_released() {
     take(true);
     take(false);
     assert_eq!(items.available(), Ok(2));
-    // A release takes what is kept before what a living process holds, whose death then counts.
+    // A release takes kept permits before those of a live process, whose death then counts.
     let holder = fork(|| {
         items.acquire(NOWAIT).unwrap();
         loop {
@@ -309,7 +309,7 @@ fn a_waiting_writer_blocks_new_readers_but_not_present_ones() {
     lock.release_read().unwrap();
     lock.release_read().unwrap();
     writer.ends_well();
-    // One that gave up waiting keeps no other out.
+    // A waiter whose wait has ended blocks no other.
     assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean));
     fork(|| assert_eq!(lock.write(millis(5)), Err(Error::Timeout))).ends_well();
     fork(|| assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean))).ends_well();

@@ -195,7 +195,7 @@ fn a_wait_for_a_key_ends_when_it_is_set_removed_or_expired() {
         heard.ring();
         let mut version = map.wait_key(b"k", 0, FOREVER).unwrap();
         heard.ring();
-        // To give it less time may make another version of it.
+        // A shorter time to live may create another version.
         while version != 0 {
             version = map.wait_key(b"k", version, FOREVER).unwrap();
         }

@@ -90,7 +90,7 @@ fn kill_at_every_step(
             in_order.retain(|key| after.contains_key(key));
             assert!(order(&map).starts_with(&in_order), "step {step}");
         }
-        // The survivor can do all the dead one could.
+        // The survivor can do everything that the dead process could.
         for (key, value) in &after {
             map.set(key, value).unwrap();
             assert_eq!(map.get_vec(key).unwrap().as_ref(), Some(value));
@@ -102,7 +102,7 @@ fn kill_at_every_step(
         map.verify().unwrap();
         if child_lived {
             assert_eq!(state, allowed.len() - 1);
-            // Each map has a seed of its own: keys that share a shard in one do not in
+            // Each map has its own seed: keys that share a shard in one do not in
             // another, and the steps differ.
             lived += 1;
             if lived == 3 {
@@ -335,7 +335,7 @@ fn a_shard_that_cannot_be_repaired_poisons_the_map_for_all() {
         .write(true)
         .open(format!("/dev/shm/shoal.{}", map.name()))
         .unwrap();
-    // A table where none is: no kill leaves that behind.
+    // A table where none is: no kill causes this state.
     let word = (1u64 << 32 | 77).to_le_bytes();
     file.write_all_at(&word, table_word(shard)).unwrap();
     let err = map.get_vec(&[3]).unwrap_err();

@@ -67,7 +67,7 @@ fn walk_over_a_repair(in_shard: usize, prepare: impl Fn(&Map), write: impl Fn(&M
         let done = lives(step, || write(&map));
         let absent = keys_of(&map, SHARD, ABSENT).next().unwrap();
         let version = map.version();
-        // This locks it and changes nothing, but for what is to be repaired.
+        // This locks it and changes nothing, except for a repair.
         fork(|| assert!(!map.remove(&absent).unwrap())).ends_well();
         repairs += u32::from(map.version() != version);
         let seen = count(before.into_iter().chain(walk));
@@ -113,7 +113,7 @@ fn iteration_continues_across_the_repair_of_a_shrinking_table() {
 #[test]
 fn iteration_continues_across_the_repair_of_replaced_values() {
     for len in [9, 3000, 300_000] {
-        // Some of these were met before, and others come.
+        // Some of these were yielded before, and others follow.
         for at in [0, 40, 80, 119] {
             walk_over_a_repair(
                 120,
@@ -268,7 +268,7 @@ fn a_wait_for_a_key_ends_although_the_changing_process_is_killed() {
             let now = map.version_of(K).unwrap();
             assert!(now != before || !done);
             if now == before {
-                // The sleeper goes on, and the next change is the one.
+                // The sleeper continues, and the next change counts.
                 map.set(K, b"by the living").unwrap();
             }
             sleeper.ends_well();
@@ -312,7 +312,7 @@ fn a_wait_for_any_change_ends_without_help_after_a_kill() {
             assert!(map.wait_change(before, FOREVER).unwrap() != before);
         },
         |map, sleeper, (_, before), done| {
-            // A look that locks nothing, and so repairs nothing.
+            // A read that takes no lock, and so repairs nothing.
             let now = map.version();
             assert!(now != before || !done);
             if now == before {
@@ -341,7 +341,7 @@ fn a_wait_ends_at_its_deadline_when_nothing_changes() {
         assert_eq!(wait(Timeout::Val(length)), Err(Error::Timeout));
         assert!(began.elapsed() >= length, "it gave up early");
     }
-    // Nor does a process that died holding a lock, having changed nothing, keep anybody waiting.
+    // A process that died with a lock, without a change, makes no other process wait either.
     assert!(!lives(1, || map.set(K, b"w").unwrap()));
     let before = map.version();
     assert_eq!(map.wait_change(before, millis(30)), Err(Error::Timeout));

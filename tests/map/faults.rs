@@ -38,7 +38,7 @@ fn until_there_is_memory(
         }
         assert!(is_old(), "{pages} pages");
         map.verify().unwrap();
-        // A few blocks were found room for, and lie ready.
+        // A few blocks were allocated, and are ready.
         assert!(free() + map_of(2 << 20) >= pages * PAGE, "{pages} pages");
     }
     panic!("there never was enough");
@@ -71,7 +71,7 @@ fn a_value_stays_until_there_is_memory_for_another() {
                 assert_eq!(map.get_vec(b"other").unwrap().unwrap(), b"stays");
                 assert_eq!(map.len(), Ok(2));
                 map.verify().unwrap();
-                // And once there is memory everything works.
+                // Once memory is available, everything works.
                 filler.leave(2 << 20);
                 map.set(b"key", &before).unwrap();
                 map.set(b"new", &after).unwrap();
@@ -170,8 +170,8 @@ fn a_million_keys_that_come_and_go_need_no_more_memory_than_the_first() {
         *peak = memory(&map).max(*peak);
     }
     // The first hundred thousand have been in every slab and table that it takes. Beyond that a few
-    // parts may have a slab more of one size (4 KiB) or a larger table, as chance has it.
-    // Measured: 0 to 28 KiB in 13 maps, each with a seed of its own, of 1.2 MiB.
+    // shards may have a slab more of one size (4 KiB) or a larger table, at random.
+    // 0 to 28 KiB in 13 maps of 1.2 MiB, each with its own seed.
     assert!(
         most <= settled + settled / 10 + (64 << 10),
         "{settled} bytes became {most}"
@@ -218,7 +218,7 @@ fn a_value_of_hundreds_of_megabytes_is_read_in_place_and_its_memory_is_returned(
     assert!(*view == value[..]);
     drop(value);
 
-    // The view keeps it, and with the view it goes.
+    // The view keeps it, and it is freed with the view.
     map.set(b"huge", b"is small now").unwrap();
     assert_eq!(map.get_vec(b"huge").unwrap().unwrap(), b"is small now");
     assert_eq!(view[LEN - 1], ((LEN - 1) % 251) as u8);

@@ -79,7 +79,7 @@ fn the_lock_of_a_killed_process_goes_to_the_next_with_owner_died() {
     waiter.wait_asleep();
     other.kill();
     waiter.ends_well();
-    // The waiter let go of it in the end.
+    // The waiter has released it by then.
     assert!(!map.lock_key(b"k", NOWAIT).unwrap().owner_died());
 }
 
@@ -183,7 +183,7 @@ fn locks_beyond_the_capacity_of_a_shard_wait() {
             Err(err) => break (key, err),
         }
     };
-    // This thread would wait for itself.
+    // Otherwise this thread would wait for itself.
     assert_eq!(
         err.to_string(),
         "no more than 12 locks of one thread in this part of the map fit"
@@ -221,7 +221,7 @@ fn a_view_does_not_change_when_its_key_changes() {
             let second = map.view(b"k").unwrap().unwrap();
             assert_eq!(first.version(), map.version_of(b"k").unwrap());
             change();
-            // What comes now must not be put where they look.
+            // New values must not be written where they read.
             for i in 0..20u8 {
                 map.set(&[i], &vec![0xEE; len]).unwrap();
             }

@@ -23,10 +23,10 @@ const LONG: Duration = Duration::from_secs(10_000);
 #[derive(Clone, Copy, Debug)]
 enum Operation {
     Set,
-    /// The first ones of the worker's keys, which are in many parts of the map.
+    /// The first keys of the worker, which are in many shards of the map.
     SetMany,
     SetFor,
-    /// For no time at all: as if it were removed.
+    /// With no time to live: as if it was removed.
     SetOver,
     SetUnderView,
     Swap,
@@ -68,7 +68,7 @@ fn step(worker: usize, number: u64) -> (Operation, Vec<u8>, Vec<u8>) {
     let operation = all[random.below(all.len() as u64) as usize];
     let name = random.below(30) as u8;
     let name = match operation {
-        // Numbers have keys of their own, which nothing else gives a value.
+        // Counters have their own keys, which no other operation sets.
         Add => 100 + name % 4,
         AddFloat => 200 + name % 4,
         _ => name,

@@ -30,7 +30,7 @@ fn iteration_follows_the_order_of_insertion() {
         .collect();
     let map = filled(&names.join(" "));
     assert_eq!(keys(&map), names);
-    // In each process that has it open.
+    // In each process that has opened it.
     let same = Map::open(map.name()).unwrap();
     assert!(same.is_ordered());
     same.set(b"last", b"").unwrap();
@@ -55,7 +55,7 @@ fn a_key_keeps_its_position_when_its_value_changes() {
     map.update(b"g", |_| Some(b"updated".to_vec())).unwrap();
     map.set_many(&[("h", "together"), ("i", "with this")])
         .unwrap();
-    // What was removed comes back as a new one.
+    // A removed key that is set again is a new key.
     assert_eq!(keys(&map).concat(), "abcefghid");
     map.verify().unwrap();
 }
@@ -97,7 +97,7 @@ fn an_existing_map_keeps_its_options() {
     let _alone = alone();
     let plain = Map::anonymous().unwrap();
     assert!(!plain.is_ordered());
-    // An object that exists stays what it is.
+    // An existing object keeps its options.
     let how = Options::create().ordered();
     let same = Map::with_options(Some(plain.name()), &how).unwrap();
     assert!(!same.is_ordered());

@@ -173,7 +173,7 @@ impl Program {
         Self(program)
     }
 
-    /// [`build`](Self::build) with the library inside the program.
+    /// [`build`](Self::build) with the static library.
     pub(crate) fn build_static(language: Language, source: &str) -> Self {
         let program = run_time_dir().join(unique("static"));
         let mut compiler = language.compiler();
@@ -188,7 +188,7 @@ impl Program {
         &self.0
     }
 
-    /// Runs it to its end, which must be exit code 0, and returns what it printed.
+    /// Runs it until it ends with exit code 0, and returns its output.
     pub(crate) fn run(&self, args: &[&str]) -> String {
         succeed(Command::new(&self.0).args(args))
     }

@@ -170,7 +170,7 @@ fn a_wait_for_a_killed_process_ends() {
         waiter.wait_asleep();
         peer.kill();
         waiter.ends_well();
-        // This handle has not waited: asked once, it knows as well.
+        // This handle has not waited; it notices at the first call.
         let here = here.take().unwrap();
         assert_eq!(here.recv_vec(NOWAIT), Err(Error::Closed));
     }
@@ -202,7 +202,7 @@ fn an_end_is_closed_when_all_its_holders_have_ended() {
         there.send(b"still here", FOREVER).unwrap();
     });
     ready.hear();
-    // The child holds what its parent held, and lets go of it by itself.
+    // The child has its parent's ends, and releases them itself.
     drop(there);
     assert_eq!(here.recv_vec(millis(20)), Err(Error::Timeout));
     here.send(b"go on", NOWAIT).unwrap();
@@ -230,7 +230,7 @@ fn an_end_that_was_never_opened_is_waited_for() {
     again.send(b"answer", NOWAIT).unwrap();
     drop(again);
     assert_eq!(second.recv_vec(NOWAIT).unwrap(), b"answer");
-    // The connection is closed for good.
+    // The connection stays closed.
     let late = Pipe::open(&name, End::First).unwrap();
     assert_eq!(late.send(b"too late", NOWAIT), Err(Error::Closed));
     assert_eq!(second.recv_vec(NOWAIT), Err(Error::Closed));
@@ -384,7 +384,7 @@ fn forged_words_are_refused() {
             .write(true)
             .open(format!("/dev/shm/shoal.{}", here.name()))
             .unwrap();
-        // The number of ways, and what says where the second queue is.
+        // The number of directions, and the offset of the second queue.
         let at = [STATE, STATE + 4096, STATE + 4096 + 8][random.below(3) as usize];
         let word = random.next() >> random.below(64);
         std::os::unix::fs::FileExt::write_all_at(&file, &word.to_le_bytes(), at).unwrap();
@@ -406,7 +406,7 @@ fn a_message_is_read_in_place_and_removed_by_its_ack() {
     let lease = here.lease(NOWAIT).unwrap();
     assert!(lease.len() == 100_000 && lease.iter().all(|&byte| byte == 7));
     assert_eq!(lease.as_ptr() as usize % 4096, written_at);
-    // Given back, it is the first again.
+    // A returned message is the first again.
     drop(lease);
     let lease = here.lease(NOWAIT).unwrap();
     assert_eq!((lease.len(), lease.attempts()), (100_000, 2));

@@ -48,7 +48,7 @@ fn a_process_that_dies_while_it_opens_or_closes_a_pipe_leaves_it_usable_or_ended
             drop(there);
         });
         let here = here.take().unwrap();
-        // Killed before it was there, it was never there, and another one may come.
+        // If it was killed before it attached, it left nothing, and another process may attach.
         if here.recv_vec(NOWAIT) == Err(Error::Timeout) {
             let there = Pipe::open(&name, End::Second).unwrap();
             there.send(b"hello", NOWAIT).unwrap();

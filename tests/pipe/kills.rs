@@ -35,7 +35,7 @@ fn message(who: u64, number: u64) -> Vec<u8> {
     let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
     let len = 16
         + match number % 16 {
-            // Nothing in it tells whose it is: of two, only one sends them.
+            // Its content does not name the sender: only one of two sends them.
             3 if who == 0 => return Vec::new(),
             7 => (64 << 10) + hash % 50_000,
             11 => hash % 8000,
@@ -102,13 +102,13 @@ fn receive(pipe: &Pipe, random: &mut Random) -> Result<Vec<u8>, Error> {
 /// What is known in one life.
 struct Life {
     words: Words,
-    /// Whether the peers are sent something, and whether they send.
+    /// Whether messages are sent to the peers, and whether the peers send.
     ways: (bool, bool),
     is_over: AtomicBool,
 }
 
 impl Life {
-    /// What one of the processes does that will be killed.
+    /// The work of one of the processes that will be killed.
     fn be_peer(&self, there: &Pipe, who: u64, mut random: Random) {
         let mut number = 0;
         loop {
@@ -134,7 +134,7 @@ impl Life {
         }
     }
 
-    /// Sends to the peers until they are gone, and says how much.
+    /// Sends to the peers until they have ended, and reports the number of messages.
     fn send_all(&self, here: &Pipe, mut random: Random) -> u64 {
         let mut unasked = 0;
         for number in 0.. {
@@ -167,7 +167,7 @@ impl Life {
         }
     }
 
-    /// What the peers say of `sent` messages that were sent to them, and how many that are.
+    /// Checks the reports of the peers about `sent` messages, and returns their number.
     fn check_received(&self, sent: u64, peers: u64) -> u64 {
         let is_empty = |number: &u64| message(0, *number).is_empty();
         let empty = self.words.get(EMPTY);
@@ -205,7 +205,7 @@ fn live(random: &mut Random) -> [u64; 3] {
     if random.below(2) == 0 {
         peers.push(fork(|| life.be_peer(&there, 1, second)));
     }
-    // From here on only the peers have it.
+    // From now on only the peers have it.
     drop(there);
     let count = peers.len();
     let (sent, received) = thread::scope(|scope| {
@@ -222,7 +222,7 @@ fn live(random: &mut Random) -> [u64; 3] {
     });
     for (who, received) in received.into_iter().enumerate() {
         let certain = life.words.get(SENT + who);
-        // One more, if it was killed before it could say so.
+        // One more, if it was killed before its report.
         let may_be = certain..=certain + 1;
         assert!(may_be.contains(&received), "{received} of {certain}");
     }

@@ -18,7 +18,7 @@ fn the_exit_tells_the_kind_and_the_code() {
             way(&mut spawn);
             let child = spawn.spawn().unwrap();
             assert_eq!(join(&child), exited(code));
-            // As often as one likes.
+            // Any number of times.
             assert_eq!(join(&child), exited(code));
             assert_eq!(child.try_join(), Ok(Some(exited(code))));
             assert_eq!(child.join(Timeout::Val(Duration::ZERO)), Ok(exited(code)));
@@ -76,7 +76,7 @@ fn a_signal_handler_interrupts_a_join() {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Again and again, for the first may come before the wait.
+            // Repeatedly, as the first may come before the wait.
             while !done.load(Ordering::Relaxed) {
                 // SAFETY: the waiter outlives this scope.
                 unsafe { libc::pthread_kill(waiter, libc::SIGUSR2) };
@@ -103,7 +103,7 @@ fn signals_reach_the_child_and_no_process_after_it() {
         .unwrap();
     child.terminate().unwrap();
     assert_eq!(join(&child), exited(9));
-    // It is gone, and that is no error.
+    // It has ended, which is no error.
     child.terminate().unwrap();
     child.kill().unwrap();
     child.signal(libc::SIGUSR1).unwrap();
@@ -179,7 +179,7 @@ fn a_dropped_child_runs_on_and_leaves_no_zombie() {
     let pids = [ended.pid(), running.pid()];
     std::mem::drop((ended, running));
     assert!(exists(pids[1]), "dropping does not kill");
-    // It ends when told to.
+    // It ends on request.
     (&writer).write_all(b"\n").unwrap();
     while pids.iter().any(|&pid| exists(pid)) {
         join(&Spawn::new("true").spawn().unwrap());
@@ -220,7 +220,7 @@ fn an_exit_that_other_code_reaped_is_read_from_the_kernel() {
     child.kill().unwrap();
     assert_eq!(join(&child), collected_by_others(exited(5)));
 
-    // A host that ignores SIGCHLD: the kernel collects.
+    // A host that ignores SIGCHLD: the kernel reaps.
     let host = forked(&ForkOptions::default(), || {
         // SAFETY: integers only.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
@@ -315,7 +315,7 @@ fn a_child_outlives_the_thread_that_started_it() {
     let _alone = alone();
     let spawn = || Spawn::new("sleep").arg("600").die_with_parent().spawn();
     let child = std::thread::spawn(spawn).join().unwrap().unwrap();
-    // The kernel has had its chance.
+    // The kernel has had time to reap it.
     let brief = Timeout::Val(Duration::from_millis(50));
     assert_eq!(child.join(brief), Err(Error::Timeout));
     child.kill().unwrap();

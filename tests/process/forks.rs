@@ -102,6 +102,6 @@ fn a_forked_copy_waits_for_a_child_that_is_not_its_own() {
         0
     });
     assert_eq!(join(&copy), exited(0));
-    // The parent still learns the truth.
+    // The parent still gets the correct result.
     assert_eq!(join(&child), signaled(libc::SIGKILL));
 }

@@ -227,7 +227,7 @@ fn descriptors_can_be_renumbered_for_the_child() {
 #[test]
 fn a_child_starts_with_signals_as_a_login_would() {
     let _alone = alone();
-    // In a child of its own, for what it does to its signals.
+    // In a separate child, because it changes its signals.
     let child = forked(&ForkOptions::default(), || {
         // SAFETY: integers and initialised sets.
         unsafe {
@@ -244,7 +244,7 @@ fn a_child_starts_with_signals_as_a_login_would() {
             let status = output(spawn);
             (field(&status, "SigBlk:"), field(&status, "SigIgn:"))
         };
-        // glibc keeps 32 and 33 to itself: what a parent has made of them stays.
+        // glibc reserves 32 and 33: their settings are inherited from the parent.
         let own: u64 = 0b11 << 31;
         let (hup, term) = (1 << (libc::SIGHUP - 1), 1 << (libc::SIGTERM - 1));
         both_ways(|way| {
@@ -278,7 +278,7 @@ fn masks_compose_over_generations() {
             .devices("cuda", "none"));
         assert_eq!(output(&mut spawn), "-1 PCI_BUS_ID\n");
     });
-    // Child, grandchild, great-grandchild, each with what the one before gives it.
+    // Child, grandchild, great-grandchild, each with the descriptors that its parent passes on.
     let options = |mask: &str| ForkOptions {
         devices: vec![("cuda".into(), mask.into())],
         ..Default::default()
@@ -294,7 +294,7 @@ fn masks_compose_over_generations() {
         join(&grandchild).code
     });
     assert_eq!(join(&child), exited(0));
-    // The parent's own environment is as it was.
+    // The parent's own environment has not changed.
     assert_eq!(std::env::var_os("CUDA_VISIBLE_DEVICES"), None);
 }
 
@@ -302,7 +302,7 @@ fn masks_compose_over_generations() {
 fn without_descriptors_there_is_an_error_and_no_child() {
     let _alone = alone();
     let child = forked(&ForkOptions::default(), || {
-        // The spawning thread and what it needs exist before they run out.
+        // The spawning thread and its descriptors exist before the limit is reached.
         both_ways(|way| {
             let mut spawn = Spawn::new("true");
             way(&mut spawn);

@@ -107,7 +107,7 @@ fn a_child_has_the_streams_it_was_given_whatever_its_parent_closed() {
             // SAFETY: it only duplicates.
             let given = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 60) };
             drop(file);
-            // What the library keeps open is no stream of a child.
+            // A descriptor that the library keeps open is no stream of a child.
             let queue = Queue::anonymous().unwrap();
             assert!(queue.fd().unwrap().as_raw_fd() > 2);
             for wanted in triples(WANTED) {

@@ -89,7 +89,7 @@ fn workers_can_run_different_programs() {
         exit: exited(3),
     };
     assert_eq!(wait(&supervisor), failed);
-    // As often as one likes.
+    // Any number of times.
     assert_eq!(wait(&supervisor), failed);
     let all = supervisor.workers().unwrap();
     assert_eq!(
@@ -210,7 +210,7 @@ fn a_program_that_cannot_run_is_an_error_of_the_start_that_names_it() {
         "{err}"
     );
 
-    // The last of them: those before it are gone when the error is there.
+    // The last program is missing: those before it have ended when the error is returned.
     let (mut reader, writer) = pipe();
     let mut long = Spawn::new("sleep");
     long.arg("600").fd(writer.as_raw_fd(), 5);
@@ -282,7 +282,7 @@ fn signals_reach_a_workers_whole_group_or_one_worker() {
     supervisor.signal(libc::SIGUSR1).unwrap();
     assert_eq!(next(2), ["inner", "outer"]);
     assert_eq!(wait(&supervisor), Outcome::Succeeded);
-    // Nothing is left to be signalled, and that is no error.
+    // No process is left to be signalled, which is no error.
     supervisor.signal(libc::SIGKILL).unwrap();
 }
 
@@ -347,7 +347,7 @@ fn a_second_stop_can_only_bring_the_end_forward() {
 #[test]
 fn no_descendant_of_a_worker_is_left_at_the_end() {
     let _alone = alone();
-    // In its group, in a session of its own, and without its parent.
+    // In its group, in its own session, and without its parent.
     let script = "sleep 600 & setsid sleep 600 & (setsid sleep 600 &); echo >&7; ";
     for (rest, ends) in [("sleep 600", false), ("exit 0", true)] {
         let (mut reader, writer) = pipe();
@@ -497,7 +497,7 @@ fn without_a_free_descriptor_the_start_fails_and_leaves_nothing() {
         let mut taken = Vec::new();
         let mut failures = 0;
         loop {
-            // With fewer and fewer descriptors left, until there is none at all.
+            // With fewer and fewer free descriptors, down to none.
             match Workers::new(&sh("sleep 600"), 3).start() {
                 Ok(supervisor) => assert_eq!(supervisor.workers().unwrap().len(), 3),
                 Err(Error::Os { errno, .. }) => {
@@ -545,7 +545,7 @@ fn a_thousand_workers_come_and_go_without_a_leak() {
         run();
     }
     let mut after = used();
-    // The threads end a moment after the outcome is there, and close what they had.
+    // The threads end, and close their descriptors, shortly after the outcome is available.
     let began = Instant::now();
     while after.1 > before.1 || after.0 > before.0 && began.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(millis(1));

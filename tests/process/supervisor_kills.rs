@@ -144,7 +144,7 @@ fn workers_end_when_the_program_executes_another_one() {
     (&go).write_all(&[0]).unwrap();
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest).unwrap();
-    // The program goes on with its own process.
+    // The program continues with its own process.
     assert_eq!(program.try_join(), Ok(None));
     program.kill().unwrap();
     join(&program);

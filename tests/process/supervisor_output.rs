@@ -88,7 +88,7 @@ fn a_process_that_keeps_the_output_pipe_open_delays_nothing() {
     let _alone = alone();
     let script = "echo begin; setsid sleep 600 & exit 0";
     assert_eq!(written(script, 1), b"[0] begin\n");
-    // Also across restarts, with no descriptor more for each.
+    // Also across restarts, which need no further descriptors.
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let (supervisor, mut reader) = labelled("setsid sleep 600 & exit 1", 1, |workers| {
         let brief = Duration::from_millis(1);
@@ -176,7 +176,7 @@ fn a_program_that_closes_all_its_descriptors_keeps_its_workers() {
     let _alone = alone();
     let dir = Scratch::new();
     let closed = dir.0.join("closed");
-    // None is started while they are being closed: it could get what another thread closes next.
+    // None is started while they are being closed: it could get a descriptor that another thread closes next.
     let wait = format!("until test -e '{}'; do sleep 0.01; done", closed.display());
     let host = forked(&ForkOptions::default(), || {
         let brief = Duration::from_millis(100);

@@ -41,7 +41,7 @@ impl Worker {
         Self::new(|| queue.get_vec(FOREVER).map(drop))
     }
 
-    /// Waits until it has done much more from now on.
+    /// Waits until it has made much more progress.
     fn gets_on(&self) {
         self.bell.forget();
         self.bell.hear();
@@ -64,7 +64,7 @@ fn no_process_is_starved_while_others_are_served() {
         let queue = fixed(1 << 16);
         let mut workers: Vec<Worker> = (0..producers).map(|_| Worker::producer(&queue)).collect();
         workers.extend((0..consumers).map(|_| Worker::consumer(&queue)));
-        // None leaves before each has had its share.
+        // No process leaves before each has had its share.
         workers.iter().for_each(Worker::gets_on);
         end(&queue, workers);
     }
@@ -102,8 +102,8 @@ fn equal_processes_on_one_core_get_equal_shares() {
         std::thread::yield_now();
     }
     let before = counted(0..2 * EACH);
-    // Another program may take the core from one of them for a while. In a longer time such chances
-    // even out, and a share that the queue withholds does not.
+    // Another program may take the core from one of them for a while. Over a longer time this
+    // evens out, unlike a share that the queue withholds.
     let mut done = Vec::new();
     let is_fair = (1..=4).any(|times| {
         while counted(0..EACH).iter().sum::<u64>() < begun + times * 50 * MUCH as u64 {
@@ -113,7 +113,7 @@ fn equal_processes_on_one_core_get_equal_shares() {
         done = before.iter().zip(&after).map(|(a, b)| b - a).collect();
         done.chunks(EACH).all(|end| {
             let fair = end.iter().sum::<u64>() / EACH as u64;
-            // Where a quantum ends without an offer to the others, one of them gets a thirtieth.
+            // If a quantum ended without an offer to the others, one of them would get a thirtieth.
             end.iter().all(|&it| it > fair / 8)
         })
     });
@@ -141,7 +141,7 @@ fn parked_processes_enter_when_the_admitted_ones_are_killed() {
     let consumer = Worker::consumer(&queue);
     let mut producers: Vec<Worker> = (0..6).map(|_| Worker::producer(&queue)).collect();
     producers.iter().for_each(Worker::gets_on);
-    // One process is admitted at any time, and sooner or later it is one of these.
+    // One process is admitted at any time, and eventually it is one of these.
     for victim in producers.drain(..4) {
         consumer.bell.hear();
         victim.child.kill();
@@ -162,11 +162,11 @@ fn a_stopped_process_delays_no_other() {
         let stopped = &consumers[0].child;
         stopped.signal(libc::SIGSTOP);
         stopped.wait_stopped();
-        // The producer works on, so a process that can have the lock soon gets a message.
+        // The producer continues, so a process that gets the lock soon gets a message.
         if queue.get_vec(millis(200)).is_ok() {
             break stopped;
         }
-        // Not stopped again before it has moved on.
+        // It is not stopped again before it has made progress.
         stopped.signal(libc::SIGCONT);
         consumers[0].gets_on();
     };
@@ -196,11 +196,11 @@ fn no_process_parks_where_the_work_is_slow() {
             })
         })
         .collect();
-    // A stream, to which one consumer is enough: the others learn to park.
+    // A stream, for which one consumer is enough: the others begin to park.
     for _ in 0..10 * MUCH {
         queue.put(&[1], FOREVER).unwrap();
     }
-    // Work, of which there is enough for three, and more until each of them has some.
+    // Work for all three, until each of them has some.
     std::thread::scope(|scope| {
         scope.spawn(|| while queue.put(&[2], FOREVER).is_ok() {});
         consumers.iter().for_each(|_| did.hear());

@@ -147,7 +147,7 @@ fn a_queue_grows_in_place_and_keeps_the_order() {
     let queue = Queue::with_options(None, &options).unwrap();
     let (mut put, mut taken) = (0u32, 0u32);
     while queue.capacity() < 1 << 16 {
-        // Three in, one out: the head is always somewhere else when the ring grows.
+        // Three are put and one is taken: the head has another position at each growth.
         for _ in 0..3 {
             queue
                 .put(&put.to_le_bytes().repeat(1 + put as usize % 40), NOWAIT)
@@ -163,7 +163,7 @@ fn a_queue_grows_in_place_and_keeps_the_order() {
         assert_eq!(message, index.to_le_bytes().repeat(1 + index as usize % 40));
     }
     assert!(queue.is_empty());
-    // Only as far as it may.
+    // Only up to its limit.
     while queue.put(&[0; 1000], NOWAIT).is_ok() {}
     assert_eq!(queue.capacity(), 1 << 16);
 }
@@ -174,7 +174,7 @@ fn the_ring_of_a_stream_grows_although_it_is_never_full_and_shrinks_after_it() {
     let queue = Queue::anonymous().unwrap();
     let (initial, batch) = (queue.capacity(), [[7; 64]; 64]);
     let (mut buf, mut lens) = ([0; 64 * 64], [0; 64]);
-    // A dialogue is no stream, however fast it is.
+    // Alternating puts and gets are no stream, however fast they are.
     for _ in 0..100_000 {
         queue.put(&[7; 64], NOWAIT).unwrap();
         assert_eq!(queue.get(&mut buf, NOWAIT), Ok(64));
@@ -216,7 +216,7 @@ fn a_queue_that_grew_returns_its_memory() {
     queue.put(&vec![1; 5 << 20], NOWAIT).unwrap();
     assert!(committed() > 5 << 20);
     queue.get_vec(NOWAIT).unwrap();
-    // A consumer that waits in vain has nothing better to do, if it gets to sleep at all.
+    // A consumer that waits without a message returns the memory, if it sleeps at all.
     while committed() > empty {
         assert_eq!(queue.get_vec(SOON), Err(Error::Timeout));
     }

@@ -24,7 +24,7 @@ fn the_bound_on_messages_is_kept() {
     }
     assert_eq!(queue.put_many(&[[0; 10]; 5], millis(5)), Ok(3));
     assert_eq!(queue.put(b"", millis(5)), Err(Error::Timeout));
-    // Where only their number is in the way, the ring does not grow.
+    // If only the bound on their number prevents a put, the ring does not grow.
     assert_eq!(queue.capacity(), Queue::anonymous().unwrap().capacity());
 }
 

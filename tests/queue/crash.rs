@@ -76,7 +76,7 @@ fn kill_everywhere(
             );
         }
 
-        // The survivor can do all the dead one could, growth included where there is any.
+        // The survivor can do everything that the dead process could, growth included if the queue can grow.
         let many = if queue.max_capacity() > queue.capacity() {
             100
         } else {
@@ -297,7 +297,7 @@ fn a_get_that_grows_the_ring_of_a_stream_takes_its_message_or_does_not() {
         )
     };
     // A get has 6 steps, and one that grows the ring more than twice as many. On a busy machine it
-    // may come so late that there is no stream any more: that is tried again.
+    // may come so late that the stream has ended: then the test tries again.
     assert!((0..200).any(|_| kill() > 12));
 }
 
@@ -326,7 +326,7 @@ fn padding_is_skipped_or_not_beside_returned_messages() {
         |queue| {
             queue.put(&[1; 1000], NOWAIT).unwrap();
             queue.get_vec(NOWAIT).unwrap();
-            // Of no bytes, since those are not counted any more.
+            // Empty, since its bytes are not counted any more.
             queue.put(&[], NOWAIT).unwrap();
             let lease = queue.lease(NOWAIT).unwrap();
             lease.nack(Duration::ZERO).unwrap();

@@ -61,13 +61,13 @@ fn room(queue: &Queue) -> usize {
 
 struct Case {
     options: Options,
-    /// Runs in a process that lives.
+    /// Runs in a live process.
     prepare: fn(&Queue),
     operation: fn(&Queue),
-    /// What the survivor may find to do: the messages, and what of them is dead.
+    /// The messages that the survivor may find, and those of them that are dead letters.
     allowed: fn(done: &[u8], dead: &[u8]) -> bool,
     at_least: u64,
-    /// Places that this process holds to the end.
+    /// Extents that this process holds until it ends.
     held: usize,
 }
 
@@ -290,7 +290,7 @@ fn returning_memory_while_a_message_is_leased_loses_nothing() {
         operation: |queue| {
             let _ = queue.get_vec(millis(10));
         },
-        // On a slow day it is there again in time.
+        // On a slow machine it is available again in time.
         allowed: |done, _| done.is_empty() || all_of(1..2, done),
         at_least: 2,
         held: 0,
@@ -304,12 +304,12 @@ fn large_extents_are_reused_in_turn_and_none_is_lost() {
         options: Options::create().capacity(4096).max_capacity(4 << 20),
         prepare: |queue| {
             fill(queue, 1..3);
-            // As much as may rest, nearly.
+            // Nearly as much as may be cached.
             let rooms = || queue.reserve(40_000, NOWAIT).unwrap();
             drop((0..50).map(|_| rooms()).collect::<Vec<_>>());
         },
         operation: |queue| {
-            // One of those that rest; then another, which makes the oldest give way.
+            // One of the cached extents; then another, which displaces the oldest.
             queue.reserve(40_000, NOWAIT).unwrap().discard();
             queue.reserve(60_000, NOWAIT).unwrap().discard();
         },

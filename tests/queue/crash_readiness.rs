@@ -67,14 +67,14 @@ fn a_consumer_that_dies_leaves_no_descriptor_readable_without_a_message() {
                     let lived = lives(step, || {
                         let own = (!inherits).then(|| Queue::open(&name).unwrap());
                         take(own.as_ref().unwrap_or(&queue)).unwrap();
-                        // It leaves without a word, as the others do that die.
+                        // It ends without detaching, as the others do that die.
                         std::mem::forget(own);
                     });
                     if poll(&queue, NOT_AT_ALL) {
                         assert!(!lived && queue.get_vec(NOWAIT).is_ok(), "step {step}");
                     }
-                    // What is there is told, and then all is as ever. To count it takes the lock, and so
-                    // repairs what the dead left.
+                    // Messages that are there make it readable. Counting them takes the lock, and so
+                    // repairs what the dead process left.
                     while queue.unfinished().unwrap() > 0 || poll(&queue, NOT_AT_ALL) {
                         if poll(&queue, NOT_AT_ALL) {
                             let _ = queue.get_vec(NOWAIT);

@@ -67,7 +67,7 @@ fn a_waiting_get_takes_one_message_or_none_and_blocks_no_other() {
         });
         dying.wait_asleep();
         bystander.wait_asleep();
-        // One for each; if the dying one takes none, it is there in the end.
+        // One for each; if the dying process takes none, one is left at the end.
         queue.put_many(&[[1; 100]; 2], FOREVER).unwrap();
         taken.hear();
         bystander.ends_well();
@@ -92,7 +92,7 @@ fn a_waker_that_dies_leaves_no_sleeper_asleep() {
             queue.put(&[1; 10], NOWAIT).unwrap();
         });
         let lived = lived(&mut dying);
-        // What it did not put, this process puts.
+        // This process puts the messages that it did not put.
         if !lived {
             (0..2).for_each(|_| queue.put(&[2; 10], NOWAIT).unwrap());
         }
@@ -152,7 +152,7 @@ fn a_consumer_that_dies_making_room_leaves_no_producer_asleep() {
         sleepers.into_iter().for_each(Child::ends_well);
         let (len, rest) = (queue.len(), drain(&queue));
         assert_eq!(len, rest.len());
-        // In order: what was there first, then what waited for room.
+        // In order: first the messages that were there, then those that waited for room.
         assert!(rest.is_sorted_by_key(|it| it[0]), "step {step}");
         lived
     });

@@ -83,14 +83,14 @@ fn a_fifo_is_removed_with_its_object() {
             leave();
             Queue::unlink("jobs").unwrap();
             assert!(fifos(directory).is_empty());
-            // Of an object whose file was removed by hand.
+            // The FIFO of an object whose file was removed by other means.
             leave();
             fs::remove_file(directory.join("shoal.jobs")).unwrap();
             assert_eq!(shoal::gc(true).unwrap(), [""; 0]);
             assert_eq!(fifos(directory).len(), 1);
             assert_eq!(shoal::gc(false).unwrap(), [""; 0]);
             assert!(fifos(directory).is_empty());
-            // One in use stays.
+            // A FIFO in use stays.
             let queue = Queue::create("jobs").unwrap();
             assert!(!is_readable(&queue));
             assert_eq!(shoal::gc(false).unwrap(), [""; 0]);
@@ -109,7 +109,7 @@ fn a_persistent_queue_keeps_its_fifo_until_it_is_unlinked() {
                 assert!(is_readable(&queue));
                 drop(queue);
                 assert_eq!(fifos(directory).len(), 1);
-                // No process has it open, and so it loses what was in it.
+                // No process has it open, so its content is lost.
                 let queue = Queue::open("jobs").unwrap();
                 assert!(is_readable(&queue));
                 queue.get_vec(NOWAIT).unwrap();
@@ -137,7 +137,7 @@ fn a_byte_that_a_program_read_from_the_fifo_is_restored() {
             let mut bytes = [0; 100];
             assert!(file.read(&mut bytes).unwrap() > 0);
             wait_readable(&queue);
-            // And what it put in vain is gone.
+            // A byte that a program wrote into the FIFO is removed.
             queue.get_vec(NOWAIT).unwrap();
             assert!(!is_readable(&queue));
             file.write_all(b"?").unwrap();

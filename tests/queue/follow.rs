@@ -78,7 +78,7 @@ fn a_buffer_that_is_too_small_misses_nothing() {
     let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     queue.put(b"longer", FOREVER).unwrap();
-    // One that was written in place lies outside the ring.
+    // A message that was written in place is outside the ring.
     let mut reserved = queue.reserve(9, FOREVER).unwrap();
     reserved.copy_from_slice(b"in place.");
     reserved.commit().unwrap();
@@ -98,7 +98,7 @@ fn a_follower_beside_a_consumer_sees_whole_messages_in_order() {
     let queue = fixed(4096);
     let mut follower = queue.follow(false).unwrap();
     let child = fork(|| {
-        // Some are always there to be seen.
+        // Some messages are always there.
         for number in 0u64..16 {
             queue.put(&number.to_ne_bytes().repeat(8), FOREVER).unwrap();
         }

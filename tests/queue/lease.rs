@@ -67,7 +67,7 @@ fn a_delayed_message_is_delivered_after_its_delay() {
     let queue = fixed(4096);
     queue.put(b"much later", NOWAIT).unwrap();
     let lease = queue.lease(NOWAIT).unwrap();
-    // Not in this test's time.
+    // Not during this test.
     lease.nack(seconds(1000)).unwrap();
     queue.put(b"sooner", NOWAIT).unwrap();
     assert_eq!(counts(&queue), (2, 0, 2));
@@ -125,7 +125,7 @@ fn a_lease_returns_to_the_queue_when_its_holder_is_killed() {
     for round in 1..=20 {
         queue.put(&[round; 100], NOWAIT).unwrap();
         let holder = holder(&queue);
-        // To a process that waits for it, and to one that comes then.
+        // To a process that waits for it, and to one that asks afterwards.
         let again = if round % 2 == 0 {
             std::thread::scope(|scope| {
                 let waits = scope.spawn(|| queue.lease(FOREVER).unwrap());
@@ -152,7 +152,7 @@ fn a_worker_that_is_too_slow_gets_an_error_and_can_still_read() {
     assert_eq!((&next[..], next.attempts()), (&[7; 2000][..], 2));
     assert_eq!(counts(&queue), (0, 1, 1));
     assert_eq!(slow.extend(seconds(1)), Err(Error::Expired));
-    // Others write where they can, and not here.
+    // Other messages are written to other memory.
     for _ in 0..10 {
         queue.reserve(2000, NOWAIT).unwrap().fill(1);
     }
@@ -177,7 +177,7 @@ fn a_worker_that_extends_its_lease_keeps_it() {
     let lease = queue.lease_for(Duration::from_millis(100), NOWAIT).unwrap();
     lease.extend(seconds(1000)).unwrap();
     assert_eq!(queue.lease(millis(200)).unwrap_err(), Error::Timeout);
-    // Less is more in a hurry.
+    // A shorter extension makes it expire earlier.
     lease.extend(Duration::from_millis(1)).unwrap();
     assert_eq!(queue.lease(FOREVER).unwrap().attempts(), 2);
     assert_eq!(lease.ack(), Err(Error::Expired));
@@ -231,7 +231,7 @@ fn a_name_that_leaves_no_room_for_dead_letters_is_refused() {
         matches!(err, Error::Invalid { ref what, .. } if what == "name"),
         "{err}"
     );
-    // The caller's name and the limit that holds for it.
+    // The caller's name and its limit.
     let sentence = err.to_string();
     for part in ["196 bytes", "195", "max_attempts", ".dead"] {
         assert!(sentence.contains(part), "{sentence}");
@@ -250,7 +250,7 @@ fn a_message_that_kills_its_workers_becomes_a_dead_letter() {
         worker.kill();
     }
     let dead = queue.dead_letters().unwrap();
-    // A wait may lose its core for so long that it ends without a look.
+    // A wait may lose its core for so long that it ends without a check.
     while dead.is_empty() {
         assert_eq!(queue.lease(millis(100)).unwrap_err(), Error::Timeout);
     }
@@ -283,7 +283,7 @@ fn a_forked_child_does_not_have_its_parents_lease() {
         assert!(matches!(err, Error::Invalid { .. }), "{err}");
         let err = lease.ack().unwrap_err();
         assert!(matches!(err, Error::Invalid { .. }), "{err}");
-        // It may get messages of its own from the same handle.
+        // It may lease its own messages from the same handle.
         queue.put(b"the child's", NOWAIT).unwrap();
         let own = queue.lease(NOWAIT).unwrap();
         assert_eq!(&own[..], b"the child's");
@@ -351,7 +351,7 @@ fn a_closed_queue_is_drained_once_no_message_can_be_returned() {
     worker.kill();
     let other = queue.lease(FOREVER).unwrap();
     assert_eq!((&other[..], other.attempts()), (&b"1"[..], 2));
-    // What this process has it need not wait for.
+    // It does not wait for the lease of this process.
     assert_eq!(queue.lease(FOREVER).unwrap_err(), Error::Closed);
     mine.nack(Duration::ZERO).unwrap();
     assert_eq!(queue.lease(FOREVER).unwrap().ack(), Ok(()));

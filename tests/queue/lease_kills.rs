@@ -22,7 +22,7 @@ const POISON: u32 = 50;
 
 /// Message `index` of producer `who`, of a size and a content that follow from them.
 fn message(who: u32, index: u32) -> Vec<u8> {
-    // Some are large enough that their places in the message store are used in turns.
+    // Some are large enough that their extents in the message store are reused in turn.
     let large = if index % 16 == 3 { 30_000 } else { 0 };
     let body = large + (index.wrapping_mul(2_654_435_761) >> 20) as usize % 500;
     let head = [who.to_le_bytes(), index.to_le_bytes()].concat();
@@ -116,7 +116,7 @@ impl Stage {
         })
     }
 
-    /// Takes for good; one that is killed then takes a message along.
+    /// Takes messages with `get`; the kill of such a process may lose one message.
     fn taker(&self) -> Child {
         fork(|| {
             loop {
@@ -134,7 +134,7 @@ impl Stage {
 /// What was told of each message.
 #[derive(Default)]
 struct Account {
-    /// The attempts at which it was worked on.
+    /// The attempts in which it was processed.
     worked: BTreeMap<Id, BTreeSet<u8>>,
     acked: BTreeSet<Id>,
     taken: BTreeSet<Id>,
@@ -163,18 +163,18 @@ impl Account {
         }
     }
 
-    /// Every message that is known of.
+    /// Every known message.
     fn all(&self) -> BTreeSet<Id> {
         let ids = self.worked.keys().chain(&self.taken);
         ids.chain(self.dead_letters.keys()).copied().collect()
     }
 
-    /// How many messages were worked on more than once.
+    /// How many messages were processed more than once.
     fn again(&self) -> usize {
         self.worked.values().filter(|it| it.len() > 1).count()
     }
 
-    /// Whether enough happened to say something, however little of the machine the test got.
+    /// Whether enough happened for the test, however little processor time it got.
     fn is_enough(&self) -> bool {
         self.all().len() > 300 && self.again() > 10 && !self.dead_letters.is_empty()
     }

@@ -66,7 +66,7 @@ fn peek_returns_returned_messages_first_and_no_leased_ones() {
         assert_eq!(look(&queue, index).unwrap(), expected.as_bytes());
     }
     assert_eq!(look(&queue, 3), None);
-    // A message that was written in place lies outside the ring as well.
+    // A message that was written in place is outside the ring too.
     let mut reserved = queue.reserve(4, NOWAIT).unwrap();
     reserved.copy_from_slice(b"four");
     assert_eq!(look(&queue, 3), None);

@@ -91,7 +91,7 @@ fn a_signal_handler_that_runs_ends_the_wait() {
             action.sa_flags = libc::SA_RESTART;
             libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
             let mut timer: libc::itimerval = std::mem::zeroed();
-            // Again and again: one that comes between two slices of the sleep is not seen.
+            // Repeatedly: a signal between two slices of the sleep is not seen.
             timer.it_value.tv_usec = 7_000;
             timer.it_interval.tv_usec = 7_000;
             libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
@@ -138,8 +138,8 @@ fn kill_at_random(length: Duration) {
             for index in 0u32.. {
                 let message = [who.to_le_bytes(), index.to_le_bytes()].concat();
                 let padded = [&message[..], &vec![0; index as usize % 60]].concat();
-                // Every other message is written in place, into too much room, after a first
-                // attempt that comes to nothing.
+                // Every other message is written in place, into a reservation that is too large, after
+                // a first reservation that is dropped.
                 let put = if index % 2 == 0 {
                     queue.put(&padded, FOREVER)
                 } else {

@@ -320,7 +320,7 @@ fn a_message_of_a_killed_process_makes_the_descriptor_readable() {
         let some = random.below(2000) as usize;
         take(&queue, some.max(1));
         putter.kill();
-        // Whatever is there is told of, though no other process may be alive to tell.
+        // A message that is there makes it readable, even without another live process.
         while !queue.is_empty() {
             take(&queue, 1);
         }
@@ -398,7 +398,7 @@ fn forget_futex_waitv() {
         k,
     };
     let mut filter = [
-        // The number of the call; whether it is that one; what to answer if not, and if so.
+        // The number of the call; the comparison with it; the results for another call, and for this one.
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
         statement(
             libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,

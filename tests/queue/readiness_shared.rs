@@ -84,7 +84,7 @@ fn a_take_by_a_process_without_a_descriptor_makes_those_of_others_unreadable() {
         },
     ];
     let taker = fork(|| {
-        // A handle of its own, which inherits nothing.
+        // A separate handle, which inherits nothing.
         let queue = Queue::open(queue.name()).unwrap();
         for take in ways {
             go.hear();
@@ -188,7 +188,7 @@ fn a_queue_that_takes_the_name_of_one_in_use_has_a_fifo_of_its_own() {
     old.put(b"old", NOWAIT).unwrap();
     wait_readable(&old);
     assert!(!is_readable(&new));
-    // This handle cannot have the FIFO any more; it is told all the same.
+    // This handle cannot open the FIFO any more; it is notified anyway.
     wait_readable(&same);
     same.get_vec(NOWAIT).unwrap();
     assert!(!is_readable(&same));
@@ -220,7 +220,7 @@ fn where_no_fifo_can_be_made_each_handle_has_a_descriptor_of_its_own() {
         wait_readable(two);
         taker.get_vec(NOWAIT).unwrap();
         assert!(!is_readable(taker));
-        // By its own thread, or by a look of its own, unless that finds the lock taken.
+        // By its own thread, or by its own check, unless the check finds the lock taken.
         while is_readable(other) {
             assert_eq!(other.get_vec(NOWAIT), Err(Error::Timeout));
         }

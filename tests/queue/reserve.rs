@@ -16,7 +16,7 @@ fn messages_have_the_order_of_their_commits() {
     let mut second = queue.reserve(100, NOWAIT).unwrap();
     second[..6].copy_from_slice(b"second");
     second.commit_first(6).unwrap();
-    // No process waits for what is still being written.
+    // No process waits for a message that is still being written.
     assert_eq!((queue.len(), queue.bytes()), (2, 11));
     assert_eq!(drain(&queue), [&b"first"[..], &b"second"[..]]);
     assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
@@ -34,7 +34,7 @@ fn a_commit_never_waits() {
     let room: Vec<_> = (0..20)
         .map(|_| queue.reserve(700, NOWAIT).unwrap())
         .collect();
-    // Full but for what is set aside.
+    // Full except for the reserve for copies.
     while queue.put(&[0; 16], NOWAIT).is_ok() {}
     let before = queue.len();
     assert!(before > 100);
@@ -69,7 +69,7 @@ fn reservations_always_leave_room_for_the_copies_of_leases() {
             assert_eq!(job[..], message);
             job.ack().unwrap();
         }
-        // Where the copies were is free, but not for these.
+        // The memory of the copies is free, but not for these.
         assert_eq!(
             queue.reserve(message.len(), NOWAIT).err(),
             Some(Error::Timeout)
@@ -81,7 +81,7 @@ fn reservations_always_leave_room_for_the_copies_of_leases() {
 fn a_dropped_reservation_leaves_nothing() {
     let _alone = alone();
     let queue = fixed(4096);
-    // More often than there is room for all of them together.
+    // More often than all of them together would fit.
     for round in 0..50 {
         let room = queue.reserve(1000, NOWAIT).unwrap();
         queue.put(&[round], NOWAIT).unwrap();
@@ -188,7 +188,7 @@ fn too_many_open_reservations_make_a_reservation_wait() {
     assert!(all.len() >= 16, "{}", all.len());
     assert_eq!(queue.reserve(4000, NOWAIT).unwrap_err(), Error::Timeout);
     assert_eq!(queue.reserve(4000, millis(5)).unwrap_err(), Error::Timeout);
-    // Others put and take meanwhile.
+    // Other processes put and take meanwhile.
     queue.put(b"1", FOREVER).unwrap();
     assert_eq!(queue.get_vec(FOREVER).unwrap(), b"1");
     let last = all.pop().unwrap();
@@ -196,7 +196,7 @@ fn too_many_open_reservations_make_a_reservation_wait() {
         scope.spawn(|| queue.reserve(4000, FOREVER).unwrap().discard());
         last.discard();
     });
-    // As many as before, wherever they were.
+    // As many as before, at any position.
     let before = all.len() + 1;
     drop(all);
     assert_eq!(rooms().collect::<Vec<_>>().len(), before);
@@ -262,7 +262,7 @@ fn no_process_waits_for_a_writer_and_a_dead_one_leaves_nothing() {
         assert_eq!(taken.join().unwrap(), b"slow");
     });
     slow.ends_well();
-    // Where memory is wanted it is found: in the message store, and in the ring.
+    // Needed memory is found, in the message store and in the ring.
     writer(b"never", 60_000).kill();
     writer(b"never", 60_000).kill();
     assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));

@@ -26,7 +26,7 @@ fn padding_alone_does_not_block_a_large_message() {
         let producer = scope.spawn(|| queue.put(&[2; 4080], FOREVER));
         // It has padded the end of the ring and sleeps.
         std::thread::sleep(Duration::from_millis(30));
-        // Once, and not until it is empty: the producer may be quick.
+        // Once, and not until the queue is empty: the producer may be fast.
         assert_eq!(queue.get_vec(NOWAIT), Ok(vec![1; 100]));
         assert_eq!(producer.join().unwrap(), Ok(()));
     });
@@ -94,7 +94,7 @@ fn mixed_sizes_pass_through_a_ring_that_hardly_holds_the_largest() {
         });
         let mut index = 0;
         while index < 4000 {
-            // Both kinds of consumers: one that waits, and one that looks first.
+            // Both kinds of consumers: one that waits, and one that polls first.
             let message = if index % 3 == 0 {
                 queue.get_vec(FOREVER).unwrap()
             } else if queue.is_empty() {

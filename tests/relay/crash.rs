@@ -170,7 +170,7 @@ fn a_relay_that_is_killed_while_it_detaches_loses_no_request() {
         40,
         |step, lived, queue| {
             assert!(!lived || !queue.is_relayed());
-            // The next one ends the removal first, or begins anew.
+            // The next one completes the removal first, or starts again.
             attach(&queue).detach(FOREVER).unwrap();
             queue.put(b"last", NOWAIT).unwrap();
             let mut got = Vec::new();
@@ -262,13 +262,13 @@ fn a_message_that_a_killed_relay_withdraws_is_still_here_or_the_relay_had_it() {
         20,
         |step, lived, queue| {
             let relay = attach(&queue);
-            // Who waits for a message looks whether those that have one live.
+            // A process that waits for a message checks whether the holders of leases are alive.
             let left = loop {
                 let left = queue.lease(millis(100)).map(|job| {
                     assert_eq!(&job[..], b"job");
                     job.ack().unwrap();
                 });
-                // A wait may lose its core for so long that it ends without a look.
+                // A wait may lose its core for so long that it ends without a check.
                 if left != Err(Error::Timeout) || queue.unfinished().unwrap() == 0 {
                     break left;
                 }
@@ -276,7 +276,7 @@ fn a_message_that_a_killed_relay_withdraws_is_still_here_or_the_relay_had_it() {
             assert!(left.is_err() || !lived, "step {step}");
             let told = settlements(&relay);
             let allowed = match left {
-                // With its token, or without: then no relay is told of it.
+                // With its token, or without it: then no relay gets a report.
                 Ok(()) => 'd',
                 // Given back to the relay, or withdrawn.
                 Err(Error::Timeout) => 'r',
@@ -307,7 +307,7 @@ fn worker_is_killed(attempts: u32, work: impl Fn(&Queue), allowed: &[&str]) {
         |(queue, _)| work(queue),
         15,
         |step, lived, (queue, relay)| {
-            // Another worker finishes what is left here.
+            // Another worker processes the remaining messages.
             while queue.unfinished().unwrap() > 0 {
                 match queue.lease(millis(5)) {
                     Ok(job) => {
@@ -458,7 +458,7 @@ fn a_delivery_to_a_map_that_is_killed_has_happened_or_not() {
                 let done = relay.revision() == 201;
                 assert!(!done || version == 200 && map.version_of(b"gone") == Ok(0));
                 assert!(!lived || done);
-                // The next relay delivers again from where this one says, and it comes to the same.
+                // The next relay delivers again from the position of this one, with the same result.
                 relay.deliver(b"key", value, 200, None).unwrap();
                 relay.remove(b"gone", 201).unwrap();
                 assert_eq!(map.get_versioned(b"key"), Ok(Some((value.to_vec(), 200))));
@@ -492,7 +492,7 @@ fn an_answer_that_a_kill_interrupts_is_given_by_the_next_relay() {
         20,
         |step, lived, map| {
             let relay = attach_map(&map);
-            // What the asker asked for is done or still to be done.
+            // The request is done or still pending.
             let mut again = 0;
             while relay.map().relay().unwrap().unwrap().requests > 0 {
                 if let Ok(request) = relay.next_request(millis(5)) {
@@ -524,7 +524,7 @@ fn a_relay_of_a_map_that_is_killed_while_it_detaches_loses_no_change() {
         |map| attach_map(map).detach(FOREVER).unwrap(),
         40,
         |step, _, map| {
-            // With what is there already: a map that is not relayed any more is emptied by none of this.
+            // With existing keys: none of this empties a map that is not relayed any more.
             if map.is_relayed() {
                 attach_map(&map).detach(FOREVER).unwrap();
             } else {

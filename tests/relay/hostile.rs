@@ -32,7 +32,7 @@ fn corrupt(name: &str, random: &mut Random) {
         .unwrap();
     for _ in 0..=random.below(4) {
         let at = match random.below(8) {
-            // Which companions it has, or is one of.
+            // The companions that it has, or the object whose companion it is.
             0 => 64,
             1 => 24,
             2..=4 => DATA + random.below(2600) / 4 * 4,
@@ -70,7 +70,7 @@ fn corrupted(
         corrupt(&format!("{name}{victim}"), &mut random);
         let child = fork(|| work(&name, &mut random));
         child.ends_well();
-        // Its stamp may not say any more what it is, and a corrupted one may have companions of its own.
+        // Its stamp may be corrupted, and a corrupted object may name other companions.
         let of = format!("shoal.{name}.");
         for file in fs::read_dir("/dev/shm").unwrap().flatten() {
             if format!("{}.", file.file_name().display()).starts_with(&of) {

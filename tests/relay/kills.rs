@@ -31,7 +31,7 @@ impl Server {
         }
     }
 
-    /// Takes a message in, once for each id.
+    /// Accepts a message, once for each id.
     fn publish(&self, id: &str, message: &[u8]) {
         if !self.seen.contains(id.as_bytes()).unwrap() {
             self.messages.set(id.as_bytes(), message).unwrap();
@@ -45,7 +45,7 @@ struct Stage {
     server: Server,
     /// How many each producer has put, and whether each worker is about to get a message without a lease.
     words: Words,
-    /// Each message that a worker has worked on.
+    /// Each message that a worker has processed.
     worked: Map,
 }
 
@@ -58,7 +58,7 @@ impl Stage {
     fn new() -> Self {
         let options = Options::create().max_capacity(1 << 20);
         let queue = Arc::new(Queue::with_options(None, &options).unwrap());
-        // The bounds of the first relay are those of all.
+        // All relays have the bounds of the first.
         let bounds = RelayOptions::new().max_requests(50);
         drop(QueueRelay::attach(Arc::clone(&queue), &bounds, FOREVER).unwrap());
         Self {
@@ -69,7 +69,7 @@ impl Stage {
         }
     }
 
-    /// Puts numbered messages, and says after each how many it put.
+    /// Puts numbered messages, and reports the number after each.
     fn produce(&self, producer: u64) {
         loop {
             let number = self.words.get(producer as usize);
@@ -121,7 +121,7 @@ impl Stage {
         }
     }
 
-    /// Moves what there is; true if that was anything.
+    /// Moves the messages that are there; true if there was any.
     fn relay_once(&self, relay: &QueueRelay, outstanding: &mut BTreeSet<Vec<u8>>) -> bool {
         let mut moved = false;
         while let Ok(settlement) = relay.next_settlement(NOWAIT) {
@@ -163,7 +163,7 @@ impl Stage {
         had
     }
 
-    /// Works off what is left, and accounts for all that was put, but for `gone` at most.
+    /// Processes the remaining messages, and checks that at most `gone` are missing.
     fn check(&self, gone: u64) -> u64 {
         let relay = attach(&self.queue);
         let mut outstanding = BTreeSet::new();
@@ -260,7 +260,7 @@ impl Keys {
         let repeated = self.0.contains(seen.as_bytes()).unwrap();
         let allowed = repeated || version == revision;
         if allowed && !repeated {
-            // Both, or neither: a killed relay may not have done it and have forgotten that.
+            // Both, or neither: a killed relay must not have done it without recording it.
             let SwapTo::Value { value, .. } = new else {
                 panic!("{new:?}")
             };
@@ -296,7 +296,7 @@ fn kill_relays_of_maps(length: Duration) -> (u64, u64) {
     let map = Arc::new(Map::anonymous().unwrap());
     let keys = Keys(Map::anonymous().unwrap());
     drop(attach_map(&map));
-    // What each program has begun to add, and has added.
+    // The additions that each program has begun, and those that it has completed.
     let words = Words::new(4);
     let relay = || {
         let relay = attach_map(&map);

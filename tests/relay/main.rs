@@ -50,12 +50,12 @@ fn attach_map(map: &Arc<Map>) -> MapRelay {
 struct Server {
     revision: u64,
     keys: std::collections::BTreeMap<Vec<u8>, (u64, Vec<u8>)>,
-    /// What was done for which request.
+    /// The outcome of each request.
     done: std::collections::BTreeMap<shoal::RequestId, u64>,
 }
 
 impl Server {
-    /// Does a request, delivers what the key has then, and answers.
+    /// Executes a request, delivers the new value of the key, and answers.
     fn serve(&mut self, relay: &MapRelay, request: MapRequest) {
         let key = request.key().to_vec();
         let now = self.keys.get(&key).map_or(0, |(revision, _)| *revision);

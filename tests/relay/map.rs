@@ -27,7 +27,7 @@ fn served_by<T: Send>(
                 server.serve_all(relay, millis(5));
             }
         });
-        // A panic of the program has to end the server too.
+        // A panic of the test has to end the server too.
         struct Over<'a>(&'a AtomicBool);
         impl Drop for Over<'_> {
             fn drop(&mut self) {
@@ -265,7 +265,7 @@ fn a_swap_that_lost_against_another_machine_is_decided_again() {
             life: None,
         };
         assert_eq!(request.change(), MapChange::Swap { version: 5, new });
-        // Another machine has set it to 100 meanwhile. The answer is faster than its delivery.
+        // Another machine has set it to 100 meanwhile. The answer arrives before the delivery of that value.
         request.conflict().unwrap();
         thread::sleep(Duration::from_millis(5));
         relay.deliver(b"n", &100i64.to_le_bytes(), 8, None).unwrap();
@@ -306,7 +306,7 @@ fn a_call_without_an_answer_ends_in_time_and_names_the_companion() {
             limit: 1000
         })
     ));
-    // Its answer comes too late, and is left to expire.
+    // Its answer comes too late, and expires.
     let request = relay.next_request(NOWAIT).unwrap();
     request.done().unwrap();
     let answers = answers_of(&map);
@@ -375,7 +375,7 @@ fn a_map_with_keys_becomes_relayed_only_if_they_may_be_discarded() {
     assert_eq!(relay.revision(), 0);
     relay.deliver(b"old", b"new", 1, None).unwrap();
     drop(relay);
-    // It is relayed already: what it has was delivered, and stays.
+    // It is relayed already: its keys were delivered, and stay.
     let relay = MapRelay::attach(Arc::clone(&map), &options, FOREVER).unwrap();
     assert_eq!(map.version_of(b"old"), Ok(1));
     drop(relay);

@@ -178,7 +178,7 @@ fn the_message_of_a_worker_that_dies_goes_back_to_the_relay() {
     );
     assert!(outstanding.is_leased);
     holder.kill();
-    // Some process has to look at the queue. A wait may lose its core for so long that it ends without that.
+    // Some process has to check the queue. A wait may lose its core for so long that it ends without a check.
     while queue.relay().unwrap().unwrap().settlements == 0 {
         assert_eq!(queue.get_vec(millis(200)), Err(Error::Timeout));
     }
@@ -200,7 +200,7 @@ fn without_a_live_relay_returned_messages_are_delivered_here() {
     let job = queue.lease_for(Duration::from_millis(1), NOWAIT).unwrap();
     assert_eq!(job.attempts(), 2);
     thread::sleep(Duration::from_millis(5));
-    // The copy of a message whose worker was too slow has the token as well.
+    // The copy of a message whose worker was too slow has the token too.
     let copy = queue.lease(millis(1000)).unwrap();
     assert_eq!((&copy[..], copy.attempts()), (&b"job"[..], 3));
     assert_eq!(job.ack(), Err(Error::Expired));
@@ -352,7 +352,7 @@ fn descriptors_and_wait_any_are_ready_when_the_relay_has_work() {
     settled(&relay).done().unwrap();
     queue.put(b"x", NOWAIT).unwrap();
     assert_eq!(wait_any(&things, FOREVER), Ok(0));
-    // And the queue itself, for its consumers.
+    // The queue itself too, for its consumers.
     assert_eq!(
         wait_any(&[Waitable::Queue(&queue)], NOWAIT),
         Err(Error::Timeout)
@@ -376,7 +376,7 @@ fn ending_the_waits_of_a_handle_ends_its_waits_for_the_relay() {
         relay.end_waits();
         assert_eq!(takes.join().unwrap(), Err(Error::Detached));
     });
-    // A handle that never met the companion before ends its waits as well.
+    // A handle that has not opened the companion yet ends its waits too.
     let other = Queue::open(queue.name()).unwrap();
     other.end_waits();
     assert_eq!(other.put(b"2", FOREVER), Err(Error::Detached));
@@ -452,7 +452,7 @@ fn join_waits_until_what_was_delivered_is_finished() {
     assert_eq!(queue.join(millis(5)), Err(Error::Timeout));
     thread::scope(|scope| {
         scope.spawn(|| queue.join(FOREVER).unwrap());
-        // Given back, it leaves this queue too.
+        // A returned message leaves this queue too.
         drop(queue.lease(NOWAIT).unwrap());
     });
 }

@@ -36,7 +36,7 @@ fn detaching_puts_pending_requests_into_the_queue_and_makes_it_plain() {
     for expected in [&b"delivered"[..], b"1", b"2", b"3"] {
         assert_eq!(queue.get_vec(NOWAIT).unwrap(), expected);
     }
-    // And once more, with other companions, which this handle finds.
+    // Again, with other companions, which this handle finds.
     let relay = attach(&queue);
     queue.put(b"4", NOWAIT).unwrap();
     assert_eq!(&relay.next_request(NOWAIT).unwrap()[..], b"4");
@@ -146,7 +146,7 @@ fn companions_are_removed_with_their_queue_and_never_used_by_another() {
     let (queue, relay) = relayed();
     shoal::unlink(queue.name()).unwrap();
     assert_eq!(exists(queue.name()), [false, false]);
-    // Processes that have the old queue go on, and those of a new one have nothing to do with them.
+    // Processes with the old queue continue, and those of a new one are independent of them.
     let new = Arc::new(Queue::create(queue.name()).unwrap());
     let new_relay = attach(&new);
     queue.put(b"old", NOWAIT).unwrap_err();

@@ -47,7 +47,7 @@ fn the_second_relay_waits_and_takes_over_unfinished_requests() {
         second.join().unwrap()
     });
     assert!(relay.took_over());
-    // Not more than a tenth of a second later the next look finds the dead relay's leases.
+    // At most a tenth of a second later the next check finds the dead relay's leases.
     let request = relay.next_request(FOREVER).unwrap();
     assert_eq!((request.id(), &request[..]), (id, &b"request"[..]));
     assert!(request.attempts() > 1);

@@ -207,7 +207,7 @@ fn a_persistent_object_stays_until_it_is_unlinked() {
     drop(queue);
     assert!(shoal::stat(&name).unwrap().persistent);
     shoal::gc(false).unwrap();
-    // Whatever the opener's options say.
+    // With any options of the opener.
     assert_eq!(open(&name).get_vec(NOWAIT).unwrap(), b"kept");
     assert!(name.has_file());
     assert!(matches!(
@@ -353,7 +353,7 @@ fn gc_removes_no_object_in_use() {
     assert!(names[0].has_file());
     assert!(!stale(&names[0]));
 
-    // While others come and go.
+    // While other processes attach and detach.
     std::thread::scope(|scope| {
         let collector = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
@@ -444,7 +444,7 @@ fn the_limit_of_handles_fits_and_one_more_is_an_error() {
         return;
     }
     let name = Name::new("thousand");
-    // Those of a killed process count for nothing.
+    // Those of a killed process do not count.
     let up = Bell::new();
     let greedy = fork(|| {
         let _all: Vec<Queue> = (0..LIMIT).map(|_| open(&name)).collect();
@@ -475,7 +475,7 @@ fn leaving_without_dropping_anything_still_removes_the_name() {
     fork_and_exit(|| forget((open(&name), Queue::open(&name).unwrap()))).ends_well();
     assert!(!name.has_file());
 
-    // By `_exit` nothing of ours runs; what is left is known to be dead.
+    // After `_exit` no code of the library runs; the remains are known to be dead.
     fork(|| forget(open(&name))).ends_well();
     if let Ok(info) = shoal::stat(&name) {
         assert!(info.stale && info.participants.is_empty());

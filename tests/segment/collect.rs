@@ -123,7 +123,7 @@ fn a_persistent_object_follows_into_the_pid_namespace_that_opens_it() {
             assert_eq!((info.stale, info.problem), (false, None));
             let queue = Queue::open("jobs").unwrap();
             assert_eq!(queue.get_vec(NOWAIT).unwrap(), b"old");
-            // It is of this one now: others may come in.
+            // It belongs to this namespace now: others may attach.
             fork(|| drop(Queue::open("jobs").unwrap())).ends_well();
             drop(queue);
             // A version cannot be followed, and what is persistent is not thrown away.
@@ -142,7 +142,7 @@ fn a_container_that_is_started_again_has_its_names() {
     own_process(|| {
         in_directory("container", |_| {
             const REFUSED: i32 = 77;
-            // What `work` does in a pid namespace of its own, from which no process comes back.
+            // Runs `work` in its own pid namespace, from which no process returns.
             let contained = |work: &dyn Fn()| {
                 let mut outer = fork(|| {
                     // SAFETY: this process's children are in a new namespace, if that is allowed.
@@ -199,7 +199,7 @@ fn the_first_creation_of_a_process_collects_dead_objects() {
             fs::write(&unfinished, b"").unwrap();
             let up = Bell::new();
             let live = fork(|| {
-                // Another first creation: what was there until now is gone after it.
+                // Another first creation: it removes the objects that were left until now.
                 let _live = Queue::create("live").unwrap();
                 up.ring();
                 Bell::new().hear();
@@ -221,7 +221,7 @@ fn the_first_creation_of_a_process_collects_dead_objects() {
             fork(|| {
                 drop(Map::anonymous().unwrap());
                 leave(&["old"], &tiny());
-                // Neither the next one nor a child's.
+                // Neither the next creation nor that of a child collects.
                 drop(Map::anonymous().unwrap());
                 fork(|| drop(Map::anonymous().unwrap())).ends_well();
                 assert_eq!(files(directory), 3);
@@ -243,7 +243,7 @@ fn memory_of_dead_processes_is_available_to_live_ones() {
             let map = Map::anonymous().unwrap();
             let half = Options::create().capacity(1 << 21);
             let quarter = Options::create().capacity(1 << 20);
-            // Three quarters of the memory, and some.
+            // A little more than three quarters of the memory.
             let fill = || {
                 let each = [&half, &quarter];
                 let fill = || forget(each.map(|it| Queue::with_options(None, it).unwrap()));

@@ -35,7 +35,7 @@ fn a_creator_that_is_killed_leaves_nothing_or_a_complete_object() {
         in_directory("created", |directory| {
             at_each_step("create", 9, |step| {
                 let lived = lives(step, || std::mem::forget(jobs()));
-                // It was alone: there is no object now, and another one can have the name.
+                // It was alone: the object is gone, and another one can have the name.
                 fork(|| {
                     assert!(matches!(Queue::open("jobs"), Err(Error::NotFound { .. })));
                     assert!(jobs().is_empty());
@@ -153,7 +153,7 @@ fn a_parent_or_child_that_is_killed_in_a_fork_does_not_affect_others() {
                     // Either may die in the hooks of the fork.
                     let mut child = fork(|| {
                         crash::disarm();
-                        // From the parent, or from the dead.
+                        // From the parent, or from the dead process.
                         drop(lock.lock(FOREVER).unwrap());
                         let info = shoal::stat("guard").unwrap();
                         let own = std::process::id();
@@ -186,7 +186,7 @@ fn a_killed_process_is_known_to_be_dead_by_those_that_share_its_liveness_file() 
         in_directory("related", |directory| {
             at_each_step("open", 3, |step| {
                 let lock = Lock::with_options(Some("guard"), &Options::create()).unwrap();
-                // The child comes to the lock at some step of being forked, opening and locking.
+                // The child reaches the lock at some step of the fork, of opening or of locking.
                 let mut child = killed_at(step, || {
                     let again = Lock::open("guard").unwrap();
                     std::mem::forget(again.lock(NOWAIT).unwrap());

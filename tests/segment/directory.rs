@@ -50,7 +50,7 @@ fn use_objects(directory: &Path) {
         own.put(&vec![5; 1 << 20], NOWAIT).unwrap();
         own.put(b"leased", NOWAIT).unwrap();
         map.set(b"key", &[6; 100_000]).unwrap();
-        // It leaves as it is, with all of it in its hands.
+        // It ends with everything open.
         std::mem::forget(own);
     })
     .ends_well();
@@ -70,7 +70,7 @@ fn use_objects(directory: &Path) {
     assert_eq!(kept.get_vec(NOWAIT).unwrap(), b"inside");
     Queue::unlink("kept").unwrap();
 
-    // What a killed process left is found there as well.
+    // Objects of a killed process are found there too.
     let up = Bell::new();
     let dead = fork(|| {
         std::mem::forget(Queue::create("dead").unwrap());
@@ -102,7 +102,7 @@ fn any_file_system_with_the_needed_features_is_accepted() {
                     drop(lock);
                     use_objects(&directory);
                 }
-                // Whatever the machine keeps its build outputs on.
+                // The file system of the build outputs, whichever it is.
                 Err(Error::Unsupported { what }) => eprintln!("skipped: {what}"),
                 Err(err) => panic!("{err}"),
             }
@@ -169,7 +169,7 @@ fn an_error_names_a_directory_whose_path_does_not_exist() {
             .ends_well();
         }
         fs::remove_file(circle).unwrap();
-        // It is there, and takes no files.
+        // It exists, and refuses new files.
         fork(|| {
             choose("/proc");
             for refused in creations() {
@@ -208,7 +208,7 @@ fn a_directory_that_is_no_absolute_path_is_refused() {
                 assert!(matches!(err, Error::Invalid { .. }), "{err}");
                 assert!(err.to_string().contains("SHOAL_DIR"), "{err}");
             }
-            // It can be set right, since nothing was done with it.
+            // It can be corrected, since it was not used yet.
             choose("");
             drop(Queue::anonymous().unwrap());
         })
@@ -249,7 +249,7 @@ fn objects_are_shared_with_the_processes_of_the_user_whatever_the_umask() {
         in_directory("umask", |directory| {
             fs::set_permissions(directory, fs::Permissions::from_mode(0o1777)).unwrap();
             for umask in [0o000, 0o077, 0o277, 0o477, 0o777] {
-                // Root may do everything, whatever the mode.
+                // Root may write, whatever the mode is.
                 fork(|| {
                     if is_root() {
                         // SAFETY: this process is a child of the test, and ends after this.
@@ -295,10 +295,10 @@ fn no_inode_left_is_no_space() {
             for part in ["/dev/shm", "inode", "4"] {
                 assert!(sentence.contains(part), "{sentence}");
             }
-            // One that goes makes room for another, and so does one whose process was killed.
+            // A freed object makes room for another, and so does one whose process was killed.
             made.pop();
             fork(|| std::mem::forget(Queue::with_options(None, &tiny()).unwrap())).ends_well();
-            // Longer than the pause after a collection in vain, see `src/segment/collect.rs`.
+            // Longer than the pause after a collection that freed nothing, see `src/segment/collect.rs`.
             std::thread::sleep(Duration::from_millis(50));
             drop(Queue::with_options(None, &tiny()).unwrap());
         });
@@ -315,7 +315,7 @@ fn without_proc_objects_are_opened_and_forks_are_participants() {
                 let opened = Queue::open("named").unwrap();
                 fork(|| queue.put(b"from a child", NOWAIT).unwrap()).ends_well();
                 assert_eq!(opened.get_vec(NOWAIT).unwrap(), b"from a child");
-                // Without a name there is no way left, and the child keeps its parent's place.
+                // Without a name it cannot open the object again, and the child shares its parent's slot.
                 Queue::unlink("named").unwrap();
                 fork(|| queue.put(b"shared slot", NOWAIT).unwrap()).ends_well();
                 assert_eq!(opened.get_vec(NOWAIT).unwrap(), b"shared slot");
@@ -331,7 +331,7 @@ fn the_defaults_of_options_do_not_depend_on_the_directory() {
             let queue = Queue::with_options(None, &Options::create()).unwrap();
             (queue.capacity(), queue.max_capacity())
         };
-        // A part of the addresses that there are.
+        // A part of the address space.
         let bound = if cfg!(target_arch = "aarch64") {
             32
         } else {

@@ -64,11 +64,11 @@ fn child_outlives_its_parent(leave: fn(Queue)) {
             leave(queue.take().unwrap());
         });
         parent.wait();
-        // The parent is gone; the name must be there, whether its child ran yet or not.
+        // The parent has ended; the name must exist, whether its child has run yet or not.
         assert!(name.has_file(), "the parent took the object along");
         told.ring();
         done.hear();
-        // Dropping its handle was the child's last deed.
+        // The child's last action was to drop its handle.
         assert!(!name.has_file(), "the last one did not remove it");
     }
 }

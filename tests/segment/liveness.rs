@@ -102,7 +102,7 @@ fn dead_processes_are_detected_without_a_free_descriptor() {
             owner.kill();
             assert!(lock.lock(FOREVER).unwrap().owner_died());
             drop(files);
-            // What says that the killed process lived.
+            // The record of the killed process in it.
             shoal::gc(false).unwrap();
         });
     });

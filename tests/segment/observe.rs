@@ -95,7 +95,7 @@ fn locks_and_other_primitives_report_their_holders() {
     let barrier = Barrier::with_options(None, 2, &Options::create()).unwrap();
     let arrived = barrier.arrive(FOREVER).unwrap();
     assert_eq!(held(barrier.name()), [(me, "wait", 1)]);
-    let _ = barrier.give_up(arrived.place); // it breaks the barrier, and says so
+    let _ = barrier.give_up(arrived.place); // it breaks the barrier and returns an error
     let seen = contents(barrier.name());
     assert_eq!((seen.len, seen.poisoned), (Some(2), true));
 
@@ -121,7 +121,7 @@ fn a_killed_holder_is_shown_without_a_process() {
     child.kill();
     let holders = contents(&name).holders;
     assert_eq!((holders.len(), holders[0].pid), (1, None));
-    // The look has not taken it over.
+    // Observing has not taken the lock over.
     let taken = lock.acquire(FOREVER).unwrap();
     assert_eq!(taken, shoal::Acquisition::OwnerDied);
     assert_eq!(contents(&name).holders[0].pid, Some(std::process::id()));
@@ -198,7 +198,7 @@ fn an_observer_with_open_files_sees_objects_appear_change_and_disappear() {
         assert_eq!(seen.contents.unwrap().len, Some(put));
         queue.put(b"x", FOREVER).unwrap();
     }
-    // A participant that came after the first look is there at the fourth.
+    // A participant that attached after the first observation is in the fourth.
     let other = Queue::open(&name).unwrap();
     while look(&mut observer, &name).unwrap().info.participants.len() != 2 {}
     drop(other);

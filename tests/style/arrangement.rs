@@ -13,7 +13,7 @@ fn tests_that_need_crash_points_are_in_modules_called_crash() {
     let mut found = 0;
     for path in files(&["tests"], &[".rs"]) {
         let name = shown(&path);
-        // `common` has what they share; `native` builds the library with the features of the test.
+        // `common` has their shared code; `native` builds the library with the features of the test.
         if name.starts_with("tests/common/") || name.starts_with("tests/native/") {
             continue;
         }

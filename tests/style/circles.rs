@@ -190,7 +190,7 @@ impl Modules {
             let is_child = |it: &Module| it.len() > module.len() && it.starts_with(module);
             for it in &source.uses {
                 let target = self.written(module, &it.path, 0);
-                // What only passes on what its own modules have does not use it.
+                // A module that only re-exports items of its own modules does not use them.
                 let door = it.passed_on && target.as_ref().is_some_and(is_child);
                 if !door || source.says(&it.name) {
                     targets.extend(target);

@@ -184,7 +184,7 @@ fn the_names_of_libc_stay_where_they_are_needed() {
         .filter(|(path, module)| module != "sys" && names_libc(&code(path)))
         .map(|(path, _)| shown(&path));
     let allowed = NAMES_OF_LIBC.map(|(file, _)| file.to_owned());
-    // Both ways, so that the list does not outlive its reasons.
+    // In both directions, so that no entry remains without a reason.
     assert_eq!(used.collect::<BTreeSet<_>>(), BTreeSet::from(allowed));
 }
 

@@ -251,7 +251,7 @@ fn a_waiter_for_many_queues_shares_messages_with_waiters_for_one() {
     let (queue, other) = (fixed(4096), fixed(4096));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Wakes that reach the process that waits for many, and does not take, are passed on.
+        // A wake-up of the process that waits for many, and does not take, is passed on.
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let _ = wait_any(&[Q(&other), Q(&queue)], millis(5));

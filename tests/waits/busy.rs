@@ -186,7 +186,7 @@ fn nothing_is_lost_on_one_core_for_all() {
 #[test]
 fn nothing_is_lost_in_a_group_with_a_quota_of_a_core() {
     let _alone = alone();
-    // A fifth of a core's time.
+    // A fifth of the time of one core.
     let Some(quota) = Group::new("cpu", "cpu.max", "20000 100000")
         .or_else(|| Group::new("cpu", "cpu.cfs_quota_us", "20000"))
     else {

@@ -62,7 +62,7 @@ fn a_queue_has_a_descriptor_again_after_the_program_has_closed_all() {
         wait_readable(&queue);
         queue.get_vec(NOWAIT).unwrap();
         assert!(!is_readable(&queue));
-        // Those that wait for it are told, too, when its waits are ended.
+        // Its waiters are notified too when its waits are ended.
         close_all();
         queue.end_waits();
         wait_readable(&queue);
@@ -88,7 +88,7 @@ fn a_process_is_waited_for_and_joined_after_the_program_has_closed_all_descripto
             assert_eq!(wait_any(&[P(&sleeper)], FOREVER), Ok(0));
             close();
             assert_eq!(sleeper.join(FOREVER), Ok(killed));
-            // It has ended, and its number may be another's.
+            // It has ended, and its number may belong to another process.
             close();
             assert_eq!(sleeper.join(NOWAIT), Ok(killed));
             assert!(sleeper.pidfd().is_none());
@@ -110,7 +110,7 @@ fn a_process_that_is_not_joined_is_reaped_after_the_program_has_closed_all_descr
             // SAFETY: a child of this process that nothing has reaped.
             assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
         }
-        // Each that is started looks for those that have ended.
+        // Each start checks for processes that have ended.
         // SAFETY: it only asks.
         while pids.iter().any(|&pid| unsafe { libc::kill(pid, 0) } == 0) {
             Spawn::new("true").spawn().unwrap().join(FOREVER).unwrap();

@@ -168,7 +168,7 @@ fn every_wait_for_a_lock_ends() {
         |it| it.end_waits(),
         |it| it.read(FOREVER).map(drop),
     );
-    // A writer that gave up keeps no reader out.
+    // A writer whose wait has ended blocks no reader.
     let lock = read();
     thread::scope(|scope| {
         let writer = scope.spawn(|| lock.write(FOREVER));

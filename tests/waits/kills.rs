@@ -44,7 +44,7 @@ impl Tokens {
         self.lock.release().unwrap();
     }
 
-    /// Has the lock, alone. A process that died with it may have owed others a notification.
+    /// Holds the lock. A process that died with it may not have passed on a notification.
     fn enter(&self, taken: Acquisition) {
         let inside = self.words[INSIDE].swap(1, SeqCst);
         if taken == Acquisition::OwnerDied {
@@ -109,7 +109,7 @@ impl Company for Tokens {
     fn go_on_without(&self, _dead: &[usize]) {
         let before = self.words.get(TAKEN);
         while self.words.get(TAKEN) < before + 5 {
-            // If all live processes wait, no other comes for what the dead left with the lock.
+            // If all live processes wait, no other takes the lock that the dead process left.
             self.acquire();
             self.release();
             thread::yield_now();
@@ -122,7 +122,7 @@ impl Company for Tokens {
 
     fn check(&self, kills: u64) {
         let (told, woken) = (self.words.get(TOLD), self.words.get(WOKEN));
-        // A process that was killed while it passed on what a dead one was told has told two.
+        // A process that was killed while it passed on a dead waiter's notification may have notified two.
         assert!(woken <= told + kills, "{told} told, {woken} woken");
     }
 }
@@ -216,7 +216,7 @@ const INDEX: usize = BROKE + PARTIES;
 const MENDED: usize = INDEX + PARTIES;
 
 impl Meeting {
-    /// A wait in pieces, so that it is known when `who` has its place.
+    /// A wait in parts, so that the test knows when `who` has its slot.
     fn wait(&self, who: usize, round: u64) -> Result<u32, Error> {
         self.words.set(COME + who, round);
         let arrived = self.barrier.arrive(FOREVER)?;

@@ -178,9 +178,9 @@ pub fn checksum(bytes: &[u8]) -> String {
 pub struct Agent {
     child: Child,
     to: ChildStdin,
-    /// Its answers. A thread reads them, so that one that does not come ends the test.
+    /// Its answers. A thread reads them, so that a missing one ends the test.
     answers: Receiver<String>,
-    /// What it was told last.
+    /// The last command.
     told: String,
 }
 
@@ -213,7 +213,7 @@ impl Agent {
         }
     }
 
-    /// Tells it something.
+    /// Sends it a command.
     pub fn tell(&mut self, line: &str) {
         writeln!(self.to, "{line}").unwrap();
         self.to.flush().unwrap();
@@ -226,7 +226,7 @@ impl Agent {
         answer.unwrap_or_else(|why| panic!("the agent does not answer {:?}: {why}", self.told))
     }
 
-    /// Asks it something.
+    /// Sends it a command and returns the answer.
     pub fn ask(&mut self, line: &str) -> String {
         self.tell(line);
         self.hear()

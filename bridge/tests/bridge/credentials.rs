@@ -103,7 +103,7 @@ fn the_right_key_is_accepted_and_another_is_refused() {
 fn the_right_credentials_file_is_accepted_and_one_of_another_account_is_refused() {
     let operator = KeyPair::new_operator();
     let [account, system, stranger] = [(); 3].map(|()| KeyPair::new_account());
-    // Everything without a limit. The account of the system has no JetStream.
+    // No limits. The system account has no JetStream.
     let limits = |more: i64| {
         let mut limits = serde_json::json!({
             "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,

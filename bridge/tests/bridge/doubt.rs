@@ -21,7 +21,7 @@ fn after_a_lost_answer(others: usize) -> (String, String) {
     let mut agent = machine.agent();
     assert_eq!(agent.ask("set config key old"), "ok");
     let read = reads(&mut agent, "key", |answer| answer.ends_with(" old"));
-    // The watch may tell the set before the server's answer to it is here, and a swap waits for that answer.
+    // The watch may report the set before the server's answer arrives, and a swap waits for that answer.
     machine.wait_for("the set", |report| report.maps[0].sent == 1);
     proxy.deafen(true);
     agent.tell(&format!("swap config key {} ours", version(&read)));
@@ -38,7 +38,7 @@ fn after_a_lost_answer(others: usize) -> (String, String) {
             format!("other{other}"),
         );
     }
-    // It forgets what it does not have on disk.
+    // It loses everything that is not on disk.
     server.kill();
     proxy.deafen(false);
     server.resume();

@@ -161,7 +161,7 @@ fn the_second_bridge_of_a_machine_waits_and_takes_over() {
     machine.wait_for("the take-over", |report| {
         report.role == "active" && report.pid == pid
     });
-    // It finds what the first has left here, and tells the server.
+    // It finds the requests that the first left here, and sends them to the server.
     agent.ask(&format!("ack {lease}"));
     machine.wait_for("the ack", |report| {
         report.pid == pid && report.queues[0].acked == 1
@@ -384,7 +384,7 @@ fn a_partition_that_heals_loses_nothing_and_repeats_nothing() {
     let leases: Vec<u64> = (0..50)
         .map(|_| leased(&agent.ask("lease jobs 30000")).0)
         .collect();
-    // Nothing gets through, and nothing says so, for longer than an answer may take.
+    // Nothing gets through, without an error, for longer than an answer may take.
     proxy.stall(true);
     for lease in &leases {
         agent.ask(&format!("ack {lease}"));
@@ -482,7 +482,7 @@ fn a_cluster_of_three_loses_nothing_when_its_servers_are_killed_in_turn() {
     for (turn, server) in cluster.iter_mut().enumerate() {
         agent.ask(&format!("puts jobs 100 {turn}-"));
         server.kill();
-        // The elections, and the wait for the acks of what the server that was killed had sent.
+        // The elections, and the wait for the acks of messages that the killed server had sent.
         let limit = 2 * WATCHDOG;
         let begun = Instant::now();
         let mut done = 0;

@@ -23,7 +23,7 @@ pub struct Machine {
     url: String,
     args: Vec<String>,
     bridge: Option<Child>,
-    /// Environment of the bridge beside the server's address.
+    /// Environment of the bridge in addition to the server's address.
     pub env: Vec<(String, String)>,
 }
 
@@ -78,7 +78,7 @@ impl Machine {
         command
     }
 
-    /// Starts a bridge, which may have to wait for the one before.
+    /// Starts a bridge, which may have to wait for the previous one.
     pub fn spawn(&self) -> Child {
         let mut command = self.command();
         command.arg("run").args(&self.args);
@@ -142,13 +142,13 @@ impl Machine {
         )
     }
 
-    /// What the bridges of this machine say, through the command line.
+    /// The state of this machine's bridges, from the command line.
     pub fn reports(&self) -> Vec<Report> {
         let done = output(self.command().args(["status", "--json"]));
         serde_json::from_slice(&done.stdout).unwrap_or_default()
     }
 
-    /// Waits until the active bridge says something, and returns all that it says.
+    /// Waits until the active bridge reports this, and returns its whole report.
     pub fn wait_for(&self, what: &str, is_so: impl Fn(&Report) -> bool) -> Report {
         let begun = Instant::now();
         loop {

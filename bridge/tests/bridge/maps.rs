@@ -68,7 +68,7 @@ fn a_swap_succeeds_on_one_machine_and_is_a_conflict_on_the_other() {
         reads(&mut far, "k", |answer| answer.ends_with(winner)),
         read
     );
-    // A key that was removed can be made again, by version 0.
+    // A removed key can be created again, by version 0.
     near.ask("remove config k");
     reads(&mut far, "k", |answer| answer == "none");
     assert_eq!(far.ask("swap config k 0 anew"), "true");
@@ -212,7 +212,7 @@ fn no_swap_is_lost_while_servers_and_bridges_are_killed() {
             server.resume();
         }
     }
-    // Those that were done, and those of which nobody knows: the server was killed, and the key was changed
+    // Those that were done, and those with an unknown outcome: the server was killed, and the key was changed
     // too often since.
     let (mut done, mut unknown) = (0, 0);
     for agent in &mut agents {
@@ -222,7 +222,7 @@ fn no_swap_is_lost_while_servers_and_bridges_are_killed() {
         unknown += others.parse::<u64>().unwrap();
     }
     assert_eq!(done + unknown, 120);
-    // Each machine may be a little behind, within what is possible as well.
+    // Each machine may be a little behind, within the limits.
     let begun = Instant::now();
     let read = loop {
         let [read, other] = [0, 1].map(|which: usize| agents[which].ask("get config count"));

@@ -15,9 +15,9 @@ pub struct Proxy {
 
 #[derive(Default)]
 struct Flags {
-    /// What is sent waits.
+    /// Sent data waits.
     is_stalled: AtomicBool,
-    /// What the server sends is lost. Its connections are of no use afterwards.
+    /// Data from the server is lost. The connections are unusable afterwards.
     is_deaf: AtomicBool,
 }
 

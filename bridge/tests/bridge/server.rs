@@ -11,7 +11,7 @@ use tokio::net::TcpSocket;
 /// What a test may change about the server.
 #[derive(Clone)]
 pub struct Setup {
-    /// Lines for its configuration.
+    /// Additional lines of its configuration.
     pub extra: String,
     /// Whether each publish is on the disk before it is acked.
     pub sync_always: bool,
@@ -29,7 +29,7 @@ impl Default for Setup {
 /// A running server. Its folder and process are gone when this is dropped.
 pub struct Server {
     folder: PathBuf,
-    /// That of its clients, and in a cluster that of its routes.
+    /// The port of its clients, and in a cluster that of its routes.
     ports: Vec<Port>,
     child: Option<Child>,
 }
@@ -39,14 +39,14 @@ impl Server {
         Self::with(&Setup::default())
     }
 
-    /// With these settings.
+    /// Starts it with these settings.
     pub fn with(setup: &Setup) -> Self {
         let mut server = Self::prepare(setup, Port::free());
         server.resume();
         server
     }
 
-    /// So many servers that form a cluster.
+    /// Starts this many servers that form a cluster.
     pub fn cluster(number: usize) -> Vec<Self> {
         let ports: Vec<Port> = (0..number).map(|_| Port::free()).collect();
         let routes: Vec<String> = ports
@@ -73,7 +73,7 @@ impl Server {
 
     fn prepare(setup: &Setup, held: Port) -> Self {
         let port = held.number();
-        // In memory: a process that is killed loses nothing that is in a file, on a disk or not.
+        // In memory: the kill of a process loses nothing that it wrote to a file, on a disk or not.
         let store = std::env::var_os("BRIDGE_STORE").unwrap_or_else(|| "/dev/shm".into());
         let folder = Path::new(&store).join(format!("shoal-nats-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -122,7 +122,7 @@ impl Server {
         }
     }
 
-    /// Starts it again, on what it has on disk.
+    /// Starts the process with the files of its folder.
     pub fn resume(&mut self) {
         assert!(self.child.is_none());
         let log = std::fs::File::create(self.folder.join("log")).unwrap();
@@ -162,7 +162,7 @@ impl Drop for Server {
 pub struct Port(TcpSocket);
 
 impl Port {
-    /// One that the kernel says is free.
+    /// A port that is free according to the kernel.
     pub fn free() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();

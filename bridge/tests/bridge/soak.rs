@@ -50,7 +50,7 @@ fn worker() {
             lease.nack(Duration::from_millis(20)).unwrap();
             continue;
         }
-        // Noted before the ack: what was acked was done.
+        // Recorded before the ack: an acked message was processed.
         note(&mut log, &text);
         let _ = lease.ack();
     }
