@@ -1,4 +1,4 @@
-"""What all tests share: names nobody else uses, scripts, and a look at /dev/shm after each."""
+"""Shared by all tests: unique names, scripts, and a check of /dev/shm after each test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHM = Path("/dev/shm")
 START_METHODS = ["fork", "spawn", "forkserver"]
 
-# A watchdog, not a measure: a test that hangs fails.
+# A watchdog, not a measurement: a test that hangs fails.
 WATCHDOG = 60.0
 
 # A shell starts programs in the background with SIGINT ignored, and their children inherit that.
@@ -36,7 +36,7 @@ _MS_PRIVATE_ALL = 0x4000 | 0x40000
 
 
 def _own_shared_memory() -> bool:
-    """Gives this process and its children a /dev/shm of their own, where that is allowed.
+    """Gives this process and its children their own /dev/shm, where that is allowed.
 
     What other programs of the machine leave there is then not taken for our leaks.
     """
@@ -49,8 +49,8 @@ def _own_shared_memory() -> bool:
     )
 
 
-# Each worker of pytest-xdist has its own. Children started by spawn import this file again: they stay
-# where their parent is.
+# Each worker of pytest-xdist has its own. Children started by spawn import this file again and keep
+# the /dev/shm of their parent.
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "the only one")
 PRIVATE = os.environ.get("SHOAL_TEST_SHM") == _WORKER or _own_shared_memory()
 if PRIVATE:
@@ -89,11 +89,11 @@ def ctx(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(autouse=True)
 def nothing_stays_behind() -> Iterator[None]:
-    """After each test: no object is left that was not there before."""
+    """After each test: no new object is left."""
     before = objects()
     yield
-    # Children that were just killed may take a moment to be gone; without a /dev/shm of our
-    # own, so may objects of other programs. What nobody uses and stays was left behind.
+    # Children that were just killed may take a moment to end; without a /dev/shm of our
+    # own, objects of other programs may exist. An object that stays without a user was leaked.
     for attempt in range(50):
         gc.collect()
         left = {name for name in objects() - before if not in_use_elsewhere(name)}
@@ -129,7 +129,7 @@ Script = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def script(tmp_path: Path) -> Iterator[Script]:
-    """Starts Python on a text, as a program of its own."""
+    """Starts Python on a text, as a separate program."""
     started: "List[subprocess.Popen[str]]" = []
 
     def start(text: str, *args: str, **options: object) -> "subprocess.Popen[str]":
@@ -149,13 +149,13 @@ def script(tmp_path: Path) -> Iterator[Script]:
     for process in started:
         if process.poll() is None:
             process.kill()
-        # Not until their end: a child that hangs may have them, too.
+        # Not until the end of the file: a child that hangs may have the pipe too.
         with process:
             pass
 
 
 def ends_well(process: "subprocess.Popen[str]") -> str:
-    """Waits for a program; its output. It must succeed and be silent on stderr."""
+    """Waits for a program; returns its output. It must succeed and print nothing on stderr."""
     out, err = process.communicate(timeout=WATCHDOG)
     assert process.returncode == 0, f"exit {process.returncode}\n{out}\n{err}"
     assert err == ""
@@ -172,13 +172,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def asleep(pid: int) -> bool:
-    """Whether a process is asleep in the kernel: waiting for something."""
+    """Whether a process sleeps in the kernel."""
     stat = Path(f"/proc/{pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "S"
 
 
 def at_rest(pid: int) -> bool:
-    """Whether a process is asleep and stays so: it has come to where it waits.
+    """Whether a process sleeps and continues to sleep: it has reached its wait.
 
     One that has to wait for a core is not asleep, however long that takes.
     """

@@ -1,4 +1,4 @@
-"""`shoal.Map.add`: a counter for integers, and the sum as Python has it for other numbers."""
+"""`shoal.Map.add`: a counter for integers, and the sum of Python for other numbers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_sum_is_what_python_computes(shared: Any, old: Any, delta: Any) -> N
 
 
 @pytest.mark.parametrize("delta", [True, Size.LARGE, Whole(3)], ids=repr)
-def test_what_is_an_int_counts_as_one(shared: Any, delta: Any) -> None:
+def test_an_instance_of_an_int_subclass_counts_as_an_int(shared: Any, delta: Any) -> None:
     assert shared.add("k", delta) == delta and type(shared["k"]) is int
     assert shared.raw[b"k"] == struct.pack("<q", delta)
     # It is a counter, then.
@@ -81,7 +81,7 @@ def test_what_is_an_int_counts_as_one(shared: Any, delta: Any) -> None:
     assert shared.add("k", delta) == int(delta) - 2**63 - 1
 
 
-def test_a_number_of_numpys_is_a_number(shared: Any) -> None:
+def test_a_numpy_number_is_a_number(shared: Any) -> None:
     numpy = pytest.importorskip("numpy")
     assert shared.add("k", numpy.int32(3)) == 3 and type(shared["k"]) is int
     assert shared.add("k", numpy.float64(0.5)) == 3.5 == shared["k"]
@@ -112,7 +112,9 @@ def test_a_sum_that_fits_64_bits_again_is_a_counter_again(shared: Any) -> None:
         (0.5, Decimal("0.1")),
     ],
 )
-def test_what_is_no_number_is_a_type_error_and_stays(shared: Any, old: Any, delta: Any) -> None:
+def test_adding_to_another_type_is_a_type_error_and_changes_nothing(
+    shared: Any, old: Any, delta: Any
+) -> None:
     shared["k"] = old
     version = shared.version_of("k")
     with pytest.raises(TypeError):
@@ -121,12 +123,12 @@ def test_what_is_no_number_is_a_type_error_and_stays(shared: Any, old: Any, delt
     with pytest.raises(TypeError):
         shared.add("absent", "text")
     assert "absent" not in shared
-    # And the key is free.
+    # The key is not locked.
     with shared.lock_key("k", timeout=0) as lock:
         assert not lock.owner_died
 
 
-def test_a_sum_that_python_cannot_have_changes_nothing(shared: Any) -> None:
+def test_a_sum_that_python_cannot_compute_changes_nothing(shared: Any) -> None:
     shared["k"] = 10**400
     with pytest.raises(OverflowError):
         shared.add("k", 0.5)
@@ -145,7 +147,7 @@ def test_a_map_of_bytes_has_counters_only(shared: Any) -> None:
     assert shared["k"] == 0.5
 
 
-def test_when_the_key_expires_stays_as_it_was(shared: Any) -> None:
+def test_an_addition_keeps_the_expiry_of_the_key(shared: Any) -> None:
     shared.set_for("k", 0.5, 1000)
     for _ in range(3):
         shared.add("k", 0.5)
@@ -153,7 +155,7 @@ def test_when_the_key_expires_stays_as_it_was(shared: Any) -> None:
         assert left is not None and 500 < left <= 1000
     assert shared["k"] == 2.0
     shared.set_for("short", 0.5, 0.01)
-    # Until it is over the sum grows; from then on it begins anew, for good.
+    # The sum grows until the key expires; then it starts again, without an expiry.
     wait_until(lambda: bool(shared.add("short", 0.5) == 0.5))
     assert shared.time_left("short") is None
     shared["stays"] = 0.5
@@ -161,12 +163,12 @@ def test_when_the_key_expires_stays_as_it_was(shared: Any) -> None:
     assert shared.time_left("stays") is None
 
 
-def test_a_change_that_takes_no_lock_is_not_lost(shared: Any) -> None:
+def test_a_change_without_the_lock_is_not_lost(shared: Any) -> None:
     changes = [lambda: shared.add("k", 3), lambda: shared.__setitem__("k", 0.25)]
     changes += [lambda: shared.pop("k"), lambda: shared.set_for("k", 1, 1000)]
 
     class Slow(Fraction):
-        """While it is added, somebody else changes the value."""
+        """While it is added, another handle changes the value."""
 
         def __radd__(self, old: Any) -> Any:
             if changes:
@@ -179,7 +181,7 @@ def test_a_change_that_takes_no_lock_is_not_lost(shared: Any) -> None:
     assert shared.time_left("k") > 500
 
 
-def test_add_waits_for_the_lock_of_another_thread_only(shared: Any) -> None:
+def test_add_waits_only_for_the_lock_of_another_thread(shared: Any) -> None:
     outcome = []
     shared["k"] = 0.5
     with shared.lock_key("k"):
@@ -197,7 +199,7 @@ def add_often(shared: Any, delta: Any, times: int) -> None:
         shared.add("sum", delta)
 
 
-# Counters become other numbers meanwhile, and those stay what they are.
+# Counters become other numbers meanwhile, which keep their type.
 @pytest.mark.parametrize("deltas", [[1, 0.5, 1, 0.25], [1, 2**64, 1, -3]])
 def test_no_addition_of_several_processes_is_lost(ctx: Any, shared: Any, deltas: Any) -> None:
     workers = [ctx.Process(target=add_often, args=(shared, delta, 200)) for delta in deltas]
@@ -215,7 +217,7 @@ def add_for_ever(shared: Any, me: str) -> None:
         shared.add(me)
 
 
-def test_a_kill_leaves_each_addition_done_or_not() -> None:
+def test_an_addition_happens_wholly_or_not_at_all_when_a_process_is_killed() -> None:
     ctx = mp.get_context("fork")
     with shoal.Map[Any, Any]() as shared:
         names = []
@@ -227,7 +229,7 @@ def test_a_kill_leaves_each_addition_done_or_not() -> None:
             for worker in farm.values():
                 worker.start()
             for name, worker in farm.items():
-                # The others go on, whatever the last one was doing.
+                # The others continue, whatever the killed one was doing.
                 goal = shared.get(name, 0) + 20
                 wait_until(lambda: bool(shared.get(name, 0) > goal))
                 os.kill(worker.pid, signal.SIGKILL)
@@ -235,7 +237,7 @@ def test_a_kill_leaves_each_addition_done_or_not() -> None:
             names += farm
             written = sum(shared[name] for name in names)
             added = shared["sum"] / 0.5
-            # One of each that was killed may not be written down yet.
+            # Each killed process may not have recorded one addition yet.
             assert written <= added <= written + len(names)
             assert shared.add("sum", 0.5) == (added + 1) * 0.5
             shared.add("sum", -0.5)

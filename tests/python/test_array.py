@@ -42,7 +42,7 @@ def test_additions_under_the_lock_are_all_counted(method: str) -> None:
 
 
 @pytest.mark.parametrize("code, value", [("b", -3), ("B", 200), ("q", -(2**63)), ("d", 1.5)])
-def test_a_value_is_what_it_was_set_to(code: str, value: Any) -> None:
+def test_a_value_returns_what_was_assigned(code: str, value: Any) -> None:
     assert shoal.Value(code).value == 0
     one = shoal.Value(code, value)
     assert one.value == value
@@ -52,7 +52,7 @@ def test_a_value_is_what_it_was_set_to(code: str, value: Any) -> None:
         one.value = "text"
 
 
-def test_an_array_does_what_the_standard_one_does() -> None:
+def test_an_array_behaves_like_the_standard_one() -> None:
     array = shoal.Array("i", range(10))
     assert len(array) == 10 and array[3] == 3 and array[-1] == 9
     assert array[2:5] == [2, 3, 4] and array[::3] == [0, 3, 6, 9] and list(array) == array[:]
@@ -119,7 +119,7 @@ def test_a_field_may_have_the_name_of_a_method_or_attribute(ctx: Any, make: Any)
     with player:
         assert pickle.loads(pickle.dumps(player)) is player
     assert type(make(Guest)) is type(player) and isinstance(player, shoal.Value)
-    # Another structure has its own.
+    # Another structure has its own fields.
     assert not callable(make(Point).x) and callable(make(Point).detach)
 
 
@@ -129,7 +129,7 @@ def take_and_die(counter: Any) -> None:
 
 
 @pytest.mark.parametrize("method", START_METHODS)
-def test_the_lock_of_a_killed_process_is_handed_over(method: str) -> None:
+def test_the_lock_of_a_killed_process_goes_to_the_next(method: str) -> None:
     counter = shoal.Value("i")
     worker = mp.get_context(method).Process(target=take_and_die, args=(counter,))
     worker.start()
@@ -138,7 +138,7 @@ def test_the_lock_of_a_killed_process_is_handed_over(method: str) -> None:
     with lock:
         assert lock.owner_died
         counter.value = 1
-    # It is free again, for another thread too, and the death was told once.
+    # It is free again, for another thread too, and the death was reported once.
     outcome = []
 
     def other() -> None:
@@ -196,7 +196,7 @@ def test_only_the_thread_that_has_the_lock_releases_it() -> None:
         counter.release()
 
 
-def test_the_first_of_a_name_gives_it_its_values(name: str) -> None:
+def test_the_first_creator_of_a_name_sets_its_values(name: str) -> None:
     first = shoal.Array("d", [1.0, 2.0], name=name)
     other = shoal.Array("d", [8.0, 9.0], name=name)
     assert other[:] == [1.0, 2.0]
@@ -213,7 +213,7 @@ def test_the_first_of_a_name_gives_it_its_values(name: str) -> None:
     shoal.Array.unlink(name)
 
 
-def test_a_view_of_numpy_keeps_the_memory() -> None:
+def test_a_numpy_view_keeps_the_memory_mapped() -> None:
     numpy = pytest.importorskip("numpy")
     array = shoal.Array("d", 100)
     view = numpy.frombuffer(array.get_obj(), "f8")
@@ -226,7 +226,7 @@ def test_a_view_of_numpy_keeps_the_memory() -> None:
         array[0]
 
 
-def test_a_value_is_an_item_of_numpys_too() -> None:
+def test_a_numpy_view_of_a_value_shares_its_memory() -> None:
     numpy = pytest.importorskip("numpy")
     value = shoal.Value("d", 1.5)
     view = numpy.frombuffer(value.get_obj(), "f8")

@@ -1,4 +1,4 @@
-"""What other code asks of an object: its attributes, and whether it is one of the originals."""
+"""Attributes of objects, and whether objects are instances of the original classes."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ ARGUMENTS = {"Value": ("i", 1), "Array": ("i", [1, 2]), "Barrier": (1,)}
 
 
 def all_of(thing: Any) -> List[str]:
-    """Every name that somebody may ask for."""
+    """Every name that code may ask for."""
     return sorted({*dir(thing), *(name for kind in type(thing).__mro__ for name in vars(kind))})
 
 
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("detached", [False, True])
-def test_no_attribute_raises_anything_but_attribute_error(kind: str, detached: bool) -> None:
+def test_a_missing_attribute_raises_only_attribute_error(kind: str, detached: bool) -> None:
     made = PLAIN[kind]()
     if detached:
         made.detach()
@@ -85,7 +85,7 @@ def test_no_attribute_raises_anything_but_attribute_error(kind: str, detached: b
         hasattr(made, name)
     inspect.getmembers(made)
     mock.create_autospec(made, instance=True)
-    # And what `dir` names is there, for those who do not ask.
+    # Every name that `dir` lists exists.
     for name in dir(made):
         getattr(made, name)
     made.detach()
@@ -102,7 +102,7 @@ def set_own_attributes(made: Any, original: Any) -> None:
             before = made.__dict__.get(name, made)
             setattr(made, name, "mine")
             assert getattr(made, name) == "mine"
-            # As with any attribute, the one of the class is back.
+            # As with any attribute, the one of the class is visible again.
             if before is made:
                 delattr(made, name)
             else:
@@ -121,7 +121,7 @@ def test_programs_set_attributes_that_the_original_does_not_have(kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["dict", "list", "Array", "Lock", "Queue"])
-def test_programs_set_attributes_of_what_a_manager_makes(kind: str) -> None:
+def test_programs_set_attributes_of_objects_that_a_manager_makes(kind: str) -> None:
     with mp.Manager() as manager:
         set_own_attributes(getattr(manager, kind)(*ARGUMENTS.get(kind, ())), MANAGED[kind])
 
@@ -138,7 +138,7 @@ class Jobs(mp.queues.Queue):  # type: ignore[misc]
         self.stats["put"] += 1
 
 
-def test_a_derived_class_may_name_its_attributes_as_it_likes(ctx: Any) -> None:
+def test_a_subclass_may_choose_the_names_of_its_attributes(ctx: Any) -> None:
     jobs = Jobs("jobs", 2, ctx)
     jobs.put(1)
     jobs.put(2)
@@ -161,7 +161,7 @@ def test_dir_does_not_wait_for_a_lock(kind: Any, name: str) -> None:
     assert name in names
 
 
-def test_the_error_of_an_attribute_is_the_methods_as_well() -> None:
+def test_the_error_of_an_attribute_is_the_usual_one_and_an_attribute_error() -> None:
     queue: "shoal.Queue[int]" = shoal.Queue()
     queue.detach()
     for _ in range(2):
@@ -235,7 +235,7 @@ def test_a_base_manager_serves_our_objects_to_other_programs(script: Script) -> 
     assert out == "served\n"
 
 
-def test_objects_are_instances_of_the_originals(ctx: Any) -> None:
+def test_objects_are_instances_of_the_original_classes(ctx: Any) -> None:
     for name in "Queue SimpleQueue JoinableQueue".split():
         assert isinstance(getattr(ctx, name)(), getattr(std_queues, name))
     for name in "Lock RLock Semaphore BoundedSemaphore Condition Event".split():
@@ -256,18 +256,18 @@ def test_objects_are_instances_of_the_originals(ctx: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", MANAGED)
-def test_what_a_manager_makes_is_an_instance_of_the_original_proxy(kind: str) -> None:
+def test_objects_of_a_manager_are_instances_of_the_original_proxies(kind: str) -> None:
     with mp.Manager() as manager:
         made = getattr(manager, kind)(*ARGUMENTS.get(kind, ()))
         assert isinstance(made, MANAGED[kind])
-        # It is a proxy by name only: no method of one is left that would ask a server.
+        # It is a proxy only by its class: no method would call a server.
         for name in dir(MANAGED[kind]):
             owner = next(it for it in type(made).__mro__ if name in vars(it))
             asks = owner.__module__ == std_managers.__name__ and callable(vars(owner)[name])
             assert not asks or name in vars(std_managers.BaseProxy) or name in made.__dict__, name
 
 
-def test_a_deep_copy_of_what_a_manager_made_is_its_contents() -> None:
+def test_a_deep_copy_of_a_managers_object_is_its_contents() -> None:
     with mp.Manager() as manager:
         assert copy.deepcopy(manager.dict(a=1)) == {"a": 1}
         plain = copy.deepcopy(manager.list([1, 2]))

@@ -1,4 +1,4 @@
-"""The compiled module is chosen by itself, and does what ctypes does, to the text of each exception."""
+"""The compiled module is chosen automatically, and equals ctypes, to the text of each exception."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ needs_it = pytest.mark.skipif(shoal.backend != "compiled", reason="without the c
 
 
 def run(text: str, **environment: str) -> str:
-    """What a program prints, run in an environment."""
+    """The output of a program in an environment."""
     package = str(Path(shoal.__file__).parents[1])
     given = {**os.environ, "PYTHONPATH": package, "SHOAL_LIBRARY": _ffi.lib._name}
     done = subprocess.run(
@@ -37,7 +37,7 @@ def run(text: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_the_compiled_module_is_used_where_it_is_there_unless_told_not_to() -> None:
+def test_the_compiled_module_is_used_if_present_unless_disabled() -> None:
     text = "import shoal; print(shoal.backend, type(shoal.Queue.put).__name__)"
     expected = ["compiled", "method_descriptor"] if IS_BUILT else ["ctypes", "function"]
     for unset in ("", "0"):
@@ -45,7 +45,7 @@ def test_the_compiled_module_is_used_where_it_is_there_unless_told_not_to() -> N
     assert run(text, SHOAL_PURE="1").split() == ["ctypes", "function"]
 
 
-# What can go wrong with each call, as a program that prints it.
+# A program that prints the errors of each call.
 WRONG = r"""
 import shoal, re, pickle
 def tell(what, call):
@@ -366,11 +366,11 @@ for call in (event.is_set, event.set, event.clear):
 
 
 @needs_it
-def test_both_do_and_raise_the_same() -> None:
+def test_both_backends_return_and_raise_the_same() -> None:
     compiled, plain = run(WRONG, SHOAL_PURE="0"), run(WRONG, SHOAL_PURE="1")
     assert "ArithmeticError" in plain and plain.count("detached") > 10
     assert "Traceback" not in plain
-    # Line by line: a comparison of the lists would be shown for ages.
+    # Line by line: the difference of the whole lists would take very long to print.
     for mine, expected in zip(compiled.splitlines(), plain.splitlines()):
         assert mine == expected
     assert compiled.count("\n") == plain.count("\n") > 3000

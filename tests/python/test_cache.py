@@ -1,4 +1,4 @@
-"""What a map has cached is never older than the last change."""
+"""A cached value of a map is never older than the last change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MANY = _cache._MOST_CACHED
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values are cached all the time, however often they are out of date."""
+    """Values are always cached, however often they are outdated."""
     monkeypatch.setattr(_cache, "_FIRST_PAUSE", 0)
     monkeypatch.setattr(_cache, "_LONGEST_PAUSE", 0)
 
@@ -37,7 +37,7 @@ def got_without_a_call(monkeypatch: pytest.MonkeyPatch, shared: Any, key: Any) -
 
 
 @pytest.mark.parametrize("value", [7, -(1 << 80), 0.5, True, None, "text", b"bytes"])
-def test_what_was_got_twice_is_got_without_a_call(
+def test_a_value_that_was_read_twice_is_read_without_a_call(
     monkeypatch: pytest.MonkeyPatch, shared: Any, value: Any
 ) -> None:
     for key in ("text", 5, b"bytes"):
@@ -81,10 +81,10 @@ def test_a_change_by_another_process_is_seen_at_once(ctx: Any, shared: Any) -> N
         assert [shared["k"] for _ in range(4)] == [value] * 4
 
 
-def test_what_expires_is_not_cached(shared: Any) -> None:
+def test_a_value_that_expires_is_not_cached(shared: Any) -> None:
     shared["for good"] = 1
     shared.set_for("expiring", 1, seconds=0.05)
-    # Others in its part of the map are not, either; but none is the worse for it.
+    # Other keys of its shard are not cached either, and still return the right value.
     while "expiring" in shared:
         shared.get("expiring"), shared["for good"]
     for _ in range(3):
@@ -99,7 +99,7 @@ class Text(str, enum.Enum):
     A = "a"
 
 
-def test_a_key_that_only_equals_another_is_not_taken_for_it(shared: Any) -> None:
+def test_a_key_of_another_type_that_compares_equal_is_not_confused(shared: Any) -> None:
     shared["a"] = "plain"
     assert [shared["a"] for _ in range(3)] == ["plain"] * 3
     assert shared.get(Text.A) is None
@@ -111,7 +111,7 @@ def test_a_key_that_only_equals_another_is_not_taken_for_it(shared: Any) -> None
         shared[[1]]
 
 
-def test_what_can_be_changed_is_another_object_each_time(shared: Any) -> None:
+def test_a_mutable_value_is_a_new_object_each_time(shared: Any) -> None:
     shared["list"] = [1]
     for _ in range(4):
         shared["list"].append(2)
@@ -128,7 +128,7 @@ def test_cached_values_are_few_and_small(shared: Any) -> None:
     assert shared._cache["large"] is _cache.GOT_ONCE
 
 
-def test_nothing_is_cached_of_a_map_that_was_given_up() -> None:
+def test_nothing_is_cached_of_a_detached_map() -> None:
     shared: "shoal.Map[str, int]" = shoal.Map()
     shared["k"] = 1
     assert [shared["k"] for _ in range(3)] == [1] * 3
@@ -140,15 +140,15 @@ def test_nothing_is_cached_of_a_map_that_was_given_up() -> None:
         with pytest.raises(shoal.ClosedError):
             shared.get("k")
     gc.collect()
-    # A program that looks at it still has the memory.
+    # A program with a view of it still has the memory.
     assert word.value > 0
 
 
-def test_where_everything_changes_all_the_time_hardly_anything_is_cached(
+def test_hardly_any_value_is_cached_while_all_values_change(
     monkeypatch: pytest.MonkeyPatch, shared: Any
 ) -> None:
     monkeypatch.undo()
-    # However slow this machine is, the next time comes within a while.
+    # However slow this machine is, the next period begins within a while.
     monkeypatch.setattr(_cache, "_A_WHILE", 60.0)
     cached = []
     get = _map.Map._get_and_cache
@@ -157,7 +157,7 @@ def test_where_everything_changes_all_the_time_hardly_anything_is_cached(
         shared["k"] = number
         assert shared["k"] == number
     assert 0 < len(cached) < 20
-    # And once that is over, it is.
+    # After that it is cached.
     for _ in range(2 * _cache._LONGEST_PAUSE):
         shared["k"]
     assert got_without_a_call(monkeypatch, shared, "k") == (9999, 9999)
@@ -175,7 +175,7 @@ def count_up(shared: Any, told: Any) -> None:
         told[which] = number
 
 
-def test_no_cached_value_is_older_than_what_was_told_before_it_was_got() -> None:
+def test_no_cached_value_is_older_than_one_announced_before_the_read() -> None:
     ctx = mp.get_context("fork")
     chance = random.Random(3)
     told: Any = ctx.RawArray("q", len(KEYS))
@@ -192,7 +192,7 @@ def test_no_cached_value_is_older_than_what_was_told_before_it_was_got() -> None
                 assert shared[KEYS[which]] >= before
             os.kill(writer.pid, signal.SIGKILL)
             writer.join()
-            # Killed between the two, it has told one less.
+            # If it was killed between the two, it has announced one less.
             for which, key in enumerate(KEYS):
                 assert shared[key] - told[which] in (0, 1)
                 told[which] = shared[key]

@@ -52,7 +52,7 @@ def test_a_waiting_thread_is_woken_by_a_change_of_any_key(ctx: Any, shared: Any)
                 assert later > seen
                 seen = later
             assert seen > before
-        # Looking changes nothing, and wakes nobody.
+        # Reading changes nothing, and wakes no waiter.
         assert shared.get("new") is None and "a" not in shared and not list(shared)
         with pytest.raises(KeyError):
             del shared["a"]
@@ -70,7 +70,7 @@ def wait_for_seconds(shared: Any, seconds: float, told: Any) -> None:
         told.put(str(error))
 
 
-def test_a_deadline_runs_out_where_nothing_changes(ctx: Any, shared: Any) -> None:
+def test_a_wait_without_a_change_ends_at_its_deadline(ctx: Any, shared: Any) -> None:
     shared["k"] = 1
     with shoal.Queue[Any]() as told:
         waiter = ctx.Process(target=wait_for_seconds, args=(shared, 0.1, told))
@@ -80,12 +80,12 @@ def test_a_deadline_runs_out_where_nothing_changes(ctx: Any, shared: Any) -> Non
         assert isinstance(found, str) and "time" in found
         waiter.join()
         assert waiter.exitcode == 0
-    # What is known to have changed already is waited for by nobody.
+    # A wait for a change that has already happened returns at once.
     version = shared.version
     assert shared.wait_change(version - 1, timeout=0) == version
 
 
-def test_a_change_comes_before_a_deadline_that_is_far(shared: Any) -> None:
+def test_a_wait_ends_with_a_change_before_a_far_deadline(shared: Any) -> None:
     ctx = mp.get_context("fork")
     with shoal.Queue[Any]() as told:
         waiter = ctx.Process(target=wait_for_seconds, args=(shared, 1e6, told))
@@ -97,7 +97,7 @@ def test_a_change_comes_before_a_deadline_that_is_far(shared: Any) -> None:
         waiter.join()
 
 
-def test_a_killed_waiter_does_not_keep_the_others_from_being_woken(shared: Any) -> None:
+def test_a_killed_waiter_does_not_block_wake_ups_of_others(shared: Any) -> None:
     ctx = mp.get_context("fork")
     with shoal.Queue[int]() as told, shoal.Queue[int]() as lost:
         waiters = [

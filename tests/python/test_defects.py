@@ -1,4 +1,4 @@
-"""What the standard library's queue gets wrong, and this one must not.
+"""Defects of the standard library's queue that this one must not have.
 
 Each of these fails, or hangs, with ``import multiprocessing as mp``.
 """
@@ -66,7 +66,7 @@ def put_much(queue: Any) -> None:
 
 
 def test_a_child_may_be_joined_before_its_queue_is_drained(ctx: Any) -> None:
-    # 3. There: a child cannot end before its feeder thread has emptied into a 64 KiB pipe.
+    # 3. There: a child cannot end before its feeder thread has written everything to a 64 KiB pipe.
     queue = ctx.Queue()
     child = ctx.Process(target=put_much, args=(queue,))
     child.start()
@@ -76,8 +76,8 @@ def test_a_child_may_be_joined_before_its_queue_is_drained(ctx: Any) -> None:
     assert [len(queue.get()) for _ in range(100)] == [10_000] * 100
 
 
-def test_what_was_put_is_there_at_once() -> None:
-    # 4. There: empty() and get_nowait() may deny it until the feeder thread has run.
+def test_a_message_is_visible_as_soon_as_put_returns() -> None:
+    # 4. There: empty() and get_nowait() may not see it until the feeder thread has run.
     queue = mp.Queue()
     for n in range(2000):
         queue.put(n)
@@ -92,8 +92,8 @@ def wait_for_event(event: Any, ready: Any) -> None:
     event.wait()
 
 
-def test_an_event_is_set_although_a_process_that_waited_for_it_is_dead(ctx: Any) -> None:
-    # 2. There: set() waits for ever for the dead to say that they woke up.
+def test_an_event_can_be_set_although_a_waiter_is_dead(ctx: Any) -> None:
+    # 2. There: set() waits forever for dead waiters to confirm that they woke up.
     event, ready = ctx.Event(), ctx.Queue()
     waiters = [ctx.Process(target=wait_for_event, args=(event, ready)) for _ in range(2)]
     for waiter in waiters:
@@ -114,7 +114,7 @@ def count(table: Any, times: int) -> None:
 
 
 def test_a_managers_dict_has_updates_that_are_atomic(ctx: Any) -> None:
-    # There: d["n"] += 1 is a get and a set, and loses what others did in between.
+    # There: d["n"] += 1 is a get and a set, and loses changes of others in between.
     with ctx.Manager() as manager:
         table = manager.dict(n=0, m=0)
         children = [ctx.Process(target=count, args=(table, 300)) for _ in range(3)]
@@ -125,8 +125,10 @@ def test_a_managers_dict_has_updates_that_are_atomic(ctx: Any) -> None:
         assert (table["n"], table["m"]) == (900, 900)
 
 
-def test_a_child_that_ends_takes_nothing_away_and_nothing_warns(ctx: Any, script: Script) -> None:
-    # There: a resource tracker unlinks what others still use, and warns at the end.
+def test_a_child_that_ends_removes_nothing_and_no_warning_is_printed(
+    ctx: Any, script: Script
+) -> None:
+    # There: a resource tracker unlinks objects that others still use, and warns at the end.
     program = script(
         f"""
         import os, shoal.multiprocessing as mp

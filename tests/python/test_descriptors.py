@@ -1,4 +1,4 @@
-"""Descriptors and sockets that travel between relatives, through whatever carries objects."""
+"""Descriptors and sockets that related processes send through queues, pipes and arguments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_descriptor_goes_through_a_pipe(ctx: Any, duplex: bool) -> None:
     reader, writer = os.pipe()
     for _ in range(2):
         reduction.send_handle(here, writer, child.pid)
-    # It is the receiver's own by then.
+    # By then it belongs to the receiver.
     os.close(writer)
     with open(reader, "rb") as file:
         assert file.read() == b"written" * 2
@@ -42,7 +42,7 @@ def send_back(conn: Any) -> None:
     os.close(writer)
     reduction.send_handle(conn, reader, os.getppid())
     os.close(reader)
-    # The sender lives until it was fetched.
+    # The sender lives until the descriptor was fetched.
     conn.recv()
 
 
@@ -57,7 +57,7 @@ def test_a_child_sends_one_to_its_parent(ctx: Any) -> None:
     assert child.exitcode == 0
 
 
-def test_something_else_is_no_descriptor() -> None:
+def test_another_type_is_not_accepted_as_a_descriptor() -> None:
     here, there = mp.Pipe()
     here.send("no descriptor")
     with pytest.raises(RuntimeError):
@@ -67,7 +67,7 @@ def test_something_else_is_no_descriptor() -> None:
         reduction.recv_handle(there)
 
 
-def test_sockets_are_carried_as_they_were() -> None:
+def test_sockets_keep_their_family_and_type() -> None:
     ours, theirs = socket.socketpair()
     reader, writer = os.pipe()
     with ours, theirs:

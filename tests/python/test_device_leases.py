@@ -17,7 +17,7 @@ FAKE = "cuda:4:24G:20G:5"
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path, monkeypatch):
-    """A machine of four devices, with leases of its own."""
+    """A machine of four devices, with its own leases."""
     place = tmp_path / "leases"
     monkeypatch.setenv("SHOAL_FAKE_DEVICES", FAKE)
     monkeypatch.setenv("SHOAL_LEASE_DIR", str(place))
@@ -62,7 +62,7 @@ def test_a_lease_is_a_mask_until_the_end_of_the_block():
         mask.environment()
 
 
-def test_what_cannot_be_had_is_said():
+def test_a_request_that_cannot_be_satisfied_is_an_error():
     with pytest.raises(shoal.TooLargeError, match="number of devices of 5"):
         shoal.lease_devices(5, timeout=0)
     with pytest.raises(shoal.InvalidError, match="25769803776"):
@@ -80,7 +80,7 @@ def test_what_cannot_be_had_is_said():
             shoal.lease_devices(**wrong)
 
 
-def test_shares_of_one_device():
+def test_one_device_can_be_shared():
     with shoal.lease_devices(share="1/4", order=[2]) as quarter:
         assert str(quarter) == "2" and quarter.shares == (0.25,)
         with shoal.lease_devices(share="12G", order=[2]) as half:
@@ -96,7 +96,7 @@ def test_a_program_has_the_lease_until_it_ends():
             ["sh", "-c", code], devices=mask, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert program.stdout.readline() == b"3\n"
-    # Its parent has given up its part.
+    # Its parent has released its part.
     assert free() == 3
     program.kill()
     program.join()
@@ -125,7 +125,7 @@ def _report(pipe):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_a_process_has_the_lease_whatever_its_start_method(method):
+def test_a_process_has_the_lease_with_every_start_method(method):
     ctx = mp.get_context(method)
     ours, theirs = std.Pipe()
     with shoal.lease_devices(2, order=[1, 2]) as mask:
@@ -213,7 +213,7 @@ def test_this_process_can_be_masked_by_its_lease():
     assert said.stdout == b"2,3\nTrue True\n"
 
 
-def test_ctrl_c_ends_a_wait_and_gives_up_the_place():
+def test_ctrl_c_ends_a_wait_and_leaves_the_queue_of_requests():
     code = (
         "import shoal, sys\n"
         "print('waits', flush=True)\n"

@@ -1,4 +1,4 @@
-"""`shoal.devices`: masks in logical numbers, and the three classic ways beside them."""
+"""`shoal.devices`: masks in logical numbers, and the three usual ways to set a variable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOW = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"
 @pytest.fixture(autouse=True)
 def no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "ROCR_VISIBLE_DEVICES"):
-        # Set first, so that what a test sets is undone even if nothing was there before.
+        # Set first, so that a test's change is undone even if the variable did not exist.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
 
@@ -37,7 +37,7 @@ def no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "2,3", "-1"),
     ],
 )
-def test_a_mask_is_counted_in_what_is_seen_already(
+def test_a_mask_counts_among_the_visible_devices(
     mask: Any, inherited: Any, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if inherited is not None:
@@ -75,7 +75,7 @@ def test_families_have_their_own_variables() -> None:
     assert devices.environment([1], family="rocm")["ROCR_VISIBLE_DEVICES"] == "1"
 
 
-def test_what_a_mask_needs_beside_it_is_set_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_belong_to_a_mask_are_set_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.environment([0])["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     monkeypatch.setenv("HIP_VISIBLE_DEVICES", "1")
     changes = devices.environment([0], family="rocm")
@@ -87,7 +87,7 @@ def test_a_script_sets_its_own_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     devices.set_visible_devices([2, 3, 5])
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3,5"
     assert devices.visible() == ["2", "3", "5"]
-    # It narrows: the numbers are those of what is seen now.
+    # It narrows: the numbers count among the visible devices.
     devices.set_visible_devices([0, 2])
     assert devices.visible() == ["2", "5"]
     # Children of any kind see it: it is in os.environ and in the environment of C.

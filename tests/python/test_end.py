@@ -1,4 +1,4 @@
-"""The end of a process: what can be used until then, and what is left after it."""
+"""The end of a process: objects can be used until then, and nothing is left after it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ kept: List[Any] = []
 
 
 def run(ctx: Any, target: Callable[..., object], *args: Any) -> int:
-    """Runs a child; its exit code."""
+    """Runs a child; returns its exit code."""
     child = ctx.Process(target=target, args=args)
     child.start()
     child.join()
@@ -37,7 +37,7 @@ def run(ctx: Any, target: Callable[..., object], *args: Any) -> int:
 # -- what can be used ---------------------------------------------------------------------------
 
 
-def test_objects_can_be_used_until_the_interpreter_is_over(ctx: Any, script: Script) -> None:
+def test_objects_can_be_used_until_the_interpreter_ends(ctx: Any, script: Script) -> None:
     text = """
         import atexit, threading, weakref
 
@@ -93,7 +93,7 @@ def end_busily(told: Any, never: Any) -> None:
     log = util.get_logger()
     log.addHandler(logging.handlers.QueueHandler(told))
     log.setLevel(logging.INFO)
-    # Its threads end only when the interpreter's threads are told to.
+    # Its threads end only when the interpreter ends its threads.
     executor = concurrent.futures.ThreadPoolExecutor(1)
     executor.submit(int).result()
     kept.append(executor)
@@ -110,7 +110,7 @@ def end_busily(told: Any, never: Any) -> None:
     sys.stdout = Written(told)  # type: ignore[assignment]
 
 
-def test_a_child_can_use_objects_to_its_last_line(ctx: Any, capfd: Any) -> None:
+def test_a_child_can_use_objects_until_its_last_line(ctx: Any, capfd: Any) -> None:
     told, never = ctx.Queue(), ctx.Queue()
     assert run(ctx, end_busily, told, never) == 0
     said = [getattr(one, "msg", one) for one in (told.get() for _ in range(told.qsize()))]
@@ -131,7 +131,7 @@ def leave_a_thread_at_work(queue: Any) -> None:
     time.sleep(0.05)
 
 
-def test_a_thread_at_work_when_its_process_ends_makes_no_noise(ctx: Any, capfd: Any) -> None:
+def test_a_thread_that_works_when_its_process_ends_prints_nothing(ctx: Any, capfd: Any) -> None:
     queue = ctx.Queue()
     for _ in range(5):
         assert run(ctx, leave_a_thread_at_work, queue) == 0
@@ -175,7 +175,7 @@ class Circle:
             self.said.append("bye")
 
 
-def test_a_finalizer_in_a_circle_can_use_its_objects_which_go_afterwards() -> None:
+def test_a_finalizer_in_a_reference_cycle_can_use_its_objects() -> None:
     gc.collect()
     before, callbacks, said = objects(), list(gc.callbacks), ["before"]
     lock = mp.Lock()
@@ -205,7 +205,7 @@ def make_globals(how: str) -> None:
 
 @pytest.mark.parametrize("how, code", [("return", 0), ("exit", 3), ("raise", 1)])
 @pytest.mark.parametrize("module", [mp, multiprocessing])
-def test_a_child_that_ends_by_itself_leaves_nothing(
+def test_a_child_that_ends_normally_leaves_nothing(
     ctx: Any, module: Any, how: str, code: int
 ) -> None:
     before = objects()
@@ -218,7 +218,9 @@ def send_and_end(queue: Any) -> None:
     queue.put(here)
 
 
-def test_a_connection_that_was_not_fetched_goes_with_its_sender(ctx: Any, script: Script) -> None:
+def test_a_connection_that_nobody_received_is_freed_with_its_sender(
+    ctx: Any, script: Script
+) -> None:
     before, queue = objects(), ctx.Queue()
     assert run(ctx, send_and_end, queue) == 0
     queue.close()
@@ -287,27 +289,27 @@ def test_permits_stay_taken_when_their_process_forgets_the_semaphore() -> None:
     child.start()
     assert ready.wait(60)
     assert permits.get_value() == 2
-    # What is nobody's does not return with a kill either.
+    # A permit without an owner is not released by a kill either.
     child.kill()
     child.join()
     assert permits.get_value() == 2
 
 
 @pytest.mark.parametrize("how", ENDS + KILLS)
-def test_a_lock_is_handed_on_whatever_its_owners_end(ctx: Any, how: str) -> None:
+def test_a_lock_goes_to_the_next_however_its_owner_ends(ctx: Any, how: str) -> None:
     for lock in (ctx.Lock(), ctx.RLock()):
         run(ctx, take, how, lock)
         assert lock.acquire(timeout=60)
 
 
 @pytest.mark.parametrize("how", ENDS + KILLS)
-def test_permits_of_a_shoal_semaphore_return_whatever_their_owners_end(how: str) -> None:
+def test_permits_of_a_shoal_semaphore_are_released_however_their_owner_ends(how: str) -> None:
     permits = shoal.Semaphore(3)
     run(mp.get_context("fork"), take, how, permits)
     assert permits.get_value() == 3
 
 
-def test_a_program_that_ends_leaves_its_permits_taken(script: Script) -> None:
+def test_permits_stay_taken_when_their_program_ends(script: Script) -> None:
     permits = mp.Semaphore(3)
     text = """
         import pickle, sys, shoal.multiprocessing
@@ -320,7 +322,7 @@ def test_a_program_that_ends_leaves_its_permits_taken(script: Script) -> None:
     assert permits.get_value() == 1
 
 
-def test_what_a_process_leaves_that_exits_at_once_is_collected(ctx: Any) -> None:
+def test_objects_of_a_process_that_calls_os_exit_are_collected(ctx: Any) -> None:
     before = objects()
     assert run(ctx, make_and_exit_at_once) == 0
     assert len(objects() - before) == 1

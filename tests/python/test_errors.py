@@ -1,4 +1,4 @@
-"""Exceptions, and what a full /dev/shm does."""
+"""Exceptions, and the behaviour with a full /dev/shm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_an_exception_can_be_sent_to_another_process(cls: "type[shoal.ShoalError
     assert cls.__module__ == "shoal" and isinstance(error, shoal.ShoalError)
 
 
-def test_exceptions_are_those_code_already_catches() -> None:
+def test_exceptions_derive_from_the_standard_ones() -> None:
     for ours, theirs in [
         (shoal.Empty, queue.Empty),
         (shoal.Full, queue.Full),
@@ -146,12 +146,12 @@ BEHIND = """
         while sent.value == 0 or seen != sent.value:
             seen = sent.value
             time.sleep(0.3)
-        # All of it is more than there is room for.
+        # All of it together does not fit.
         assert 0 < seen < 40, seen
         assert [receive()[0] for _ in range(40)] == list(range(40))
         child.join()
         assert child.exitcode == 0
-        # Without a message whose memory could come back it is an error.
+        # Without a message whose memory could be returned it is an error.
         try:
             send(bytes(16 << 20))
         except shoal.NoSpaceError:

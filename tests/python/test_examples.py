@@ -1,4 +1,4 @@
-"""The programs in examples/python do what they say, on real input."""
+"""The programs in examples/python behave as documented, on real input."""
 
 from __future__ import annotations
 

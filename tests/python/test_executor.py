@@ -1,5 +1,5 @@
-"""Executors and pools of the standard library with contexts of `shoal.multiprocessing`, and what
-they find inside its queues and locks."""
+"""Executors and pools of the standard library with contexts of `shoal.multiprocessing`, and the
+internal attributes of queues and locks that they use.""" 
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Unreadable:
 # -- executors ----------------------------------------------------------------------------------
 
 
-def test_an_executor_runs_calls_and_hands_on_their_errors(ctx: Any) -> None:
+def test_an_executor_runs_calls_and_passes_on_their_errors(ctx: Any) -> None:
     with futures.ProcessPoolExecutor(
         2, mp_context=ctx, initializer=initialise, initargs=(7,)
     ) as executor:
@@ -81,7 +81,7 @@ def test_an_executor_runs_calls_and_hands_on_their_errors(ctx: Any) -> None:
 def test_an_executor_whose_worker_dies_is_broken_and_does_not_hang(ctx: Any) -> None:
     for death in (die, raises_when_unpickled):
         with futures.ProcessPoolExecutor(2, mp_context=ctx) as executor:
-            # Both workers are there: the original does not look after one that it is starting.
+            # Both workers run: the original does not check a worker that it is starting.
             list(executor.map(time.sleep, [0.1, 0.1]))
             unfinished = [executor.submit(time.sleep, 60), executor.submit(death)]
             for future in unfinished:
@@ -91,7 +91,7 @@ def test_an_executor_whose_worker_dies_is_broken_and_does_not_hang(ctx: Any) -> 
                 executor.submit(square, 2)
 
 
-def test_an_executor_cancels_what_has_not_begun(ctx: Any) -> None:
+def test_an_executor_cancels_calls_that_have_not_begun(ctx: Any) -> None:
     with futures.ProcessPoolExecutor(1, mp_context=ctx) as executor:
         later = [executor.submit(time.sleep, 0.05) for _ in range(200)]
         executor.shutdown(cancel_futures=True)
@@ -153,7 +153,7 @@ def call_getpid(_: int) -> int:
     return os.getpid()
 
 
-def test_the_standard_librarys_pool_can_be_terminated_at_work(ctx: Any) -> None:
+def test_the_standard_librarys_pool_can_be_terminated_while_it_works(ctx: Any) -> None:
     pool = std_pool.Pool(2, initialise, (1,), context=ctx)
     manager = ctx.Manager()
     started = manager.Event()
@@ -203,7 +203,7 @@ def use_one_side(queue: Any, answers: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Queue", "SimpleQueue", "JoinableQueue"])
-def test_a_process_that_closes_one_side_goes_on_with_the_other(ctx: Any, kind: str) -> None:
+def test_a_process_that_closes_one_side_can_use_the_other(ctx: Any, kind: str) -> None:
     queue, answers = getattr(ctx, kind)(), ctx.SimpleQueue()
     child = ctx.Process(target=use_one_side, args=(queue, answers))
     child.start()
@@ -232,7 +232,7 @@ def test_a_closed_side_refuses_and_the_other_does_not(ctx: Any, kind: str) -> No
     assert queue.detached
 
 
-def test_a_side_is_a_connection_of_one_way(ctx: Any) -> None:
+def test_a_side_is_a_connection_of_one_direction(ctx: Any) -> None:
     queue = ctx.SimpleQueue()
     reader, writer = queue._reader, queue._writer
     assert (reader.readable, reader.writable) == (True, False)
@@ -264,7 +264,7 @@ def take_under_lock(queue: Any, told: Any) -> None:
             told.put(queue._reader.recv())
 
 
-def test_a_reader_can_look_and_take_under_the_readers_lock(ctx: Any) -> None:
+def test_a_reader_can_poll_and_receive_under_the_readers_lock(ctx: Any) -> None:
     queue, told = ctx.Queue(), ctx.Queue()
     for number in range(100):
         queue.put(number)
@@ -340,7 +340,7 @@ def test_a_child_ends_although_its_last_message_is_not_taken(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore", "BoundedSemaphore"])
-def test_a_lock_has_inside_what_the_original_has(ctx: Any, kind: str) -> None:
+def test_a_lock_has_the_internal_attributes_of_the_original(ctx: Any, kind: str) -> None:
     lock, original = getattr(ctx, kind)(), getattr(std.get_context("fork"), kind)()
     ours, theirs = lock._semlock, original._semlock
     missing = {name for name in dir(theirs) if not hasattr(ours, name)} - {"_rebuild"}
@@ -362,7 +362,7 @@ def test_a_lock_has_inside_what_the_original_has(ctx: Any, kind: str) -> None:
         getattr(ours, name)
 
 
-def test_a_condition_tells_how_many_sleep() -> None:
+def test_a_condition_reports_the_number_of_sleepers() -> None:
     condition = std.get_context("fork").Condition(), shoal.multiprocessing.Condition()
     for one in condition:
         sleeper = threading.Thread(target=sleep_in, args=(one,))
@@ -395,17 +395,17 @@ def report_get(queue: Any, told: Any) -> None:
         told.put(type(error))
 
 
-def test_what_is_behind_half_a_message_is_not_taken_for_one(
+def test_bytes_after_a_partial_message_are_not_read_as_a_message(
     ctx: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from multiprocessing import queues
     from shoal.multiprocessing import synchronize
 
     monkeypatch.setattr(synchronize, "_BEFORE_TRACEBACK", 0.0)
-    # A pipe of the standard library's, under locks of ours, as an executor has it.
+    # A pipe of the standard library, under Shoal's locks, as an executor has it.
     queue: Any = queues.SimpleQueue(ctx=ctx)
     told = ctx.Queue()
-    # What is left when size and head of the outer pickle are gone is another one.
+    # The rest after the size and the head of the outer pickle is another pickle.
     queue.put(pickle.dumps("from the inside").ljust(2000, b"."))
     children = [ctx.Process(target=die_in_a_message, args=(queue,))]
     children += [ctx.Process(target=report_get, args=(queue, told)) for _ in range(2)]
@@ -419,7 +419,7 @@ def test_what_is_behind_half_a_message_is_not_taken_for_one(
             queue.get()
     for child in children:
         child.join()
-    # A lock that a program makes is handed on.
+    # A lock that a program makes goes to the next process.
     lock = ctx.Lock()
     child = ctx.Process(target=take_and_die, args=(lock,))
     child.start()

@@ -1,4 +1,4 @@
-"""The compiled module: what it must not do, in a thread, a fork, a subinterpreter or a hostile program."""
+"""The compiled module, in threads, forked children, subinterpreters and hostile programs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_no_class_hides_what_the_compiled_base_has() -> None:
 
 
 class Counted:
-    """Something whose instances are counted."""
+    """A class whose instances are counted."""
 
     alive = 0
 
@@ -192,7 +192,7 @@ def test_no_call_leaks_a_reference() -> None:
     for _ in range(200):
         use()
     after = counts(*watched)
-    # Others come and go, too.
+    # Other references are taken and dropped too.
     assert [a - b for a, b in zip(after, before) if a - b > 100] == []
     assert sys.getallocatedblocks() - blocks < 150
     assert Counted.alive == 0
@@ -200,14 +200,14 @@ def test_no_call_leaks_a_reference() -> None:
         shared.detach()
 
 
-def test_a_handle_goes_with_its_object() -> None:
+def test_a_handle_is_freed_with_its_object() -> None:
     made: "List[shoal.Queue[int]]" = [shoal.Queue() for _ in range(3)]
     handles = [queue._handle for queue in made]
     held = [sys.getrefcount(handle) for handle in handles]
     for queue in made:
         queue.detach()
     assert all(sys.getrefcount(handle) < before for handle, before in zip(handles, held))
-    # In a circle of references.
+    # In a reference cycle.
     around: Any = shoal.Queue()
     around.itself = around
     name = around.name
@@ -263,7 +263,7 @@ def test_hostile_arguments_crash_nothing() -> None:
         args = chance.choices(odd, k=chance.randrange(5))
         named = {chance.choice(names): chance.choice(odd) for _ in range(chance.randrange(3))}
         if not (args or named) or any(it in (None, float("inf"), 2**70, 1.5) for it in args):
-            # Could wait for good.
+            # It could wait forever.
             args, named = [b"some", False], {}
         named = {name: it for name, it in named.items() if name != "timeout"}
         named["timeout"] = 0
@@ -292,7 +292,7 @@ def ctypes_pointer() -> Any:
 
 
 @needs_it
-def test_a_thread_that_waits_holds_up_no_other() -> None:
+def test_a_thread_that_waits_delays_no_other() -> None:
     queue: "shoal.Queue[int]" = shoal.Queue(maxsize=1)
     lock = shoal.Lock()
     lock.acquire()
@@ -320,7 +320,7 @@ def test_a_thread_that_waits_holds_up_no_other() -> None:
     while time.monotonic() - began < (0.2 if steps > 100 else 5):
         time.sleep(0)
         steps += 1
-    # Had one of them kept the interpreter, there would be one step for each slice of its wait.
+    # If one of them had kept the interpreter, there would be one step for each slice of its wait.
     assert steps > 100 and not found
     for _ in range(4):
         queue.put_bytes(b"\x80\x05K\x01.")
@@ -397,7 +397,7 @@ def test_a_wait_ends_when_its_object_is_detached(wait: str) -> None:
     assert [type(error) for error in ended] == [shoal.ClosedError]
 
 
-def test_threads_that_race_with_detach() -> None:
+def test_threads_may_race_with_detach() -> None:
     for _ in range(30):
         queue: "shoal.Queue[int]" = shoal.Queue(maxsize=8)
         lock = shoal.Lock()
@@ -442,7 +442,7 @@ def test_it_works_in_a_forked_child() -> None:
     os.waitpid(pid, 0)
 
 
-def test_a_second_import_and_a_subinterpreter_work_or_say_why() -> None:
+def test_a_second_import_and_a_subinterpreter_work_or_raise_an_error() -> None:
     text = """
 import importlib, sys, shoal
 queue = shoal.Queue(); queue.put(1)

@@ -1,4 +1,4 @@
-"""`shoal.futures.ProcessPoolExecutor`: the original's interface, and what it promises besides."""
+"""`shoal.futures.ProcessPoolExecutor`: the original's interface and additional promises."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Unreadable:
         return fail, ("unpickled",)
 
 
-def test_calls_run_and_their_errors_come_back(ctx: Any) -> None:
+def test_calls_run_and_their_errors_are_raised(ctx: Any) -> None:
     with ProcessPoolExecutor(2, mp_context=ctx, initializer=initialise, initargs=(7,)) as executor:
         assert isinstance(executor, concurrent.futures.ProcessPoolExecutor)
         assert list(executor.map(square, range(500))) == [n * n for n in range(500)]
@@ -105,7 +105,7 @@ def test_it_works_with_a_context_of_the_standard_library() -> None:
 @pytest.mark.parametrize("death", [die, end_quietly, raises_when_unpickled])
 def test_a_workers_death_breaks_it_and_ends_all_waits(ctx: Any, death: Any) -> None:
     with ProcessPoolExecutor(2, mp_context=ctx) as executor:
-        # The death comes when all is submitted: afterwards nothing can be.
+        # The death comes after all calls were submitted: after it no call can be submitted.
         unfinished, gate = [executor.submit(time.sleep, 60)], ctx.Event()
         executor.submit(gate.wait, 30)
         unfinished.append(executor.submit(death))
@@ -113,7 +113,7 @@ def test_a_workers_death_breaks_it_and_ends_all_waits(ctx: Any, death: Any) -> N
         gate.set()
         for future in unfinished:
             try:
-                # Some may be done before.
+                # Some calls may be done before.
                 assert future.result(60) in [n * n for n in range(100)]
             except BrokenProcessPool:
                 pass
@@ -147,9 +147,9 @@ def test_calls_start_in_the_order_they_were_submitted(ctx: Any) -> None:
     assert [order.get() for _ in range(2000)] == list(range(2000))
 
 
-def test_what_is_cancelled_never_runs(ctx: Any, tmp_path: Path) -> None:
+def test_a_cancelled_call_never_runs(ctx: Any, tmp_path: Path) -> None:
     with ProcessPoolExecutor(1, mp_context=ctx) as executor:
-        # So that many calls lie ready when the slow one comes.
+        # So that many calls are queued when the slow one starts.
         list(executor.map(square, range(3000)))
         gate = ctx.Event()
         slow = executor.submit(gate.wait, 30)
@@ -162,7 +162,7 @@ def test_what_is_cancelled_never_runs(ctx: Any, tmp_path: Path) -> None:
     assert all(future.done() for future in later)
 
 
-def test_calls_that_turn_out_slow_can_be_cancelled_again() -> None:
+def test_slow_calls_behind_fast_ones_can_be_cancelled() -> None:
     with ProcessPoolExecutor(1, mp_context=mp.get_context("fork")) as executor:
         started = time.monotonic()
         calls = [executor.submit(sleep_for, 0.0) for _ in range(3000)]
@@ -174,13 +174,13 @@ def test_calls_that_turn_out_slow_can_be_cancelled_again() -> None:
         assert time.monotonic() - started < 60
 
 
-def test_a_shutdown_can_cancel_what_has_not_begun(ctx: Any) -> None:
+def test_a_shutdown_can_cancel_calls_that_have_not_begun(ctx: Any) -> None:
     executor = ProcessPoolExecutor(1, mp_context=ctx)
     list(executor.map(square, range(1000)))
     gate = ctx.Event()
     executor.submit(gate.wait, 30)
     later = [executor.submit(sleep_for, 0.05) for _ in range(300)]
-    # The worker goes on when the shutdown cancels the last one.
+    # The worker continues while the shutdown cancels the last one.
     later[-1].add_done_callback(lambda _: gate.set())
     executor.shutdown(cancel_futures=True)
     done, others = concurrent.futures.wait(later, 60)
@@ -188,7 +188,7 @@ def test_a_shutdown_can_cancel_what_has_not_begun(ctx: Any) -> None:
     assert all(future.result() == 0.05 for future in later if not future.cancelled())
 
 
-def test_a_shutdown_without_waiting_lets_the_rest_be_done(ctx: Any) -> None:
+def test_a_shutdown_without_waiting_completes_submitted_calls(ctx: Any) -> None:
     executor = ProcessPoolExecutor(2, mp_context=ctx)
     later = [executor.submit(sleep_for, 0.01) for _ in range(20)]
     executor.shutdown(wait=False)
@@ -204,7 +204,7 @@ def test_workers_are_replaced_after_their_number_of_calls() -> None:
         ProcessPoolExecutor(mp_context=mp.get_context("fork"), max_tasks_per_child=2)
 
 
-def test_an_executor_without_references_finishes_and_goes(ctx: Any) -> None:
+def test_an_executor_without_references_finishes_and_ends(ctx: Any) -> None:
     executor = ProcessPoolExecutor(2, mp_context=ctx)
     results = executor.map(square, range(100))
     manager, gone = executor._executor_manager_thread, weakref.ref(executor)
@@ -220,7 +220,7 @@ def test_arguments_that_only_the_call_holds_live_until_it_is_done(ctx: Any) -> N
         executor.submit(time.sleep, 0.2)
         puts = []
         for number in range(3):
-            # A message has only the name of the queue.
+            # A message contains only the name of the queue.
             puts.append(executor.submit(shoal.Queue().put, number))
         assert [future.result(60) for future in puts] == [None] * 3
 
@@ -246,7 +246,7 @@ def test_an_event_loop_runs_calls_in_it(ctx: Any) -> None:
     assert asyncio.run(main()) == [n * n for n in range(20)]
 
 
-def test_what_was_submitted_is_done_before_the_program_ends(ctx: Any, script: Script) -> None:
+def test_submitted_calls_complete_before_the_program_ends(ctx: Any, script: Script) -> None:
     text = """
         import time
         import shoal.futures, shoal.multiprocessing as mp

@@ -25,7 +25,7 @@ def test_a_name_is_the_same_object_everywhere(kind: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_missing_is_not_found_and_what_exists_is_not_made_anew(
+def test_a_missing_object_is_not_found_and_an_existing_one_is_not_recreated(
     kind: Any, name: str
 ) -> None:
     with pytest.raises(FileNotFoundError, match=name):
@@ -52,7 +52,7 @@ def test_wrong_sizes_are_refused(kind: Any) -> None:
         kind(capacity=1 << 20, max_capacity=1 << 14)
 
 
-def test_a_map_is_no_queue_and_a_queue_no_map(name: str) -> None:
+def test_a_map_cannot_be_opened_as_a_queue_nor_a_queue_as_a_map(name: str) -> None:
     with shoal.Queue(name):
         with pytest.raises(shoal.WrongKindError, match="queue"):
             shoal.Map(name)
@@ -61,7 +61,7 @@ def test_a_map_is_no_queue_and_a_queue_no_map(name: str) -> None:
             shoal.Queue(name)
 
 
-def test_rubbish_in_dev_shm_is_refused(name: str) -> None:
+def test_invalid_files_in_dev_shm_are_refused(name: str) -> None:
     path = SHM / f"shoal.{name}"
     for content in (b"", b"short", bytes(8192), os.urandom(8192)):
         path.write_bytes(content)
@@ -88,7 +88,7 @@ def test_a_persistent_object_stays_until_it_is_unlinked(kind: Any, name: str) ->
 
 
 @pytest.mark.parametrize("kind", [shoal.Queue, shoal.Map, shoal.BytesMap])
-def test_unpickling_gives_the_handle_that_is_there(kind: Any) -> None:
+def test_unpickling_returns_the_existing_handle(kind: Any) -> None:
     with kind() as made:
         data = pickle.dumps(made)
         assert pickle.loads(data) is made
@@ -131,7 +131,7 @@ def test_a_forgotten_handle_is_freed() -> None:
     assert file not in objects()
 
 
-def test_the_last_one_out_removes_the_object(script: Script, name: str) -> None:
+def test_the_last_process_removes_the_object(script: Script, name: str) -> None:
     child = script(
         """
         import sys, shoal
@@ -209,8 +209,8 @@ def test_a_program_that_fails_leaves_nothing(script: Script) -> None:
     assert f"shoal.{out.strip()}" not in objects()
 
 
-def test_gc_removes_what_killed_processes_left_and_nothing_else(script: Script) -> None:
-    # Made first: the first creation in a process collects as well.
+def test_gc_removes_objects_of_killed_processes_and_nothing_else(script: Script) -> None:
+    # Created first: the first creation in a process collects too.
     with shoal.Map[str, int]() as shared:
         child = script(
             """
@@ -228,7 +228,9 @@ def test_gc_removes_what_killed_processes_left_and_nothing_else(script: Script) 
         assert shared["still"] == 1
 
 
-def test_the_first_creation_of_a_process_collects_what_killed_ones_left(script: Script) -> None:
+def test_the_first_creation_of_a_process_collects_objects_of_killed_processes(
+    script: Script
+) -> None:
     dead = script(
         """
         import os, signal, shoal

@@ -36,7 +36,7 @@ def is_ours(thing: object) -> bool:
 
 
 def std_objects(ctx: Any) -> Dict[str, Any]:
-    """One of each that the standard library can make, by the name of its method."""
+    """One object of each type that the standard library can make, by the name of its method."""
     made: Dict[str, Any] = {
         name: getattr(ctx, name)()
         for name in """Queue JoinableQueue SimpleQueue Lock RLock Semaphore BoundedSemaphore
@@ -55,7 +55,7 @@ def give_up(made: Dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("method", [None, *START_METHODS])
-def test_all_that_a_context_makes_is_ours(method: Any) -> None:
+def test_a_context_makes_only_shoal_objects(method: Any) -> None:
     with mp.install():
         made = std_objects(std.get_context(method))
     assert {name: is_ours(thing) for name, thing in made.items()} == dict.fromkeys(made, True)
@@ -63,7 +63,7 @@ def test_all_that_a_context_makes_is_ours(method: Any) -> None:
     give_up(made)
 
 
-def test_names_that_were_imported_before_make_ours() -> None:
+def test_names_that_were_imported_before_make_shoal_objects() -> None:
     with mp.install():
         ctx = std.get_context("fork")
         made: List[Any] = [early_queue(), early_lock(), Queue(ctx=ctx), std.Queue()]
@@ -75,7 +75,7 @@ def test_names_that_were_imported_before_make_ours() -> None:
                 assert is_ours(pool) and pool.map(abs, [-1]) == [1]
 
 
-def test_it_is_undone() -> None:
+def test_an_installation_can_be_undone() -> None:
     modules = [std, std.connection, std.managers, std.pool, std.queues, std.sharedctypes]
     modules += [std.synchronize, std.context, sys.modules["multiprocessing.spawn"]]
 
@@ -83,7 +83,7 @@ def test_it_is_undone() -> None:
         seen = [(module.__name__, dict(vars(module))) for module in modules]
         for module in modules:
             kinds = [thing for thing in vars(module).values() if isinstance(thing, type)]
-            # But for a `__new__` that does what was done without one: see the next test.
+            # Except for a `__new__` with the original behaviour: see the next test.
             seen += [
                 (kind.__name__, {k: v for k, v in vars(kind).items() if k != "__new__"})
                 for kind in kinds
@@ -103,7 +103,7 @@ def test_it_is_undone() -> None:
     made[0].close()
 
 
-def test_the_originals_are_made_as_ever_afterwards() -> None:
+def test_the_originals_are_made_again_after_uninstall() -> None:
     kinds: List[Any] = [std.synchronize.Lock, std.synchronize.Barrier, Queue, Pool]
     kinds.append(std.managers.SyncManager)
     signatures = [inspect.signature(kind) for kind in kinds]
@@ -138,7 +138,7 @@ def use(queue: Any, lock: Any) -> None:
 
 
 @pytest.mark.parametrize("method", START_METHODS)
-def test_what_was_made_before_stays_what_it_was(method: str) -> None:
+def test_objects_made_before_the_installation_do_not_change(method: str) -> None:
     ctx = std.get_context(method)
     queue, lock = ctx.Queue(), ctx.Lock()
     with mp.install():
@@ -151,7 +151,7 @@ def test_what_was_made_before_stays_what_it_was(method: str) -> None:
     queue.join_thread()
 
 
-def test_it_is_in_force_until_each_installation_is_undone() -> None:
+def test_it_is_active_until_each_installation_is_undone() -> None:
     first = mp.install()
     with mp.install() as second:
         first.uninstall()
@@ -167,7 +167,7 @@ def test_it_is_in_force_until_each_installation_is_undone() -> None:
 
 
 def report(queue: Any, ways: List[str]) -> None:
-    """What this process and its descendants make."""
+    """The classes of the objects that this process and its descendants make."""
     queue.put((std.parent_process().pid, is_ours(std.Queue()), is_ours(early_lock())))  # type: ignore[union-attr]
     if ways:
         child = std.get_context(ways[0]).Process(target=report, args=(queue, ways[1:]))
@@ -175,8 +175,8 @@ def report(queue: Any, ways: List[str]) -> None:
         child.join()
 
 
-# Not a fork server's child of a forked one: the standard library takes the server of its parent for
-# its own there.
+# Not a fork server's child of a forked one: there the standard library uses the parent's server as
+# its own.
 WAYS = [[a, b] for a in START_METHODS for b in START_METHODS if (a, b) != ("fork", "forkserver")]
 
 
@@ -212,7 +212,7 @@ def test_a_child_has_it_before_it_imports_the_program(script: Script) -> None:
             """
             import multiprocessing, sys, types
             if __name__ != "__main__":
-                # In a child, before it has been told anything of the parent's.
+                # In a child, before it has received anything from the parent.
                 lock = multiprocessing.Lock()
                 print(type(lock).__module__)
             def work(): pass
@@ -233,7 +233,7 @@ def test_a_child_has_it_before_it_imports_the_program(script: Script) -> None:
 
 
 def test_a_child_finds_the_package_where_its_parent_did(script: Script, tmp_path: Path) -> None:
-    # By a path that only the parent's program has put there.
+    # By a path that only the parent's program has added.
     package = str(Path(shoal.__file__).parents[1])
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment["SHOAL_LIBRARY"] = _ffi.lib._name
@@ -279,11 +279,11 @@ class OwnManager(std.managers.SyncManager):
 OwnManager.register("words", list)
 
 
-def test_what_is_derived_from_the_originals_stays_as_it_is() -> None:
+def test_subclasses_of_the_originals_do_not_change() -> None:
     with mp.install():
         own = OwnQueue()
         assert type(own) is OwnQueue
-        # A lock of ours, which is not handed on: what lies in a pipe may be torn.
+        # A lock that is not passed on after a death: the content of the pipe may be torn.
         lock: Any = mp.synchronize
         assert type(own._rlock) is lock.PipeLock  # type: ignore[attr-defined]
         with ThreadPool(2) as pool:
@@ -299,8 +299,8 @@ def test_what_is_derived_from_the_originals_stays_as_it_is() -> None:
     own.close()
 
 
-def test_what_a_killed_child_of_the_originals_had_goes_with_its_join() -> None:
-    # As of this module's processes; that nothing stays behind is looked at after each test.
+def test_objects_of_a_killed_standard_child_are_removed_by_its_join() -> None:
+    # As for this module's processes; the fixture checks after each test that nothing is left.
     with mp.install():
         child = std.get_context("fork").Process(target=die)
         child.start()
@@ -308,7 +308,7 @@ def test_what_a_killed_child_of_the_originals_had_goes_with_its_join() -> None:
     assert child.exitcode == -9
 
 
-def test_waiting_takes_both_kinds_of_connections() -> None:
+def test_wait_accepts_both_kinds_of_connections() -> None:
     original, its_end = std.Pipe()
     with mp.install():
         ours, our_end = std.Pipe()
@@ -323,7 +323,7 @@ def test_waiting_takes_both_kinds_of_connections() -> None:
 
 @pytest.mark.parametrize("how", ["attributes", "get_context", "sys.modules"])
 def test_names_of_the_original_may_be_replaced_by_hand(script: Script, how: str) -> None:
-    # `install` is the way, but programs have these lines: they must neither recurse nor break.
+    # `install` is recommended, but programs have these lines: they must neither recurse nor break.
     out = ends_well(
         script(
             """
@@ -395,14 +395,14 @@ def check(done: "subprocess.CompletedProcess[str]", name: str, *mains: str) -> N
     assert done.stderr == ""
 
 
-def test_a_program_is_run_as_it_is(tmp_path: Path) -> None:
+def test_a_program_is_run_unchanged(tmp_path: Path) -> None:
     script = program(tmp_path / "there", "program.py")
     done = run(str(script), "3", "--flag", cwd=tmp_path)
     check(done, "program.py", "__main__", "__mp_main__")
     assert not list(tmp_path.glob("there/**/program*.pyc"))
 
 
-def test_a_module_is_run_as_it_is(tmp_path: Path) -> None:
+def test_a_module_is_run_unchanged(tmp_path: Path) -> None:
     program(tmp_path, "program.py")
     done = run("-m", "program", "3", "--flag", cwd=tmp_path)
     check(done, "program.py", "__main__", "__mp_main__", "program")
@@ -416,7 +416,7 @@ print(__file__, sys.argv, sys.path[0], __annotations__)
 
 
 @pytest.mark.parametrize("given", ["moves.py", "./app/../moves.py", "app", "app.zip"])
-def test_a_program_is_told_what_python_tells_it(given: str, tmp_path: Path) -> None:
+def test_a_program_gets_the_variables_that_python_sets(given: str, tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
     for file in ("moves.py", "app/__main__.py"):
         (tmp_path / file).write_text(MOVES)
@@ -456,12 +456,14 @@ def test_a_folder_or_zip_file_with_a_main_is_run(tmp_path: Path, packed: bool) -
         (["."], "__main__"),
     ],
 )
-def test_what_cannot_be_run_is_said(arguments: List[str], said: str, tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_run_is_an_error(
+    arguments: List[str], said: str, tmp_path: Path
+) -> None:
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 
-def test_an_exit_of_the_program_is_as_it_was(tmp_path: Path) -> None:
+def test_the_exit_of_the_program_is_passed_on(tmp_path: Path) -> None:
     text = "import atexit\natexit.register(lambda: print(word))\nword = 'late'\n1 / 0\n"
     (tmp_path / "fails.py").write_text(text)
     done = run("fails.py", cwd=tmp_path)

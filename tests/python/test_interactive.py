@@ -50,7 +50,7 @@ def run(program: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize("program", [WITH_PROCESS, WITH_POOL])
-def test_without_cloudpickle_the_error_says_in_a_line_what_to_do(program: str, method: str) -> None:
+def test_without_cloudpickle_the_error_gives_advice_in_one_line(program: str, method: str) -> None:
     done = run(HIDE + program.format(method=method))
     assert done.returncode == 1
     last = done.stderr.rstrip().splitlines()[-1]
@@ -67,7 +67,7 @@ def test_with_cloudpickle_such_a_function_is_sent_as_its_code(method: str) -> No
 
 
 @pytest.mark.parametrize("program", [WITH_PROCESS, WITH_POOL])
-def test_with_fork_there_is_nothing_to_send(program: str) -> None:
+def test_fork_sends_no_function(program: str) -> None:
     done = run(HIDE + program.format(method="fork"))
     assert done.stdout.split()[-1] in ("0", "42") and done.stderr == ""
 
@@ -95,11 +95,11 @@ def by_value(pickler: Any, method: str) -> None:
 
 @pytest.mark.parametrize("method", START_METHODS)
 @pytest.mark.parametrize("name", ["cloudpickle", "dill"])
-def test_a_pool_takes_any_function_with_a_pickler_that_can(name: str, method: str) -> None:
+def test_a_pool_takes_any_function_that_its_pickler_supports(name: str, method: str) -> None:
     by_value(pytest.importorskip(name), method)
 
 
-def test_a_pickler_has_dumps_and_loads() -> None:
+def test_a_pickler_needs_dumps_and_loads() -> None:
     with pytest.raises(TypeError, match="a module with dumps and loads"):
         mp.Pool(1, pickler="cloudpickle")
 

@@ -1,4 +1,4 @@
-"""What maps do with single keys beyond a `dict`: versions, time, locks, views, changes."""
+"""Operations of maps on keys beyond a `dict`: versions, expiry, locks, views, changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_value_that_was_set_again_has_another_version(shared: "shoal.Map[Any, 
     assert shared.get_versioned("k") == ("x" * 200_000, shared.version_of("k"))
 
 
-def test_many_keys_come_and_go_at_once(shared: "shoal.Map[Any, Any]") -> None:
+def test_many_keys_are_set_and_read_in_one_call(shared: "shoal.Map[Any, Any]") -> None:
     items = {i: str(i) * (i % 50) for i in range(500)}
     shared.set_many(items)
     assert shared == items
@@ -58,7 +58,7 @@ def test_empty_values_among_many_are_values(raw: shoal.BytesMap) -> None:
     assert raw.get_many([b"", b"k", b"none"]) == {b"": b"", b"k": b"v"}
 
 
-def test_a_key_lives_for_as_long_as_it_was_given(shared: "shoal.Map[Any, Any]") -> None:
+def test_a_key_expires_after_its_time_to_live(shared: "shoal.Map[Any, Any]") -> None:
     shared.set_for("k", 1, 1000)
     left = shared.time_left("k")
     assert left is not None and 500 < left <= 1000
@@ -70,7 +70,7 @@ def test_a_key_lives_for_as_long_as_it_was_given(shared: "shoal.Map[Any, Any]") 
         shared.time_left("k")
     with pytest.raises(KeyError):
         shared["k"]
-    # Changes nearby may have removed it already.
+    # Changes of nearby keys may have removed it already.
     assert shared.purge() <= 1 and len(shared) == 0
     with pytest.raises(ValueError):
         shared.set_for("k", 1, -1)
@@ -83,7 +83,7 @@ def lock_and_die(names: "shoal.Map[Any, Any]", locked: Any) -> None:
 
 
 @pytest.mark.parametrize("method", START_METHODS)
-def test_a_killed_holder_hands_its_key_over(method: str) -> None:
+def test_the_key_lock_of_a_killed_holder_goes_to_the_next(method: str) -> None:
     ctx = mp.get_context(method)
     with shoal.Map[Any, Any]() as names:
         locked = ctx.Queue()
@@ -97,7 +97,7 @@ def test_a_killed_holder_hands_its_key_over(method: str) -> None:
             assert not lock.owner_died
 
 
-def test_a_locked_key_waits_for_its_turn(shared: "shoal.Map[Any, Any]") -> None:
+def test_a_locked_key_makes_others_wait(shared: "shoal.Map[Any, Any]") -> None:
     lock = shared.lock_key("k")
     with pytest.raises(shoal.InvalidError):
         shared.lock_key("k")
@@ -122,7 +122,7 @@ def test_a_locked_key_waits_for_its_turn(shared: "shoal.Map[Any, Any]") -> None:
     assert outcome == ["refused", "mine"]
     with pytest.raises(shoal.InvalidError):
         lock.release()
-    # One that is lost is released.
+    # A lock without a reference is released.
     shared.lock_key("k")
     shared.lock_key("k", timeout=0).release()
 
@@ -146,7 +146,7 @@ def test_no_update_of_a_key_is_lost() -> None:
             names.update_with("none", lambda n: n)
 
 
-def test_floats_add_up(raw: shoal.BytesMap) -> None:
+def test_floats_are_added(raw: shoal.BytesMap) -> None:
     assert raw.add_float(b"x", 0.25) == 0.25
     assert raw.add_float(b"x", 1) == 1.25
     raw[b"x"] = b"text"
@@ -154,7 +154,7 @@ def test_floats_add_up(raw: shoal.BytesMap) -> None:
         raw.add_float(b"x", 1)
 
 
-def test_a_view_stays_what_it_was(raw: shoal.BytesMap) -> None:
+def test_a_view_does_not_change(raw: shoal.BytesMap) -> None:
     raw[b"k"] = b"in place" * 1000
     with raw.view(b"k") as view:
         assert view.version == raw.version_of(b"k")
@@ -173,7 +173,7 @@ def test_a_view_stays_what_it_was(raw: shoal.BytesMap) -> None:
         assert bytes(view.data) == b""
 
 
-def test_more_views_than_there_is_room_for_are_an_error(raw: shoal.BytesMap) -> None:
+def test_more_views_than_slots_are_an_error(raw: shoal.BytesMap) -> None:
     raw[b"k"] = b"v"
     views = [raw.view(b"k") for _ in range(12)]
     with pytest.raises(shoal.ExhaustedError):
@@ -213,7 +213,7 @@ def change(names: "shoal.Map[Any, Any]", waiting: Any) -> None:
     del names["k"]
 
 
-def test_a_thread_that_waits_for_a_key_learns_of_changes() -> None:
+def test_a_thread_that_waits_for_a_key_is_woken_by_changes() -> None:
     ctx = mp.get_context("fork")
     with shoal.Map[Any, Any]() as names:
         waiting = ctx.Queue()

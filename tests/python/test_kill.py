@@ -1,4 +1,4 @@
-"""kill -9 of a process that uses a queue or a map: the others go on."""
+"""kill -9 of a process that uses a queue or a map: the others continue."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def hold_for_ever(end: Any, queue: Any, ready: Any) -> None:
     time.sleep(1000)
 
 
-def test_nothing_stays_of_a_killed_child_that_was_the_last_to_have_it(ctx: Any) -> None:
+def test_an_object_that_only_a_killed_child_had_is_removed(ctx: Any) -> None:
     ready, queue = ctx.Queue(), ctx.Queue()
     here, there = ctx.Pipe()
     names = {f"shoal.{queue.name}", f"shoal.{there.name}"}
@@ -70,7 +70,7 @@ def put_for_ever(queue: Any, who: int) -> None:
         number += 1
 
 
-def test_producers_killed_at_random_lose_nothing_they_had_put() -> None:
+def test_producers_killed_at_random_lose_no_message_they_had_put() -> None:
     ctx = mp.get_context("fork")
     chance = random.Random(1)
     with shoal.Queue[Any](capacity=1 << 16, max_capacity=1 << 16) as queue:
@@ -86,7 +86,7 @@ def test_producers_killed_at_random_lose_nothing_they_had_put() -> None:
             for producer in producers:
                 os.kill(producer.pid, signal.SIGKILL)
                 producer.join()
-            # What is there is there: in order, without a gap, and len is exact.
+            # The present messages are in order, without a gap, and len is exact.
             for _ in range(queue.qsize()):
                 who, number = queue.get(block=False)
                 assert number == expected[who]
@@ -101,7 +101,7 @@ def count_for_ever(shared: Any) -> None:
         shared.pop("text", None)
 
 
-def test_writers_of_a_map_killed_at_random_leave_it_whole() -> None:
+def test_writers_of_a_map_killed_at_random_leave_it_consistent() -> None:
     ctx = mp.get_context("fork")
     with shoal.Map[str, Any]() as shared:
         for _ in range(10):
@@ -183,7 +183,7 @@ def test_children_clean_up_after_a_killed_parent(method: str, script: Script) ->
         parent.wait()
         queue.put(None)
         wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
-    # The fixture looks whether anything is left.
+    # The fixture checks that nothing is left.
 
 
 def hold(name: str, ready: Any) -> None:

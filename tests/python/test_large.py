@@ -1,4 +1,4 @@
-"""Large objects: written into shared memory once, and read where they are if wanted."""
+"""Large objects: written into shared memory once, and read in place on request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZE = 300_000
 
 
 class Block:
-    """Pickles its bytes apart, as numpy's arrays do."""
+    """Pickles its bytes out of band, as numpy's arrays do."""
 
     def __init__(self, data: Any, note: str = "") -> None:
         self.data, self.note = memoryview(data), note
@@ -48,7 +48,7 @@ def either(kind: str, **bounds: int) -> Any:
     [pattern(), bytearray(pattern()), Block(pattern()), [Block(pattern(), "a"), {"b": Block(b"")}]],
     ids=["bytes", "bytearray", "block", "blocks"],
 )
-def test_a_large_object_comes_out_as_it_went_in(kind: str, obj: Any) -> None:
+def test_a_large_object_is_returned_unchanged(kind: str, obj: Any) -> None:
     queue = either(kind)
     for _ in range(3):
         queue.put(obj)
@@ -60,7 +60,7 @@ def test_a_large_object_comes_out_as_it_went_in(kind: str, obj: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["shoal", "multiprocessing"])
-def test_what_comes_out_is_the_readers_own(kind: str) -> None:
+def test_the_reader_owns_a_received_object(kind: str) -> None:
     queue = either(kind)
     queue.put(Block(bytearray(pattern())))
     queue.put(Block(bytearray(SIZE)))
@@ -107,7 +107,7 @@ def test_without_a_copy_bytes_are_a_view_and_small_things_are_themselves() -> No
     assert queue.leased == 0
 
 
-def test_a_pipe_has_views_too_and_what_cannot_be_unpickled_is_gone() -> None:
+def test_a_pipe_has_views_too_and_drops_a_message_that_cannot_be_unpickled() -> None:
     here, there = mp.Pipe()
     for thing in ([Block(pattern()), 7], pattern(), "small"):
         there.send(thing)
@@ -122,7 +122,7 @@ def test_a_pipe_has_views_too_and_what_cannot_be_unpickled_is_gone() -> None:
     with here.lease() as lease:
         assert lease.data == b"raw" and lease.attempts == 1
     assert not here.poll()
-    # What the views look at is written over by nobody.
+    # No process overwrites the memory of the views.
     for _ in range(5):
         there.send(Block(bytes(SIZE)))
         here.recv()
@@ -185,7 +185,7 @@ def hold_and_end(queue: Any, ready: Any) -> None:
 kept: Any = None
 
 
-def test_what_a_killed_process_looked_at_goes_to_another(ctx: Any) -> None:
+def test_a_message_that_a_killed_process_viewed_goes_to_another(ctx: Any) -> None:
     queue, ready = ctx.Queue(), ctx.Queue()
     child = ctx.Process(target=hold, args=(queue, ready))
     child.start()
@@ -196,7 +196,7 @@ def test_what_a_killed_process_looked_at_goes_to_another(ctx: Any) -> None:
     assert queue.get() == pattern()
 
 
-def test_what_was_looked_at_until_the_end_of_a_process_was_taken(ctx: Any) -> None:
+def test_a_message_that_was_viewed_until_a_process_ended_was_taken(ctx: Any) -> None:
     queue, ready = ctx.Queue(), ctx.Queue()
     child = ctx.Process(target=hold_and_end, args=(queue, ready))
     child.start()
@@ -231,7 +231,7 @@ def broken_frames() -> List[bytes]:
 
 
 @pytest.mark.parametrize("copy", [True, False])
-def test_a_message_that_is_cut_off_or_lies_about_its_sizes_is_an_error(copy: bool) -> None:
+def test_a_truncated_message_or_one_with_wrong_sizes_is_an_error(copy: bool) -> None:
     queue: "shoal.Queue[Any]" = shoal.Queue()
     for message in broken_frames():
         queue.put_bytes(message)
@@ -241,7 +241,7 @@ def test_a_message_that_is_cut_off_or_lies_about_its_sizes_is_an_error(copy: boo
         assert queue.empty() and queue.leased == 0
 
 
-def test_an_array_of_numpys_is_a_view() -> None:
+def test_a_numpy_array_is_a_view() -> None:
     numpy = pytest.importorskip("numpy")
     queue: "shoal.Queue[Any]" = shoal.Queue()
     numbers = numpy.arange(100_000, dtype="f8").reshape(100, 1000)
@@ -262,7 +262,7 @@ def test_an_array_of_numpys_is_a_view() -> None:
     assert queue.leased == 0
 
 
-def test_arrays_of_the_standard_library_travel_as_ever() -> None:
+def test_arrays_of_the_standard_library_are_pickled_as_usual() -> None:
     queue: "shoal.Queue[Any]" = shoal.Queue()
     numbers = array.array("d", range(50_000))
     queue.put(numbers)

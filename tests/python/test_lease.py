@@ -1,4 +1,4 @@
-"""Messages that are worked on, and what becomes of them when nobody finishes the work."""
+"""Leased messages, and their fate when no worker finishes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_block_acks_at_its_end(queue: "shoal.Queue[Any]") -> None:
     assert "spent" in repr(job)
 
 
-def test_an_exception_gives_it_back(queue: "shoal.Queue[Any]") -> None:
+def test_an_exception_returns_the_message(queue: "shoal.Queue[Any]") -> None:
     queue.put_bytes(b"job")
     for attempt in (1, 2):
         with pytest.raises(KeyError):
@@ -35,10 +35,10 @@ def test_an_exception_gives_it_back(queue: "shoal.Queue[Any]") -> None:
         assert job.attempts == 4
 
 
-def test_it_may_be_acked_or_given_back_inside_the_block(queue: "shoal.Queue[Any]") -> None:
+def test_a_message_may_be_acked_or_returned_inside_the_block(queue: "shoal.Queue[Any]") -> None:
     queue.put(1)
     with queue.lease() as job:
-        # Long enough for the next call to come before it is over, whatever this process waits for.
+        # Long enough that the next call comes before the lease expires, even on a busy machine.
         job.nack(2)
     with pytest.raises(shoal.Empty):
         queue.lease(False)
@@ -53,7 +53,7 @@ def test_it_may_be_acked_or_given_back_inside_the_block(queue: "shoal.Queue[Any]
     assert queue.unfinished == 0
 
 
-def test_the_data_is_read_where_it_is_and_not_written(queue: "shoal.Queue[Any]") -> None:
+def test_the_data_is_read_in_place_and_is_read_only(queue: "shoal.Queue[Any]") -> None:
     queue.put_bytes(b"12345678")
     job = queue.lease()
     assert job.data.readonly
@@ -110,7 +110,7 @@ def test_a_consumer_that_is_too_slow_is_told(queue: "shoal.Queue[Any]") -> None:
     assert queue.unfinished == 0
 
 
-def test_dead_letters() -> None:
+def test_a_message_that_was_delivered_too_often_becomes_a_dead_letter() -> None:
     queue: "shoal.Queue[str]" = shoal.Queue(max_attempts=2)
     assert queue.max_attempts == 2
     queue.put("poison")
@@ -127,7 +127,7 @@ def test_dead_letters() -> None:
         shoal.Queue(max_attempts=256)
 
 
-def test_join_waits_for_the_last(queue: "shoal.Queue[Any]") -> None:
+def test_join_waits_for_the_last_message(queue: "shoal.Queue[Any]") -> None:
     queue.join()
     queue.put(1)
     for timeout in (0, 0.01):
@@ -143,7 +143,7 @@ with shoal.Queue({queue.name!r}).lease() as job:
         assert worker.communicate()[0] == b"1\n"
 
 
-def test_the_death_of_its_holder_gives_it_back(queue: "shoal.Queue[Any]") -> None:
+def test_the_death_of_its_holder_returns_the_message(queue: "shoal.Queue[Any]") -> None:
     queue.put("work")
     script = f"""
 import os, shoal
@@ -156,7 +156,7 @@ os.kill(os.getpid(), 9)
         assert (job.get(), job.attempts) == ("work", 2)
 
 
-def test_mistakes_are_named(queue: "shoal.Queue[Any]") -> None:
+def test_wrong_use_is_an_error_that_names_it(queue: "shoal.Queue[Any]") -> None:
     with pytest.raises(shoal.Empty):
         queue.lease(False)
     with pytest.raises(shoal.Empty):

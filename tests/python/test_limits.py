@@ -23,7 +23,7 @@ def raw() -> Iterator[shoal.BytesMap]:
         yield made
 
 
-def test_nothing_is_a_key_and_a_value(raw: shoal.BytesMap) -> None:
+def test_empty_bytes_are_a_key_and_a_value(raw: shoal.BytesMap) -> None:
     assert b"" not in raw and raw.get(b"") is None
     raw[b""] = b""
     raw[b"k"] = b""
@@ -35,7 +35,7 @@ def test_nothing_is_a_key_and_a_value(raw: shoal.BytesMap) -> None:
     assert raw.pop(b"") == b"some" and raw.pop(b"k") == b"" and len(raw) == 0
 
 
-def test_no_text_no_bytes_and_nothing_are_three_keys(shared: Any) -> None:
+def test_empty_text_empty_bytes_and_none_are_three_keys(shared: Any) -> None:
     shared[""], shared[b""], shared[()] = b"", "", ()
     assert shared[""] == b"" and shared[b""] == "" and shared[()] == ()
     assert set(shared) == {"", b"", ()} and shared.raw[b""] == shared.raw.pop(b"")
@@ -45,7 +45,7 @@ def test_no_text_no_bytes_and_nothing_are_three_keys(shared: Any) -> None:
 def test_the_largest_key_is_a_key(raw: shoal.BytesMap) -> None:
     largest = b"k" * MAX_KEY
     raw[largest] = b"v"
-    # Equal but for the end.
+    # Equal except for the end.
     raw[largest[1:] + b"l"] = b"w"
     assert raw[largest] == b"v" and largest in raw and len(raw) == 2
     assert set(raw) == {largest, largest[1:] + b"l"}
@@ -78,11 +78,11 @@ def test_a_larger_key_is_an_error_that_names_the_limit(raw: shoal.BytesMap, use:
     assert len(raw) == 0 and raw.version == 0
 
 
-def test_a_larger_key_is_not_there(raw: shoal.BytesMap, shared: Any) -> None:
+def test_a_larger_key_is_never_present(raw: shoal.BytesMap, shared: Any) -> None:
     assert TOO_LONG not in raw and raw.get(TOO_LONG) is None
     with pytest.raises(KeyError):
         raw[TOO_LONG]
-    # Of a text its UTF-8 counts.
+    # The size of a text is that of its UTF-8.
     shared["é" * (MAX_KEY // 2)] = 1
     for more in ("é" * (MAX_KEY // 2) + "e", "k" * (MAX_KEY + 1)):
         for delta in (1, 0.5):
@@ -91,7 +91,7 @@ def test_a_larger_key_is_not_there(raw: shoal.BytesMap, shared: Any) -> None:
     assert len(shared) == 1
 
 
-def test_the_largest_value_is_one_and_a_larger_one_names_the_limit() -> None:
+def test_the_largest_value_is_stored_and_a_larger_one_is_an_error() -> None:
     with shoal.BytesMap(max_capacity=1 << 20) as raw:
         raw[b"k"] = b"before"
         with pytest.raises(shoal.TooLargeError) as caught:
@@ -130,7 +130,7 @@ def look(raw: shoal.BytesMap, told: Any) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_300_megabytes_are_seen_where_they_lie_by_another_process(raw: shoal.BytesMap) -> None:
+def test_300_megabytes_are_read_in_place_by_another_process(raw: shoal.BytesMap) -> None:
     needs_room(2 * HUGE)
     ctx = mp.get_context("fork")
     with shoal.Queue[Any]() as told:
@@ -208,19 +208,21 @@ def test_memory_that_a_killed_process_viewed_is_free_for_others(ctx: Any) -> Non
 @pytest.mark.parametrize("number", [-1, 2**64, 2**64 + 4096])
 @pytest.mark.parametrize("what", ["capacity", "max_capacity"])
 @pytest.mark.parametrize("kind", [shoal.Queue, shoal.Map, shoal.List])
-def test_a_capacity_that_is_no_size_is_named(kind: Any, what: str, number: int) -> None:
+def test_a_capacity_of_another_type_is_an_error_that_names_it(
+    kind: Any, what: str, number: int
+) -> None:
     with pytest.raises(ValueError, match=f"^{what} is a number.*{number}"):
         kind(**{what: number})
 
 
-def test_a_bound_that_no_number_of_64_bits_holds_is_named() -> None:
+def test_a_bound_beyond_64_bits_is_an_error_that_names_it() -> None:
     for what in ("maxsize", "max_attempts"):
         with pytest.raises(ValueError, match=f"^{what} is a number"):
             shoal.Queue(**{what: 2**64})
 
 
 @pytest.mark.parametrize("kind", [shoal.Queue, shoal.Map, shoal.List])
-def test_a_capacity_that_is_too_large_is_called_by_its_name(kind: Any) -> None:
+def test_a_capacity_that_is_too_large_is_an_error_that_names_it(kind: Any) -> None:
     for what in ("capacity", "max_capacity"):
         with pytest.raises(shoal.TooLargeError, match=f"^{what} of {2**60} bytes"):
             kind(**{what: 2**60})

@@ -1,4 +1,4 @@
-"""`shoal.List` and `shoal.BytesList`: what every method promises."""
+"""`shoal.List` and `shoal.BytesList`: the promises of every method."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shared() -> Iterator["shoal.List[Any]"]:
         yield made
 
 
-def test_it_is_a_list(shared: "shoal.List[Any]") -> None:
+def test_a_shared_list_behaves_like_a_list(shared: "shoal.List[Any]") -> None:
     shared.append("a")
     shared += ["b", "c"]
     assert shared == ["a", "b", "c"] and len(shared) == 3 and "b" in shared and bool(shared)
@@ -39,7 +39,7 @@ def test_it_is_a_list(shared: "shoal.List[Any]") -> None:
     assert not shared and list(shared) == [] and shared == []
 
 
-def test_what_a_list_refuses_it_refuses(shared: "shoal.List[Any]") -> None:
+def test_a_shared_list_refuses_what_a_list_refuses(shared: "shoal.List[Any]") -> None:
     plain = [1, 2]
     shared.extend(plain)
     for index in (2, -3, 2**70, -(2**70)):
@@ -74,7 +74,7 @@ def test_what_a_list_refuses_it_refuses(shared: "shoal.List[Any]") -> None:
 
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_any_value_comes_back(shared: "shoal.List[Any]", value: Any) -> None:
+def test_any_value_is_returned_unchanged(shared: "shoal.List[Any]", value: Any) -> None:
     shared.append(value)
     assert shared[0] == value and type(shared[0]) is type(value)
     assert shared.pop() == value
@@ -87,7 +87,7 @@ def a_slice(chance: random.Random, length: int) -> slice:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_random_operations_do_what_they_do_to_a_list(
+def test_random_operations_have_the_results_of_a_list(
     shared: "shoal.List[Any]", seed: int
 ) -> None:
     chance, plain = random.Random(seed), []  # type: ignore[var-annotated]
@@ -131,7 +131,9 @@ def test_random_operations_do_what_they_do_to_a_list(
         assert shared == plain and len(shared) == len(plain)
 
 
-def test_comparisons_and_sums_are_a_lists(shared: "shoal.List[Any]") -> None:
+def test_comparisons_and_concatenations_have_the_results_of_a_list(
+    shared: "shoal.List[Any]"
+) -> None:
     shared.extend([1, 2])
     with shoal.List[Any]() as other:
         other.extend([1, 3])
@@ -145,7 +147,7 @@ def test_comparisons_and_sums_are_a_lists(shared: "shoal.List[Any]") -> None:
     assert shared == [1, 1, 2, 1, 2, 2, 1, 2]
 
 
-def test_a_long_list_is_read_in_pieces_and_whole(shared: "shoal.List[Any]") -> None:
+def test_a_long_list_is_read_in_slices_and_completely(shared: "shoal.List[Any]") -> None:
     plain = [str(i) * (i % 50) for i in range(5000)] + ["large" * 100_000]
     shared.extend(plain)
     assert shared == plain and list(shared) == plain
@@ -200,7 +202,7 @@ def test_the_same_list_under_its_name(shared: "shoal.List[Any]") -> None:
         shoal.Map(shared.name)
 
 
-def test_a_full_list_is_what_it_was() -> None:
+def test_a_full_list_does_not_change() -> None:
     with shoal.List[bytes](max_capacity=1 << 17) as full:
         full.extend([b"x" * 1000] * 90)
         for change in (
@@ -253,7 +255,9 @@ def change_for_ever(shared: Any, seed: int) -> None:
             shared.reverse()
 
 
-def test_a_kill_leaves_each_change_whole(shared: "shoal.List[Any]") -> None:
+def test_a_change_happens_wholly_or_not_at_all_when_a_process_is_killed(
+    shared: "shoal.List[Any]"
+) -> None:
     ctx = mp.get_context("fork")
     for seed in range(12):
         children = [ctx.Process(target=change_for_ever, args=(shared, seed)) for _ in range(2)]
@@ -269,7 +273,7 @@ def test_a_kill_leaves_each_change_whole(shared: "shoal.List[Any]") -> None:
         assert seen[::2] == seen[1::2] and len(seen) == len(shared)
 
 
-def test_a_program_of_its_own_sees_the_list(shared: "shoal.List[Any]", script: Script) -> None:
+def test_another_program_sees_the_list(shared: "shoal.List[Any]", script: Script) -> None:
     shared.append("here")
     program = script(
         f"""

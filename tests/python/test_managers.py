@@ -37,7 +37,7 @@ def use(ns: Any, value: Any, array: Any, queue: Any, lock: Any, event: Any, barr
     barrier.wait()
 
 
-def test_what_a_manager_makes_needs_no_server_and_is_shared(ctx: Any) -> None:
+def test_objects_of_a_manager_are_shared_without_a_server(ctx: Any) -> None:
     with ctx.Manager() as manager:
         ns, value = manager.Namespace(count=1), manager.Value("i", ["parent"])
         array, queue = manager.Array("d", [0, 1, 2]), manager.Queue()
@@ -58,7 +58,7 @@ def test_what_a_manager_makes_needs_no_server_and_is_shared(ctx: Any) -> None:
         assert str(ns).startswith("Namespace(") and "count=2" in str(ns)
 
 
-def test_a_namespace_has_attributes_and_says_what_it_lacks() -> None:
+def test_a_namespace_has_attributes_and_names_a_missing_one() -> None:
     with mp.Manager() as manager:
         ns = manager.Namespace(a=1)
         ns._local = 5
@@ -195,7 +195,7 @@ def test_what_a_manager_makes_can_be_in_a_set() -> None:
         assert len(set(made)) == len(made) and made[1] in set(made)
 
 
-def test_a_namespace_can_be_asked_as_the_originals_proxy_is() -> None:
+def test_a_namespace_has_the_methods_of_the_original_proxy() -> None:
     with mp.Manager() as manager:
         ns = manager.Namespace(a=1)
         assert ns._callmethod("__getattribute__", ("a",)) == 1
@@ -221,7 +221,7 @@ def test_nested_objects_are_shared_and_live_as_long_as_the_manager(ctx: Any) -> 
         assert outer["inner"]["deep"][:] == [1, 2, 3] and outer["inner"]["n"] == 2
 
 
-def test_what_was_sent_nowhere_goes_with_its_last_reference() -> None:
+def test_an_object_that_was_not_sent_is_removed_with_its_last_reference() -> None:
     with mp.Manager() as manager:
         before = objects()
         for _ in range(3):
@@ -240,7 +240,7 @@ def use_queue(queue: Any) -> None:
     queue.put("used")
 
 
-def test_what_was_sent_and_is_nowhere_any_more_is_removed(ctx: Any) -> None:
+def test_an_object_that_was_sent_is_removed_when_no_process_has_it(ctx: Any) -> None:
     with ctx.Manager() as manager, ctx.Pool(1) as pool:
         table, items, values = manager.dict(), manager.list(), manager.Namespace()
         for number in range(300):
@@ -262,7 +262,7 @@ def test_what_was_sent_and_is_nowhere_any_more_is_removed(ctx: Any) -> None:
 
 
 def make_and_leave(manager: Any, ctx: Any, ready: Any) -> Any:
-    """Starts a child that has the only container of an object."""
+    """Starts a child with the only container of an object."""
     given = manager.dict()
     given["inner"] = manager.list([manager.dict(n=5)])
     child = ctx.Process(target=read_inner, args=(given, ready))
@@ -275,7 +275,7 @@ def read_inner(given: Any, ready: Any) -> None:
     assert given["inner"][0]["n"] == 5
 
 
-def test_what_a_container_has_stays_however_much_was_sent(ctx: Any) -> None:
+def test_an_object_in_a_container_stays_however_many_were_sent(ctx: Any) -> None:
     with ctx.Manager() as manager:
         ready = manager.Event()
         child = make_and_leave(manager, ctx, ready)
@@ -300,7 +300,7 @@ def test_what_a_container_has_stays_however_much_was_sent(ctx: Any) -> None:
         assert child.exitcode == 0
 
 
-def test_a_manager_that_is_shut_down_makes_nothing_more() -> None:
+def test_a_manager_that_is_shut_down_makes_no_objects() -> None:
     manager = mp.Manager()
     table = manager.dict()
     manager.shutdown()
@@ -359,7 +359,7 @@ class Registry(BaseManager):
 
 
 class SharedRegistry(SyncManager):
-    """A manager that has everything of `Manager()` as well."""
+    """A manager that has everything of `Manager()` too."""
 
 
 for kind in (Registry, SharedRegistry):
@@ -419,14 +419,14 @@ def test_a_manager_with_an_address_can_be_reached_by_other_programs() -> None:
         served.shutdown()
 
 
-def test_a_manager_is_one_of_the_originals() -> None:
+def test_a_manager_is_an_instance_of_the_original() -> None:
     from multiprocessing import managers as original
 
     with mp.Manager() as manager:
         assert isinstance(manager, original.SyncManager)
         assert manager.address  # starts a server
     assert BaseManager is original.BaseManager
-    # What is registered with one of ours stays there.
+    # A type that is registered with a Shoal manager stays there.
     assert not hasattr(original.SyncManager, "Account") and not hasattr(SyncManager, "Account")
 
 
@@ -443,7 +443,7 @@ def test_a_dictionary_keeps_the_order_of_insertion() -> None:
         assert shared.keys() == keys and list(shared.copy()) == keys
         assert shared.popitem() == (keys.pop(), "inserted again")
         assert list(dict(shared)) == keys
-        # As the cookbook prints it.
+        # The output of the cookbook.
         shared.clear()
         shared[1], shared["2"], shared[0.25] = "1", 2, None
         assert str(shared) == "{1: '1', '2': 2, 0.25: None}"

@@ -1,4 +1,4 @@
-"""`shoal.Map` and `shoal.BytesMap` in one process: what every method promises."""
+"""`shoal.Map` and `shoal.BytesMap` in one process: the promises of every method."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ KEYS = [
 VALUES = [None, True, 0, -1, 2**63 - 1, 2**63, -(2**70), 1.0, "s", b"", b"12345678", [1, {"a": ()}]]
 
 
-def test_it_is_a_dictionary(shared: "shoal.Map[Any, Any]") -> None:
+def test_a_map_behaves_like_a_dictionary(shared: "shoal.Map[Any, Any]") -> None:
     shared["a"] = 1
     shared["b"] = [2]
     assert shared == {"a": 1, "b": [2]} and len(shared) == 2 and "a" in shared
@@ -91,7 +91,7 @@ def test_it_is_a_dictionary(shared: "shoal.Map[Any, Any]") -> None:
     assert not shared and list(shared) == []
 
 
-def test_keys_of_every_kind_come_back_as_they_were(shared: "shoal.Map[Any, Any]") -> None:
+def test_keys_of_every_type_are_returned_unchanged(shared: "shoal.Map[Any, Any]") -> None:
     for n, key in enumerate(KEYS):
         shared[key] = n
     assert len(shared) == len(KEYS)
@@ -127,7 +127,7 @@ def test_a_key_of_a_derived_class_is_the_value_that_it_equals(
     assert "k" not in shared and type(next(iter(shared))) is Caseless
 
 
-def test_a_number_of_numpy_is_the_key_that_it_equals(shared: "shoal.Map[Any, Any]") -> None:
+def test_a_numpy_number_is_the_key_that_it_equals(shared: "shoal.Map[Any, Any]") -> None:
     numpy = pytest.importorskip("numpy")
     pairs = [(numpy.int64(-1), -1), (numpy.uint8(200), 200), (numpy.float64(1.5), 1.5)]
     pairs += [(numpy.float32(0.1), float(numpy.float32(0.1))), (numpy.bool_(True), True)]
@@ -144,7 +144,7 @@ def test_a_number_of_numpy_is_the_key_that_it_equals(shared: "shoal.Map[Any, Any
     assert list(shared) == [when]
 
 
-def test_members_of_an_enum_and_named_tuples_come_back_as_they_were(
+def test_members_of_an_enum_and_named_tuples_are_returned_unchanged(
     shared: "shoal.Map[Any, Any]",
 ) -> None:
     shared[Level.LOW] = shared[Place(1, 2)] = "there"
@@ -161,7 +161,7 @@ def test_an_unhashable_key_is_a_type_error(shared: "shoal.Map[Any, Any]") -> Non
     assert len(shared) == 0
 
 
-def test_values_of_every_kind_come_back_as_they_were(shared: "shoal.Map[Any, Any]") -> None:
+def test_values_of_every_type_are_returned_unchanged(shared: "shoal.Map[Any, Any]") -> None:
     for n, value in enumerate(VALUES):
         shared[n] = value
     for n, value in enumerate(VALUES):
@@ -185,7 +185,7 @@ def test_large_values_pass(shared: "shoal.Map[Any, Any]") -> None:
     assert shared.pop("large") == value
 
 
-def test_add_counts_from_nothing_and_wraps(shared: "shoal.Map[Any, Any]") -> None:
+def test_add_counts_from_zero_and_wraps(shared: "shoal.Map[Any, Any]") -> None:
     assert shared.add("n") == 1
     assert shared.add("n", 41) == 42 == shared["n"]
     shared["n"] = 2**63 - 1
@@ -203,7 +203,7 @@ def test_insert_setdefault_and_pop(shared: "shoal.Map[Any, Any]") -> None:
         shared.popitem()
 
 
-def test_compare_swap_swaps_only_what_is_expected(shared: "shoal.Map[Any, Any]") -> None:
+def test_compare_swap_replaces_only_an_expected_value(shared: "shoal.Map[Any, Any]") -> None:
     assert shared.compare_swap("k", None, 1)
     assert not shared.compare_swap("k", None, 2)
     assert not shared.compare_swap("k", 2, 3)
@@ -240,12 +240,12 @@ def test_of_racing_setdefaults_one_wins_and_all_agree(shared: "shoal.Map[Any, An
     assert len(set(results)) == 1 and shared["k"] == results[0]
 
 
-def test_a_thousand_entries_are_walked_once_each(shared: "shoal.Map[Any, Any]") -> None:
+def test_iteration_yields_each_of_a_thousand_entries_once(shared: "shoal.Map[Any, Any]") -> None:
     for n in range(1000):
         shared[n] = n * n
     walked = list(shared.items())
     assert len(walked) == 1000 and dict(walked) == {n: n * n for n in range(1000)}
-    # A walk that is given up half-way, and one during which the map changes.
+    # An iteration that is abandoned half-way, and one during which the map changes.
     for _ in shared:
         break
     for key in shared:
@@ -253,7 +253,7 @@ def test_a_thousand_entries_are_walked_once_each(shared: "shoal.Map[Any, Any]") 
     assert len(shared) == 0
 
 
-def test_other_languages_read_text_keys_and_integers_as_they_are(
+def test_other_languages_read_text_keys_and_integers_unchanged(
     shared: "shoal.Map[Any, Any]",
 ) -> None:
     shared["größe"] = -7

@@ -1,4 +1,4 @@
-"""`shoal.multiprocessing` beside the module it stands in for."""
+"""`shoal.multiprocessing` beside the module that it replaces."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_managers_dict_and_list_are_shared(ctx: Any) -> None:
         }
 
 
-def test_a_managers_dict_has_the_manners_of_a_dict() -> None:
+def test_a_managers_dict_behaves_like_a_dict() -> None:
     with mp.Manager() as manager:
         d = manager.dict([("a", 1)], b=2)
         assert isinstance(d, mp.managers.DictProxy)
@@ -56,7 +56,7 @@ def test_a_managers_dict_has_the_manners_of_a_dict() -> None:
         assert list(d["nested"]) == [1, 2]
 
 
-def test_a_managers_list_has_the_manners_of_a_list() -> None:
+def test_a_managers_list_behaves_like_a_list() -> None:
     with mp.Manager() as manager:
         l, plain = manager.list(range(5)), list(range(5))
         for change in (
@@ -265,7 +265,7 @@ def test_a_wrong_mask_is_an_error_before_anything_starts(
     assert child.pid is None
 
 
-def test_the_mask_is_there_before_the_child_imports_the_program(script: Script) -> None:
+def test_the_mask_is_set_before_the_child_imports_the_program(script: Script) -> None:
     out = ends_well(
         script(
             """
@@ -320,7 +320,7 @@ def hold_and_hang(lock: Any, ready: Any) -> None:
     threading.Event().wait()
 
 
-def test_locks_and_their_relatives_are_shoals_and_survive_a_kill(ctx: Any) -> None:
+def test_locks_and_other_primitives_are_shoals_and_survive_a_kill(ctx: Any) -> None:
     from shoal.multiprocessing import synchronize
 
     lock, ready = ctx.Lock(), ctx.Event()
@@ -355,7 +355,7 @@ def add_to(value: Any, array: Any, times: int) -> None:
             array[1] += 2
 
 
-def test_values_and_arrays_are_shoals_and_share_a_lock_if_told(ctx: Any) -> None:
+def test_values_and_arrays_are_shoals_and_share_a_given_lock(ctx: Any) -> None:
     lock = ctx.RLock()
     value, array = ctx.Value("i", 5, lock=lock), ctx.Array("d", [1, 2, 3], lock=lock)
     assert isinstance(value, shoal.Value) and isinstance(array, shoal.Array)
@@ -379,7 +379,7 @@ def test_a_fork_servers_children_have_our_modules_already(script: Script) -> Non
             """
             import sys
             if __name__ != "__main__":
-                # The first that a child runs of the program.
+                # The first line of the program that a child runs.
                 print("shoal.multiprocessing.pool" in sys.modules)
             import shoal.multiprocessing as mp
             def work(): pass

@@ -1,4 +1,4 @@
-"""The queues of `shoal.multiprocessing`: the original's manners, without its defects."""
+"""The queues of `shoal.multiprocessing`: the original's behaviour, without its defects."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_queue_goes_to_a_child_and_back(ctx: Any) -> None:
     assert child.exitcode == 0
 
 
-def test_a_queue_given_away_and_forgotten_still_reaches_the_child(ctx: Any) -> None:
+def test_a_queue_that_its_parent_forgets_still_reaches_the_child(ctx: Any) -> None:
     answer = ctx.Queue()
     child = ctx.Process(target=first_of, args=(filled(ctx, "kept"), answer))
     child.start()
@@ -144,7 +144,7 @@ def test_a_full_queue_blocks_until_there_is_room() -> None:
     assert queue.get() == 2
 
 
-def test_a_simple_queue_and_its_end() -> None:
+def test_a_simple_queue_can_be_closed() -> None:
     queue = mp.SimpleQueue()
     assert queue.empty()
     queue.put([1])
@@ -163,7 +163,7 @@ def work(queue: Any, done: Any) -> None:
         queue.task_done()
 
 
-def test_a_joinable_queue_is_waited_for_no_longer_than_asked() -> None:
+def test_join_of_a_joinable_queue_ends_with_its_timeout() -> None:
     queue = mp.JoinableQueue()
     queue.put(1)
     with pytest.raises(TimeoutError):
@@ -173,7 +173,7 @@ def test_a_joinable_queue_is_waited_for_no_longer_than_asked() -> None:
 
 
 def finish_and_be_killed(queue: Any) -> None:
-    """As far as `task_done` comes that is killed before it wakes those who join."""
+    """The part of `task_done` before it wakes the processes in `join`."""
     queue._count.add(mp.queues._UNFINISHED, -1)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -189,7 +189,7 @@ def test_join_returns_although_the_last_worker_to_finish_was_killed(ctx: Any) ->
 
 
 class Counting(mp.queues.Queue):
-    """As programs extend the original: more state, pickled along."""
+    """An extension as programs write it for the original: more state, which is pickled too."""
 
     def __init__(self) -> None:
         super().__init__(ctx=mp.get_context())
@@ -291,7 +291,7 @@ def test_a_joinable_queue_waits_for_every_task(ctx: Any) -> None:
         worker.join()
 
 
-def test_what_cannot_be_pickled_raises_in_put(ctx: Any) -> None:
+def test_put_raises_for_an_object_that_cannot_be_pickled(ctx: Any) -> None:
     queue = ctx.Queue()
     with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
         queue.put(lambda: None)
@@ -311,7 +311,7 @@ def test_a_connection_travels_through_a_queue() -> None:
         end.close()
 
 
-def test_a_queue_has_what_programs_find_inside_an_original() -> None:
+def test_a_queue_has_the_internal_attributes_that_programs_use() -> None:
     from multiprocessing.synchronize import SEM_VALUE_MAX  # type: ignore[attr-defined]
 
     assert (mp.Queue(3)._maxsize, mp.JoinableQueue()._maxsize) == (3, SEM_VALUE_MAX)

@@ -1,4 +1,4 @@
-"""The package as a whole: its one door, its types, its library and its header."""
+"""The package as a whole: its exports, its types, its library and its header."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_function_gets_its_types_when_it_is_first_used() -> None:
 
 
 def test_a_struct_has_the_size_that_the_library_expects() -> None:
-    # What is too short or too long is refused.
+    # A struct that is too short or too long is refused.
     assert _ffi.options(_structs.QueueOptions, _abi.CREATE, capacity=1) is not None
     for kind, name in [(shoal.Queue, "queue"), (shoal.Map, "map"), (shoal.List, "list")]:
         with kind() as shared:
@@ -86,7 +86,7 @@ def test_every_status_of_the_header_has_its_exception() -> None:
         assert exception in (words, words + "ERROR", renamed.get(words))
 
 
-def test_the_exception_tree_is_drawn_as_it_is() -> None:
+def test_the_drawn_exception_tree_is_correct() -> None:
     drawn = re.findall(r"\+-- (\w+)", _errors.__doc__ or "")
     assert drawn[0] == "ShoalError"
     assert drawn[1:] == [cls.__name__ for cls in _errors.ShoalError.__subclasses__()]
@@ -107,7 +107,7 @@ def test_all_names_exactly_what_is_exported() -> None:
         shoal.no_such_name  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_what_a_program_does_not_use_is_not_imported() -> None:
+def test_unused_modules_are_not_imported() -> None:
     seen = """
 import sys
 import shoal.multiprocessing as mp
@@ -158,7 +158,7 @@ def test_the_version_is_the_crates() -> None:
     assert shoal.__version__ == version.group(1) == _ffi.version()
 
 
-def test_every_public_thing_is_documented() -> None:
+def test_every_public_item_is_documented() -> None:
     for name in shoal.__all__:
         thing = getattr(shoal, name)
         if name != "__version__":
@@ -174,7 +174,7 @@ def test_the_package_is_typed() -> None:
 
 
 @pytest.mark.timeout(600)
-def test_mypy_is_content_in_strict_mode() -> None:
+def test_mypy_accepts_the_package_in_strict_mode() -> None:
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("mypy is not installed")
     source = ROOT / "bindings" / "python"
@@ -189,7 +189,7 @@ def test_mypy_is_content_in_strict_mode() -> None:
 
 
 def load(library: str) -> str:
-    """What importing the package says when it is to use this library."""
+    """The output of importing the package with this library."""
     done = subprocess.run(
         [sys.executable, "-c", "import shoal"],
         env={**os.environ, "SHOAL_LIBRARY": library, "PYTHONPATH": str(PACKAGE.parent)},
@@ -200,7 +200,7 @@ def load(library: str) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-def test_a_wrong_library_says_what_to_do(tmp_path: Path) -> None:
+def test_a_wrong_library_is_an_error_with_advice(tmp_path: Path) -> None:
     assert "SHOAL_LIBRARY" in load(str(tmp_path / "missing.so"))
     rubbish = tmp_path / "libshoal.so"
     rubbish.write_text("no library")
@@ -209,7 +209,7 @@ def test_a_wrong_library_says_what_to_do(tmp_path: Path) -> None:
     assert "not the library of shoal" in load(libc)
 
 
-def test_a_package_without_its_library_says_what_to_do(tmp_path: Path) -> None:
+def test_a_package_without_its_library_is_an_error_with_advice(tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(PACKAGE, tmp_path / "shoal", ignore=shutil.ignore_patterns("*.so"))
@@ -240,7 +240,7 @@ def test_python_m_shoal_is_the_command_line(arguments: List[str]) -> None:
 
 
 def test_the_modules_of_multiprocessing_are_those_of_the_standard_library() -> None:
-    # Programs look into the folder, such as the standard library's own tests.
+    # Programs list the folder, for example the standard library's own tests.
     ours = {path.stem for path in (PACKAGE / "multiprocessing").glob("*.py")}
     theirs = {path.stem for path in Path(multiprocessing.__file__).parent.glob("*.py")}
     assert ours - theirs - {"__main__"} == set()

@@ -49,7 +49,7 @@ def say_and_close(connection: Any, go_on: Any) -> None:
     go_on.get()
 
 
-def test_an_end_is_closed_when_all_have_closed_it_also_if_they_live_on(ctx: Any) -> None:
+def test_an_end_is_closed_when_all_live_processes_have_closed_it(ctx: Any) -> None:
     receiver, sender = ctx.Pipe(False)
     go_on = ctx.SimpleQueue()
     child = ctx.Process(target=say_and_close, args=(sender, go_on))
@@ -143,7 +143,7 @@ def twice(connection: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda ctx: shoal.Pipe(), lambda ctx: ctx.Pipe()])
-def test_large_objects_arrive_as_they_were_and_may_be_changed(ctx: Any, make: Any) -> None:
+def test_large_objects_arrive_unchanged_and_are_mutable(ctx: Any, make: Any) -> None:
     here, there = make(ctx)
     large = [bytes(range(256)) * 1000, bytearray(300_000), {"part": bytearray(b"x" * 200_000)}]
     for thing in large:
@@ -188,7 +188,7 @@ def test_a_message_is_written_in_place() -> None:
         sender.reserve(-1)
 
 
-def test_a_pipe_of_one_way_and_what_is_closed_say_so() -> None:
+def test_wrong_directions_and_closed_ends_are_errors() -> None:
     receiver, sender = shoal.Pipe(duplex=False)
     assert receiver.readable and not receiver.writable
     assert sender.writable and not sender.readable
@@ -207,7 +207,7 @@ def test_a_pipe_of_one_way_and_what_is_closed_say_so() -> None:
         sender.send(1)
 
 
-def test_poll_waits_as_long_as_it_is_told() -> None:
+def test_poll_waits_until_its_timeout() -> None:
     here, there = shoal.Pipe()
     assert not here.poll() and not here.poll(0.01)
     timer = threading.Timer(0.05, there.send, ["now"])
@@ -243,7 +243,7 @@ def test_the_ends_of_a_named_pipe_are_opened_in_any_order(name: str) -> None:
         shoal.Queue(name)
 
 
-def test_a_connection_is_one_of_the_standard_librarys_too() -> None:
+def test_a_connection_is_an_instance_of_the_standard_class() -> None:
     here, there = mp.Pipe()
     assert isinstance(here, mp.connection.Connection)
     assert isinstance(here, shoal.Connection)

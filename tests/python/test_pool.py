@@ -1,4 +1,4 @@
-"""`shoal.multiprocessing.Pool`: what the original does, and what it does not survive."""
+"""`shoal.multiprocessing.Pool`: the original's behaviour, and kills that break the original."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_task_of_a_worker_that_dies_fails_and_the_others_do_not(ctx: Any, ho
         assert len(pool._pool) == 2
 
 
-def test_an_iterator_over_results_tells_of_a_death_and_goes_on(ctx: Any) -> None:
+def test_an_iterator_over_results_raises_for_a_death_and_continues(ctx: Any) -> None:
     with ctx.Pool(2) as pool:
         found = pool.imap(functools.partial(die_of, victim=2, how="kill"), range(5))
         assert [next(found), next(found)] == [0, 1]
@@ -74,8 +74,8 @@ def kill_now_and_then(x: int) -> int:
     return x
 
 
-def test_workers_killed_at_any_time_lose_no_task_but_their_own() -> None:
-    # From outside as well, at moments of nobody's choosing: between a result and its ack, too.
+def test_workers_killed_at_any_time_lose_only_their_own_task() -> None:
+    # From outside too, at random moments: also between a result and its ack.
     with mp.get_context("fork").Pool(4) as pool:
         over = threading.Event()
 
@@ -106,10 +106,10 @@ def test_workers_killed_at_any_time_lose_no_task_but_their_own() -> None:
         assert pool.map(square, range(100)) == [x * x for x in range(100)]
 
 
-def test_a_result_that_was_told_just_before_a_death_counts_once(
+def test_a_result_that_was_sent_just_before_a_death_counts_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Workers, which are forked, die between telling a result and taking the task off the queue.
+    # Workers, which are forked, die between sending a result and acking the task.
     done = _worker.Tasks.done
     lives = mp.get_context("fork").Value("i", 5)
 
@@ -132,7 +132,7 @@ def fail_to_start() -> None:
     raise RuntimeError("no database")
 
 
-def test_workers_that_cannot_start_fail_the_tasks_instead_of_being_replaced_for_ever(
+def test_workers_that_cannot_start_fail_the_tasks_and_are_not_replaced_forever(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with mp.Pool(2, initializer=fail_to_start) as pool:
@@ -145,7 +145,7 @@ def test_workers_that_cannot_start_fail_the_tasks_instead_of_being_replaced_for_
     assert "no database" in capfd.readouterr().err
 
 
-def test_what_a_terminated_pool_has_not_done_fails() -> None:
+def test_unfinished_tasks_of_a_terminated_pool_fail() -> None:
     with mp.Pool(2) as pool:
         endless = pool.map_async(time.sleep, [1000] * 10, chunksize=1)
         called: List[object] = []
@@ -160,7 +160,9 @@ def test_what_a_terminated_pool_has_not_done_fails() -> None:
         pool.map(square, [1])
 
 
-def test_a_callback_that_raises_does_not_block_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_callback_that_raises_does_not_block_the_others(
+    capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(_: object) -> None:
         raise KeyError("a callback's own mistake")
 
@@ -177,7 +179,7 @@ def die_of_signal_40() -> None:
     os.kill(os.getpid(), 40)
 
 
-def test_a_signal_without_a_name_is_told_by_its_number() -> None:
+def test_a_signal_without_a_name_is_reported_by_its_number() -> None:
     with mp.Pool(1) as pool:
         with pytest.raises(WorkerDiedError):
             pool.apply(die_of_signal_40)
@@ -199,7 +201,7 @@ def no_result() -> Any:
     return lambda: None
 
 
-def test_a_result_that_cannot_travel_is_an_error_and_no_hang() -> None:
+def test_a_result_that_cannot_be_pickled_is_an_error_and_no_hang() -> None:
     with mp.Pool(1) as pool:
         with pytest.raises(mp.pool.MaybeEncodingError):
             pool.apply(no_result)
@@ -241,7 +243,7 @@ def test_an_endless_iterable_does_not_fill_the_memory() -> None:
         assert len(seen) < 10_000
 
 
-def test_a_generator_may_wait_for_results_of_what_it_gave() -> None:
+def test_a_generator_may_wait_for_results_of_its_earlier_tasks() -> None:
     room = threading.Semaphore(2)
 
     def bounded() -> Iterator[int]:
@@ -317,7 +319,7 @@ def test_devices_that_cannot_rotate_are_an_error_before_anything_starts(
         mp.Pool(1, devices=[99])
 
 
-def test_ctrl_c_in_a_pool_ends_all_of_it(script: Script) -> None:
+def test_ctrl_c_ends_the_pool_and_its_workers(script: Script) -> None:
     program = script(
         """
         import time
@@ -378,7 +380,7 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize(
     "end", ["pool.close(); pool.join()", "pool.terminate(); pool.join()", "pool.terminate()", ""]
 )
-def test_a_pool_ends_without_a_word_however_it_ends(script: Script, end: str) -> None:
+def test_a_pool_prints_nothing_however_it_ends(script: Script, end: str) -> None:
     program = script(f"""
         import shoal.multiprocessing as mp
 
@@ -399,11 +401,11 @@ def after(event: Any, x: int) -> int:
     return x
 
 
-def test_imap_unordered_gives_each_result_as_soon_as_it_is_there(ctx: Any) -> None:
+def test_imap_unordered_yields_each_result_as_soon_as_it_is_ready(ctx: Any) -> None:
     event = ctx.Event()
     with ctx.Pool(2) as pool:
         results = pool.imap_unordered(functools.partial(after, event), range(3))
-        # As a progress bar wants it: the others have not come.
+        # As a progress bar needs it: the others are not ready.
         assert next(results) == 0
         event.set()
         assert sorted(results) == [1, 2]
@@ -453,13 +455,13 @@ def test_an_exit_outside_a_worker_fails_its_task_and_not_the_pool(
             with pytest.raises(mp.ProcessError, match=name) as caught:
                 attempt()
             assert type(caught.value.__cause__) is type(error)
-        # And in a callback.
+        # In a callback too.
         pool.apply_async(square, (3,), callback=lambda _: _raise(error)).wait()
         wait_until(lambda: told == [type(error)])
         assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
 
 
-def test_a_pool_whose_workers_others_collect_renews_them_and_is_idle(script: Script) -> None:
+def test_a_pool_whose_workers_other_code_reaps_replaces_them_and_is_idle(script: Script) -> None:
     text = """
         import os, signal, time
         import shoal.multiprocessing as mp
@@ -487,7 +489,7 @@ def test_a_pool_whose_workers_others_collect_renews_them_and_is_idle(script: Scr
                 reap = engine.reap
                 engine.reap = lambda: looks.append(1) or reap()
                 print(pool.apply(abs, (-3,)))
-                # Its pipe is closed a moment before a process is over, and that is looked for.
+                # Its pipe is closed shortly before a process ends, and the pool checks for the end.
                 time.sleep(0.5)
                 looks.clear()
                 time.sleep(0.5)

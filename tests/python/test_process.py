@@ -86,7 +86,7 @@ def test_arguments_and_environment_arrive(tmp_path: Path, monkeypatch: pytest.Mo
             assert child.stdout.read().decode() == f"['ä b', ''] {seen} {tmp_path}\n"
 
 
-def test_pipes_lead_to_and_from_the_child() -> None:
+def test_pipes_are_the_streams_of_the_child() -> None:
     with python(
         "import sys; data = sys.stdin.read(); print(data.upper()); print(data, file=sys.stderr)",
         stdin=subprocess.PIPE,
@@ -100,7 +100,7 @@ def test_pipes_lead_to_and_from_the_child() -> None:
     assert child.exitcode == 0
 
 
-def test_files_and_nothing_lead_to_and_from_the_child(tmp_path: Path) -> None:
+def test_files_and_devnull_are_the_streams_of_the_child(tmp_path: Path) -> None:
     path = tmp_path / "out"
     with open(path, "wb") as file:
         assert shoal.spawn(["echo", "hi"], stdout=file).join() == 0
@@ -118,7 +118,7 @@ def test_a_child_has_no_descriptors_but_its_own() -> None:
     os.close(write)
 
 
-def test_a_group_and_a_session_of_its_own() -> None:
+def test_a_child_can_have_its_own_group_and_session() -> None:
     code = "import os; print(os.getpgrp() == os.getpid(), os.getsid(0) == os.getpid())"
     assert output(code) == "False False\n"
     assert output(code, new_group=True) == "True False\n"
@@ -160,7 +160,7 @@ def test_a_child_sees_the_devices_it_was_given(monkeypatch: pytest.MonkeyPatch) 
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,6"
 
 
-def test_a_forgotten_child_leaves_no_zombie_once_another_has_come() -> None:
+def test_a_forgotten_child_leaves_no_zombie_once_another_has_started() -> None:
     pid = shoal.spawn(["true"]).pid
     wait_until(lambda: " Z " in state(pid) or not Path(f"/proc/{pid}").exists())
     shoal.spawn(["true"]).join()
@@ -190,7 +190,7 @@ def test_a_child_has_streams_that_its_parent_keeps_from_programs(script: Script)
     assert ends_well(parent) == "parent\nchild\nchild\n"
 
 
-def test_a_stream_that_its_parent_has_closed_leads_to_nowhere_in_a_child(script: Script) -> None:
+def test_a_stream_that_its_parent_has_closed_is_devnull_in_a_child(script: Script) -> None:
     parent = script(
         """
         import os, shoal, subprocess
@@ -213,7 +213,7 @@ def test_a_stream_that_its_parent_has_closed_leads_to_nowhere_in_a_child(script:
     assert ends_well(parent) == seen + seen
 
 
-def test_a_process_that_is_forked_meanwhile_holds_up_no_child_and_keeps_no_pipe(
+def test_a_process_that_is_forked_meanwhile_delays_no_child_and_keeps_no_pipe(
     script: Script,
 ) -> None:
     parent = script(
@@ -253,7 +253,7 @@ def test_a_process_that_is_forked_meanwhile_holds_up_no_child_and_keeps_no_pipe(
     assert ends_well(parent) == "True\n"
 
 
-def test_an_exit_that_the_kernel_collects_is_known_or_said_not_to_be(script: Script) -> None:
+def test_an_exit_that_the_kernel_reaps_is_known_or_reported_as_unknown(script: Script) -> None:
     parent = script(
         """
         import shoal, signal

@@ -1,4 +1,4 @@
-"""`shoal.Queue` in one process: what every method promises."""
+"""`shoal.Queue` in one process: the promises of every method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import shoal
 
 
-def test_objects_come_out_in_order_and_equal(queue: "shoal.Queue[Any]") -> None:
+def test_objects_are_returned_equal_and_in_order(queue: "shoal.Queue[Any]") -> None:
     objects = [1, "two", b"three", None, {"four": [5, 6.0]}, (7, {8})]
     for obj in objects:
         queue.put(obj)
@@ -36,7 +36,7 @@ def test_put_bytes_of_something_else_is_a_type_error(queue: "shoal.Queue[Any]") 
     assert queue.empty()
 
 
-def test_get_of_a_raw_message_says_what_to_do(queue: "shoal.Queue[Any]") -> None:
+def test_get_of_a_raw_message_is_an_error_with_advice(queue: "shoal.Queue[Any]") -> None:
     queue.put_bytes(b"hello from C")
     with pytest.raises(pickle.UnpicklingError, match="get_bytes"):
         queue.get()
@@ -113,7 +113,7 @@ def test_get_many_grows_its_buffer_for_the_first_message(queue: "shoal.Queue[Any
     assert lengths == [300_000, 1]
 
 
-def test_put_many_says_how_many_fitted() -> None:
+def test_put_many_returns_how_many_fitted() -> None:
     with shoal.Queue[bytes](capacity=4096, max_capacity=4096) as queue:
         done = queue.put_many_bytes([b"x" * 1000] * 100, block=False)
         assert 0 < done < 100
@@ -159,7 +159,7 @@ def test_a_bound_is_kept_by_many_producers_at_once() -> None:
         assert most <= 5
 
 
-def test_a_closed_queue_drains_and_then_says_so(queue: "shoal.Queue[Any]") -> None:
+def test_a_closed_queue_is_drained_and_then_raises_an_error(queue: "shoal.Queue[Any]") -> None:
     queue.put("last")
     assert not queue.closed
     queue.close()
@@ -189,7 +189,7 @@ def test_closing_wakes_all_that_wait(queue: "shoal.Queue[Any]") -> None:
     assert len(raised) == 1
 
 
-def test_a_detached_queue_refuses_use_and_its_waiting_threads_come_back() -> None:
+def test_a_detached_queue_refuses_use_and_its_waits_end() -> None:
     queue = shoal.Queue[int]()
     raised = []
 
@@ -210,7 +210,7 @@ def test_a_detached_queue_refuses_use_and_its_waiting_threads_come_back() -> Non
     assert "detached" in repr(queue)
 
 
-def test_threads_lose_and_double_nothing(queue: "shoal.Queue[Any]") -> None:
+def test_threads_lose_and_duplicate_nothing(queue: "shoal.Queue[Any]") -> None:
     taken: "list[Any]" = []
 
     def produce(base: int) -> None:
@@ -252,7 +252,7 @@ def _take(name: str) -> Any:
         return queue.get()
 
 
-def test_what_does_not_pickle_raises_in_put_and_leaves_nothing(
+def test_put_raises_for_an_object_that_cannot_be_pickled_and_leaves_nothing(
     queue: "shoal.Queue[Any]",
 ) -> None:
     with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
@@ -269,7 +269,7 @@ def test_a_queue_reports_its_sizes(queue: "shoal.Queue[Any]") -> None:
     assert queue.name in repr(queue) and "1 message" in repr(queue)
 
 
-def test_a_look_takes_nothing(queue: "shoal.Queue[Any]") -> None:
+def test_peek_takes_nothing(queue: "shoal.Queue[Any]") -> None:
     with pytest.raises(std.Empty):
         queue.peek()
     queue.put({"first": [1]})

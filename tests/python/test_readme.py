@@ -1,4 +1,4 @@
-"""What the READMEs show does what it says."""
+"""The examples of the READMEs behave as they say."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ resize = print
     assert ends_well(script(text.replace('"jobs"', repr(name)))) == "17.png\n0 5\n"
 
 
-def test_a_map_is_worked_on_together(script: Script, name: str) -> None:
+def test_processes_share_a_map(script: Script, name: str) -> None:
     text = blocks(ROOT / "README.md")[3].replace('"ages"', repr(name))
     before = f"""
 import shoal
@@ -54,7 +54,7 @@ print(ages["ada"], ages["visitor"], version == ages.version_of("config"))
 def test_a_multiprocessing_script_changes_one_import(script: Script, module: str) -> None:
     text = blocks(ROOT / "README.md")[1]
     if module == "multiprocessing":
-        # The one thing in it that the standard library does not have.
+        # The only line of it that the standard library does not support.
         text = text.replace(", devices=[i % 2]", "")
     text = text.replace("import shoal.multiprocessing as mp", f"import {module} as mp")
     assert sorted(map(int, ends_well(script(text)).split())) == list(range(10))
@@ -65,7 +65,7 @@ def test_the_package_readme_runs(script: Script, name: str) -> None:
     for used in ("mail", "ages", "log", "ledger"):
         assert f'"{used}"' in first
         first = first.replace(f'"{used}"', repr(f"{name}-{used}"))
-    # There may be no such device here; what runs is not the point.
+    # This machine may have no such device; the program that runs does not matter.
     first = first.replace('"nvidia-smi"', '"true"')
     text = first + second + '\nprint(ages["ada"], mail.empty(), mp.Process)\n'
     assert ends_well(script(text)).startswith("37 True ")

@@ -32,7 +32,7 @@ def put_all(queue: Any, count: int = COUNT) -> None:
         queue.put(number)
 
 
-def test_a_queue_is_readable_while_there_is_something_to_take() -> None:
+def test_a_queue_is_readable_while_it_has_a_message() -> None:
     with shoal.Queue[str]() as queue:
         assert not readable(queue)
         queue.put("one")
@@ -50,7 +50,7 @@ def test_a_queue_is_readable_while_there_is_something_to_take() -> None:
         assert readable(queue)
 
 
-def test_a_descriptor_is_the_handles_and_goes_with_it() -> None:
+def test_a_descriptor_belongs_to_its_handle_and_is_closed_with_it() -> None:
     queue = shoal.Queue[int]()
     fd = queue.fileno()
     assert queue.fileno() == fd and fd > 2 and not os.get_inheritable(fd)
@@ -68,7 +68,7 @@ def test_asyncio_reads_from_a_queue_that_another_process_fills() -> None:
         got: List[int] = []
 
         def on_readable() -> None:
-            # Once for each time: it stays readable until the last is taken.
+            # Once for each message: it stays readable until the last is taken.
             try:
                 got.append(queue.get_nowait())
             except shoal.Empty:
@@ -89,7 +89,7 @@ def test_asyncio_reads_from_a_queue_that_another_process_fills() -> None:
         child.join()
 
 
-def test_selectors_tell_queues_and_sockets_apart() -> None:
+def test_selectors_distinguish_queues_and_sockets() -> None:
     ours, theirs = socket.socketpair()
     with shoal.Queue[str]() as queue, ours, theirs, selectors.DefaultSelector() as selector:
         selector.register(queue, selectors.EVENT_READ, "queue")
@@ -119,7 +119,7 @@ def test_the_wait_of_multiprocessing_waits_for_queues(through: str) -> None:
             if ready in ended:
                 ended.remove(ready)
             else:
-                # It is readable once for each message, not in vain, as nobody else takes.
+                # It is readable once for each message, and only then, as no other process takes.
                 index = waited.index(ready)
                 got[index].append(queues[index].get())
     assert got == [list(range(COUNT))] * 3
@@ -145,7 +145,7 @@ def test_a_forked_child_has_its_own_descriptor() -> None:
         process.start()
         assert answers.get() == "True for both to see"
         assert answers.get() == "waiting"
-        # What the child took is gone for its parent as well.
+        # A message that the child took is gone for its parent too.
         assert not readable(fd)
         queue.put("for the child")
         assert answers.get() == "for the child"
@@ -164,7 +164,7 @@ def read_politely(source: Any, lock: Any, out: Any, method: str) -> None:
             if not poller.poll(0):
                 continue
             if not source.poll(0):
-                # Here a program would wait with the lock.
+                # Here a program would wait while it holds the lock.
                 return out.put("readable in vain")
             if getattr(source, method)() is None:
                 return out.put(got)
@@ -205,7 +205,7 @@ def read_queue_politely(queue: Any, lock: Any, out: Any, method: str) -> None:
     read_politely(queue._reader, lock, out, method)
 
 
-def test_a_reader_is_polled_by_asking_its_queue() -> None:
+def test_polling_a_reader_polls_its_queue() -> None:
     queue = mp.Queue()
     reader = queue._reader
     assert not reader.poll() and not reader.poll(0.01) and not reader.poll(-1)
@@ -267,7 +267,7 @@ def test_connections_sockets_and_descriptors_are_waited_for_with_queues() -> Non
             shoal.wait(things)
 
 
-def test_what_cannot_be_waited_for_is_refused() -> None:
+def test_an_object_that_cannot_be_waited_for_is_refused() -> None:
     with pytest.raises(shoal.InvalidError):
         shoal.wait([])
     with pytest.raises(TypeError, match="neither"):

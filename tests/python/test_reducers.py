@@ -1,4 +1,4 @@
-"""How objects become bytes: reducers that are registered, at whatever time."""
+"""Reducers, which turn objects into bytes, registered at any time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import shoal.multiprocessing as mp
 
 
 class Handle:
-    """Cannot be pickled as it is."""
+    """Cannot be pickled without a reducer."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -71,19 +71,19 @@ WAYS = [through_queue, through_pipe, through_manager]
 
 
 @pytest.mark.parametrize("through", WAYS)
-def test_a_reducer_counts_from_when_it_is_registered(
+def test_a_reducer_is_used_from_its_registration(
     through: Callable[[Any], Any], register: Register
 ) -> None:
     with pytest.raises(TypeError):
         through(Handle(1))
     register(lambda handle: (Handle, (handle.number,)))
     assert through(Handle(1)).number == 1
-    # So does another in its place.
+    # So does another one that replaces it.
     register(lambda handle: (double, (handle.number,)))
     assert through(Handle(1)).number == 2
 
 
-def test_a_reducer_that_is_taken_back_counts_no_more() -> None:
+def test_a_reducer_that_is_removed_is_used_no_more() -> None:
     for table in (ForkingPickler._extra_reducers, copyreg.dispatch_table):  # type: ignore[attr-defined]
         table.update({Handle: lambda handle: (Handle, (handle.number,))})
         assert through_queue(Handle(3)).number == 3
@@ -108,7 +108,7 @@ def test_a_reducer_may_be_registered_while_something_is_pickled() -> None:
         del ForkingPickler._extra_reducers[Handle]  # type: ignore[attr-defined]
 
 
-def test_one_of_multiprocessings_own_comes_before_a_general_one(register: Register) -> None:
+def test_a_reducer_of_multiprocessing_precedes_a_general_one(register: Register) -> None:
     copyreg.pickle(Handle, lambda handle: (Handle, (handle.number,)))
     ForkingPickler.register(Handle, lambda handle: (double, (handle.number,)))
     assert through_queue(Handle(1)).number == 2
@@ -164,7 +164,7 @@ def test_a_contexts_reducer_pickles(
     assert child.exitcode == 0 and queue.get().number == 10
 
 
-def test_the_standard_librarys_reducer_comes_back(own_reducer: Any) -> None:
+def test_the_standard_librarys_reducer_is_restored(own_reducer: Any) -> None:
     assert through_queue(Handle(1)).number == 2
     mp.get_context().reducer = multiprocessing.reduction
     with pytest.raises(TypeError):

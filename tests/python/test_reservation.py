@@ -20,7 +20,7 @@ def test_a_block_commits_at_its_end(queue: "shoal.Queue[Any]") -> None:
     assert queue.get_bytes(False) == b"hello"
 
 
-def test_a_part_may_be_committed(queue: "shoal.Queue[Any]") -> None:
+def test_a_prefix_may_be_committed(queue: "shoal.Queue[Any]") -> None:
     with queue.reserve(1000) as room:
         pickled = pickle.dumps({"a": 1})
         room.data[: len(pickled)] = pickled
@@ -55,7 +55,7 @@ def test_messages_have_the_order_of_their_commits(queue: "shoal.Queue[Any]") -> 
     assert queue.get_bytes(False) == b"2"
 
 
-def test_what_looks_at_the_data_keeps_it_from_being_committed(queue: "shoal.Queue[Any]") -> None:
+def test_a_view_of_the_data_prevents_the_commit(queue: "shoal.Queue[Any]") -> None:
     room = queue.reserve(8)
     # As numpy does, it asks for the buffer itself and keeps it.
     holder = pickle.PickleBuffer(room.data)
@@ -79,7 +79,7 @@ def test_a_view_outlives_the_queue() -> None:
     view[:] = b"harmless"
 
 
-def test_mistakes_are_named(queue: "shoal.Queue[Any]") -> None:
+def test_wrong_use_is_an_error_that_names_it(queue: "shoal.Queue[Any]") -> None:
     room = queue.reserve(8)
     with pytest.raises(shoal.TooLargeError, match="9 .*8"):
         room.commit(9)
@@ -102,7 +102,7 @@ def test_mistakes_are_named(queue: "shoal.Queue[Any]") -> None:
     assert "spent" in repr(room)
 
 
-def test_a_dead_writer_does_not_hold_the_others_up(queue: "shoal.Queue[Any]") -> None:
+def test_a_dead_writer_delays_no_other(queue: "shoal.Queue[Any]") -> None:
     script = f"""
 import os, shoal
 room = shoal.Queue({queue.name!r}).reserve(100)

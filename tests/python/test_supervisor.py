@@ -1,4 +1,4 @@
-"""`shoal.Supervisor`: workers that are looked after."""
+"""`shoal.Supervisor`: supervised workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sh(script: str, workers: int, **options: Any) -> shoal.Supervisor:
     return shoal.Supervisor(["sh", "-c", script], workers, **options)
 
 
-def test_what_workers_write_has_their_number_and_they_have_their_devices() -> None:
+def test_output_has_the_number_of_its_worker_and_workers_have_their_devices() -> None:
     reader, writer = os.pipe()
     script = "echo $SHOAL_WORKER/$SHOAL_WORKERS $CUDA_VISIBLE_DEVICES; cat"
     env = {"CUDA_VISIBLE_DEVICES": "4,5,6", "PATH": os.environ["PATH"]}
@@ -39,7 +39,7 @@ def test_a_failure_is_the_exit_code_and_stops_the_others() -> None:
         assert workers.wait() == -signal.SIGKILL
 
 
-def test_a_crash_loop_is_said_and_a_success_ends_restarts() -> None:
+def test_a_crash_loop_is_reported_and_a_success_ends_restarts() -> None:
     quick = {"restart": "failure", "backoff": (0.001, 0.002)}
     with sh("exit 3", 1, max_restarts=2, **quick) as workers:
         events = list(workers.events())
@@ -54,12 +54,12 @@ def test_a_crash_loop_is_said_and_a_success_ends_restarts() -> None:
         assert [worker.restarts for worker in workers.workers] == [2, 2]
 
 
-def test_stopping_signals_and_waiting() -> None:
+def test_workers_can_be_signalled_stopped_and_waited_for() -> None:
     reader, writer = os.pipe()
     script = "trap '' TERM; echo; while :; do sleep 600; done"
     with sh(script, 2, labels=False, keep_going=True, stdout=writer) as workers:
         os.close(writer)
-        # A worker that has not come to its trap would end by SIGTERM.
+        # A worker that has not set its trap yet would end by SIGTERM.
         with open(reader) as text:
             assert [text.readline() for _ in range(2)] == ["\n", "\n"]
         with pytest.raises(shoal.TimeoutError):
@@ -73,7 +73,7 @@ def test_stopping_signals_and_waiting() -> None:
         assert workers.wait() == -signal.SIGKILL
 
 
-def test_what_makes_no_sense_is_refused() -> None:
+def test_invalid_options_are_refused() -> None:
     with pytest.raises(shoal.NotFoundError, match="no-such-program"):
         shoal.Supervisor(["no-such-program"], 2)
     for workers in (0, -1):
@@ -109,6 +109,6 @@ os.read({reader}, 1); os.read({reader}, 1)
     )
     os.close(writer)
     host.wait()
-    # The end of the file comes when the last process is gone that had the pipe.
+    # The file ends when the last process with the pipe has ended.
     with open(reader, "rb") as rest:
         assert rest.read().strip() == b""

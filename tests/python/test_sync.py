@@ -1,4 +1,4 @@
-"""Locks and their relatives: as `multiprocessing` has them, and beyond when somebody dies."""
+"""Locks and other primitives: as in `multiprocessing`, and after the death of a process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def add(lock: Any, numbers: Any, times: int) -> None:
 
 @pytest.mark.parametrize("method", START_METHODS)
 @pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock, shoal.Semaphore])
-def test_one_process_is_inside_at_a_time(kind: Any, method: str) -> None:
+def test_one_process_holds_the_lock_at_a_time(kind: Any, method: str) -> None:
     context = multiprocessing.get_context(method)
     lock = kind()
     numbers: shoal.Map[str, int] = shoal.Map()
@@ -70,7 +70,7 @@ def test_one_process_is_inside_at_a_time(kind: Any, method: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_one_is_the_same_after_pickling(kind: Any) -> None:
+def test_every_primitive_is_the_same_after_pickling(kind: Any) -> None:
     made = kind()
     assert pickle.loads(pickle.dumps(made)) is made
     assert made.name in repr(made)
@@ -79,7 +79,7 @@ def test_every_one_is_the_same_after_pickling(kind: Any) -> None:
         pickle.dumps(made)
 
 
-def test_a_name_is_the_same_lock_and_of_one_sort(name: str) -> None:
+def test_a_name_is_the_same_lock_and_of_one_kind(name: str) -> None:
     lock = shoal.Lock(name)
     same = shoal.Lock(name, create=False)
     with lock:
@@ -117,7 +117,7 @@ def test_a_recursive_lock_belongs_to_its_thread() -> None:
 
 
 @pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
-def test_with_takes_the_lock_by_whatever_way_a_subclass_has(kind: Any) -> None:
+def test_with_uses_the_methods_of_a_subclass(kind: Any) -> None:
     class Counted(kind):  # type: ignore[misc]
         entered = 0
 
@@ -140,7 +140,7 @@ def test_an_exit_stack_enters_what_with_does(make: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
-def test_a_lock_goes_with_the_last_reference_to_it(kind: Any) -> None:
+def test_a_lock_is_freed_with_the_last_reference(kind: Any) -> None:
     lock = kind()
     gone = weakref.ref(lock)
     del lock
@@ -148,7 +148,7 @@ def test_a_lock_goes_with_the_last_reference_to_it(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
-def test_with_says_that_a_lock_is_detached(kind: Any) -> None:
+def test_with_a_detached_lock_is_an_error(kind: Any) -> None:
     lock = kind()
     lock.detach()
     with pytest.raises(shoal.ClosedError):
@@ -157,7 +157,7 @@ def test_with_says_that_a_lock_is_detached(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
-def test_the_lock_of_a_dead_owner_goes_to_the_next_which_is_told(kind: Any) -> None:
+def test_the_lock_of_a_dead_owner_goes_to_the_next_with_an_error(kind: Any) -> None:
     lock = kind()
     for enter in (lock.acquire, lock.__enter__):
         start(take_and_die, lock).join()
@@ -209,7 +209,7 @@ def test_an_event_wakes_all_that_wait() -> None:
 
 
 @pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
-def test_a_notification_reaches_a_waiter_that_lives(kind: Any) -> None:
+def test_a_notification_reaches_a_live_waiter(kind: Any) -> None:
     condition = shoal.Condition(kind())
     answers: shoal.Queue[str] = shoal.Queue()
 
@@ -236,7 +236,7 @@ def test_a_notification_reaches_a_waiter_that_lives(kind: Any) -> None:
         condition.wait()
 
 
-def test_a_wait_gives_up_a_recursive_lock_wholly() -> None:
+def test_a_wait_releases_a_recursive_lock_completely() -> None:
     condition = shoal.Condition()
     seen = []
 
@@ -318,7 +318,7 @@ def test_a_barrier_breaks_for_a_death_a_timeout_and_an_exception() -> None:
     assert alone.broken and alone.n_waiting == 0
 
 
-def test_readers_share_and_the_death_of_a_writer_is_told() -> None:
+def test_readers_share_and_the_death_of_a_writer_is_reported() -> None:
     lock = shoal.RWLock()
     with lock.reading(), lock.reading():
         assert not lock.acquire_write(False)
@@ -344,6 +344,6 @@ def test_ctrl_c_ends_a_wait() -> None:
     lock = shoal.Lock()
     lock.acquire()
     with pytest.raises(KeyboardInterrupt):
-        # Inside: outside it would end all tests.
+        # Inside the block: outside it would end all tests.
         threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
         lock.acquire()

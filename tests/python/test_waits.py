@@ -105,7 +105,7 @@ def test_other_threads_run_while_one_waits() -> None:
         assert got == ["at once"]
 
 
-def test_a_wait_looks_for_signals_less_often_the_longer_it_takes() -> None:
+def test_a_wait_checks_for_signals_less_often_the_longer_it_takes() -> None:
     slices: List[int] = []
 
     def call(timeout_ns: int) -> int:
@@ -150,12 +150,12 @@ def locked(items: Any) -> Any:
 
 
 def taken_elsewhere(made: Any, take: Callable[[Any], object]) -> Any:
-    """What another thread has, which ends with it."""
+    """State of another thread, which ends with that thread."""
     kept: List[object] = []
     thread = threading.Thread(target=lambda: kept.append(take(made)))
     thread.start()
     thread.join()
-    # For as long as the object.
+    # As long as the object lives.
     HELD[id(made)] = (made, kept)
     return made
 
@@ -232,7 +232,7 @@ DETACHED: Dict[str, Kind] = {
     ),
 }
 
-# What a program expects that was written for the originals.
+# The errors that a program expects that was written for the originals.
 CLOSED_AS: Dict[str, Tuple[Callable[[], Any], Callable[[Any], Any], Type[Exception], str]] = {
     "queue.get": (mp.Queue, lambda queue: queue.get(), ValueError, "is closed"),
     "connection.recv": (small_end, lambda end: end.recv(), OSError, "handle is closed"),
@@ -257,8 +257,8 @@ def raised_in_a_thread(
     call: Callable[[Any], Any],
     end: Callable[[], object],
 ) -> BaseException:
-    """What ``call`` raises when it waits and ``end()`` is called."""
-    # No slice is over in this test: who comes back was woken.
+    """The error of ``call`` when it waits and ``end()`` is called."""
+    # No slice of a wait ends in this test: a call that returns was woken.
     monkeypatch.setattr(_wait, "SLICE_NS", 10**15)
     monkeypatch.setattr(_wait, "_LONGEST_NS", 10**15)
     raised: List[BaseException] = []
@@ -279,7 +279,7 @@ def raised_in_a_thread(
 
 
 @pytest.mark.parametrize("kind", DETACHED.values(), ids=DETACHED)
-def test_a_thread_that_waits_comes_back_when_another_detaches_the_object(
+def test_a_wait_ends_when_another_thread_detaches_the_object(
     kind: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, call = kind
@@ -290,7 +290,7 @@ def test_a_thread_that_waits_comes_back_when_another_detaches_the_object(
 
 
 @pytest.mark.parametrize("kind", CLOSED_AS.values(), ids=CLOSED_AS)
-def test_a_thread_that_waits_comes_back_with_the_error_of_the_original(
+def test_a_wait_that_a_detach_ends_raises_the_error_of_the_original(
     kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, call, expected, text = kind
@@ -319,7 +319,7 @@ def test_the_end_of_one_object_is_not_that_of_another_with_its_handle() -> None:
 def test_the_last_object_with_a_handle_ends_its_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = shoal.Map[str, int]()
     for _ in range(3):
-        # Gone at once, and counts no more.
+        # It is gone at once, and does not count any more.
         assert len(shared.raw) == 0
     raw = shared.raw
     raw.detach()
@@ -354,7 +354,7 @@ def test_a_child_that_detaches_wakes_none_of_its_parents_threads() -> None:
     event.detach()
 
 
-def test_a_notification_of_a_thread_that_leaves_goes_to_another() -> None:
+def test_the_notification_of_a_thread_that_leaves_goes_to_another() -> None:
     lock = shoal.Lock()
     condition = shoal.Condition(lock)
     told: List[str] = []
@@ -366,7 +366,7 @@ def test_a_notification_of_a_thread_that_leaves_goes_to_another() -> None:
             except KeyError:
                 told.append("left")
 
-    # The first one is told, and then leaves by an exception instead.
+    # The first one is notified, and then leaves by an exception.
     sleeps, raised = _wait.wait, []
 
     def leaves(call: Callable[[int], int], until: Optional[int]) -> int:

@@ -7,8 +7,8 @@ import pickle
 import time
 from contextlib import nullcontext
 from numbers import Integral, Number
-from typing import Any, Callable, ContextManager, Dict, ItemsView, Iterator, MutableMapping
-from typing import Optional, Tuple, TypeVar, Union, ValuesView, cast, overload
+from typing import Any, Callable, ContextManager, Dict, Iterator, MutableMapping, Optional, Tuple
+from typing import TypeVar, Union, cast, overload
 
 from . import _abi, _codec, _ffi, _hot, _structs
 from ._attribute import attribute
@@ -16,6 +16,7 @@ from ._cache import CACHED_KEYS, GOT_ONCE, MISSING as _MISSING, Cached
 from ._errors import InvalidError
 from ._handles import Shared
 from ._keys import Keys, MapHandle, View, WalkHandle
+from ._views import Items, Values
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -184,13 +185,13 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
                 else b"",
             )
 
-    def items(self) -> "_Items[K, V]":
+    def items(self) -> Items[K, V]:
         """A view of the entries. Each iteration is one walk over the map."""
-        return _Items(self)
+        return Items(self)
 
-    def values(self) -> "_Values[V]":
+    def values(self) -> Values[V]:
         """A view of the values. Each iteration is one walk over the map."""
-        return _Values(self)
+        return Values(self)
 
     def copy(self) -> Dict[K, V]:
         """A plain `dict` of the entries."""
@@ -337,28 +338,6 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{len(self)} entries"
         return f"<shoal.{type(self).__name__} {self._name!r}, {state}>"
-
-
-class _Items(ItemsView[K, V]):
-    """Entries in one walk, instead of a look-up for each key."""
-
-    _mapping: _SharedMap[K, V]
-
-    def __iter__(self) -> Iterator[Tuple[K, V]]:
-        mapping = self._mapping
-        for key, value in mapping._entries():
-            yield mapping._decode_key(key), mapping._decode_value(value)
-
-
-class _Values(ValuesView[V]):
-    """Values in one walk, instead of a look-up for each key."""
-
-    _mapping: _SharedMap[Any, V]
-
-    def __iter__(self) -> Iterator[V]:
-        mapping = self._mapping
-        for _, value in mapping._entries():
-            yield mapping._decode_value(value)
 
 
 class BytesMap(_SharedMap[bytes, bytes]):
