@@ -1,4 +1,4 @@
-/* Arguments that make no sense: NULL outputs and inputs, sizes, flags, names. */
+/* Invalid arguments: NULL outputs and inputs, sizes, flags, names. */
 
 #include "check.h"
 
@@ -34,7 +34,7 @@ static void outputs(void)
     SAYS(SHOAL_ERR_INVALID, "out", shoal_map_contains(m, "k", 1, NULL));
     SAYS(SHOAL_ERR_INVALID, "aligned", shoal_map_add(m, "k", 1, 1, odd));
     SAYS(SHOAL_ERR_INVALID, "aligned", shoal_gc(odd));
-    /* Nothing of all that changed anything. */
+    /* None of these calls changed anything. */
     OK(shoal_map_contains(m, "k", 1, &flag));
     CHECK(!flag && len == 0);
 }
@@ -57,7 +57,7 @@ static void inputs(void)
          shoal_map_compare_swap(m, "k", 1, NULL, 1, "v", 1, &(bool){false}));
     OK(shoal_queue_len(q, &count));
     CHECK(count == 0);
-    /* NULL is fine where there is nothing to read. */
+    /* NULL is valid where nothing is read. */
     OK(shoal_queue_put(q, NULL, 0, SHOAL_NOWAIT));
     OK(shoal_queue_get(q, SHOAL_NOWAIT, NULL, 0, &n));
     CHECK(n == 0);
@@ -86,7 +86,7 @@ static void sizes_and_flags(void)
     SAYS(SHOAL_ERR_INVALID, "aligned",
          shoal_queue_open(NULL, (void *)((char *)&newer + 1), &out, NULL));
 
-    /* A newer program may use a longer struct, but not what only newer libraries know. */
+    /* A newer program may use a longer struct, but not fields that only newer libraries know. */
     OK(shoal_queue_open(NULL, &newer.known, &out, NULL));
     shoal_queue_free(out);
     newer.later[1] = 1;

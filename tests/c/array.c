@@ -1,4 +1,4 @@
-/* What the functions of an array promise. */
+/* The promises of the functions of an array. */
 
 #include "check.h"
 

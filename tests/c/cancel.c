@@ -1,4 +1,4 @@
-/* A thread that is cancelled in a call ends after it, and nothing is left half done. */
+/* A thread that is cancelled in a call ends after the call, and no change is left incomplete. */
 
 #define _GNU_SOURCE
 
@@ -94,7 +94,7 @@ static void a_wait_goes_on_until_it_is_ended(void)
     shoal_lock_free(l);
 }
 
-/* Commits, opens, spawns, polls and closes: all that are cancellation points of the system. */
+/* Commits, opens, spawns, polls and closes: all calls with cancellation points of the system. */
 static shoal_status works(void *unused)
 {
     static char large[1 << 20];

@@ -1,4 +1,4 @@
-/* The checks of the C tests: each says where it failed, and ends the program. */
+/* The checks of the C tests: each prints where it failed, and ends the program. */
 
 #ifndef CHECK_H
 #define CHECK_H
@@ -49,7 +49,7 @@ static inline void check_says(const char *file, int line, const char *text)
     exit(1);
 }
 
-/* The call takes a lock, and says whether its last owner died. */
+/* The call takes a lock, and reports whether its last owner died. */
 #define LOCKS(expected, function, ...)                                         \
     do {                                                                       \
         bool owner_died = !(expected);                                         \

@@ -1,4 +1,4 @@
-/* What a killed process had is given back, and who waits for it learns of it. */
+/* Everything that a killed process held is released, and its waiters are woken. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -8,9 +8,9 @@
 
 static shoal_sync_options made = {sizeof made, SHOAL_CREATE, 0};
 
-/* What the processes of a test share. */
+/* The shared objects of a test. */
 struct shared {
-    shoal_event *ready; /* the one that is to be killed has what it wants */
+    shoal_event *ready; /* the process to kill holds its objects */
     shoal_map *map;
     shoal_lock *lock;
     shoal_condition *condition;
@@ -27,14 +27,14 @@ static struct shared new_shared(void)
     return s;
 }
 
-/* Says that it is ready, and waits to be killed. */
+/* Reports that it is ready, and waits for its kill. */
 static int until_killed(struct shared *s)
 {
     OK(shoal_event_set(s->ready));
     return pause(); /* never: no signal is handled here */
 }
 
-/* Starts the one that is to be killed, and returns when it is ready. */
+/* Starts the process to kill, and returns when it is ready. */
 static shoal_process *victim(int (*entry)(void *), struct shared *s)
 {
     shoal_process *p = another(entry, s);
@@ -137,7 +137,7 @@ static void the_permits_of_the_dead_return(void)
     falls_asleep(sleeper);
     dies(holder);
     succeeds(sleeper);
-    /* Both are there, and no third one: this process has it. */
+    /* Both are there, and no third one: this process holds it. */
     OK(shoal_semaphore_acquire(s.semaphore, LONG));
     OK(shoal_semaphore_acquire(s.semaphore, LONG));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_semaphore_acquire(s.semaphore, SHOAL_NOWAIT));
@@ -199,7 +199,7 @@ static void who_waits_for_the_locks_of_the_dead_has_them_and_is_told(void)
     dies(holder);
     for (int i = 0; i < 3; i++)
         succeeds(sleepers[i]);
-    /* One was told; the next one has nothing to look after. */
+    /* One process was told of the death; the next one is not. */
     LOCKS(false, shoal_lock_lock, s.lock, SHOAL_NOWAIT);
     LOCKS(false, shoal_map_lock_key, s.map, "ledger", 6, SHOAL_NOWAIT);
     LOCKS(false, shoal_rwlock_lock_write, s.rwlock, SHOAL_NOWAIT);
@@ -283,7 +283,7 @@ static void a_death_breaks_the_barrier_for_all(void)
     OK(shoal_barrier_open(NULL, &options, &s.barrier, NULL));
     sleepers[0] = another(finds_the_barrier_broken, &s);
     sleepers[1] = another(passes_the_barrier, &s);
-    /* One that only sleeps may not have arrived yet: it may wait for the lock of the barrier. */
+    /* A sleeping process may not have arrived yet: it may wait for the lock of the barrier. */
     while (barrier_stats(s.barrier).waiting < 2)
         pause_ms(1);
     for (int i = 0; i < 2; i++)
@@ -296,7 +296,7 @@ static void a_death_breaks_the_barrier_for_all(void)
     CHECK(broken);
     GIVES(SHOAL_ERR_POISONED, shoal_barrier_wait(s.barrier, SHOAL_NOWAIT, &index));
 
-    /* Made whole again it works as before. */
+    /* After a repair it works as before. */
     OK(shoal_barrier_reset(s.barrier));
     for (int i = 0; i < 2; i++)
         sleepers[i] = another(passes_the_barrier, &s);

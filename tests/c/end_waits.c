@@ -1,4 +1,4 @@
-/* Threads that wait come back when their handle is given up: by shoal_end_waits, or freed. */
+/* The waits of threads end when their handle is freed or shoal_end_waits is called. */
 
 #define _GNU_SOURCE
 
@@ -10,7 +10,7 @@
 
 static shoal_sync_options creates = {sizeof creates, SHOAL_CREATE, 0};
 
-/* What a thread waits for, and what it came back with. */
+/* The call in which a thread waits, and its result. */
 struct wait {
     shoal_status (*call)(void *handle);
     void *handle;
@@ -36,7 +36,7 @@ static void begins(struct wait *w, shoal_status (*call)(void *), void *handle)
     w->id = 0;
     w->status = SHOAL_OK;
     CHECK(pthread_create(&w->thread, NULL, waits, w) == 0);
-    /* Asleep some times in a row: who spins or has a page fault is not. */
+    /* Asleep several times in a row: a thread that spins or has a page fault is not. */
     while (asleep < 5) {
         char path[64], line[256] = "";
         FILE *stat;
@@ -311,7 +311,7 @@ FREES(event)
 FREES(condition)
 FREES(barrier)
 FREES(rwlock)
-/* It runs on, and ends with this program: if it were killed first, the join would be right to say so. */
+/* It runs until this program ends: if it was killed first, the join would report that correctly. */
 FREES(process)
 
 static const struct {
@@ -364,7 +364,7 @@ static void a_handle_can_be_freed_while_threads_sleep_in_it(size_t i)
     void *handle = cases[i].makes();
     begins(&w, cases[i].calls, handle);
     if (cases[i].calls == joins_the_process)
-        shoal_process_free(handle); /* which goes on */
+        shoal_process_free(handle); /* the process continues */
     else
         cases[i].frees(handle);
     ends(&w);

@@ -1,4 +1,4 @@
-/* Handles that are none: NULL, misaligned, of another kind, freed, and pointers to anything. */
+/* Invalid handles: NULL, misaligned, of another kind, freed, and pointers to other memory. */
 
 #include "check.h"
 
@@ -19,7 +19,7 @@ static const shoal_slice item = {"x", 1};
 static shoal_slice found;
 static shoal_view view;
 
-/* Every function of a queue, on something that is no queue. */
+/* Every function of a queue, on a handle of no queue. */
 static void no_queue(shoal_queue *q, const char *why)
 {
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
@@ -92,7 +92,7 @@ static void no_process(shoal_process *p, const char *why)
          shoal_wait_any(&(shoal_waitable){.process = p, .fd = -1}, 1, SHOAL_NOWAIT, &n));
 }
 
-/* A pointer that is nothing of ours, as each kind of handle. Freeing it does nothing. */
+/* A pointer to other memory, as each kind of handle. Freeing it does nothing. */
 static void nothing(void *p, const char *why)
 {
     no_queue(p, why);
@@ -143,7 +143,7 @@ int main(void)
     no_map((shoal_map *)p, "it is a process handle");
     no_queue((shoal_queue *)l, "it is a list handle");
     shoal_list_free(l);
-    shoal_map_free((shoal_map *)q); /* nothing happens */
+    shoal_map_free((shoal_map *)q); /* no effect */
     OK(shoal_queue_put(q, "still here", 10, SHOAL_NOWAIT));
 
     /* An iterator outlives the handle of its map. */
@@ -161,7 +161,7 @@ int main(void)
     shoal_process_free(p);
     no_process(p, "it was freed");
 
-    /* Freed handles are told for a while, whatever is opened meanwhile; and freeing twice
+    /* Freed handles are recognised for a while, whatever is opened meanwhile; and freeing twice
        does nothing then. Later the place is used again: that cannot be told. */
     shoal_queue_free(q);
     no_queue(q, "it was freed");
@@ -173,7 +173,7 @@ int main(void)
         OK(shoal_queue_put(later[i], "x", 1, SHOAL_NOWAIT));
         shoal_queue_free(later[i]);
     }
-    /* Places are used again, so that opening and freeing for ever takes no memory. */
+    /* Slots are reused, so that repeated opening and freeing takes no memory. */
     shoal_queue *first = q;
     bool again = false;
     for (int i = 0; i < 200 && !again; i++) {

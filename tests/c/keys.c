@@ -1,4 +1,4 @@
-/* What the functions of a map promise about versions, time, locks, views and changes. */
+/* The promises of the functions of a map about versions, expiry, locks, views and changes. */
 
 #include "check.h"
 
@@ -83,7 +83,7 @@ static void times(shoal_map *m)
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_map_expire(m, "t", 1, SECOND));
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_map_time_left(m, "t", 1, &left));
     OK(shoal_map_purge(m, &purged));
-    /* Changes nearby may have removed it already. */
+    /* Changes of nearby keys may have removed it already. */
     CHECK(purged <= 1);
     OK(shoal_map_purge(m, NULL));
 }

@@ -1,4 +1,4 @@
-/* What the functions of discovery and of leases promise. */
+/* The promises of the functions of discovery and of leases. */
 
 #define _POSIX_C_SOURCE 200809L
 

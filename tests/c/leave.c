@@ -1,4 +1,4 @@
-/* What a process leaves behind that ends by _exit, which runs no exit handlers; that opens objects in an
+/* The remains of a process that ends by _exit, which runs no exit handlers; that opens objects in an
  * exit handler; or that was made without the handlers of fork. */
 
 #define _GNU_SOURCE
@@ -38,7 +38,7 @@ static void child(int to, int with_thread)
         shoal_leave_and_exit(7);
     }
     OK(shoal_leave());
-    /* There is nothing left to give up, and handles may be freed. */
+    /* Everything is detached already, and handles may be freed. */
     OK(shoal_leave());
     shoal_map_free(m);
     _exit(7);
@@ -58,7 +58,7 @@ static void ends_with(pid_t pid, int code)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == code);
 }
 
-/* Where the names of what is opened at exit go, in a child that does so. */
+/* The pipe for the names of objects that a child opens at exit. */
 static int late = -1;
 
 /* Runs after the library's own handler: it was registered first. */
@@ -118,7 +118,7 @@ static void a_child_without_the_handlers_of_fork_leaves_its_parents_objects(cons
         }
         ends_with(pid, 7);
         CHECK(has_file(name));
-        /* Who asks the kernel is told that this process lives. */
+        /* According to the kernel this process lives. */
         pid = fork();
         if (pid == 0) {
             OK(shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
@@ -154,7 +154,7 @@ int main(void)
         for (i = 0; i < 2; i++)
             CHECK(!has_file(names[i]));
     }
-    /* What its parent had too is still there. */
+    /* Objects that its parent also has still exist. */
     OK(shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
     OK(shoal_queue_len(q, &len));
     CHECK(len == 1);

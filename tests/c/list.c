@@ -1,4 +1,4 @@
-/* What the functions of a list promise. */
+/* The promises of the functions of a list. */
 
 #include "check.h"
 
@@ -67,7 +67,7 @@ int main(void)
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_list_set(l, 4, "x", 1));
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_list_swap(l, 0, 4));
 
-    /* A buffer that is too small learns the size, and nothing is taken. */
+    /* With a buffer that is too small the size is returned, and nothing is taken. */
     len = 0;
     GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_list_pop(l, 2, buf, 4, &len));
     CHECK(len == 12);
@@ -86,7 +86,7 @@ int main(void)
     OK(shoal_list_splice(l, -3, 3, items, 1));
     CHECK(strcmp(all(l), "3,x,yy,") == 0);
 
-    /* A version tells whether somebody was faster. */
+    /* A version shows whether another process was faster. */
     OK(shoal_list_get_many(l, 1, buf, 2, lens, 4, &count, &version));
     CHECK(count == 1 && lens[0] == 1 && lens[1] == 2);
     OK(shoal_list_get_many(l, 1, buf, sizeof buf, lens, 4, &count, NULL));

@@ -1,4 +1,4 @@
-/* What the functions of a map promise. */
+/* The promises of the functions of a map. */
 
 #include "check.h"
 
@@ -23,7 +23,7 @@ int main(void)
     OK(shoal_map_contains(m, "k", 1, &yes));
     CHECK(yes);
 
-    /* A buffer that is too small learns the size, and nothing is taken. */
+    /* With a buffer that is too small the size is returned, and nothing is taken. */
     len = 0;
     GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_map_get(m, "k", 1, buf, 4, &len, NULL));
     CHECK(len == 5);
@@ -40,7 +40,7 @@ int main(void)
     OK(shoal_map_insert(m, "k", 1, "second", 6, &yes));
     CHECK(!yes);
 
-    /* NULL is a key that is not there; an empty value is another thing. */
+    /* NULL stands for a missing key; an empty value is different. */
     OK(shoal_map_compare_swap(m, "k", 1, "second", 6, "x", 1, &yes));
     CHECK(!yes);
     OK(shoal_map_compare_swap(m, "k", 1, NULL, 0, "x", 1, &yes));
@@ -69,7 +69,7 @@ int main(void)
         int n = snprintf(key, sizeof key, "key %d", i);
         OK(shoal_map_set(m, key, (size_t)n, &i, sizeof i));
     }
-    /* Bytes are bytes: NUL too. */
+    /* Any byte is allowed, NUL too. */
     OK(shoal_map_set(m, "key\0 5", 6, "x", 1));
     OK(shoal_map_remove(m, "key\0 5", 6));
 
@@ -91,7 +91,7 @@ int main(void)
     shoal_map_iter_free(it);
     shoal_map_free(m);
 
-    /* Walked in the order in which keys were inserted. */
+    /* Iteration follows the order of insertion. */
     shoal_map_options ordered = {.size = sizeof ordered, .flags = SHOAL_CREATE | SHOAL_ORDERED};
     OK(shoal_map_open(NULL, &ordered, &m, NULL));
     yes = map_stats(m).ordered;

@@ -1,4 +1,4 @@
-/* Other processes for the C tests: they end with the test, whatever becomes of it. */
+/* Other processes for the C tests: they end with the test, however it ends. */
 
 #ifndef OTHER_H
 #define OTHER_H
@@ -31,7 +31,7 @@ static inline void succeeds(shoal_process *p)
     shoal_process_free(p);
 }
 
-/* Kills it, and returns when it is gone. */
+/* Kills it, and returns when it has ended. */
 static inline void dies(shoal_process *p)
 {
     shoal_exit end;
@@ -47,7 +47,7 @@ static inline void pause_ms(long ms)
     nanosleep(&time, NULL);
 }
 
-/* Returns once a process has gone to sleep. A page fault sleeps as well, but not for as long. */
+/* Returns once a process sleeps. A page fault sleeps too, but not for as long. */
 static inline void falls_asleep(shoal_process *p)
 {
     char path[64], line[512];
@@ -59,7 +59,7 @@ static inline void falls_asleep(shoal_process *p)
         CHECK(stat != NULL && fgets(line, sizeof line, stat) != NULL);
         fclose(stat);
         const char *state = strrchr(line, ')');
-        /* A zombie: it failed, and has said why. */
+        /* A zombie: it failed, and has printed why. */
         CHECK(state != NULL && state[2] != 'Z');
         quiet = state[2] == 'S' ? quiet + 1 : 0;
     }

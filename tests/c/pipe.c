@@ -1,4 +1,4 @@
-/* What the functions of a pipe promise. */
+/* The promises of the functions of a pipe. */
 
 #include "check.h"
 

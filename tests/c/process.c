@@ -1,4 +1,4 @@
-/* What the functions of processes and device masks promise. */
+/* The promises of the functions of processes and device masks. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -59,7 +59,7 @@ static void options_arrive(void)
     options.envp = whole;
     CHECK(strcmp(said(options, "echo $ONLY,$A,$HOME"), "this,1,\n") == 0);
 
-    /* The name it finds itself called by. */
+    /* Its argv[0]. */
     const char *argv[] = {"another-name", "-c", "test \"$0\" = another-name", NULL};
     shoal_process *p;
     shoal_exit end;
@@ -180,7 +180,7 @@ static void ends(void)
     CHECK(poll(&ready, 1, -1) == 1);
     OK(shoal_process_join(p, SHOAL_FOREVER, &end));
     CHECK(end.kind == SHOAL_EXIT_SIGNALED && end.code == SIGINT);
-    OK(shoal_process_join(p, SHOAL_NOWAIT, NULL)); /* as often as you like */
+    OK(shoal_process_join(p, SHOAL_NOWAIT, NULL)); /* any number of times */
     OK(shoal_process_signal(p, SIGTERM, false));
     GIVES(SHOAL_ERR_INVALID, shoal_process_signal(p, SIGINT, true));
     GIVES(SHOAL_ERR_INVALID, shoal_process_stdio(p, 3, &fd));

@@ -1,4 +1,4 @@
-/* What the functions of a queue promise. */
+/* The promises of the functions of a queue. */
 
 #define _POSIX_C_SOURCE 200809L
 #define _XOPEN_SOURCE 700
@@ -24,7 +24,7 @@ static void one_by_one(shoal_queue *q)
     number = queue_stats(q).bytes;
     CHECK(number == 19);
 
-    /* A buffer that is too small learns the size, and the message stays. */
+    /* With a buffer that is too small the size is returned, and the message stays. */
     SAYS(SHOAL_ERR_BUFFER_TOO_SMALL, "14",
          shoal_queue_get(q, SHOAL_NOWAIT, buf, sizeof buf, &len));
     CHECK(len == 14);
@@ -140,7 +140,7 @@ static void limits(void)
     GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_put(q, message, 1, 1000000));
     OK(shoal_queue_get(q, SHOAL_NOWAIT, message, sizeof message, &n));
 
-    /* As many of a batch as there is room for. */
+    /* As many of a batch as fit. */
     for (int i = 0; i < 8; i++)
         items[i] = (shoal_slice){message, 1000};
     OK(shoal_queue_put_many(q, items, 8, SHOAL_NOWAIT, &n));
@@ -188,7 +188,7 @@ static void each_thread_has_its_own_error(shoal_queue *q)
     CHECK(pthread_create(&thread, NULL, fail_elsewhere, q) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
     CHECK(shoal_last_error() == before && strcmp(before, "timed out") == 0);
-    /* A call that succeeds leaves it alone. */
+    /* A call that succeeds does not change it. */
     OK(shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
     CHECK(shoal_last_error() == before && strcmp(before, "timed out") == 0);
     /* The next one that fails overwrites it. */
@@ -239,10 +239,10 @@ static void in_place(shoal_queue *q)
     CHECK(second.data == NULL && second.len == 0);
     GIVES(SHOAL_ERR_INVALID, shoal_queue_commit(q, &second, 5));
     GIVES(SHOAL_ERR_INVALID, shoal_queue_discard(q, &second));
-    /* A copy made before is no way round that. */
+    /* An earlier copy of the struct is refused too. */
     GIVES(SHOAL_ERR_INVALID, shoal_queue_commit(q, &spent, 5));
     GIVES(SHOAL_ERR_INVALID, shoal_queue_discard(q, &spent));
-    /* What was committed first comes first. */
+    /* Messages are in the order of their commits. */
     memcpy(first.data, "first", 5);
     OK(shoal_queue_commit(q, &first, 5));
     OK(shoal_queue_len(q, &many));
@@ -319,7 +319,7 @@ static void leases(void)
     CHECK(job.data == NULL);
     OK(shoal_queue_ack(q, &spent));
     OK(shoal_queue_join(q, SHOAL_FOREVER));
-    /* Given back for ever: it is delivered no more. */
+    /* Returned with the longest delay: it is not delivered again. */
     OK(shoal_queue_put(q, "never", 5, SHOAL_NOWAIT));
     OK(shoal_queue_lease(q, SHOAL_FOREVER, SHOAL_NOWAIT, &job));
     OK(shoal_queue_nack(q, &job, SHOAL_FOREVER));
@@ -341,7 +341,7 @@ static void a_signal_ends_a_wait(void)
 {
     shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096, 0, 0};
     struct sigaction action, old;
-    /* Again and again: the first may come before the wait begins. */
+    /* Repeatedly: the first may come before the wait begins. */
     struct itimerval often = {{0, 5000}, {0, 5000}}, never = {{0, 0}, {0, 0}};
     char message[4000] = {0};
     shoal_queue *q;

@@ -6,7 +6,7 @@ enum { MAX_KEY = 64 * 1024, SMALL = 1 << 20 };
 
 static char bytes[2 * SMALL], copy[2 * SMALL];
 
-/* What the last SHOAL_ERR_TOO_LARGE of this thread would have accepted. */
+/* The limit in the last SHOAL_ERR_TOO_LARGE of this thread. */
 static size_t limit(void)
 {
     unsigned long long most = 0;
@@ -69,7 +69,7 @@ static void no_bytes_are_a_key_and_a_value(void)
     CHECK(sum == 7);
     OK(shoal_map_remove(m, "", 0));
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_map_remove(m, NULL, 0));
-    /* Nothing at NULL is a length of 0 only. */
+    /* NULL is valid only with a length of 0. */
     GIVES(SHOAL_ERR_INVALID, shoal_map_set(m, NULL, 1, "", 0));
     GIVES(SHOAL_ERR_INVALID, shoal_map_set(m, "", 0, NULL, 1));
     OK(shoal_map_len(m, &now));
@@ -98,14 +98,14 @@ static void the_longest_key_is_a_key_and_a_longer_one_is_refused(void)
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_map_add(m, bytes, MAX_KEY + 1, 1, &sum));
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_map_set_for(m, bytes, MAX_KEY + 1, "", 0, SHOAL_FOREVER));
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_map_lock_key(m, bytes, MAX_KEY + 1, SHOAL_NOWAIT, NULL));
-    /* That it is not there is all there is to say about it. */
+    /* The only possible result is that it is missing. */
     GIVES(SHOAL_ERR_NOT_FOUND,
           shoal_map_get(m, bytes, MAX_KEY + 1, copy, sizeof copy, &len, NULL));
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_map_remove(m, bytes, MAX_KEY + 1));
     OK(shoal_map_contains(m, bytes, MAX_KEY + 1, &yes));
     CHECK(!yes);
 
-    /* Of many, one that is too long is said before any is set. */
+    /* Of many, one that is too long is refused before any is set. */
     shoal_slice keys[] = {{"a", 1}, {bytes, MAX_KEY + 1}}, values[] = {{"", 0}, {"", 0}};
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_map_set_many(m, keys, values, 2));
     OK(shoal_map_len(m, &count));
@@ -142,7 +142,7 @@ static void the_largest_value_is_a_value_and_a_larger_one_is_refused(void)
     CHECK(view.len == most && memcmp(view.data, bytes, most) == 0);
     OK(shoal_map_view_end(m, &view));
 
-    /* A second one has no room now, which is another thing; then it has. */
+    /* A second one does not fit now, which is another error; later it fits. */
     GIVES(SHOAL_ERR_NO_SPACE, shoal_map_set(m, "second", 6, bytes, most));
     OK(shoal_map_remove(m, "k", 1));
     OK(shoal_map_set(m, "second", 6, bytes, most));
@@ -167,7 +167,7 @@ static void the_longest_message_passes_and_a_longer_one_is_refused_at_once(void)
     most = queue_stats(q).max_message;
     CHECK(most > SMALL / 2 && most < SMALL);
     OK(shoal_queue_put(q, bytes, (size_t)most, SHOAL_NOWAIT));
-    /* However long the caller would wait. */
+    /* With any timeout. */
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_queue_put(q, bytes, (size_t)most + 1, SHOAL_FOREVER));
     CHECK(limit() == most);
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_queue_put(q, bytes, SIZE_MAX / 2, SHOAL_FOREVER));

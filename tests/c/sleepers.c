@@ -1,4 +1,4 @@
-/* Who sleeps is woken by what another process does, and by nothing else than that or the time. */
+/* A sleeper is woken only by another process's change or by its timeout. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -61,7 +61,7 @@ static void a_key_that_is_set_wakes_who_waits_for_it(void)
     shoal_map *m = new_map();
     OK(shoal_map_set(m, "k", 1, "old", 3));
 
-    /* Others that change do not: it is still asleep, and only then the key is set. */
+    /* Changes of other keys do not wake it: it still sleeps when the key is set. */
     struct watcher w = watch(m);
     shoal_process *sleeper = another(waits_for_the_key_to_be_set, &w);
     falls_asleep(sleeper);
@@ -73,7 +73,7 @@ static void a_key_that_is_set_wakes_who_waits_for_it(void)
     OK(shoal_map_set(m, "k", 1, "new", 3));
     succeeds(sleeper);
 
-    /* One that was not there counts as well. */
+    /* A new key counts too. */
     OK(shoal_map_remove(m, "k", 1));
     w = watch(m);
     CHECK(w.seen == 0);
@@ -94,7 +94,7 @@ static void a_key_that_goes_wakes_who_waits_for_it(void)
     OK(shoal_map_remove(m, "k", 1));
     succeeds(sleeper);
 
-    /* By its time, too, which nobody tells the sleeper of. */
+    /* By its expiry too, of which no process notifies the sleeper. */
     OK(shoal_map_set_for(m, "k", 1, "old", 3, LONG));
     w = watch(m);
     sleeper = another(waits_for_the_key_to_go, &w);
@@ -142,7 +142,7 @@ static void a_deadline_ends_a_wait_and_changes_nothing(void)
     GIVES(SHOAL_ERR_TIMEOUT, shoal_map_wait_key(m, "none", 4, 0, MOMENT, &now));
     CHECK(now == 77);
 
-    /* What was changed before the wait began is not waited for. */
+    /* A change before the wait began ends the wait at once. */
     succeeds(another(set_k, m));
     OK(shoal_map_wait_key(m, "k", 1, w.seen, SHOAL_NOWAIT, &now));
     CHECK(now > w.seen && now != 77);
@@ -168,7 +168,7 @@ static void an_event_wakes_all_its_sleepers(void)
     for (int i = 0; i < 3; i++)
         falls_asleep(sleepers[i]);
     OK(shoal_event_set(e));
-    /* Who was asleep then is woken, though it is cleared again at once. */
+    /* A process that slept then is woken, although the event is cleared at once. */
     OK(shoal_event_clear(e));
     for (int i = 0; i < 3; i++)
         succeeds(sleepers[i]);
@@ -179,10 +179,10 @@ static void an_event_wakes_all_its_sleepers(void)
 struct meeting {
     shoal_condition *c;
     shoal_lock *l;
-    shoal_map *places; /* "free" is what the waiters wait for */
+    shoal_map *places; /* the waiters wait for "free" */
 };
 
-/* The way to wait for a condition: with the lock, and looking again after each wait. */
+/* How to wait for a condition: with the lock, and with a check after each wait. */
 static int takes_a_place(void *arg)
 {
     struct meeting *m = arg;
@@ -235,12 +235,12 @@ static void a_condition_wakes_as_many_as_are_notified(void)
         sleepers[i] = another(takes_a_place, &m);
         wait_until_waiting(m.c, i + 1);
     }
-    /* Three places, one notified: the one that waits longest. */
+    /* Three waiters, one notification: it goes to the one that waits longest. */
     offer(&m, 3, 1);
     succeeds(sleepers[0]);
     waiting = condition_stats(m.c).waiting;
     CHECK(waiting == 2);
-    /* The dead are passed over. */
+    /* Dead waiters are skipped. */
     dies(sleepers[1]);
     offer(&m, 0, 1);
     succeeds(sleepers[2]);

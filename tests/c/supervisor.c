@@ -1,4 +1,4 @@
-/* What the functions of supervisors promise. */
+/* The promises of the functions of supervisors. */
 
 #define _POSIX_C_SOURCE 200809L
 
@@ -53,7 +53,7 @@ static void workers_run(void)
     close(fds[1]);
     OK(shoal_supervisor_wait(s, SHOAL_FOREVER, &end));
     CHECK(end.kind == SHOAL_OUTCOME_SUCCEEDED && end.worker == -1 && end.exit_code == 0);
-    OK(shoal_supervisor_wait(s, SHOAL_NOWAIT, NULL)); /* as often as you like */
+    OK(shoal_supervisor_wait(s, SHOAL_NOWAIT, NULL)); /* any number of times */
     CHECK(waitpid(-1, NULL, WNOHANG) == -1); /* they are no children of this process */
     shoal_supervisor_free(s);
     while ((n = read(fds[0], text + got, sizeof text - 1 - got)) > 0)

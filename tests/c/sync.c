@@ -1,4 +1,4 @@
-/* What locks and their relatives promise. */
+/* The promises of locks and other primitives. */
 
 #include "check.h"
 
@@ -40,7 +40,7 @@ static void locks(void)
     OK(shoal_lock_unlock(l));
     SAYS(SHOAL_ERR_INVALID, "not held", shoal_lock_unlock(l));
 
-    /* The dead leave the lock, and the news, to the next. */
+    /* The lock of a dead process goes to the next, which is told of the death. */
     in_child(take_and_die, l);
     LOCKS(true, shoal_lock_lock, l, SHOAL_FOREVER);
     depth = lock_stats(l).depth;

@@ -1,4 +1,4 @@
-/* What the descriptor of a queue promises, and waiting for several things. */
+/* The promises of a queue's descriptor, and of a wait for several objects. */
 
 #define _POSIX_C_SOURCE 200809L
 #define _XOPEN_SOURCE 700
@@ -148,7 +148,7 @@ static void ignore(int signal)
 static void a_signal_ends_the_wait(void)
 {
     struct sigaction action, old;
-    /* Again and again: the first may come before the wait begins. */
+    /* Repeatedly: the first may come before the wait begins. */
     struct itimerval often = {{0, 5000}, {0, 5000}}, never = {{0, 0}, {0, 0}};
     shoal_queue *q = new_queue();
     shoal_waitable thing = {.queue = q};

@@ -1,4 +1,4 @@
-// What the tests in C++ share: checks, and children that do not outlive them.
+// Shared by the tests in C++: checks, and children that do not outlive them.
 
 #ifndef CHECK_HPP
 #define CHECK_HPP
@@ -40,8 +40,8 @@
 /// Ends a program that hangs.
 inline void watchdog() { ::alarm(100); }
 
-/// By this a child tells its parent that it has reached a point. It is a pipe of the system, as the
-/// library is what is tested.
+/// With this a child tells its parent that it has reached a point. It is a pipe of the system, as the
+/// library itself is under test.
 class checkpoint {
 public:
     checkpoint() { CHECK(::pipe(fds_) == 0); }
@@ -62,7 +62,7 @@ private:
     int fds_[2];
 };
 
-/// Never returns: for a process that is to be killed with what it holds.
+/// Never returns: for a process that is killed while it holds objects.
 [[noreturn]] inline void pause_for_ever() {
     for (;;) ::pause();
 }
@@ -82,7 +82,7 @@ shoal::process started(const Work &work) {
     return child;
 }
 
-/// Waits until a process or a thread sleeps: after the checkpoint of a child, in what it does then.
+/// Waits until a process or a thread sleeps: after the checkpoint of a child, in its next call.
 inline void until_asleep(pid_t task) {
     for (;;) {
         std::ifstream file("/proc/" + std::to_string(task) + "/stat");

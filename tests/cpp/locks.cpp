@@ -1,4 +1,4 @@
-// Locks under the standard's guards, signal handlers, handles, and waiting for many kinds of things.
+// Locks under the standard's guards, signal handlers, handles, and waits for many kinds of objects.
 
 #include <poll.h>
 #include <sys/time.h>
@@ -181,7 +181,7 @@ static void pipes_and_descriptors_are_waited_for() {
     jobs.put("job");
     CHECK(shoal::wait_any(things) == 0 && jobs.get() == "job");
     const auto gone = std::move(jobs);
-    // What was moved from is not taken for a descriptor.
+    // A moved-from object is not taken for a descriptor.
     THROWS(SHOAL_ERR_INVALID, shoal::try_wait_any({jobs}));
     ::close(ends[0]);
     ::close(ends[1]);
@@ -189,7 +189,7 @@ static void pipes_and_descriptors_are_waited_for() {
 }
 
 static void a_get_that_begins_again_keeps_its_deadline() {
-    // Each message is too long for the first attempt, and mostly gone by the second one.
+    // Each message is too long for the first attempt, and usually gone at the second one.
     auto queue = shoal::queue::anonymous();
     auto thief = started([&](const checkpoint &point) {
         point.reach();

@@ -1,4 +1,4 @@
-// The wrapper in a program without exceptions: what fails calls a handler, and nothing else aborts. It is
+// The wrapper in a program without exceptions: a failure calls a handler, and nothing else aborts. It is
 // linked with throwing.cpp, which has exceptions.
 
 #include <sys/time.h>
@@ -108,7 +108,7 @@ static void a_signal_handler_ends_no_wait() {
     CHECK(!event.wait(20ms) && !permits.try_acquire(20ms));
     CHECK(!shoal::try_wait_any({queue, here}, 20ms));
     CHECK(std::chrono::steady_clock::now() - began >= 120ms);
-    // A wait for a condition cannot go on by itself, and ends as if notified.
+    // A wait for a condition cannot be resumed by itself, and ends as if notified.
     auto lock = shoal::mutex::anonymous();
     auto changed = shoal::condition::anonymous();
     std::unique_lock hold(lock);

@@ -37,7 +37,7 @@ static void many_keys_are_set_and_read_at_once() {
     CHECK(values.size() == 1001 && !values[1000] && map.size() == 1004);
     for (std::size_t i = 0; i < 1000; ++i) CHECK(values[i] == more[keys[i]]);
 
-    // Nothing is set if one of them never can be.
+    // Nothing is set if one of them can never be set.
     const std::string long_key(64 * 1024 + 1, 'k');
     THROWS(SHOAL_ERR_TOO_LARGE, map.set_many({{"first", "v"}, {long_key, "v"}}));
     CHECK(!map.contains("first"));
@@ -87,7 +87,7 @@ static void keys_and_values_have_the_documented_sizes() {
     CHECK(map.get("k") == "old");
     map.set("k", largest);
     CHECK(map.get("k") == largest && map.get_many({"k"})[0] == largest);
-    // Without room the old value stays.
+    // If the new value does not fit, the old value stays.
     const std::string large(3 << 20, 'l');
     map.set("second", large);
     map.set("other", "old");
@@ -143,7 +143,7 @@ static void a_long_list_is_walked_in_steps() {
     }
     CHECK(in_parts == all);
 
-    // What is behind the elements of one step may change, and is seen as it is then.
+    // Elements after the current step may change; iteration yields their new values.
     auto it = list.begin();
     CHECK(*it == "element 0" && it->size() == 9);
     list.set(-1, "changed");

@@ -37,7 +37,7 @@ static void a_wait_for_a_key_ends_when_another_process_changes_it() {
     map.set_many({{"x", "v"}, {"not yet", "v"}});
     succeeds(std::move(appears));
 
-    // A key whose time is over is one that was removed.
+    // An expired key counts as removed.
     map.set_for("brief", "v", 1000s);
     auto expires = sleeping([&](const checkpoint &point) {
         point.reach();
@@ -108,7 +108,7 @@ static void a_view_ends_with_its_holder() {
         point.reach();
         pause_for_ever();
     });
-    // There is room for no more views, and for no more values while the old one stays.
+    // No more views fit, and no more values while the old one stays.
     THROWS(SHOAL_ERR_EXHAUSTED, map.view("k"));
     map.set("k", large);
     THROWS(SHOAL_ERR_NO_SPACE, map.set("k", large));
@@ -139,7 +139,7 @@ static void a_key_lock_says_that_its_owner_was_killed() {
     });
     kill(std::move(owner));
     succeeds(std::move(waiter));
-    // The waiter unlocked it, and left nothing half changed.
+    // The waiter unlocked it, and left no incomplete change.
     CHECK(!map.lock_key("k").owner_died());
 }
 
@@ -160,7 +160,7 @@ static void a_notified_condition_wakes_one_of_its_waiters() {
         std::lock_guard hold(lock);
         changed.notify();
         CHECK(changed.stat().waiting == 2);
-        // No waiter goes on before the lock is free.
+        // No waiter continues before the lock is free.
         CHECK(!woken.try_acquire(10ms));
     }
     woken.acquire();
@@ -229,7 +229,7 @@ static void a_shared_lock_says_that_a_writer_was_killed() {
     CHECK(!table.try_lock() && !table.try_lock_shared());
     kill(std::move(writer));
     {
-        // All that read before another has written are told.
+        // owner_died() is true for all readers until the next writer.
         std::shared_lock one(table), two(table);
         CHECK(table.owner_died());
     }
@@ -240,7 +240,7 @@ static void a_shared_lock_says_that_a_writer_was_killed() {
     CHECK(!table.owner_died());
     table.unlock_shared();
 
-    // A reader leaves nothing half changed.
+    // A reader leaves no incomplete change.
     auto reader = started([&](const checkpoint &point) {
         table.lock_shared();
         point.reach();

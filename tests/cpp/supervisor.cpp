@@ -1,4 +1,4 @@
-// Workers that are looked after, in C++.
+// Supervised workers in C++.
 
 #include "check.hpp"
 
@@ -14,7 +14,7 @@ static shoal::spawn_options sh(const char *script) {
     return program;
 }
 
-// No time is a time, and not the default.
+// A time of zero is used, and is not the default.
 static_assert(shoal::detail::given(0ms) == 1 && shoal::detail::given(2ns) == 2);
 
 int main() {

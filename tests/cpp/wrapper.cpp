@@ -1,4 +1,4 @@
-// What the C++ headers promise beyond shoal.h.
+// The promises of the C++ headers beyond shoal.h.
 
 #include <poll.h>
 #include <unistd.h>
@@ -26,7 +26,7 @@ static_assert(!std::is_copy_assignable_v<shoal::map>);
 static_assert(std::is_nothrow_move_constructible_v<shoal::process>);
 static_assert(std::is_nothrow_move_assignable_v<shoal::queue>);
 
-// A deadline that has passed does not wait for ever.
+// A deadline that has passed does not wait forever.
 static_assert(shoal::duration(-5s).nanoseconds() == 0);
 static_assert(shoal::duration(1.5ms).nanoseconds() == 1500000);
 static_assert(shoal::duration(std::chrono::hours::max()).nanoseconds() == INT64_MAX);
@@ -53,7 +53,7 @@ static void leases() {
     }
     CHECK(queue.stat().leased == 0);
     {
-        // Given back only when the other message is gone: its time may be over at once.
+        // Returned only when the other message is gone: its time may be over at once.
         auto job = queue.lease();
         queue.lease().ack();
         job.nack(1ms);
@@ -217,7 +217,7 @@ static void keys() {
     map.set_for("t", "v", 1000s);
     CHECK(map.wait_change(before) > before);
     CHECK(map.expire("t", shoal::forever) && map.expire("t", 0s) && !map.expire("t", 1s));
-    CHECK(map.purge() <= 1);  // changes nearby may have removed it already
+    CHECK(map.purge() <= 1);  // changes of nearby keys may have removed it already
     {
         const auto lock = map.lock_key("k");
         CHECK(!lock.owner_died());
@@ -324,7 +324,7 @@ static void lists_and_arrays() {
     samples.unlock();
 }
 
-// Each kind of object has the options that it understands, and no others.
+// Each kind of object has only the options that apply to it.
 template <class Options, class = void>
 constexpr bool has_max_items = false;
 template <class Options>
@@ -349,7 +349,7 @@ static_assert(!has_max_items<shoal::mutex_options> && !has_capacity<shoal::sync_
 static_assert(!has_ordered<shoal::queue_options>);
 
 #if __cplusplus >= 202002L
-// Later standards name the options that they set.
+// Later standards allow designated initialisers for the options.
 static_assert(shoal::queue_options{.max_items = 3}.max_items == 3);
 static_assert(shoal::mutex_options{.recursive = true}.recursive);
 #endif
