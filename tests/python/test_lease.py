@@ -64,7 +64,7 @@ def test_the_data_is_read_in_place_and_is_read_only(queue: "shoal.Queue[Any]") -
     job.ack()
 
 
-def test_its_message_is_copied_if_that_is_asked_for(queue: "shoal.Queue[Any]") -> None:
+def test_get_bytes_copies_the_message(queue: "shoal.Queue[Any]") -> None:
     for message in (b"", b"12345678", b"x" * 100_000):
         queue.put_bytes(message)
         job = queue.lease()
@@ -76,7 +76,7 @@ def test_its_message_is_copied_if_that_is_asked_for(queue: "shoal.Queue[Any]") -
             job.get_bytes()
 
 
-def test_of_threads_that_ack_it_one_does(queue: "shoal.Queue[Any]") -> None:
+def test_only_one_of_several_threads_acks_a_lease(queue: "shoal.Queue[Any]") -> None:
     for _ in range(50):
         queue.put(1)
         job, begin, refused = queue.lease(), threading.Barrier(3), []
