@@ -149,7 +149,7 @@ def test_hardly_any_value_is_cached_while_all_values_change(
 ) -> None:
     monkeypatch.undo()
     # However slow this machine is, the next period begins within a while.
-    monkeypatch.setattr(_cache, "_A_WHILE", 60.0)
+    monkeypatch.setattr(_cache, "_PAUSE_MEMORY", 60.0)
     cached = []
     get = _map.Map._get_and_cache
     monkeypatch.setattr(_map.Map, "_get_and_cache", lambda *of: cached.append(of) or get(*of))
