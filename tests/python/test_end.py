@@ -131,6 +131,22 @@ def leave_a_thread_at_work(queue: Any) -> None:
     time.sleep(0.05)
 
 
+def finalize_with(queue: Any, lock: Any) -> None:
+    def tell() -> None:
+        with lock:
+            queue.put("the last finalizer")
+
+    # As the original's queues, whose threads still send then.
+    util.Finalize(None, tell, exitpriority=-1000)
+
+
+def test_a_child_of_the_originals_can_use_objects_in_finalizers(ctx: Any) -> None:
+    original = multiprocessing.get_context(ctx.get_start_method())
+    queue, lock = ctx.Queue(), ctx.Lock()
+    assert run(original, finalize_with, queue, lock) == 0
+    assert queue.get(block=False) == "the last finalizer"
+
+
 def test_a_thread_that_works_when_its_process_ends_prints_nothing(ctx: Any, capfd: Any) -> None:
     queue = ctx.Queue()
     for _ in range(5):

@@ -7,8 +7,8 @@ Objects can be used for as long as those of the standard library: in `atexit` ca
   of C. There the native library detaches, after the interpreter has ended.
 - A child of ``fork`` or of a fork server ends by `os._exit`, which runs no such handler. A `Process`
   of `shoal.multiprocessing` calls `of_child` last. A `Process` of the standard library has no place
-  for that: in Python 3.13 and later `leave` is its last `atexit` callback, and before that the last
-  of `multiprocessing`'s finalizers.
+  for that: there `leave` is the last of `multiprocessing`'s finalizers. Python 3.13 and later run these
+  in the `atexit` callback that was registered first, which is called last.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _has_other_threads() -> bool:
 
 
 def _leave_after_threads() -> None:
-    # `multiprocessing` calls this next. A second call does nothing.
+    # `multiprocessing` has called this, or calls it next. A second call does nothing.
     threading._shutdown()  # type: ignore[attr-defined]
     leave()
 
@@ -128,8 +128,6 @@ def _watch(_: object = None) -> None:
             util.Finalize(None, await_notification, exitpriority=-sys.maxsize)
     elif not is_of_the_original:
         pass
-    elif _CHILD_RUNS_ATEXIT:
-        atexit.register(leave)
     else:
         util.Finalize(None, _leave_after_threads, exitpriority=-sys.maxsize)
 
