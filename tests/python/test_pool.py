@@ -15,7 +15,7 @@ import pytest
 import shoal
 import shoal.multiprocessing as mp
 from shoal import _worker
-from conftest import Script, ends_well, wait_until
+from conftest import START_METHODS, Script, ends_well, wait_until
 from shoal.multiprocessing.pool import WorkerDiedError
 
 
@@ -459,6 +459,27 @@ def test_an_exit_outside_a_worker_fails_its_task_and_not_the_pool(
         pool.apply_async(square, (3,), callback=lambda _: _raise(error)).wait()
         wait_until(lambda: told == [type(error)])
         assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_a_pool_can_be_used_when_the_program_is_over(script: Script, method: str) -> None:
+    program = """
+        import atexit, sys
+        import shoal.multiprocessing as mp
+        sys.modules["cloudpickle"] = None
+
+        def square(x):
+            return x * x
+
+        def end():
+            print(pool.map(square, range(3)))
+            pool.terminate()
+
+        if __name__ == "__main__":
+            pool = mp.get_context(sys.argv[1]).Pool(1)
+            atexit.register(end)
+    """
+    assert ends_well(script(program, method)) == "[0, 1, 4]\n"
 
 
 def test_a_pool_whose_workers_other_code_reaps_replaces_them_and_is_idle(script: Script) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
+import threading
 from typing import Any, Callable, NamedTuple
 
 
@@ -36,12 +37,22 @@ class ByValue:
         return self._pickler.loads, (self._pickler.dumps(self._obj),)
 
 
+def _has_main_file() -> bool:
+    return hasattr(sys.modules.get("__main__"), "__file__")
+
+
+_had_main_file = _has_main_file()
+
+
 def cannot_be_imported(obj: object) -> bool:
     """Whether a function or class was defined where a new process cannot import it."""
     if getattr(obj, "__module__", None) != "__main__":
         return False
-    main = sys.modules["__main__"]
-    return getattr(main, "__spec__", None) is None and not hasattr(main, "__file__")
+    if getattr(sys.modules["__main__"], "__spec__", None) is not None or _has_main_file():
+        return False
+    # At the end of the program, while `atexit` callbacks run, Python has deleted `__file__`. Processes
+    # that were started before still have it.
+    return threading.main_thread().is_alive() or not _had_main_file
 
 
 def sendable(function: Any) -> Any:
