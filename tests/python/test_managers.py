@@ -16,7 +16,7 @@ import pytest
 
 import shoal
 import shoal.multiprocessing as mp
-from conftest import objects
+from conftest import START_METHODS, Script, ends_well, objects
 from shoal.multiprocessing import managers
 from shoal.multiprocessing.managers import BaseManager, SyncManager
 
@@ -106,6 +106,48 @@ def test_a_managers_locks_have_the_arguments_and_errors_of_threading() -> None:
                 call()
         with pytest.raises(RuntimeError):
             condition.wait_for(lambda: False)
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_keys_of_the_programs_own_types_are_the_same_in_its_children(
+    script: Script, method: str
+) -> None:
+    program = """
+        import collections, dataclasses, enum, sys
+        import shoal.multiprocessing as mp
+
+        @dataclasses.dataclass(frozen=True)
+        class Place:
+            name: str
+            more: object = None
+
+        class Colour(enum.Enum):
+            RED, BLUE = 1, 2
+
+        Point = collections.namedtuple("Point", "x y")
+
+        def function(): pass
+
+        keys = [
+            Place("a"), Place("__mp_main__", (Colour.RED, Place, function)), Colour.RED, Point(1, 2),
+            (Colour.BLUE, Place("b" * 300)), frozenset([Colour.RED, Colour.BLUE]), Place, function,
+        ]
+
+        def use(table, told):
+            told.put([table.pop(key, None) for key in keys[:2]] + [table[key] for key in keys[2:]])
+            for key in keys:
+                table[key] = "child"
+
+        if __name__ == "__main__":
+            ctx = mp.get_context(sys.argv[1])
+            told, table = ctx.Queue(), ctx.Manager().dict((key, "parent") for key in keys)
+            child = ctx.Process(target=use, args=(table, told))
+            child.start()
+            child.join()
+            assert told.get() == ["parent"] * len(keys)
+            assert table.copy() == dict.fromkeys(keys, "child")
+    """
+    assert ends_well(script(program, method)) == ""
 
 
 class Counter:

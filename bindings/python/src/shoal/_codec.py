@@ -10,8 +10,9 @@ Keys. Equal keys give equal bytes, whichever process writes them:
 ``None``              ``FF 'n'``
 ``tuple``             ``FF 't'``, then each element's encoding after its length (u32 LE)
 ``frozenset``         ``FF 's'``, then the same for the elements in order of their bytes
-any other hashable    ``FF 'p'`` and its pickle (protocol 4, memo off); equal keys of such
-                      a type must pickle to equal bytes
+any other hashable    ``FF 'p'`` and its pickle (protocol 4, memo off), with the program's
+                      module as ``__main__``; equal keys of such a type must pickle to
+                      equal bytes
 ====================  =============================================================
 
 A number of numpy, and an object of a class that is derived from ``str``, ``bytes``, ``int`` or
@@ -35,7 +36,7 @@ import pickle
 import struct
 from enum import Enum
 from numbers import Integral
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Tuple
 
 _MARK = 0xFF
 _LENGTH = struct.Struct("<I")
@@ -87,7 +88,37 @@ def _encode_rare_key(key: Any) -> bytes:
     # No memo, so that the bytes do not depend on whether two parts of the key are one object.
     pickler.fast = True
     pickler.dump(key)
-    return b"\xffp" + out.getvalue()
+    data = out.getvalue()
+    return b"\xffp" + (_renamed(data) if _IN_CHILD in data else data)
+
+
+# What a child that was not forked calls the module of the program. To its parent, and in a pickle to
+# both, it is another name for it.
+_IN_CHILD = b"__mp_main__"
+_MAIN = b"__main__"
+
+
+def _renamed(data: bytes) -> bytes:
+    """A pickle without memo as the parent writes it: with the program's types under the program's name."""
+    from pickletools import genops
+
+    ops: List[Tuple[str, Any, int]] = [(op.name, arg, at or 0) for op, arg, at in genops(data)]
+    # The module's name, the type's, and the opcode that takes both.
+    found = [
+        name[2]
+        for name, _, taken in zip(ops, ops[1:], ops[2:])
+        if taken[0] == "STACK_GLOBAL" and name[1] == _IN_CHILD.decode()
+    ]
+    old, new = (bytes((0x8C, len(name))) + name for name in (_IN_CHILD, _MAIN))
+    whole = bytearray(data)
+    for name, length, at in ops:
+        if name == "FRAME":
+            inside = sum(at < place < at + length for place in found)
+            less = inside * (len(old) - len(new))
+            whole[at + 1 : at + 9] = (length - less).to_bytes(8, "little")
+    for place in reversed(found):
+        whole[place : place + len(old)] = new
+    return bytes(whole)
 
 
 _PLAIN = frozenset((str, bytes, int, float, bool))
