@@ -131,6 +131,29 @@ def leave_a_thread_at_work(queue: Any) -> None:
     time.sleep(0.05)
 
 
+def leave_threads_waiting(taken: Any, ready: Any) -> None:
+    def wait(call: Any) -> None:
+        ready.release()
+        call()
+
+    here, there = mp.Pipe()
+    calls = [mp.Queue().get, mp.Event().wait, here.recv, taken.acquire, mp.Semaphore(0).acquire]
+    kept.append(there)
+    for call in calls:
+        threading.Thread(target=wait, args=(call,), daemon=True).start()
+    for _ in calls:
+        ready.acquire()
+
+
+def test_threads_that_wait_when_their_process_ends_make_no_noise(ctx: Any, capfd: Any) -> None:
+    taken, ready = ctx.Lock(), ctx.Semaphore(0)
+    with taken:
+        for other in (ctx, multiprocessing.get_context(ctx.get_start_method())):
+            for _ in range(3):
+                assert run(other, leave_threads_waiting, taken, ready) == 0
+    assert capfd.readouterr().err == ""
+
+
 def finalize_with(queue: Any, lock: Any) -> None:
     def tell() -> None:
         with lock:
