@@ -41,7 +41,8 @@ MODULE_LIBRARY = "libshoal_fast.so"
 
 # Where a source distribution has the library's sources, and which of the checkout those are.
 SOURCES = "rust"
-SOURCE_FILES = ("Cargo.lock", "build.rs", "src")
+# The command line has the benchmark in it.
+SOURCE_FILES = ("Cargo.lock", "build.rs", "src", "benches/harness")
 
 
 class NativeLibraryHook(BuildHookInterface):

@@ -1,5 +1,6 @@
 //! `cargo xtask dist`: builds the wheel and the source package, and checks that each is complete.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ pub(crate) fn run() -> Result<(), String> {
     println!("{}\n{}", wheel.display(), sources.display());
     let mut steps = Steps::new("");
     steps.step("the source package says what it needs", || {
+        is_whole(&sources)?;
         needs_rust(&sources)
     });
     steps.step("a wheel from the source package", || {
@@ -57,6 +59,50 @@ pub(crate) fn build_sources() -> Result<PathBuf, String> {
     )?;
     let version = crate::header::package_version()?;
     Ok(folder.join(format!("shoal-{version}.tar.gz")))
+}
+
+/// That the source package has every file that its Rust sources name: modules by path, and included texts. To
+/// build it all takes minutes, which only `cargo xtask dist` does.
+pub(crate) fn is_whole(sources: &Path) -> Result<(), String> {
+    let mut list = program("tar", "-tzf");
+    let output = list.arg(sources).output();
+    let output = output.map_err(|err| format!("tar: {err}"))?;
+    let names = String::from_utf8_lossy(&output.stdout).into_owned();
+    let in_rust = |name: &str| Some(PathBuf::from(name.split_once("/rust/")?.1));
+    let files: BTreeSet<PathBuf> = names.lines().filter_map(in_rust).collect();
+    let mut missing = Vec::new();
+    for file in files
+        .iter()
+        .filter(|it| it.extension().is_some_and(|it| it == "rs"))
+    {
+        let text = fs::read_to_string(root().join(file));
+        let text = text.map_err(|err| format!("{}: {err}", file.display()))?;
+        let named = ["#[path = \"", "include_str!(\""].map(|it| text.split(it).skip(1));
+        for name in named.into_iter().flatten() {
+            let name = name.split('"').next().unwrap_or_default();
+            if !files.contains(&resolved(file, name)) {
+                missing.push(format!("{name} of {}", file.display()));
+            }
+        }
+    }
+    match (files.is_empty(), missing.is_empty()) {
+        (false, true) => Ok(()),
+        _ => Err(format!("{} lacks {missing:?}", sources.display())),
+    }
+}
+
+/// The file of this name as seen from another one.
+fn resolved(from: &Path, name: &str) -> PathBuf {
+    let mut path = from.parent().unwrap_or(from).to_path_buf();
+    for part in Path::new(name) {
+        match part.to_str() {
+            Some("..") => {
+                path.pop();
+            }
+            _ => path.push(part),
+        }
+    }
+    path
 }
 
 /// Installs the source package without Rust, which has to fail with a one-line message that says so.
@@ -145,4 +191,16 @@ fn furnish(folder: &Path) -> Result<(), String> {
         Ok(())
     });
     copied.map_err(|err| format!("{}: {err}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_as_seen_from_another_one() {
+        let from = Path::new("src/bin/shoal/bench.rs");
+        let named = resolved(from, "../../../benches/harness/mod.rs");
+        assert_eq!(named, Path::new("benches/harness/mod.rs"));
+    }
 }

@@ -129,7 +129,9 @@ fn ecosystem() -> Result<(), String> {
 
 fn wheel() -> Result<(), String> {
     dist::try_out(&dist::build()?, "python3")?;
-    dist::needs_rust(&dist::build_sources()?)
+    let sources = dist::build_sources()?;
+    dist::is_whole(&sources)?;
+    dist::needs_rust(&sources)
 }
 
 /// Restores the default actions of signals. A shell starts background jobs with SIGINT ignored, and `nohup` ignores
