@@ -19,8 +19,8 @@ use crate::install::{self, Options, soname};
 use crate::installed::{files_below, is_there, say};
 use crate::step::{cargo, program, root, run as run_command, target};
 
-const HOMEPAGE: &str =
-    "Shared-memory queues, maps, locks and processes for the programs of one machine";
+/// A list of packages cuts off what is longer than a line.
+const SYNOPSIS: &str = "shared-memory queues, maps and locks";
 
 /// A package: its name, its description, its dependencies, and which of the installed files it contains.
 struct Package {
@@ -55,6 +55,14 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
     // The package manager has its own list.
     let list = all.join("usr/share/shoal/installed.txt");
     fs::remove_file(&list).map_err(|err| format!("{}: {err}", list.display()))?;
+    // Its libraries are not executable.
+    let so = format!("usr/lib/{multiarch}/libshoal.so.{version}");
+    fs::set_permissions(all.join(&so), fs::Permissions::from_mode(0o644))
+        .map_err(|err| format!("{so}: {err}"))?;
+    // Debian's zsh does not look where zsh itself has functions of the site.
+    let zsh = all.join("usr/share/zsh");
+    let moved = fs::rename(zsh.join("site-functions"), zsh.join("vendor-completions"));
+    moved.map_err(|err| format!("{}: {err}", zsh.display()))?;
     let pages = files_below(&all.join("usr/share/man"));
     run_command(program("gzip", "-9n").args(pages))?;
     links_to_pages(&all.join("usr/share/man"))?;
@@ -137,7 +145,7 @@ fn control(
     let text = format!(
         "Package: {}\nVersion: {version}\nArchitecture: {architecture}\nSection: {}\nPriority: optional\n\
          Multi-Arch: {}\nMaintainer: The developers of Shoal <shoal@localhost>\nInstalled-Size: {}\n\
-         Depends: {}\nDescription: {HOMEPAGE} - {}\n A process may be killed at any instruction, and the \
+         Depends: {}\nDescription: {SYNOPSIS} - {}\n A process may be killed at any instruction, and the \
          others continue with\n nothing committed lost.\n",
         package.name,
         package.section,
@@ -272,6 +280,10 @@ pub(crate) fn try_out() -> Result<(), String> {
         dpkg
     };
     run_command(dpkg("--install").args(&packages))?;
+    let completions = system.join("usr/share/zsh/vendor-completions/_shoal");
+    if !completions.is_file() {
+        return Err(format!("{} is not there", completions.display()));
+    }
 
     let multiarch = said_by("cc", "-print-multiarch")?;
     let library = system.join("usr/lib").join(multiarch);
