@@ -9,7 +9,10 @@ pub(crate) fn escaped(text: &str) -> String {
     let text = text
         .replace('\'', "\\(aq")
         .replace('^', "\\(ha")
-        .replace('~', "\\(ti");
+        .replace('~', "\\(ti")
+        .replace('`', "\\(ga")
+        // A macro takes the words between two of them as one, without them.
+        .replace('"', "\\(dq");
     match text.starts_with('.') {
         true => format!("\\&{text}"),
         false => text,
@@ -124,5 +127,6 @@ mod tests {
             code("'x'\n.y"),
             ".PP\n.RS 4\n.nf\n\\(aqx\\(aq\n\\&.y\n.fi\n.RE\n"
         );
+        assert_eq!(escaped("VERSION \"1\""), "VERSION \\(dq1\\(dq");
     }
 }

@@ -57,6 +57,7 @@ fn pages(mut command: Command, name: &str, folder: &Path) -> io::Result<()> {
     let mut out = Vec::new();
     clap_mangen::Man::new(page)
         .title(name.to_owned())
+        .source(concat!("Shoal ", env!("CARGO_PKG_VERSION")))
         .render(&mut out)?;
     std::fs::write(folder.join(format!("{name}.1")), out)
 }
