@@ -16,9 +16,10 @@
 //! The shared library is linked here, from the static one: the linker gives each symbol its version
 //! (packaging/libshoal.map) and hides all others. Cargo has no option for that.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use crate::header::package_version;
@@ -42,7 +43,8 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    pub(crate) fn parse(mut args: &[&str]) -> Option<Self> {
+    /// What stands on the command line. Folders are named as seen from where the task was started.
+    pub(crate) fn parse(args: &[&str]) -> Result<Self, String> {
         let mut options = Self {
             prefix: PathBuf::from("/usr/local"),
             libdir: "lib".to_owned(),
@@ -51,24 +53,25 @@ impl Options {
                 .map(PathBuf::from),
             all: true,
         };
-        loop {
-            args = match args {
-                [] => return Some(options),
-                ["--prefix", prefix, rest @ ..] => {
-                    options.prefix = root().join(prefix);
-                    rest
+        // `--prefix P`, and `--prefix=P`.
+        let mut words = args.iter().flat_map(|arg| match arg.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => vec![name, value],
+            _ => vec![*arg],
+        });
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            match word {
+                "--prefix" => options.prefix = prefix(value()?)?,
+                "--libdir" => options.libdir = libdir(value()?)?,
+                "--library-only" => options.all = false,
+                other => {
+                    return Err(format!(
+                        "{other:?} is none of --prefix P, --libdir lib, --library-only"
+                    ));
                 }
-                ["--libdir", libdir, rest @ ..] => {
-                    options.libdir = (*libdir).to_owned();
-                    rest
-                }
-                ["--library-only", rest @ ..] => {
-                    options.all = false;
-                    rest
-                }
-                _ => return None,
-            };
+            }
         }
+        Ok(options)
     }
 
     /// The prefix as a folder of this machine.
@@ -77,6 +80,33 @@ impl Options {
             None => self.prefix.clone(),
             Some(destdir) => destdir.join(self.prefix.strip_prefix("/").unwrap_or(&self.prefix)),
         }
+    }
+}
+
+/// The folder of this name, from the top.
+fn prefix(text: &str) -> Result<PathBuf, String> {
+    let wrong = |why: &str| format!("--prefix {text:?}: {why}");
+    let path = std::path::absolute(text).map_err(|err| wrong(&err.to_string()))?;
+    // Its headers lie where an installation has them, and `uninstall` would remove them.
+    let checkout = fs::canonicalize(root()).map_err(|err| wrong(&err.to_string()))?;
+    match fs::canonicalize(&path).is_ok_and(|it| it == checkout) {
+        true => Err(wrong("this is the checkout itself")),
+        false => Ok(path),
+    }
+}
+
+/// The folder of libraries, which is below the prefix wherever that is.
+fn libdir(text: &str) -> Result<String, String> {
+    let path = Path::new(text);
+    let is_below = path
+        .components()
+        .all(|it| matches!(it, Component::Normal(_)));
+    let parts: Vec<&str> = path.iter().filter_map(|it| it.to_str()).collect();
+    match is_below && !parts.is_empty() {
+        true => Ok(parts.join("/")),
+        false => Err(format!(
+            "--libdir {text:?}: it is a folder below the prefix, such as lib64"
+        )),
     }
 }
 
@@ -90,8 +120,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     run_command(&mut cargo(&format!("build --release {what}")))?;
     install(options)?;
     println!(
-        "installed in {}; `cargo xtask uninstall` removes it",
-        options.folder().display()
+        "installed in {}; `cargo xtask uninstall --prefix {}` removes it",
+        options.folder().display(),
+        options.prefix.display()
     );
     Ok(())
 }
@@ -103,17 +134,24 @@ pub(crate) fn install(options: &Options) -> Result<(), String> {
         folder: options.folder(),
         files: Vec::new(),
     };
-    headers(&mut to)?;
-    libraries(&mut to, &options.libdir, &version)?;
-    packages(&mut to, options, &version)?;
+    let done = put_all(&mut to, options, &version);
+    // Also if it went wrong in the middle: `uninstall` removes what is there then.
+    let listed = to.finish();
+    done.and(listed)
+}
+
+fn put_all(to: &mut Installation, options: &Options, version: &str) -> Result<(), String> {
+    headers(to)?;
+    libraries(to, &options.libdir, version)?;
+    packages(to, options, version)?;
     if options.all {
         let command = target().join("release/shoal");
         to.file(&command, "bin/shoal", 0o755)?;
         strip(&to.folder.join("bin/shoal"), "--strip-all")?;
-        manual(&mut to)?;
-        of_command(&mut to, &command)?;
+        manual(to)?;
+        of_command(to, &command)?;
     }
-    to.finish()
+    Ok(())
 }
 
 fn headers(to: &mut Installation) -> Result<(), String> {
@@ -182,7 +220,8 @@ fn strip(file: &Path, what: &str) -> Result<(), String> {
 /// The files for pkg-config and CMake.
 fn packages(to: &mut Installation, options: &Options, version: &str) -> Result<(), String> {
     let libdir = &options.libdir;
-    let prefix = options.prefix.display().to_string();
+    // pkg-config splits at spaces.
+    let prefix = options.prefix.display().to_string().replace(' ', "\\ ");
     // From lib/cmake/shoal up to the prefix.
     let up = vec![".."; 2 + libdir.split('/').count()].join("/");
     let (soname, library) = (soname()?, format!("libshoal.so.{version}"));
@@ -262,7 +301,7 @@ pub(crate) fn uninstall(options: &Options) -> Result<(), String> {
         )
     })?;
     let is_inside = |path: &&str| !path.starts_with('/') && !path.split('/').any(|it| it == "..");
-    let mut parents = std::collections::BTreeSet::new();
+    let mut parents = BTreeSet::new();
     for path in text.lines().filter(is_inside).chain([MANIFEST]) {
         let path = folder.join(path);
         match fs::remove_file(&path) {
@@ -345,9 +384,78 @@ impl Installation {
         Ok(())
     }
 
+    /// Lists what is there: also what an earlier installation had put there and this one has not. That may be
+    /// of another version, or have another folder of libraries.
     fn finish(mut self) -> Result<(), String> {
-        let list = self.files.iter().map(|path| format!("{path}\n"));
-        let list = list.collect::<String>();
+        if self.files.is_empty() {
+            return Ok(());
+        }
+        let before = fs::read_to_string(self.folder.join(MANIFEST)).unwrap_or_default();
+        let files = self.files.iter().map(String::as_str);
+        let all: BTreeSet<&str> = files.chain(before.lines()).collect();
+        let list: String = all.iter().map(|path| format!("{path}\n")).collect();
         self.text(&list, MANIFEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(args: &[&str]) -> Result<(PathBuf, String, bool), String> {
+        Options::parse(args).map(|it| (it.prefix, it.libdir, it.all))
+    }
+
+    #[test]
+    fn a_prefix_is_named_as_seen_from_where_the_task_was_started() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(
+            of(&["--prefix", "out"]),
+            Ok((here.join("out"), "lib".to_owned(), true))
+        );
+        let all = of(&["--prefix=/a=b", "--libdir", "lib64/", "--library-only"]);
+        assert_eq!(all, Ok((PathBuf::from("/a=b"), "lib64".to_owned(), false)));
+    }
+
+    #[test]
+    fn a_place_that_uninstall_could_not_clear_is_refused_by_name() {
+        let checkout = root().join("docs/..").display().to_string();
+        for (args, why) in [
+            (&["--prefix", ""][..], "--prefix \"\""),
+            (&["--prefix", &checkout], "the checkout itself"),
+            (&["--prefix"], "--prefix needs a value"),
+            (&["--libdir", "/usr/lib64"], "--libdir \"/usr/lib64\""),
+            (&["--libdir", "lib/../.."], "--libdir"),
+            (&["--libdir", ""], "--libdir"),
+            (&["--prefx", "/usr"], "\"--prefx\""),
+        ] {
+            let said = of(args).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
+    }
+
+    #[test]
+    fn uninstall_removes_what_each_installation_into_the_prefix_had_put_there() {
+        let folder = std::env::temp_dir().join(format!("shoal-install-{}", std::process::id()));
+        let put = |path: &str| {
+            let mut to = Installation {
+                folder: folder.clone(),
+                files: Vec::new(),
+            };
+            to.text("", path).and_then(|()| to.finish())
+        };
+        put("lib/libshoal.so.0.1.0").unwrap();
+        put("lib64/libshoal.so.0.2.0").unwrap();
+        let options = Options {
+            prefix: folder.clone(),
+            libdir: "lib64".to_owned(),
+            destdir: None,
+            all: true,
+        };
+        fs::write(folder.join("of-another-program"), "").unwrap();
+        uninstall(&options).unwrap();
+        let left = crate::installed::files_below(&folder);
+        assert_eq!(left, [folder.join("of-another-program")]);
+        fs::remove_dir_all(&folder).unwrap();
     }
 }
