@@ -13,10 +13,12 @@ use crate::step::{cargo, program, run, run_for_long, target};
 const WITH_PEERS: [&str; 3] = ["queue", "map", "curves"];
 
 pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
-    let mut bench = cargo("run --quiet --release --features cli --bin shoal -- bench");
+    let run = "run --quiet --release --package shoal --features cli --bin shoal -- bench";
+    let mut bench = cargo(run);
     // Paths are relative to the directory in which the task was started.
     bench.current_dir(std::env::current_dir().map_err(|err| err.to_string())?);
-    let measures = !args.iter().any(|arg| ["--compare", "--from"].contains(arg));
+    let mut names = args.iter().filter_map(|arg| arg.split('=').next());
+    let measures = !names.any(|name| ["--compare", "--from", "--help", "-h"].contains(&name));
     let only = args.iter().position(|arg| *arg == "--only");
     let part = only.and_then(|only| args.get(only + 1));
     if measures && part.is_none_or(|part| WITH_PEERS.contains(part)) {

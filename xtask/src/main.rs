@@ -30,6 +30,7 @@ mod tsan;
 
 use std::process::ExitCode;
 
+use install::Options;
 use test::Choice;
 
 const USAGE: &str = "usage: cargo xtask <task>
@@ -69,7 +70,11 @@ const USAGE: &str = "usage: cargo xtask <task>
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let asks = |words: &[&str]| words.iter().any(|it| ["-h", "--help"].contains(it));
     let done = match words.as_slice() {
+        ["help"] => help(),
+        // The benchmark has a help of its own.
+        [task, ..] if *task != "bench" && asks(&words) => help(),
         ["demo"] => demo::run(),
         ["dist"] => dist::run(),
         ["deb"] => deb::run(),
@@ -84,19 +89,23 @@ fn main() -> ExitCode {
         ["budget", "--update"] => bench::budget(true),
         ["header"] => abi::everything(false).and_then(|()| symbols::run(false)),
         ["header", "--check"] => abi::everything(true).and_then(|()| symbols::run(true)),
-        ["install", rest @ ..] => options(rest).and_then(|it| install::run(&it)),
-        ["uninstall", rest @ ..] => options(rest).and_then(|it| install::uninstall(&it)),
+        ["install", rest @ ..] => Options::parse(rest).and_then(|it| install::run(&it)),
+        ["uninstall", rest @ ..] => Options::parse(rest).and_then(|it| install::uninstall(&it)),
         ["symbols"] => symbols::run(false),
         ["symbols", "--check"] => symbols::run(true),
         ["compat"] => symbols::compat(),
         ["man"] => man::run(None),
         ["man", "--check"] => man::check(),
         ["man", "--html"] => html::run(None),
-        ["man", "--html", file] => html::run(Some(file)),
-        ["man", folder] => man::run(Some(folder)),
+        ["man", "--html", file] if !file.starts_with('-') => html::run(Some(file)),
+        ["man", folder] if !folder.starts_with('-') => man::run(Some(folder)),
         ["abi"] => abi::abi(false),
         ["abi", "--check"] => abi::abi(true),
-        _ => Err(USAGE.to_owned()),
+        [] => Err(USAGE.to_owned()),
+        words => Err(format!(
+            "{USAGE}\n\n`cargo xtask {}` is none of these",
+            words.join(" ")
+        )),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -107,8 +116,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn options(args: &[&str]) -> Result<install::Options, String> {
-    install::Options::parse(args).ok_or_else(|| USAGE.to_owned())
+fn help() -> Result<(), String> {
+    println!("{USAGE}");
+    Ok(())
 }
 
 fn choice<'a>(mut args: &[&'a str]) -> Result<Choice<'a>, String> {
@@ -124,7 +134,11 @@ fn choice<'a>(mut args: &[&'a str]) -> Result<Choice<'a>, String> {
                 choice.all_pythons = true;
                 rest
             }
-            _ => return Err(USAGE.to_owned()),
+            [other, ..] => {
+                return Err(format!(
+                    "{other:?} is none of --only NAME, --all-pythons, or lacks its name"
+                ));
+            }
         };
     }
 }
