@@ -145,9 +145,9 @@ def _sources(root: Path) -> Path:
 
 
 def _manifest_of_its_own(manifest: str) -> str:
-    """The library's manifest without what only the checkout has: other packages, and benchmarks."""
+    """The library's manifest without what only the checkout has: other packages, benchmarks, and tests."""
     parts = re.split(r"(?m)^(?=\[)", manifest)
-    left_out = "[workspace]", "[[bench]]", "[dev-dependencies]"
+    left_out = "[workspace]", "[[bench]]", "[dev-dependencies]", "[profile.release.package]"
     # An empty workspace: a package that lies in the folder of another is not a part of that.
     return "".join(["[workspace]\n\n", *(part for part in parts if not part.startswith(left_out))])
 
