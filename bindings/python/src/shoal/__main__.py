@@ -18,7 +18,7 @@ def main() -> NoReturn:
     except OSError as error:
         sys.exit(
             f"shoal: this installation has no command line ({PROGRAM}: {error.strerror}); "
-            "`cargo install --features cli` from a checkout, or install a wheel built by "
+            "`cargo install --features cli --path .` in a checkout, or install a wheel built by "
             "`cargo xtask dist`"
         )
 
