@@ -61,10 +61,11 @@ pub fn leader(server: &Server, stream: &str) -> String {
     })
 }
 
-/// Waits until a stream has no message. The server confirms an ack before it removes the message.
+/// Waits until a stream that had messages has none. The server confirms an ack before it removes the message.
 pub fn becomes_empty(server: &Server, stream: &str) {
     let begun = Instant::now();
-    while found(server, stream) != Some(0) {
+    // The server of a stream that is just being started calls it new.
+    while !matches!(found(server, stream), Some((0, 1..))) {
         assert!(begun.elapsed() < WATCHDOG, "{stream} is not empty");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -72,14 +73,15 @@ pub fn becomes_empty(server: &Server, stream: &str) {
 
 /// How many messages a stream has.
 pub fn messages(server: &Server, stream: &str) -> u64 {
-    found(server, stream).unwrap()
+    found(server, stream).unwrap().0
 }
 
-/// The same; `None` if the server does not say, since it was started just now, perhaps.
-fn found(server: &Server, stream: &str) -> Option<u64> {
+/// The same, and the number of the last one; `None` if the server does not say.
+fn found(server: &Server, stream: &str) -> Option<(u64, u64)> {
     on(server, |jetstream| async move {
         let stream = jetstream.get_stream(stream).await.ok()?;
-        Some(stream.cached_info().state.messages)
+        let state = &stream.cached_info().state;
+        Some((state.messages, state.last_sequence))
     })
 }
 
