@@ -1,5 +1,6 @@
 //! `shoal-bridge`: carries queues and maps of this machine to others and back.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -151,15 +152,15 @@ impl Status {
                 return ExitCode::FAILURE;
             }
         };
-        if self.json {
-            println!(
-                "{}",
-                serde_json::to_string_pretty(&reports).unwrap_or_default()
-            );
-        } else if reports.is_empty() {
-            eprintln!("shoal-bridge: no bridge runs on this machine");
+        let text = if self.json {
+            serde_json::to_string_pretty(&reports).unwrap_or_default() + "\n"
         } else {
-            print!("{}", status::table(&reports));
+            status::table(&reports)
+        };
+        // Whoever reads it may have seen enough, and be gone.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        if reports.is_empty() && !self.json {
+            eprintln!("shoal-bridge: no bridge runs on this machine");
         }
         if reports.is_empty() {
             ExitCode::from(4)

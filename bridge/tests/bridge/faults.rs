@@ -339,6 +339,18 @@ fn an_object_that_loses_its_name_ends_the_bridge_and_the_next_one_carries_the_ne
 }
 
 #[test]
+fn a_bridge_whose_log_nobody_reads_goes_on() {
+    let server = Server::start();
+    let machine = Machine::new(&server, &["--queue", "jobs"]);
+    let mut bridge = machine.spawn_to(std::process::Stdio::piped());
+    drop(bridge.stderr.take());
+    machine.wait_for("the bridge", |report| report.connected);
+    assert!(bridge.try_wait().unwrap().is_none());
+    bridge.kill().unwrap();
+    bridge.wait().unwrap();
+}
+
+#[test]
 fn bad_options_are_refused_before_anything_is_done() {
     let server = Server::start();
     for (args, word) in [

@@ -80,10 +80,15 @@ impl Machine {
 
     /// Starts a bridge, which may have to wait for the previous one.
     pub fn spawn(&self) -> Child {
-        let mut command = self.command();
-        command.arg("run").args(&self.args);
         let mut log = std::fs::OpenOptions::new();
         let log = log.create(true).append(true).open(self.log_file()).unwrap();
+        self.spawn_to(log)
+    }
+
+    /// The same, with its log there.
+    pub fn spawn_to(&self, log: impl Into<Stdio>) -> Child {
+        let mut command = self.command();
+        command.arg("run").args(&self.args);
         command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
