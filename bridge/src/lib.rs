@@ -1,5 +1,6 @@
 //! Carries Shoal's queues and maps between machines, over NATS JetStream.
 
+mod arrivals;
 pub mod bridge;
 mod change;
 pub mod context;
@@ -18,6 +19,7 @@ pub mod options;
 mod publish;
 mod pull;
 mod queue;
+mod requests;
 pub mod settings;
 mod settle;
 pub mod status;

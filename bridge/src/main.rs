@@ -157,7 +157,7 @@ impl Status {
         } else {
             status::table(&reports)
         };
-        // Whoever reads it may have seen enough, and be gone.
+        // The process that reads it may have seen enough, and be gone.
         let _ = std::io::stdout().write_all(text.as_bytes());
         if reports.is_empty() && !self.json {
             eprintln!("shoal-bridge: no bridge runs on this machine");

@@ -1,61 +1,44 @@
-//! One bridged queue: puts are published, messages of the server are pulled as far as there is demand, and their
-//! settlements are sent to the server.
+//! One bridged queue: what is put here goes out, what the server has comes in as far as there is demand,
+//! and what becomes of it here is told to the server.
 //!
 //! # What a kill of the bridge leaves
-//! A request is published before it is marked as done. The next bridge publishes it again with the same id, and
-//! the server counts it once. A message of the server is in the local queue, with the subject of its ack as its
-//! token. The next bridge finds it there ([`QueueRelay::outstanding`]) and continues to report progress to the
-//! server. A settlement is confirmed by the server before it is marked as done; otherwise the next bridge sends
-//! it again. All settlements are read before anything is pulled, so a message that was acked here while no
-//! bridge ran is not processed again here.
+//! A request is published before it is done: it is published again, with the same id, and counts once. A
+//! message of the server is in the local queue, with the subject of its ack as its token: the next bridge
+//! finds it there ([`QueueRelay::outstanding`]) and goes on telling the server that it is worked on. A
+//! settlement is confirmed before it is done: it is told again. Before anything is pulled, all settlements
+//! are read, so that what was acked here while no bridge ran is not worked on again here.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use async_nats::Message;
 use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
 use shoal::{Options, Queue, QueueRelay, RelayOptions, RelayRequest, Timeout};
 use tokio::sync::{Notify, mpsc};
 
+use crate::arrivals::Arrived;
 use crate::bridge::Settings;
 use crate::counters::{Counters, QueueCounters};
-use crate::delivery::Delivery;
 use crate::demand::Demand;
 use crate::error::{Error, Result};
-use crate::held::{Arrival, HeldTable, Phase};
+use crate::held::{HeldTable, Phase};
 use crate::large::Large;
 use crate::link::{Link, Links};
 use crate::names::Names;
 use crate::options::Carried;
 use crate::publish::{DeadLetterReason, Outgoing, Publisher, WINDOW};
-use crate::pull::{Puller, Target};
+use crate::pull::Puller;
+use crate::requests::read_requests;
 use crate::settings;
 use crate::settle::{DeadLetter, Settler, Word, read_settlements};
 use crate::threads::Threads;
 use crate::token::Token;
-use crate::wire::{self, Body};
 
-/// How many messages of the server may be here by default.
+/// How many messages of the server may be here unless chosen.
 const IN_FLIGHT: usize = 1024;
-/// How many bytes of what was put are copied before the server has stored some of it. The rest waits where it
-/// is, in shared memory.
-const MOST_COPIED: usize = 64 << 20;
 /// For how long a request counts: programs that do not wait ask again and again.
 const WANTED: Duration = Duration::from_millis(200);
-/// How often a message that cannot be decoded is tried, here and elsewhere, before it is a dead letter.
-const TRIES: u64 = 5;
-/// The delay before a message that cannot be decoded here is delivered to another machine.
-const TO_OTHERS: Duration = Duration::from_secs(1);
-/// How many messages are looked for at a time whose bytes are elsewhere, and how many wait behind them.
-const AHEAD: usize = 16;
-/// When a message is tried again that found no room in the local queue.
-const NO_ROOM: Duration = Duration::from_millis(20);
-/// When a dead letter that cannot be decoded is tried again: somebody has to look at it.
-const FOR_A_PERSON: Duration = Duration::from_secs(60);
 /// The shortest time between two words that what is here is worked on.
 const SHORTEST: Duration = Duration::from_millis(20);
 /// How long a call of this file waits in shared memory before it looks whether the bridge ends.
@@ -65,7 +48,7 @@ pub(crate) const SLICE: Timeout = Timeout::Val(Duration::from_millis(500));
 pub(crate) struct BridgedQueue {
     pub(crate) carried: Carried,
     pub(crate) names: Names,
-    /// The names of its queue of dead letters.
+    /// Those of its dead letters.
     pub(crate) dead: Names,
     pub(crate) relay: Arc<QueueRelay>,
     pub(crate) counters: Arc<QueueCounters>,
@@ -73,55 +56,34 @@ pub(crate) struct BridgedQueue {
     pub(crate) large: Arc<Large>,
     pub(crate) held: HeldTable,
     pub(crate) room: Arc<Notify>,
-    demand: Mutex<Demand>,
+    pub(crate) demand: Mutex<Demand>,
     /// How many messages have arrived and are not in the local queue: their bytes are elsewhere, or there is no
     /// room, or they follow such a message.
-    pending: AtomicUsize,
-    arrivals: mpsc::UnboundedSender<Arrived>,
+    pub(crate) pending: AtomicUsize,
+    pub(crate) arrivals: mpsc::UnboundedSender<Arrived>,
     words: mpsc::UnboundedSender<Word>,
     letters: mpsc::UnboundedSender<DeadLetter>,
     outgoing: Mutex<Option<mpsc::Sender<Outgoing<Kept>>>>,
-    /// When a message was last delivered to the local queue.
-    delivered_at: Mutex<Instant>,
+    /// When a message was given to the local queue last.
+    pub(crate) delivered_at: Mutex<Instant>,
     /// For how long the server waits for news of a message, in milliseconds: as its consumer has it, which
     /// another bridge may have made.
     ack_wait_ms: AtomicU64,
 }
 
-/// The origin of a publish to the queue's own stream.
+/// What a publish to the queue's own stream is for.
 pub(crate) enum Kept {
-    /// A put of a program here.
+    /// What a program here has put.
     Request(RelayRequest),
-    /// A delivered message that no worker here took: a copy is published for other machines.
+    /// A message that lay here and nobody took: its copy goes to other machines.
     Withdrawn(Token),
 }
 
-/// The receivers of the tasks of a queue.
+/// What the tasks of a queue receive from its other parts.
 pub(crate) struct Inboxes {
     words: mpsc::UnboundedReceiver<Word>,
     letters: mpsc::UnboundedReceiver<DeadLetter>,
     arrivals: mpsc::UnboundedReceiver<Arrived>,
-}
-
-/// A message that is not in the local queue yet.
-struct Arrived {
-    token: Token,
-    bytes: Source,
-}
-
-/// Where the bytes of a message are.
-enum Source {
-    Here(Bytes),
-    /// In the object that its token names, of this size.
-    Stored(Link, u64),
-}
-
-/// What was found where the bytes of a message are.
-enum Found {
-    Bytes(Bytes),
-    Nothing(String),
-    /// It is delivered again when the server has waited for long enough.
-    NotNow(Error),
 }
 
 /// Opens or creates the local queue.
@@ -139,13 +101,13 @@ pub(crate) fn open_local(carried: &Carried) -> Result<Arc<Queue>> {
             setting: "max_attempts",
             theirs: format!("{:?}", queue.max_attempts()),
             ours: format!("{:?}", carried.max_attempts),
-            advice: "the program that created the queue chose it; give the bridge the same value",
+            advice: "the program that made the queue chose it; make it with the same value",
         });
     }
     Ok(Arc::new(queue))
 }
 
-/// Becomes the relay of `queue`. Waits while another bridge is its relay. `None` if this bridge ends meanwhile.
+/// Becomes the relay of `queue`, waiting while another bridge is; `None` if the bridge ends meanwhile.
 pub(crate) fn attach(queue: &Arc<Queue>, threads: &Threads) -> Result<Option<QueueRelay>> {
     let options = RelayOptions::new();
     while !threads.is_ending() {
@@ -256,7 +218,7 @@ impl BridgedQueue {
                     tracing::warn!(%why, "a request is not done");
                 }
             }
-            // The copy is stored, so the original can be acked.
+            // The copy is stored: the original may go.
             Kept::Withdrawn(token) => this.tell(Word::done(token, None)),
         };
         threads.task(
@@ -298,7 +260,7 @@ impl BridgedQueue {
         };
         let this = self.clone();
         threads.task(format!("pulling {name}"), async move {
-            // Settlements from the time when no bridge ran are known before anything is pulled.
+            // What was settled while no bridge ran is known before anything comes.
             let _ = is_drained.await;
             let set_up = |link: Link| {
                 let this = this.clone();
@@ -318,8 +280,8 @@ impl BridgedQueue {
         Ok(())
     }
 
-    /// Whether this is a queue of dead letters, which has no dead letters itself.
-    fn is_dead_letters(&self) -> bool {
+    /// Whether this is a queue of dead letters, which has none itself.
+    pub(crate) fn is_dead_letters(&self) -> bool {
         self.carried.name.ends_with(".dead")
     }
 
@@ -334,7 +296,7 @@ impl BridgedQueue {
         }
     }
 
-    /// Updates the credit, and returns messages that no worker takes.
+    /// Looks after the credit.
     async fn attend(self: Arc<Self>) {
         let mut pause = Duration::ZERO;
         loop {
@@ -365,7 +327,7 @@ impl BridgedQueue {
     }
 
     /// How many messages are here, or about to be, that no worker has.
-    fn lying(&self) -> usize {
+    pub(crate) fn lying(&self) -> usize {
         self.relay.queue().len() + self.pending.load(Ordering::Relaxed)
     }
 
@@ -378,8 +340,8 @@ impl BridgedQueue {
             .is_some_and(|ago| ago.is_zero() || ago < since)
     }
 
-    /// Withdraws messages that no worker here takes, and publishes a copy for other machines. Returning them to the
-    /// server would count as a delivery, although no worker has had them.
+    /// Takes back what lies here and nobody takes, and publishes it once more, for other machines: given
+    /// back to the server, it would have been delivered once more, and no worker has had it.
     fn give_back(&self) {
         let Some(outgoing) = lock(&self.outgoing).clone() else {
             return;
@@ -393,7 +355,7 @@ impl BridgedQueue {
             };
             tracing::info!(
                 queue = self.carried.name,
-                "a message is published again for other machines: no worker takes it here"
+                "a message goes elsewhere: nobody takes it here"
             );
             room.send(Outgoing {
                 id: format!("{}-{}", token.delivery.sequence, token.delivery.stored),
@@ -425,7 +387,7 @@ impl BridgedQueue {
         }
     }
 
-    /// Called when a worker here has finished a message.
+    /// A worker here has finished a message.
     pub(crate) fn worked(&self) {
         let lying = self.lying();
         lock(&self.demand).finished(lying);
@@ -439,7 +401,7 @@ impl BridgedQueue {
         let _ = self.words.send(word);
     }
 
-    /// Publishes a message as a dead letter, and then terminates it.
+    /// Has a message published as a dead letter, and then terminated.
     pub(crate) fn give_up(&self, letter: DeadLetter) {
         let _ = self.letters.send(letter);
     }
@@ -463,7 +425,7 @@ impl BridgedQueue {
         }
     }
 
-    /// Called when the dead letter is stored: the original can be terminated.
+    /// The dead letter is stored: the original may go.
     fn dead_letter_stored(&self, letter: DeadLetter) {
         self.counters.dead_letters.add(1);
         tracing::info!(
@@ -474,237 +436,6 @@ impl BridgedQueue {
             "dead letter"
         );
         self.tell(Word::terminate(letter));
-    }
-
-    /// Gives a message to the local queue.
-    ///
-    /// # Errors
-    /// There is no room for it now, and the message is returned.
-    fn put_here(&self, token: Token, bytes: Bytes) -> Result<(), (Token, Bytes, shoal::Error)> {
-        let times = token.delivery.times;
-        let attempts = u32::try_from(token.before()).unwrap_or(u32::MAX);
-        *lock(&self.delivered_at) = Instant::now();
-        match self.relay.deliver(
-            &bytes,
-            attempts,
-            &token.to_bytes(),
-            Timeout::Val(Duration::ZERO),
-        ) {
-            Ok(()) => {
-                self.counters.delivered.add(1);
-                self.counters.redelivered.add((times > 1).into());
-            }
-            Err(why @ (shoal::Error::TooLarge { .. } | shoal::Error::Invalid { .. })) => {
-                self.not_for_us(token, bytes, &why.to_string());
-            }
-            // A program here has closed it. Other machines go on.
-            Err(shoal::Error::Closed) => self.tell(Word::give_back(token, TO_OTHERS, None)),
-            Err(why) => return Err((token, bytes, why)),
-        }
-        Ok(())
-    }
-
-    /// Gives what has arrived to the local queue in its order, as the bytes and the room for them are there.
-    async fn take_in(self: Arc<Self>, mut arrived: mpsc::UnboundedReceiver<Arrived>) {
-        let mut coming = FuturesOrdered::new();
-        loop {
-            tokio::select! {
-                Some((token, found)) = coming.next() => {
-                    self.take_in_one(token, found).await;
-                    self.pending.fetch_sub(1, Ordering::Relaxed);
-                    self.room.notify_one();
-                }
-                next = arrived.recv(), if coming.len() < AHEAD => match next {
-                    Some(arrived) => coming.push_back(self.clone().find(arrived)),
-                    None => return,
-                }
-            }
-        }
-    }
-
-    async fn take_in_one(&self, token: Token, found: Found) {
-        let mut place = match found {
-            Found::Bytes(bytes) => self.put_here(token, bytes),
-            Found::Nothing(why) => return self.not_for_us(token, Bytes::new(), &why),
-            Found::NotNow(why) => {
-                self.all.went_wrong(&why.to_string());
-                return self.held.forget(&token.delivery);
-            }
-        };
-        while let Err((token, bytes, why)) = place {
-            self.all
-                .went_wrong(&format!("{}: {why}; tried again", self.carried.name));
-            tokio::time::sleep(NO_ROOM).await;
-            place = self.put_here(token, bytes);
-        }
-    }
-
-    /// The bytes of a message.
-    async fn find(self: Arc<Self>, arrived: Arrived) -> (Token, Found) {
-        let Arrived { token, bytes } = arrived;
-        let found = match (bytes, &token.object) {
-            (Source::Here(bytes), _) => Found::Bytes(bytes),
-            (Source::Stored(link, size), Some(object)) => {
-                match self.large.get(&link.jetstream, object, size).await {
-                    Ok(Some(bytes)) => Found::Bytes(bytes.into()),
-                    Ok(None) => {
-                        Found::Nothing(format!("there is no object {object} of {size} bytes"))
-                    }
-                    Err(why) => Found::NotNow(why),
-                }
-            }
-            (Source::Stored(..), None) => Found::Nothing("it names no object".to_owned()),
-        };
-        (token, found)
-    }
-
-    /// A message that cannot be given to the local queue: another machine may be able to, and if none is,
-    /// it is a dead letter.
-    fn not_for_us(&self, token: Token, payload: Bytes, why: &str) {
-        self.counters.undecodable.add(1);
-        let times = token.delivery.times;
-        self.all.went_wrong(&format!(
-            "{} message {}: {why}",
-            self.names.stream, token.delivery.sequence
-        ));
-        if self.is_dead_letters() {
-            // There is no further queue for it.
-            self.tell(Word::give_back(token, FOR_A_PERSON, None));
-        } else if times >= TRIES {
-            let reason = format!("no machine could take it: {why}");
-            self.give_up(DeadLetter {
-                token,
-                payload,
-                attempts: times,
-                reason,
-                settlement: None,
-            });
-        } else {
-            self.tell(Word::give_back(token, TO_OTHERS, None));
-        }
-    }
-}
-
-impl Target for BridgedQueue {
-    fn credit(&self) -> usize {
-        if self.relay.queue().is_closed() {
-            return 0;
-        }
-        let lying = self.lying();
-        lock(&self.demand).credit(self.held.len(), lying)
-    }
-
-    fn deliver(self: &Arc<Self>, link: &Link, delivery: Delivery, message: Message) {
-        let earlier = wire::before(message.headers.as_ref());
-        let mut token = Token {
-            delivery,
-            object: None,
-            earlier,
-        };
-        match self.held.arrive(&token.delivery) {
-            Arrival::New => {}
-            Arrival::Known => return,
-            Arrival::Done => return self.tell(Word::done(token, None)),
-        }
-        let body = wire::body(message.headers.as_ref());
-        let before = token.before();
-        if let Some(most) = self.relay.queue().max_attempts()
-            && before >= most.into()
-            && body == Body::Here
-        {
-            let reason = format!("it was delivered {before} times");
-            let letter = DeadLetter {
-                token,
-                payload: message.payload,
-                attempts: before,
-                reason,
-                settlement: None,
-            };
-            return self.give_up(letter);
-        }
-        let bytes = match body {
-            Body::Here if self.pending.load(Ordering::Relaxed) == 0 => {
-                match self.put_here(token, message.payload) {
-                    Ok(()) => return,
-                    Err((back, bytes, _)) => {
-                        token = back;
-                        Source::Here(bytes)
-                    }
-                }
-            }
-            Body::Here => Source::Here(message.payload),
-            Body::Stored { object, size } => {
-                token.object = Some(object);
-                Source::Stored(link.clone(), size)
-            }
-            Body::Unknown { why } => return self.not_for_us(token, message.payload, &why),
-        };
-        // In its turn: behind what has arrived before.
-        self.pending.fetch_add(1, Ordering::Relaxed);
-        let _ = self.arrivals.send(Arrived { token, bytes });
-    }
-}
-
-/// Takes what programs put, and passes it on to the publisher, as far as there is memory for it.
-fn read_requests(
-    relay: &QueueRelay,
-    name: &str,
-    to: &mpsc::Sender<Outgoing<Kept>>,
-    threads: &Threads,
-) {
-    let copied = Arc::new(AtomicUsize::new(0));
-    while !threads.is_ending() {
-        if copied.load(Ordering::Relaxed) > MOST_COPIED {
-            std::thread::sleep(Duration::from_millis(5));
-            continue;
-        }
-        match relay.next_request(SLICE) {
-            Ok(request) => {
-                let outgoing = Outgoing {
-                    id: request.id().to_string(),
-                    bytes: Bytes::from_owner(Copied::new(&request, &copied)),
-                    dead_letter_reason: None,
-                    before: 0,
-                    kept: Kept::Request(request),
-                };
-                if to.blocking_send(outgoing).is_err() {
-                    return;
-                }
-            }
-            Err(shoal::Error::Timeout | shoal::Error::Interrupted) => {}
-            Err(why) => {
-                tracing::warn!(queue = name, %why, "a request cannot be read");
-                std::thread::sleep(Duration::from_millis(100));
-            }
-        }
-    }
-}
-
-/// Bytes of a request, counted as long as they are kept.
-struct Copied {
-    bytes: Vec<u8>,
-    count: Arc<AtomicUsize>,
-}
-
-impl Copied {
-    fn new(bytes: &[u8], count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(bytes.len(), Ordering::Relaxed);
-        Self {
-            bytes: bytes.to_vec(),
-            count: count.clone(),
-        }
-    }
-}
-
-impl AsRef<[u8]> for Copied {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Copied {
-    fn drop(&mut self) {
-        self.count.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
