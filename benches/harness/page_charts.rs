@@ -55,7 +55,8 @@ fn drawn(title: &str, chart: Chart, names: Vec<String>) -> Result<String, Failur
     let colours = chart.lines.iter().map(|line| line.colour);
     let legend: Vec<_> = names.into_iter().zip(colours).collect();
     // What a reader of the screen says of the image; the figures themselves are in a table.
-    let label = escape(&format!("{title}: {} by {}", chart.y_title, chart.x_title));
+    let (up, across) = (&chart.y_title, &chart.x_title);
+    let label = escape(&format!("{title}; vertical: {up}; horizontal: {across}"));
     let labelled = format!("role=\"img\" aria-label=\"{label}\" ");
     let svg = chart
         .svg()?

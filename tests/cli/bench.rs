@@ -199,7 +199,9 @@ fn a_page_is_self_contained() {
     );
     assert!(html.contains("<svg") && html.contains("prefers-color-scheme: dark"));
     // For those who do not see it.
-    assert!(html.contains("aria-label=\"1 to 1: messages a second by message\""));
+    assert!(
+        html.contains("aria-label=\"1 to 1; vertical: messages a second; horizontal: message\"")
+    );
     for elsewhere in ["src=", "@import", "url(", "<link", "http://", "https://"] {
         // The namespace of SVG looks like an address, but is not fetched.
         let both = (html.clone() + &svg).replace("http://www.w3.org/2000/svg", "");
