@@ -21,7 +21,7 @@ from multiprocessing import Lock as early_lock, Pool as early_pool, Queue as ear
 from multiprocessing.pool import Pool, ThreadPool
 from multiprocessing.queues import Queue
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import pytest
 
@@ -353,8 +353,10 @@ def test_names_of_the_original_may_be_replaced_by_hand(script: Script, how: str)
     assert out.split()[:-1] == [word for line in lines for word in line]
 
 
-def run(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "shoal.multiprocessing", *arguments]
+def run(
+    *arguments: str, cwd: Path, options: Sequence[str] = ()
+) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, *options, "-m", "shoal.multiprocessing", *arguments]
     return subprocess.run(
         command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -411,19 +413,27 @@ def test_a_module_is_run_unchanged(tmp_path: Path) -> None:
 MOVES = """
 import os, sys
 os.chdir("/")
-print(__file__, sys.argv, sys.path[0], __annotations__)
+print(__file__, sys.argv, sys.path, __annotations__)
 """
 
 
+# Options that keep the folder of a script out of `sys.path`.
+SAFE = ["-P"] if sys.version_info >= (3, 11) else ["-I"]
+
+
+@pytest.mark.parametrize("options", [[], SAFE])
 @pytest.mark.parametrize("given", ["moves.py", "./app/../moves.py", "app", "app.zip"])
-def test_a_program_gets_the_variables_that_python_sets(given: str, tmp_path: Path) -> None:
+def test_a_program_gets_the_variables_that_python_sets(
+    given: str, options: List[str], tmp_path: Path
+) -> None:
     (tmp_path / "app").mkdir()
     for file in ("moves.py", "app/__main__.py"):
         (tmp_path / file).write_text(MOVES)
     with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
         archive.write(tmp_path / "moves.py", "__main__.py")
-    plain = subprocess.check_output([sys.executable, given, "1"], cwd=tmp_path, text=True)
-    done = run(given, "1", cwd=tmp_path)
+    command = [sys.executable, *options, given, "1"]
+    plain = subprocess.check_output(command, cwd=tmp_path, text=True)
+    done = run(given, "1", cwd=tmp_path, options=options)
     assert (done.stdout, done.stderr) == (plain, "")
 
 

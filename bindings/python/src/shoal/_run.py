@@ -58,8 +58,11 @@ def _script(path: str) -> Any:
     spec = PathFinder.find_spec("__main__", [path])
     if spec is None and os.path.isdir(path):
         _exit(f"can't find '__main__' module in {path!r}")
-    if not getattr(sys.flags, "safe_path", False):
-        # Replaces the working directory, which ``-m`` has put there.
+    # Replaces the working directory, which ``-m`` has put there unless `-I` or `-P` forbids it.
+    is_safe = getattr(sys.flags, "safe_path", sys.flags.isolated)
+    if spec and is_safe:
+        sys.path.insert(0, path)
+    elif spec or not is_safe:
         sys.path[0] = path if spec else os.path.dirname(os.path.realpath(path))
     return spec
 
