@@ -34,7 +34,7 @@ use crate::sys::clock::{Deadline, Timeout};
 use super::commit::Delivery;
 use super::core::Queue;
 use super::header::RELAYED;
-use super::locked::{ProducersLock, TakeSide};
+use super::locked::TakeSide;
 use super::reservation::{MessagePlace, PutBy};
 
 /// A request of this size or more is written in place, which saves a copy.
@@ -162,27 +162,33 @@ impl Queue {
         Ok(place.payload_after(HEAD))
     }
 
-    /// Makes a reservation in the companion a request.
-    ///
-    /// # Errors
-    /// `Closed`: the relay was removed meanwhile; the reservation is discarded.
+    /// Makes a reservation in the companion a request. While the relay is being removed, too: the removal
+    /// waits for what is reserved, and puts it into this queue.
     pub(super) fn commit_request(&self, place: &MessagePlace, used: usize) -> Result<()> {
-        let requests = self
-            .companion_queue(Companion::Requests)?
-            .ok_or(Error::Closed)?;
-        let guard = requests.lock::<ProducersLock>(Deadline::Never)?;
-        guard.side().check_open()?;
-        let place = place.with_head(HEAD);
-        requests.commit_under(guard, &place, used.saturating_add(HEAD), Delivery::NONE)
+        let (place, used) = (place.with_head(HEAD), used.saturating_add(HEAD));
+        self.end_request(|requests| requests.commit_here(&place, used, Delivery::NONE))
     }
 
-    /// Discards a reservation in the companion.
+    /// Discards a reservation in the companion, while the relay is being removed, too.
     pub(super) fn discard_request(&self, place: &MessagePlace) -> Result<()> {
-        match self.companion_queue(Companion::Requests)? {
-            Some(requests) => requests.discard(&place.with_head(HEAD)),
-            // The reservation was removed with the companion.
-            None => Ok(()),
+        let place = place.with_head(HEAD);
+        self.end_request(|requests| requests.discard(&place))
+    }
+
+    /// Ends a reservation by `end`, in the companion where it was made. That is one of those which this handle
+    /// has opened, whether or not the queue still has a relay, and mostly the newest.
+    fn end_request(&self, end: impl Fn(&Queue) -> Result<()>) -> Result<()> {
+        let mut ended = Err(Error::invalid(
+            "reservation",
+            "it was made through another handle",
+        ));
+        for requests in self.requests.all() {
+            ended = end(requests).map_err(|err| requests.as_companion(err));
+            if !matches!(ended, Err(Error::Invalid { .. })) {
+                break;
+            }
         }
+        ended
     }
 
     /// The companions that this handle has opened.

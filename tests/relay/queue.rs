@@ -360,6 +360,29 @@ fn descriptors_and_wait_any_are_ready_when_the_relay_has_work() {
 }
 
 #[test]
+fn the_end_of_a_relay_waits_for_what_is_reserved_and_no_longer() {
+    let _turn = beside_others();
+    for commits in [true, false] {
+        let (queue, relay) = relayed();
+        let mut room = queue.reserve(5, NOWAIT).unwrap();
+        room.copy_from_slice(b"place");
+        thread::scope(|scope| {
+            let detached = scope.spawn(|| relay.detach(FOREVER));
+            while queue.is_relayed() {
+                thread::yield_now();
+            }
+            match commits {
+                true => room.commit_first(4).unwrap(),
+                false => room.discard(),
+            }
+            detached.join().unwrap().unwrap();
+        });
+        let got = queue.get_vec(NOWAIT);
+        assert_eq!(got.ok(), commits.then(|| b"plac".to_vec()));
+    }
+}
+
+#[test]
 fn ending_the_waits_of_a_handle_ends_its_waits_for_the_relay() {
     let _turn = beside_others();
     let queue = Arc::new(Queue::anonymous().unwrap());
