@@ -199,8 +199,10 @@ impl Map {
             };
             match answers.wait_key(&key, 0, left) {
                 Err(Error::Timeout) => return Err(self.unknown()),
-                waited => waited?,
-            };
+                // The request is made: a caller that began again would make a second one.
+                Err(Error::Interrupted) => {}
+                waited => drop(waited?),
+            }
         }
     }
 

@@ -465,6 +465,30 @@ fn ending_the_waits_of_a_map_ends_its_waits_for_the_relay() {
 }
 
 #[test]
+fn a_signal_handler_that_runs_ends_no_wait_for_an_answer() {
+    let _turn = alone();
+    extern "C" fn handle(_: i32) {}
+    let (map, relay) = relayed_map();
+    let mut asker = fork(|| {
+        // SAFETY: a handler that does nothing.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handle as extern "C" fn(i32) as usize;
+            libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
+        }
+        assert_eq!(map.add(b"n", 1), Ok(1));
+    });
+    let request = relay.next_request(FOREVER).unwrap();
+    for _ in 0..20 {
+        asker.signal(libc::SIGUSR1);
+        thread::sleep(Duration::from_millis(3));
+    }
+    assert!(!asker.has_ended());
+    Server::default().serve(&relay, request);
+    asker.ends_well();
+}
+
+#[test]
 fn hostile_bytes_among_the_answers_are_an_error() {
     let _turn = beside_others();
     let (map, relay) = relayed_map();
