@@ -152,7 +152,8 @@ const _: () = {
 /// Changes a derived count, under its lock. After a kill, the next owner of that lock counts again.
 pub(super) fn change(count: &AtomicU64, by: i64) {
     let sum = count.load(Ordering::Relaxed).saturating_add_signed(by);
-    count.store(sum, Ordering::Relaxed);
+    // SYNC: publish(count): a process that reads it without the lock sees what was done before, such as a commit.
+    count.store(sum, Ordering::Release);
     crash_point!();
 }
 

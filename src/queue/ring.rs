@@ -124,7 +124,8 @@ impl Ring {
     /// Reservations that are being written.
     #[inline]
     fn writing(&self) -> u64 {
-        self.header.producer.writing.load(Ordering::Relaxed)
+        // SYNC: observe(count)
+        self.header.producer.writing.load(Ordering::Acquire)
     }
 
     /// Bytes that are kept free for the records of reservations, so that a commit never waits for room.

@@ -91,8 +91,9 @@ impl Queue {
             other => {
                 let err = other.err();
                 let freed = side.took_none(end, err.as_ref());
+                let drained = flags & CLOSED != 0 && side.is_drained();
                 drop(guard);
-                return self.nothing_taken(freed, flags, err).map(|()| None);
+                return self.nothing_taken(freed, drained, err).map(|()| None);
             }
         };
         side.about_to_take(end.unpublished(), 0);
@@ -115,9 +116,9 @@ impl Queue {
     }
 
     /// Nothing was taken, because of `err` or because there is nothing but padding. `freed`: some padding was
-    /// freed. The lock is released.
+    /// freed. `drained`: the queue was closed before, and nothing is left of it. The lock is released.
     #[cold]
-    fn nothing_taken(&self, freed: bool, flags: u32, err: Option<Error>) -> Result<()> {
+    fn nothing_taken(&self, freed: bool, drained: bool, err: Option<Error>) -> Result<()> {
         if let Some(err) = err {
             return Err(err);
         }
@@ -125,10 +126,10 @@ impl Queue {
             // Padding is room as well.
             self.notify_producers();
         }
-        if flags & CLOSED != 0 && !self.may_come_back() {
-            return Err(Error::Closed);
+        match drained {
+            true => Err(Error::Closed),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     #[cold]
@@ -311,6 +312,14 @@ impl EndWaits for Queue {
 }
 
 impl TakeSide<'_> {
+    /// Whether nothing is left of a closed queue in which the caller has found nothing to take.
+    #[cold]
+    fn is_drained(self) -> bool {
+        // Leases end under this lock, but a commit does not take it. Asked in this order: a reservation that was
+        // committed since the caller looked is still counted, or its message is there.
+        !self.may_come_back() && !self.ring.is_occupied()
+    }
+
     /// Frees the padding that `end` has moved over, unless `err` says that the ring makes no sense, and
     /// returns whether there was any. Nothing was taken.
     #[cold]
@@ -321,5 +330,30 @@ impl TakeSide<'_> {
             self.about_to_take(0, 0);
         }
         freed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::clock::Timeout;
+
+    #[test]
+    fn a_closed_queue_is_not_drained_by_a_commit_that_comes_while_a_consumer_looks() -> Result<()> {
+        let queue = Queue::anonymous()?;
+        let other = Queue::open(queue.name())?;
+        let mut room = Some(other.reserve(4, Timeout::Infinite)?);
+        queue.close()?;
+        let looked: Result<()> = queue.take(Deadline::Now, false, |_, end| {
+            assert!(end.peek()?.is_none());
+            if let Some(room) = room.take() {
+                room.commit()?;
+            }
+            Ok(None)
+        });
+        assert_eq!(looked, Err(Error::Timeout));
+        assert_eq!(queue.get_vec(Timeout::Infinite)?.len(), 4);
+        assert_eq!(queue.get_vec(Timeout::Infinite), Err(Error::Closed));
+        Ok(())
     }
 }
