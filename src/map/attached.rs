@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::queue::{Companions, Queue, requests_options};
 use crate::relay::{Frame, FrameKind, RelayOptions, RelayState, Relayed, Role};
 use crate::segment::{self, Companion, Options, Section};
+use crate::sync::Waits;
 use crate::sync::crash::crash_point;
 use crate::sys::clock::Deadline;
 
@@ -35,6 +36,10 @@ impl Companions for Attached {
 impl Relayed for Map {
     fn relay_state(&self) -> &RelayState {
         self.core.relay_state()
+    }
+
+    fn own_waits(&self) -> &Waits {
+        &self.core.waiting.waits
     }
 }
 

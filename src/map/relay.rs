@@ -105,9 +105,10 @@ impl MapRelay {
     /// relayed from then on, until [`detach`](Self::detach).
     ///
     /// # Errors
-    /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which is in the
-    /// error; `Invalid`: the map has keys and was not relayed before, is a companion itself, or its name is
-    /// too long; `Interrupted` when a signal handler ran while waiting; `NoSpace`, `Poisoned`, `Corrupt`.
+    /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which is in the error
+    /// text; `Invalid`: the map has keys and was not relayed before, is a companion itself, or its name is too
+    /// long; `Interrupted` when a signal handler ran while waiting; `Detached` once the [waits through the
+    /// map](Map::end_waits) are ended; `NoSpace`, `Poisoned`, `Corrupt`.
     pub fn attach(map: Arc<Map>, options: &RelayOptions, timeout: Timeout) -> Result<Self> {
         let deadline = Deadline::after(timeout);
         let mut role = Role::take(map, "map", deadline)?;

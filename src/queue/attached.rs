@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::relay::{Frame, RelayOptions, RelayState, Relayed, Role};
 use crate::segment::{self, Companion, Options, Section};
+use crate::sync::Waits;
 use crate::sync::crash::crash_point;
 use crate::sys::clock::{Deadline, Timeout};
 
@@ -19,6 +20,10 @@ use super::taken::Companions;
 impl Relayed for Queue {
     fn relay_state(&self) -> &RelayState {
         &self.ring.header.relay
+    }
+
+    fn own_waits(&self) -> &Waits {
+        self.waits()
     }
 }
 

@@ -152,9 +152,10 @@ impl QueueRelay {
     /// [persistent](crate::Options::persistent) and are removed with the queue's name.
     ///
     /// # Errors
-    /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which is in the
-    /// error; `Invalid`: the queue is a companion itself, or its name is too long; `Interrupted` when a
-    /// signal handler ran while waiting; `NoSpace`, `Poisoned`, `Corrupt`.
+    /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which is in the error
+    /// text; `Invalid`: the queue is a companion itself, or its name is too long; `Interrupted` when a signal
+    /// handler ran while waiting; `Detached` once the [waits through the queue](Queue::end_waits) are ended;
+    /// `NoSpace`, `Poisoned`, `Corrupt`.
     pub fn attach(queue: Arc<Queue>, options: &RelayOptions, timeout: Timeout) -> Result<Self> {
         let deadline = Deadline::after(timeout);
         let mut role = Role::take(queue, "queue", deadline)?;

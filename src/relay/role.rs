@@ -15,10 +15,16 @@ use super::cached::Cached;
 use super::options::{RelayInfo, RelayOptions};
 use super::state::RelayState;
 
+/// How long to wait for the role before a look at whether the waits are ended.
+const SLICE_NS: u64 = 100_000_000;
+
 /// An object that can have a relay.
 pub(crate) trait Relayed: Object {
     /// The relay's part of the header.
     fn relay_state(&self) -> &RelayState;
+
+    /// The threads that wait through its handle.
+    fn own_waits(&self) -> &Waits;
 
     /// Whether a living process has the role.
     fn has_running_relay(&self) -> Result<bool> {
@@ -95,7 +101,8 @@ impl<T: Relayed> Role<T> {
     /// messages.
     ///
     /// # Errors
-    /// `Timeout`, `Interrupted`; `Invalid` for an object that cannot have a relay.
+    /// `Timeout`, `Interrupted`; `Detached` if the waits through its handle are ended; `Invalid` for an object
+    /// that cannot have a relay.
     pub(crate) fn take(object: Arc<T>, noun: &'static str, deadline: Deadline) -> Result<Self> {
         let segment = object.segment();
         if segment.is_companion() {
@@ -105,7 +112,16 @@ impl<T: Relayed> Role<T> {
         super::check_name(segment.name())?;
         let policy = WaitPolicy::default();
         let role = &object.relay_state().role;
-        let taken = role.acquire(segment.peers(), &policy, deadline)?;
+        let taken = loop {
+            let slice = match deadline {
+                Deadline::Now => deadline,
+                _ => Deadline::At(deadline.slice(SLICE_NS)),
+            };
+            match role.acquire(segment.peers(), &policy, slice) {
+                Err(Error::Timeout) if !deadline.passed() => object.own_waits().check()?,
+                taken => break taken?,
+            }
+        };
         let owner = segment.owner();
         Ok(Self {
             object,

@@ -131,3 +131,28 @@ fn the_relay_of_a_map_is_taken_over_with_its_requests_and_its_revision() {
     assert_eq!((request.key(), request.attempts()), (&b"key"[..], 2));
     assert_eq!(map.get_versioned(b"key"), Ok(Some((b"value".to_vec(), 7))));
 }
+
+#[test]
+fn ending_the_waits_of_a_handle_ends_its_wait_for_the_role() {
+    let _turn = alone();
+    let ((queue, relay), (map, map_relay)) = (relayed(), relayed_map());
+    let other = Arc::new(shoal::Queue::open(queue.name()).unwrap());
+    let other_map = Arc::new(shoal::Map::open(map.name()).unwrap());
+    thread::scope(|scope| {
+        let queues = Arc::clone(&other);
+        let waits =
+            scope.spawn(|| QueueRelay::attach(queues, &RelayOptions::new(), FOREVER).map(drop));
+        let maps = Arc::clone(&other_map);
+        let maps_wait =
+            scope.spawn(|| MapRelay::attach(maps, &RelayOptions::new(), FOREVER).map(drop));
+        thread::sleep(Duration::from_millis(20));
+        other.end_waits();
+        other_map.end_waits();
+        assert_eq!(waits.join().unwrap(), Err(Error::Detached));
+        assert_eq!(maps_wait.join().unwrap(), Err(Error::Detached));
+    });
+    drop((relay, map_relay));
+    // What need not wait goes on.
+    drop(attach(&other));
+    drop(attach_map(&other_map));
+}
