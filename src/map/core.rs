@@ -18,7 +18,7 @@ use crate::layout::{Owner, SharedRef};
 use crate::relay::RelayState;
 use crate::segment::Segment;
 use crate::sync::crash::crash_point;
-use crate::sync::{EventCell, RobustMutex, WaitPolicy, publish_fence};
+use crate::sync::{EventCell, RobustMutex, WaitPolicy, Waits, publish_fence};
 
 /// An attached map, without the public interface.
 pub(super) struct Core {
@@ -128,6 +128,13 @@ impl Core {
         let shards = self.shards.iter().map(|shard| &shard.changed);
         let events = shards.chain([&self.header.changed]);
         self.waiting.waits.end(events);
+    }
+
+    /// Shows the threads that wait for a change or a key, or for one of the map's locks.
+    pub(super) fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.waiting.waits);
+        see(self.guarded.waits());
+        self.locks.iter().for_each(|lock| see(lock.waits()));
     }
 
     /// The words of a key's shard that hold its version and its number of expiring entries.

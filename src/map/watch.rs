@@ -144,7 +144,7 @@ impl EndWaits for Map {
     }
 
     fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
-        see(&self.core.waiting.waits);
+        self.core.each_waits(see);
         self.requests.all().for_each(|it| it.each_waits(see));
         self.answers.all().for_each(|it| it.each_waits(see));
     }

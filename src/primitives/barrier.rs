@@ -403,6 +403,7 @@ impl EndWaits for Barrier {
 
     fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
         see(&self.policy.waits);
+        see(self.mutex.waits());
     }
 }
 

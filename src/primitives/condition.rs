@@ -276,5 +276,6 @@ impl EndWaits for Condition {
 
     fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
         see(&self.policy.waits);
+        see(self.mutex.waits());
     }
 }

@@ -360,5 +360,6 @@ impl EndWaits for RwLock {
 
     fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
         see(&self.policy.waits);
+        see(self.mutex.waits());
     }
 }

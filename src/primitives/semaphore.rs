@@ -328,6 +328,7 @@ impl EndWaits for Semaphore {
 
     fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
         see(&self.policy.waits);
+        see(self.mutex.waits());
     }
 }
 

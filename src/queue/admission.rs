@@ -46,7 +46,7 @@ use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::SharedRef;
-use crate::sync::{Acquired, EventCell, Guard, RobustMutex, Slept, WaitPolicy};
+use crate::sync::{Acquired, EventCell, Guard, RobustMutex, Slept, WaitPolicy, Waits};
 use crate::sys::clock::Deadline;
 
 use super::header::{Passed, QueueHeader};
@@ -271,6 +271,12 @@ impl Admission {
         self.policy
             .waits
             .end(events.chain([&*self.parked, &*self.idle]));
+    }
+
+    /// Shows the threads that wait on this side: for something to do, or for its lock.
+    pub(super) fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.policy.waits);
+        see(self.lock.waits());
     }
 
     /// Admits all processes: something happened that concerns each of them.

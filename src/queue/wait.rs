@@ -304,10 +304,11 @@ impl EndWaits for Queue {
     }
 
     fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
-        see(&self.producers.policy.waits);
-        see(&self.consumers.policy.waits);
-        self.companions()
-            .for_each(|companion| companion.each_waits(see));
+        self.producers.each_waits(see);
+        self.consumers.each_waits(see);
+        see(self.store_lock.waits());
+        let others = self.companions().chain(self.dead_letters());
+        others.for_each(|other| other.each_waits(see));
     }
 }
 

@@ -26,8 +26,8 @@
 //! All this lies in the process and ends with it, except the futex word, which may change at any time.
 //!
 //! # Limits
-//! A thread that waits for an object's internal lock is neither told nor counted, except at a list. That lock
-//! is held for a moment, unless its owner is stopped.
+//! A thread that waits for an object's internal lock is counted but not told, except at a list. That lock is
+//! held for a moment, unless its owner is stopped; then a handle that is freed stays open.
 
 use std::cell::RefCell;
 use std::ptr;

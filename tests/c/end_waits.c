@@ -382,6 +382,57 @@ static void one_that_is_held_up_keeps_the_object(void)
     ends(&w);
 }
 
+/* The word of an object's own lock; `at`: where in its data. */
+static void set_lock(const void *handle, long at, uint64_t word)
+{
+    char path[300];
+    snprintf(path, sizeof path, "/dev/shm/shoal.%s", shoal_name(handle));
+    FILE *file = fopen(path, "r+b");
+    CHECK(file != NULL && fseek(file, 36864 + at, SEEK_SET) == 0);
+    CHECK(fwrite(&word, sizeof word, 1, file) == 1 && fclose(file) == 0);
+}
+
+static shoal_status counts(void *handle)
+{
+    shoal_semaphore_stats stats = {.size = sizeof stats};
+    return shoal_semaphore_stat(handle, &stats);
+}
+
+static shoal_status looks(void *handle)
+{
+    char buf[8];
+    size_t len;
+    return shoal_queue_peek(handle, 0, buf, sizeof buf, &len);
+}
+
+/* A process that is stopped in a call has the object's own lock: another handle stands for it. */
+static void one_that_waits_for_a_stopped_process_keeps_the_object(void)
+{
+    const uint64_t second = UINT64_C(0x5ba1000100000001);
+    struct wait w;
+    shoal_semaphore *s, *other;
+    shoal_queue *q, *again;
+
+    OK(shoal_semaphore_open(NULL, NULL, &s, NULL));
+    OK(shoal_semaphore_open(shoal_name(s), NULL, &other, NULL));
+    set_lock(s, 0, second);
+    begins(&w, counts, s);
+    shoal_semaphore_free(s);
+    set_lock(other, 0, 0);
+    CHECK(pthread_join(w.thread, NULL) == 0 && w.status == SHOAL_OK);
+    shoal_semaphore_free(other);
+
+    q = new_queue();
+    OK(shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
+    OK(shoal_queue_open(shoal_name(q), NULL, &again, NULL));
+    set_lock(q, 384, second);
+    begins(&w, looks, q);
+    shoal_queue_free(q);
+    set_lock(again, 384, 0);
+    CHECK(pthread_join(w.thread, NULL) == 0 && w.status == SHOAL_OK);
+    shoal_queue_free(again);
+}
+
 static void a_childs_free_does_not_wait_for_its_parents_threads(void)
 {
     struct wait w;
@@ -418,6 +469,7 @@ int main(void)
         a_handle_can_be_freed_while_threads_sleep_in_it(i);
     }
     one_that_is_held_up_keeps_the_object();
+    one_that_waits_for_a_stopped_process_keeps_the_object();
     a_childs_free_does_not_wait_for_its_parents_threads();
     what_is_no_handle_has_no_waits();
     shoal_lock_free(of_the_condition);
