@@ -133,19 +133,21 @@ impl<M: Memory> GuardedHeap<M> {
     /// `repair` for what else the lock guards.
     #[inline]
     pub(crate) fn lock(&self, repair: impl FnOnce() -> Result<()>) -> Result<ObjectGuard<'_>> {
-        self.acquire(&self.lock, || {
+        self.acquire(&self.lock, Deadline::Never, || {
             self.arena().rebuild().and_then(|()| repair())
         })
     }
 
-    /// Takes `lock`, one of the object's, and calls `repair` if its last owner died.
+    /// Takes `lock`, one of the object's, until `deadline`, or for a second if its owner was stopped, and calls
+    /// `repair` if its last owner died.
     #[inline(always)]
     pub(crate) fn acquire<'a>(
         &'a self,
         lock: &'a RobustMutex,
+        deadline: Deadline,
         repair: impl FnOnce() -> Result<()>,
     ) -> Result<ObjectGuard<'a>> {
-        let guard = match lock.lock(Deadline::Never)? {
+        let guard = match lock.lock(deadline)? {
             Acquired::Held(guard) => guard,
             Acquired::Recovered(guard) => self.recover(guard, repair)?,
         };

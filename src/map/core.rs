@@ -19,6 +19,7 @@ use crate::relay::RelayState;
 use crate::segment::Segment;
 use crate::sync::crash::crash_point;
 use crate::sync::{EventCell, RobustMutex, WaitPolicy, Waits, publish_fence};
+use crate::sys::clock::Deadline;
 
 /// An attached map, without the public interface.
 pub(super) struct Core {
@@ -154,9 +155,15 @@ impl Core {
     /// Locks the shard that `hash` names.
     #[inline(always)]
     pub(super) fn lock_for(&self, hash: Hash) -> Result<LockedShard<'_>> {
+        self.lock_for_until(hash, Deadline::Never)
+    }
+
+    /// The same until `deadline`, or for a second if the lock's owner was stopped.
+    #[inline(always)]
+    pub(super) fn lock_for_until(&self, hash: Hash, deadline: Deadline) -> Result<LockedShard<'_>> {
         let index = hash.shard as usize % SHARDS;
         Store::prefetch(&self.shards[index].store, self.heap(), hash.tag);
-        self.lock(index)
+        self.lock_until(index, deadline)
     }
 
     /// Locks a shard, and repairs it if its last owner died or panicked.
@@ -165,8 +172,13 @@ impl Core {
     /// a quarter of the time of a set.
     #[inline(always)]
     pub(super) fn lock(&self, index: usize) -> Result<LockedShard<'_>> {
+        self.lock_until(index, Deadline::Never)
+    }
+
+    #[inline(always)]
+    fn lock_until(&self, index: usize, deadline: Deadline) -> Result<LockedShard<'_>> {
         let store = self.store(index);
-        let guard = self.guarded.acquire(&self.locks[index], || {
+        let guard = self.guarded.acquire(&self.locks[index], deadline, || {
             store.repair()?;
             self.notify_changed(index);
             Ok(())
@@ -213,8 +225,19 @@ impl Core {
         key: &[u8],
         work: impl FnOnce(&LockedShard<'a>, &Lookup<'a>) -> Result<T>,
     ) -> Result<T> {
+        self.look_up_until(key, Deadline::Never, work)
+    }
+
+    /// The same, if the lock is to be had until `deadline`, or within a second.
+    #[inline]
+    pub(super) fn look_up_until<'a, T>(
+        &'a self,
+        key: &[u8],
+        deadline: Deadline,
+        work: impl FnOnce(&LockedShard<'a>, &Lookup<'a>) -> Result<T>,
+    ) -> Result<T> {
         let hash = self.hasher.hash(key);
-        let shard = self.lock_for(hash)?;
+        let shard = self.lock_for_until(hash, deadline)?;
         let found = shard.store.find(hash.tag, key)?;
         work(&shard, &found)
     }

@@ -83,7 +83,7 @@ impl Map {
         let deadline = Deadline::after(timeout);
         let began = Cell::new(0);
         let locked = wait_for(changed, &self.core.waiting, deadline, |ask| {
-            self.try_lock(hash, ask, &began)
+            self.try_lock(hash, ask, &began, deadline)
         });
         if locked.is_err() {
             // If this fails, the reservation expires; the caller gets the error of the lock.
@@ -100,7 +100,7 @@ impl Map {
     fn withdraw(&self, hash: Hash) -> Result<()> {
         let handoff = self.core.handoff_in(hash.shard as usize);
         if handoff.is_reserved_for(what(hash)) {
-            let _shard = self.core.lock_for(hash)?;
+            let _shard = self.core.lock_for_until(hash, Deadline::Now)?;
             handoff.withdraw(what(hash));
         }
         Ok(())
@@ -109,9 +109,15 @@ impl Map {
     /// Locks the key with this hash, unless another living process has locked or reserved it. `true`
     /// if the previous owner died with the lock. `began` is the time of the first failed attempt; 0
     /// before that.
-    fn try_lock(&self, hash: Hash, ask: Ask, began: &Cell<u64>) -> Result<Option<bool>> {
+    fn try_lock(
+        &self,
+        hash: Hash,
+        ask: Ask,
+        began: &Cell<u64>,
+        deadline: Deadline,
+    ) -> Result<Option<bool>> {
         let (owner, what) = (self.core.owner(), what(hash));
-        let shard = self.core.lock_for(hash)?;
+        let shard = self.core.lock_for_until(hash, deadline)?;
         let handoff = self.core.handoff_in(hash.shard as usize);
         let holds = shard.store.holds();
         let before = holds.all().find(|held| is_lock_of(held, hash));

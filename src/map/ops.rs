@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::relay::Cached;
 use crate::segment::{Companion, Kind, Options, Section, Segment, Spec, plain_open, shared_object};
+use crate::sys::clock::Deadline;
 
 use super::core::Core;
 use super::entry::{Entry, MAX_KEY, Pair, Value, fits};
@@ -208,15 +209,22 @@ impl Map {
     /// Reads the value of `key` with `read`, which may be called several times: only the result of its last
     /// call is used.
     #[inline]
-    pub(super) fn read<T>(
+    pub(super) fn read<T>(&self, key: &[u8], read: impl FnMut(Value) -> T) -> Result<Option<T>> {
+        self.read_until(key, Deadline::Never, read)
+    }
+
+    /// The same, if the lock, where it takes that, is to be had until `deadline`, or within a second.
+    #[inline]
+    pub(super) fn read_until<T>(
         &self,
         key: &[u8],
+        deadline: Deadline,
         mut read: impl FnMut(Value) -> T,
     ) -> Result<Option<T>> {
         let hash = self.core.hasher.hash(key);
         match self.core.read_optimistic(hash, key, &mut read) {
             Ok(found) => Ok(found),
-            Err(conflict) => self.read_again(conflict, key, read),
+            Err(conflict) => self.read_again(conflict, key, deadline, read),
         }
     }
 
@@ -226,6 +234,7 @@ impl Map {
         &self,
         mut conflict: ReadConflict,
         key: &[u8],
+        deadline: Deadline,
         mut read: impl FnMut(Value) -> T,
     ) -> Result<Option<T>> {
         let hash = self.core.hasher.hash(key);
@@ -239,7 +248,7 @@ impl Map {
                 Err(again) => conflict = again,
             }
         }
-        self.read_held(key, read)
+        self.read_held(key, deadline, read)
     }
 
     /// Sets the value of `key` if it has none. True if it did.

@@ -14,7 +14,7 @@ use super::holds::{HOLDS, Hold, HoldKind};
 use super::ops::{LARGE, Map};
 use crate::error::{Error, Result};
 use crate::layout::Owner;
-use crate::sys::clock::now_ns;
+use crate::sys::clock::{Deadline, now_ns};
 
 /// A hold of an entry that is released explicitly, for the C interface.
 #[derive(Debug, Clone, Copy)]
@@ -108,9 +108,10 @@ impl Map {
     pub(super) fn read_held<T>(
         &self,
         key: &[u8],
+        deadline: Deadline,
         mut read: impl FnMut(Value) -> T,
     ) -> Result<Option<T>> {
-        let done = self.core.look_up(key, |shard, found| {
+        let done = self.core.look_up_until(key, deadline, |shard, found| {
             let Some(place) = found.place() else {
                 return Ok(ControlFlow::Break(None));
             };

@@ -124,15 +124,12 @@ impl Map {
     pub fn wait_key(&self, key: &[u8], seen: u64, timeout: Timeout) -> Result<u64> {
         let shard = self.core.hasher.hash(key).shard;
         let changed = self.core.changed_in(shard as usize);
-        wait_for(
-            changed,
-            &self.core.waiting,
-            Deadline::after(timeout),
-            |_| {
-                let now = self.version_of(key)?;
-                Ok((now != seen).then_some(now))
-            },
-        )
+        let deadline = Deadline::after(timeout);
+        wait_for(changed, &self.core.waiting, deadline, |_| {
+            let now = self.read_until(key, deadline, |value| value.version())?;
+            let now = now.unwrap_or(0);
+            Ok((now != seen).then_some(now))
+        })
     }
 }
 

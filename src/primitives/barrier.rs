@@ -172,7 +172,11 @@ impl Barrier {
     }
 
     fn enter(&self) -> Result<Guard<'_>> {
-        object::enter(&self.mutex, || self.notify())
+        self.enter_until(Deadline::Never)
+    }
+
+    fn enter_until(&self, deadline: Deadline) -> Result<Guard<'_>> {
+        object::enter(&self.mutex, deadline, || self.notify())
     }
 
     /// Notifies the waiters of rounds that have ended. The caller has the lock.
@@ -263,7 +267,7 @@ impl Barrier {
 
     fn arrive_until(&self, deadline: Deadline) -> Result<Arrival> {
         loop {
-            let guard = self.enter()?;
+            let guard = self.enter_until(deadline)?;
             let round = self.round();
             if round & IS_BROKEN != 0 {
                 return Err(broken());
@@ -324,7 +328,7 @@ impl Barrier {
     fn sleep_until(&self, at: u32, deadline: Deadline) -> Result<()> {
         let place = self.state.waiters.own(&self.segment, at)?;
         place.sleep(&self.policy, deadline, || {
-            let _guard = self.enter()?;
+            let _guard = self.enter_until(deadline)?;
             self.check_waiters()
         })?;
         self.leave(at)

@@ -109,8 +109,12 @@ impl Condition {
     }
 
     fn enter(&self) -> Result<Guard<'_>> {
+        self.enter_until(Deadline::Never)
+    }
+
+    fn enter_until(&self, deadline: Deadline) -> Result<Guard<'_>> {
         // Every entry is changed by one store, and nothing is derived.
-        object::enter(&self.mutex, || ())
+        object::enter(&self.mutex, deadline, || ())
     }
 
     /// Releases `lock`, which the caller has, waits until notified, and takes the lock again, with as
@@ -125,7 +129,7 @@ impl Condition {
         let deadline = Deadline::after(timeout);
         // The thread is counted until the lock is taken again, even after a notification.
         self.policy.waits.count();
-        let place = self.enlist()?;
+        let place = self.enlist_until(deadline)?;
         let depth = match lock.release_all() {
             Ok(depth) => depth,
             Err(err) => {
@@ -164,7 +168,11 @@ impl Condition {
     /// # Errors
     /// `Exhausted` if 1024 wait already.
     pub fn enlist(&self) -> Result<u32> {
-        let guard = self.enter()?;
+        self.enlist_until(Deadline::Never)
+    }
+
+    fn enlist_until(&self, deadline: Deadline) -> Result<u32> {
+        let guard = self.enter_until(deadline)?;
         if self.state.waiters.is_full() {
             // Otherwise a dead waiter's entry would be taken over, and its notification lost.
             self.pass_on(&guard)?;
@@ -182,9 +190,8 @@ impl Condition {
 
     fn sleep_until(&self, place: u32, deadline: Deadline) -> Result<()> {
         let place = self.state.waiters.own(&self.segment, place)?;
-        place
-            .sleep(&self.policy, deadline, || self.pass_on(&self.enter()?))
-            .map(drop)
+        let look = || self.pass_on(&self.enter_until(deadline)?);
+        place.sleep(&self.policy, deadline, look).map(drop)
     }
 
     /// Gives up the place, and returns whether it was notified.

@@ -42,10 +42,15 @@ pub(super) fn inspect<T: Shared>(
     Ok(found)
 }
 
-/// Locks an object's state, and rebuilds what is derived if the lock's last owner died.
+/// Locks an object's state until `deadline`, or for a second if its owner was stopped, and rebuilds what is
+/// derived if the lock's last owner died.
 #[inline]
-pub(super) fn enter(mutex: &RobustMutex, rebuild: impl FnOnce()) -> Result<Guard<'_>> {
-    match mutex.lock(Deadline::Never)? {
+pub(super) fn enter(
+    mutex: &RobustMutex,
+    deadline: Deadline,
+    rebuild: impl FnOnce(),
+) -> Result<Guard<'_>> {
+    match mutex.lock(deadline)? {
         Acquired::Held(guard) => Ok(guard),
         Acquired::Recovered(guard) => {
             rebuild();

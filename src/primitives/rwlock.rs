@@ -126,7 +126,11 @@ impl RwLock {
     }
 
     fn enter(&self) -> Result<Guard<'_>> {
-        object::enter(&self.mutex, || self.recount())
+        self.enter_until(Deadline::Never)
+    }
+
+    fn enter_until(&self, deadline: Deadline) -> Result<Guard<'_>> {
+        object::enter(&self.mutex, deadline, || self.recount())
     }
 
     fn recount(&self) {
@@ -140,10 +144,8 @@ impl RwLock {
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran.
     pub fn read(&self, timeout: Timeout) -> Result<Acquisition> {
-        match self.try_read()? {
-            Some(taken) => Ok(taken),
-            None => self.take(Deadline::after(timeout), || self.try_read()),
-        }
+        let deadline = Deadline::after(timeout);
+        self.take(deadline, || self.try_read(deadline))
     }
 
     /// Takes the lock for writing. Waits while another process reads or writes. A timeout of zero
@@ -157,9 +159,9 @@ impl RwLock {
         let _ = state
             .writers
             .acquire(self.segment.peers(), &self.policy, deadline)?;
-        let taken = self.take(deadline, || self.try_write());
+        let taken = self.take(deadline, || self.try_write(deadline));
         if taken.is_err() {
-            self.unregister()?;
+            self.unregister();
             state.writers.release(self.segment.me())?;
         }
         taken
@@ -177,7 +179,7 @@ impl RwLock {
         let mut ask = deadline == Deadline::Now || self.policy.may_ask();
         loop {
             if ask {
-                self.release_dead()?;
+                self.release_dead(deadline)?;
             }
             // A change after this reading ends the sleep.
             let seen = self.seen();
@@ -210,8 +212,8 @@ impl RwLock {
         }
     }
 
-    fn try_read(&self) -> Result<Option<Acquisition>> {
-        let (state, _guard) = (self.state, self.enter()?);
+    fn try_read(&self, deadline: Deadline) -> Result<Option<Acquisition>> {
+        let (state, _guard) = (self.state, self.enter_until(deadline)?);
         let me = self.segment.owner();
         let mine = state.holds.count(me)?;
         let is_awaited = state.next.load(Ordering::Relaxed) != 0;
@@ -229,8 +231,8 @@ impl RwLock {
         Ok(Some(self.acquisition()))
     }
 
-    fn try_write(&self) -> Result<Option<Acquisition>> {
-        let (state, _guard) = (self.state, self.enter()?);
+    fn try_write(&self, deadline: Deadline) -> Result<Option<Acquisition>> {
+        let (state, _guard) = (self.state, self.enter_until(deadline)?);
         let me = pack(self.segment.owner());
         let next = state.next.load(Ordering::Relaxed);
         let is_next = next == me;
@@ -252,22 +254,21 @@ impl RwLock {
         Ok(None)
     }
 
-    /// Ends the registration of a writer that no longer waits.
-    fn unregister(&self) -> Result<()> {
-        let (state, guard) = (self.state, self.enter()?);
+    /// Ends the registration of a writer that no longer waits. Without the lock, whose owner may be stopped:
+    /// while this process lives, and has `writers`, no other changes its registration.
+    fn unregister(&self) {
         let me = pack(self.segment.owner());
-        if state.next.load(Ordering::Relaxed) == me {
-            state.next.store(0, Ordering::SeqCst);
-            crash_point!();
-            drop(guard);
+        let next = &self.state.next;
+        let ended = next.compare_exchange(me, 0, Ordering::SeqCst, Ordering::Relaxed);
+        crash_point!();
+        if ended.is_ok() {
             self.notify();
         }
-        Ok(())
     }
 
     /// Removes the holds of dead processes.
-    fn release_dead(&self) -> Result<()> {
-        let (state, guard) = (self.state, self.enter()?);
+    fn release_dead(&self, deadline: Deadline) -> Result<()> {
+        let (state, guard) = (self.state, self.enter_until(deadline)?);
         let mut freed = state.holds.release_dead(&self.segment)?;
         if freed {
             self.recount();
@@ -343,7 +344,7 @@ impl RwLock {
     /// # Errors
     /// `Poisoned`.
     pub fn holders(&self) -> Result<(u64, bool)> {
-        self.release_dead()?;
+        self.release_dead(Deadline::Never)?;
         let _guard = self.enter()?;
         let readers = self.state.readers.load(Ordering::Relaxed);
         Ok((readers, self.state.writer.load(Ordering::Relaxed) != 0))

@@ -150,7 +150,11 @@ impl Semaphore {
     }
 
     fn enter(&self) -> Result<Guard<'_>> {
-        object::enter(&self.mutex, || self.recount())
+        self.enter_until(Deadline::Never)
+    }
+
+    fn enter_until(&self, deadline: Deadline) -> Result<Guard<'_>> {
+        object::enter(&self.mutex, deadline, || self.recount())
     }
 
     fn recount(&self) {
@@ -164,16 +168,17 @@ impl Semaphore {
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
     pub fn acquire(&self, timeout: Timeout) -> Result<()> {
-        if self.attempt(false)? {
+        if self.try_acquire()? {
             return Ok(());
         }
         let deadline = Deadline::after(timeout);
         let is_free = || self.state.available.load(Ordering::Relaxed) != 0;
         let attempt = |how: Try| {
             if how.ask == Ask::Kernel {
-                self.release_dead()?;
+                self.release_dead(deadline)?;
             }
-            Ok(self.attempt(how.woken)?.then_some(()))
+            let taken = self.take(self.enter_until(deadline)?, how.woken)?;
+            Ok(taken.then_some(()))
         };
         let handoff = &self.state.handoff;
         handoff.wait(&self.policy, deadline, is_free, attempt)
@@ -185,10 +190,6 @@ impl Semaphore {
         self.mutex
             .try_lock()
             .map_or(Ok(false), |guard| self.take(guard, false))
-    }
-
-    fn attempt(&self, woken: bool) -> Result<bool> {
-        self.take(self.enter()?, woken)
     }
 
     fn take(&self, guard: Guard<'_>, woken: bool) -> Result<bool> {
@@ -213,8 +214,8 @@ impl Semaphore {
     }
 
     /// Returns the permits of dead processes.
-    fn release_dead(&self) -> Result<()> {
-        let _guard = self.enter()?;
+    fn release_dead(&self, deadline: Deadline) -> Result<()> {
+        let _guard = self.enter_until(deadline)?;
         if self.state.holds.release_dead(&self.segment)? {
             self.recount();
         }
@@ -315,7 +316,7 @@ impl Semaphore {
     /// # Errors
     /// `Poisoned`.
     pub fn available(&self) -> Result<u64> {
-        self.release_dead()?;
+        self.release_dead(Deadline::Never)?;
         let _guard = self.enter()?;
         Ok(self.state.available.load(Ordering::Relaxed))
     }

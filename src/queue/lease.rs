@@ -178,7 +178,7 @@ impl Queue {
                     side.check_by(until);
                 }
                 let len = message.len() as u64;
-                let held = side.lease_message(end, message, until)?;
+                let held = side.lease_message(end, message, until, deadline)?;
                 Ok(Some((held, (1, len))))
             });
             match leased {
@@ -279,7 +279,11 @@ impl Queue {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn unfinished(&self) -> Result<u64> {
-        let _guard = self.lock::<ConsumersLock>(Deadline::Never)?;
+        self.unfinished_until(Deadline::Never)
+    }
+
+    fn unfinished_until(&self, deadline: Deadline) -> Result<u64> {
+        let _guard = self.lock::<ConsumersLock>(deadline)?;
         Ok(self.count_unfinished())
     }
 
@@ -297,10 +301,10 @@ impl Queue {
         let finished = &self.ring.header.finished;
         let waits = &self.consumers.policy.waits;
         let mut nap = Nap::FIRST;
-        while self.unfinished()? > 0 {
-            // `unfinished` takes the lock, so a process that finishes the last message after that sees the
-            // sleeper.
-            let done = || self.unfinished() == Ok(0);
+        while self.unfinished_until(deadline)? > 0 {
+            // `unfinished_until` takes the lock, so a process that finishes the last message after that sees
+            // the sleeper.
+            let done = || self.unfinished_until(deadline) == Ok(0);
             nap.ended(finished.sleep(waits, nap.ns(), deadline, done)?);
         }
         Ok(())
@@ -356,6 +360,7 @@ impl TakeSide<'_> {
         end: &mut Consumer<'_>,
         message: Message,
         until: u64,
+        deadline: Deadline,
     ) -> Result<LeasedMessage> {
         let (owner, store) = (self.segment.owner(), &self.ring.store);
         let held = match message.block() {
@@ -365,7 +370,7 @@ impl TakeSide<'_> {
             }
             None => {
                 let (from, len) = message.payload();
-                let copy = self.place_copy(from, len, end.next_number())?;
+                let copy = self.place_copy(from, len, end.next_number(), deadline)?;
                 let block = copy.ok_or_else(|| self.no_room(len))?;
                 self.lease_block(block, 1, owner, until)?
             }

@@ -276,7 +276,7 @@ impl TakeSide<'_> {
             return Ok(None);
         }
         let [(from, len), (_, token)] = store.payload_and_token(found.block)?;
-        let copy = match self.place_copy(from, len + token, found.number) {
+        let copy = match self.place_copy(from, len + token, found.number, Deadline::Never) {
             Ok(Some(copy)) => copy,
             // The lease remains until there is room.
             Ok(None) | Err(Error::NoSpace { .. }) => return Ok(None),
@@ -303,10 +303,11 @@ impl TakeSide<'_> {
         from: NonNull<u8>,
         len: usize,
         number: u64,
+        deadline: Deadline,
     ) -> Result<Option<u32>> {
         let store = &self.ring.store;
         let mark = Mark::new(MessageState::Expired, 0, NO_OWNER);
-        let Some(block) = self.allocate(len, number, mark)? else {
+        let Some(block) = self.allocate(len, number, mark, deadline)? else {
             return Ok(None);
         };
         let to = store.span(block, len as u64)?;

@@ -197,7 +197,7 @@ impl Queue {
             }
             let mut end = side.producer()?;
             let has_record = end.may_reserve()?;
-            if has_record && let Some(place) = side.place_reservation(&end, len)? {
+            if has_record && let Some(place) = side.place_reservation(&end, len, deadline)? {
                 return Ok(Some(place));
             }
             drop(guard);
@@ -307,11 +307,16 @@ impl Queue {
 
 impl PutSide<'_> {
     /// Allocates a reservation. A kill at any step leaves at most a reservation of a dead process.
-    fn place_reservation(self, end: &Producer<'_>, len: usize) -> Result<Option<MessagePlace>> {
+    fn place_reservation(
+        self,
+        end: &Producer<'_>,
+        len: usize,
+        deadline: Deadline,
+    ) -> Result<Option<MessagePlace>> {
         let (owner, store) = (self.segment.owner(), &self.ring.store);
         let number = end.next_serial();
         let mark = Mark::new(MessageState::Writing, 0, owner);
-        let Some(block) = self.allocate(len, number, mark)? else {
+        let Some(block) = self.allocate(len, number, mark, deadline)? else {
             return Ok(None);
         };
         crash_point!();

@@ -37,12 +37,17 @@ impl Queue {
         LivenessCache { queue: self, known }
     }
 
-    /// Runs `work` on the store's arena, under the store's lock. Rebuilds the arena first if the last owner
-    /// of the lock died with it.
-    fn with_arena<T>(&self, work: impl FnOnce(&Arena<'_>) -> Result<T>) -> Result<T> {
+    /// Runs `work` on the store's arena, under the store's lock. Rebuilds the arena first if the last
+    /// owner of the lock died with it. Waits until `deadline`, and for at most a second
+    /// if the owner is stopped.
+    fn with_arena<T>(
+        &self,
+        deadline: Deadline,
+        work: impl FnOnce(&Arena<'_>) -> Result<T>,
+    ) -> Result<T> {
         let (store, state) = (&self.ring.store, &self.ring.header.store);
         let arena = store.arena(state, &*self.segment);
-        let _guard = match self.store_lock.lock(Deadline::Never)? {
+        let _guard = match self.store_lock.lock(deadline)? {
             Acquired::Held(guard) => guard,
             Acquired::Recovered(guard) => {
                 let rebuilt = store.rebuild(state, &arena);
@@ -60,18 +65,29 @@ impl<L> Side<'_, L> {
     /// Frees the message at `block`, which belongs to this side: the commit point of taking or discarding it.
     pub(super) fn free(self, block: u32) -> Result<()> {
         let (store, state) = (&self.ring.store, &self.ring.header.store);
-        self.with_arena(|arena| store.free(state, arena, block))
+        self.with_arena(Deadline::Never, |arena| store.free(state, arena, block))
     }
 
     /// Allocates a place in the store; `None` if the store is full.
-    pub(super) fn allocate(self, len: usize, number: u64, mark: Mark) -> Result<Option<u32>> {
+    ///
+    /// # Errors
+    /// `Timeout` if the store's lock is not free by `deadline`.
+    pub(super) fn allocate(
+        self,
+        len: usize,
+        number: u64,
+        mark: Mark,
+        deadline: Deadline,
+    ) -> Result<Option<u32>> {
         let (store, state) = (&self.ring.store, &self.ring.header.store);
-        self.with_arena(|arena| store.allocate(state, arena, len as u64, number, mark))
+        self.with_arena(deadline, |arena| {
+            store.allocate(state, arena, len as u64, number, mark)
+        })
     }
 
     /// All messages in the store. Those of the other side may change meanwhile.
     pub(super) fn everything(self) -> Result<Vec<StoredMessage>> {
-        self.with_arena(|arena| self.ring.store.all(arena))
+        self.with_arena(Deadline::Never, |arena| self.ring.store.all(arena))
     }
 }
 

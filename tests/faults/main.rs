@@ -8,4 +8,5 @@ mod files;
 mod forged;
 mod limits;
 mod many;
+mod stopped;
 mod system;

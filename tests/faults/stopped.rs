@@ -1,0 +1,86 @@
+//! Processes that are stopped in a call on an object.
+//!
+//! A second handle that does nothing stands for such a process: the word of the object's own lock names it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::thread;
+
+use crate::common::{NOWAIT, beside_others, millis};
+use shoal::{Barrier, Condition, Error, Lock, Map, Options, Queue, RwLock, Semaphore, Timeout};
+
+/// Where an object's own data begins in its file.
+const DATA: u64 = 36_864;
+/// How the object's second handle stands in the word of a lock (`src/sync/lock.rs`).
+const SECOND: u64 = 0x5ba1 << 48 | 1 << 32 | 1;
+
+/// The second handle has these locks of the object from now on.
+fn stop_with(name: &str, locks: impl IntoIterator<Item = u64>) {
+    let path = format!("/dev/shm/shoal.{name}");
+    let file = File::options().write(true).open(path).unwrap();
+    for at in locks {
+        file.write_all_at(&SECOND.to_le_bytes(), DATA + at).unwrap();
+    }
+}
+
+#[test]
+fn a_wait_with_a_time_ends_though_a_process_is_stopped_in_a_call() {
+    let _turn = beside_others();
+    let create = Options::create();
+
+    let semaphore = Semaphore::with_options(None, 1, &create).unwrap();
+    let rwlock = RwLock::anonymous().unwrap();
+    let barrier = Barrier::with_options(None, 2, &create).unwrap();
+    let (lock, condition) = (Lock::anonymous().unwrap(), Condition::anonymous().unwrap());
+    let queue = Queue::anonymous().unwrap();
+    queue.put(b"unfinished", NOWAIT).unwrap();
+    let stored = Queue::anonymous().unwrap();
+    stored.put(b"to be copied", NOWAIT).unwrap();
+    let map = Map::anonymous().unwrap();
+
+    let _stopped = (
+        Semaphore::open(semaphore.name()).unwrap(),
+        RwLock::open(rwlock.name()).unwrap(),
+        Barrier::open(barrier.name()).unwrap(),
+        Condition::open(condition.name()).unwrap(),
+        Queue::open(queue.name()).unwrap(),
+        Queue::open(stored.name()).unwrap(),
+        Map::open(map.name()).unwrap(),
+    );
+    for name in [
+        semaphore.name(),
+        rwlock.name(),
+        barrier.name(),
+        condition.name(),
+    ] {
+        stop_with(name, [0]);
+    }
+    stop_with(queue.name(), [128, 384]);
+    stop_with(stored.name(), [1152]);
+    stop_with(map.name(), (0..64).map(|shard| 4096 + 640 * shard));
+
+    let waits: [&(dyn Fn(Timeout) -> Result<(), Error> + Sync); 12] = [
+        &|time| semaphore.acquire(time),
+        &|time| rwlock.read(time).map(drop),
+        &|time| rwlock.write(time).map(drop),
+        &|time| barrier.wait(time).map(drop),
+        &|time| {
+            let _guard = lock.lock(Timeout::Infinite)?;
+            condition.wait(&lock, time).map(drop)
+        },
+        &|time| queue.put(b"more", time),
+        &|time| queue.get_vec(time).map(drop),
+        &|time| queue.lease(time).map(drop),
+        &|time| queue.join(time),
+        &|time| stored.lease(time).map(drop),
+        &|time| stored.reserve(10, time).map(drop),
+        &|time| map.lock_key(b"key", time).map(drop),
+    ];
+    thread::scope(|scope| {
+        for wait in waits {
+            for time in [NOWAIT, millis(1)] {
+                scope.spawn(move || assert_eq!(wait(time), Err(Error::Timeout)));
+            }
+        }
+    });
+}
