@@ -56,6 +56,20 @@ fn it_is_created_writable_for_all_users() {
     assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o644);
 }
 
+#[test]
+fn a_request_that_must_not_wait_ends_though_a_process_is_stopped_with_the_directory() {
+    let place = Place::new();
+    let request = || Request::new(1).machine(place.machine("cuda:1"));
+    drop(request().acquire(NOW).unwrap());
+    let stopped = fs::File::open(&place.0).unwrap();
+    // SAFETY: an open descriptor and an integer.
+    let locked = unsafe { libc::flock(stopped.as_raw_fd(), libc::LOCK_EX) };
+    assert_eq!(locked, 0);
+    assert_eq!(request().acquire(NOW).map(drop), Err(Error::Timeout));
+    drop(stopped);
+    request().acquire(NOW).unwrap();
+}
+
 /// To write beyond such a limit ends a process. What people may read of a lease is shorter then.
 #[test]
 fn a_file_size_limit_refuses_no_lease() {

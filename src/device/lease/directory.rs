@@ -19,6 +19,9 @@ pub(super) const VARIABLE: &str = "SHOAL_LEASE_DIR";
 /// The shortest and the longest pause between two attempts to take the lock.
 const SOON: Duration = Duration::from_micros(20);
 const LATER: Duration = Duration::from_millis(2);
+/// How long a call waits that must not wait for devices: the lock is held for some tens of microseconds, unless
+/// its owner was stopped.
+const GRACE_NS: u64 = 1_000_000_000;
 
 /// Opens the directory; creates it if `create` says so.
 pub(super) fn open(path: &Path, create: bool) -> Result<Option<PublicDir>> {
@@ -46,6 +49,10 @@ impl Drop for Guard {
 
 /// Creates the directory if it is missing, and takes its lock. Calls `is_over` between two attempts.
 pub(super) fn lock(path: &Path, deadline: Deadline, is_over: impl Fn() -> bool) -> Result<Guard> {
+    let deadline = match deadline {
+        Deadline::Now => Deadline::At(Deadline::Never.slice(GRACE_NS)),
+        deadline => deadline,
+    };
     let mut pause = SOON;
     loop {
         if let Some(guard) = try_lock(path)? {
@@ -54,7 +61,7 @@ pub(super) fn lock(path: &Path, deadline: Deadline, is_over: impl Fn() -> bool) 
         if is_over() {
             return Err(Error::Detached);
         }
-        if deadline != Deadline::Now && deadline.passed() {
+        if deadline.passed() {
             return Err(Error::Timeout);
         }
         std::thread::sleep(pause);
