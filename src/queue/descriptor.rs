@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::sync::Watch;
 use crate::sys::poll::{ReadableFd, Signal};
 
-/// What a descriptor shows: the queue's FIFO, which all processes share, or an eventfd of this process.
+/// What a descriptor shows: the queue's FIFO, which all processes share, or a pipe of this process.
 pub(super) struct ReadySignal {
     signal: Signal,
     is_shared: bool,

@@ -18,8 +18,8 @@
 //! A program gets an epoll descriptor of the FIFO that belongs to its handle: so it can be made readable for
 //! good when the waits through this one handle are ended.
 //!
-//! **Without a FIFO** (the object's name was removed; nothing can be made in the directory) a process has an
-//! eventfd in its place. Its own takes make that unreadable at once; after the takes of others, its thread
+//! **Without a FIFO** (the object's name was removed; nothing can be made in the directory) a process has a
+//! pipe in its place. Its own takes make that unreadable at once; after the takes of others, its thread
 //! does. The same holds for the FIFO after takes of a process that cannot open it: such a take leaves
 //! `signalled` as it is, and wakes the sleepers on `unsignalled`.
 //!

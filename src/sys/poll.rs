@@ -1,46 +1,63 @@
 //! Descriptors that become readable: making one, and waiting for several.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::error::{Error, Result};
 
 use super::cancel::Shield;
 use super::clock::{self, Deadline};
 use super::errno;
-use super::fd::{Kept, off_streams};
+use super::fd::{Kept, off_streams, pipe, set_nonblocking};
+use super::shm::{self, Identity};
 
-/// A descriptor that is readable from when it is set until it is cleared: an eventfd, or a FIFO that other
-/// processes may also have open. Close-on-exec and non-blocking.
-pub(crate) struct Signal(Kept);
+/// A descriptor that is readable from when it is set until it is cleared: that of a pipe, or of a FIFO with
+/// something in it, which other processes may have open as well. Close-on-exec, and no call on it
+/// waits.
+///
+/// Not an eventfd: all of them have one inode, by which the library could not tell its own from one of the
+/// program that has the same number.
+pub(crate) struct Signal {
+    /// What is read from.
+    fd: Kept,
+    /// What is written to, if that is another descriptor.
+    writer: Option<Kept>,
+}
 
 /// How many reads empty a FIFO at most: it holds 64 KiB, and each write here has 8 bytes.
 const READS: usize = 32;
 
 impl Signal {
-    /// A signal of this process's own: an eventfd.
+    /// A signal of this process's own: a pipe.
     pub(crate) fn new() -> Result<Self> {
-        // SAFETY: two integers.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(Error::last_os("eventfd"));
-        }
-        // SAFETY: the kernel just made this descriptor for us.
-        let fd = off_streams(unsafe { OwnedFd::from_raw_fd(fd) });
-        Ok(Self(Kept::new(fd)))
+        let (reader, writer) = pipe()?;
+        set_nonblocking(reader.as_fd())?;
+        set_nonblocking(writer.as_fd())?;
+        Ok(Self {
+            fd: Kept::new(reader),
+            writer: Some(Kept::new(writer)),
+        })
     }
 
     /// A signal by the FIFO `fd`, which is open for reading and writing, non-blocking.
     pub(crate) fn of_fifo(fd: OwnedFd) -> Self {
-        Self(Kept::new(fd))
+        Self {
+            fd: Kept::new(fd),
+            writer: None,
+        }
+    }
+
+    fn writer(&self) -> &Kept {
+        self.writer.as_ref().unwrap_or(&self.fd)
     }
 
     /// Makes it readable.
     pub(crate) fn set(&self) {
         let _shield = Shield::new();
         let one = 1u64.to_ne_bytes();
-        if let Some(fd) = self.0.get() {
-            // SAFETY: an open descriptor and 8 bytes. It fails only if there is no room, and is then
-            // readable.
+        if let Some(fd) = self.writer().get() {
+            // SAFETY: an open descriptor and 8 bytes. It fails only where there is no room for more,
+            // and is readable then.
             unsafe { libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
         }
     }
@@ -48,7 +65,7 @@ impl Signal {
     /// Makes it unreadable. False if the program has closed it.
     pub(crate) fn clear(&self) -> bool {
         let _shield = Shield::new();
-        let Some(fd) = self.0.get() else {
+        let Some(fd) = self.fd.get() else {
             return false;
         };
         let mut bytes = [0u8; 4096];
@@ -65,17 +82,17 @@ impl Signal {
 
     /// The descriptor, for waiting.
     pub(crate) fn number(&self) -> BorrowedFd<'_> {
-        self.0.number()
+        self.fd.number()
     }
 
     /// Whether the program has not closed it.
     pub(crate) fn is_open(&self) -> bool {
-        self.0.get().is_some()
+        self.fd.get().is_some() && self.writer().get().is_some()
     }
 
     /// Whether it is readable.
     pub(crate) fn is_set(&self) -> bool {
-        self.0
+        self.fd
             .get()
             .is_some_and(|fd| readable(&[fd], Deadline::Now) == Ok(true))
     }
@@ -83,13 +100,20 @@ impl Signal {
 
 impl AsFd for Signal {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.number()
+        self.fd.number()
     }
 }
 
-/// The descriptor that a program gets for a [`Signal`]: readable while the signal is, or permanently after
-/// [`keep_readable`](Self::keep_readable). An epoll instance with one member. Close-on-exec.
-pub(crate) struct ReadableFd(Kept);
+/// The descriptor that a program gets for a [`Signal`]: readable while that is, until it is
+/// permanently readable by [`keep_readable`](Self::keep_readable). An epoll instance. Close-on-exec.
+///
+/// All epolls have one inode. A program that has closed this one, as daemons do that close all, has closed
+/// its member too, which has an inode of its own: without that it is another's.
+pub(crate) struct ReadableFd {
+    epoll: ManuallyDrop<Kept>,
+    /// The descriptor of the signal, and which file that is.
+    member: (RawFd, Option<Identity>),
+}
 
 impl ReadableFd {
     pub(crate) fn of(signal: &Signal) -> Result<Self> {
@@ -99,42 +123,68 @@ impl ReadableFd {
             return Err(Error::last_os("epoll_create1"));
         }
         // SAFETY: the kernel just made this descriptor for us.
-        let fd = Self(Kept::new(off_streams(unsafe { OwnedFd::from_raw_fd(fd) })));
-        fd.control(signal, libc::EPOLL_CTL_ADD, libc::EPOLLIN)?;
-        Ok(fd)
+        let epoll = off_streams(unsafe { OwnedFd::from_raw_fd(fd) });
+        let member = signal.number();
+        control(epoll.as_fd(), libc::EPOLL_CTL_ADD, member, libc::EPOLLIN)?;
+        Ok(Self {
+            epoll: ManuallyDrop::new(Kept::new(epoll)),
+            member: (member.as_raw_fd(), shm::identity(member)),
+        })
     }
 
     /// Whether the program has not closed it.
     pub(crate) fn is_open(&self) -> bool {
-        self.0.get().is_some()
+        self.get().is_some()
     }
 
-    /// Makes the descriptor permanently readable, without a change of the signal: the descriptor now also
-    /// polls whether the signal can be written to, which is always true.
+    /// The epoll and its member, if the program has not closed them.
+    fn get(&self) -> Option<[BorrowedFd<'_>; 2]> {
+        let (number, file) = self.member;
+        // SAFETY: it is only asked which file it is, if any; and it is used only if that is the member's.
+        let member = unsafe { BorrowedFd::borrow_raw(number) };
+        (file.is_some() && shm::identity(member) == file)
+            .then(|| Some([self.epoll.get()?, member]))?
+    }
+
+    /// Makes it readable for good, and nothing else that is open on the signal: what is asked for
+    /// from now on is to be able to write to that.
     pub(crate) fn keep_readable(&self, signal: &Signal) {
-        // Fails if the program has closed one of them: then no thread waits for it.
-        let _ = self.control(signal, libc::EPOLL_CTL_MOD, libc::EPOLLIN | libc::EPOLLOUT);
+        // If the program has closed them, no thread waits for it.
+        let Some([epoll, member]) = self.get() else {
+            return;
+        };
+        let (both, write) = (libc::EPOLLIN | libc::EPOLLOUT, libc::EPOLLOUT);
+        let _ = match signal.writer.as_ref().and_then(Kept::get) {
+            None => control(epoll, libc::EPOLL_CTL_MOD, member, both),
+            Some(writer) => control(epoll, libc::EPOLL_CTL_ADD, writer, write),
+        };
     }
+}
 
-    fn control(&self, signal: &Signal, what: i32, events: i32) -> Result<()> {
-        let (Some(epoll), Some(member)) = (self.0.get(), signal.0.get()) else {
-            return Ok(());
-        };
-        let mut event = libc::epoll_event {
-            events: events as u32,
-            u64: 0,
-        };
-        // SAFETY: two open descriptors, and an event to copy.
-        match unsafe { libc::epoll_ctl(epoll.as_raw_fd(), what, member.as_raw_fd(), &mut event) } {
-            0 => Ok(()),
-            _ => Err(Error::last_os("epoll_ctl")),
+impl Drop for ReadableFd {
+    fn drop(&mut self) {
+        if self.is_open() {
+            // SAFETY: it is not used any more.
+            unsafe { ManuallyDrop::drop(&mut self.epoll) };
         }
+    }
+}
+
+fn control(epoll: BorrowedFd<'_>, what: i32, member: BorrowedFd<'_>, events: i32) -> Result<()> {
+    let mut event = libc::epoll_event {
+        events: events as u32,
+        u64: 0,
+    };
+    // SAFETY: two open descriptors, and an event to copy.
+    match unsafe { libc::epoll_ctl(epoll.as_raw_fd(), what, member.as_raw_fd(), &mut event) } {
+        0 => Ok(()),
+        _ => Err(Error::last_os("epoll_ctl")),
     }
 }
 
 impl AsFd for ReadableFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.number()
+        self.epoll.number()
     }
 }
 

@@ -475,3 +475,36 @@ fn without_a_free_descriptor_it_is_an_error_and_works_once_there_is_one() {
     })
     .ends_well();
 }
+
+#[test]
+fn a_descriptor_of_the_program_that_has_the_number_of_a_closed_one_is_spared() {
+    let _alone = alone();
+    let child = fork(|| {
+        let (queue, unnamed) = (fixed(4096), fixed(4096));
+        // Without a name it has no FIFO.
+        Queue::unlink(unnamed.name()).unwrap();
+        let _ = (queue.fd().unwrap(), unnamed.fd().unwrap());
+        // SAFETY: closes descriptors of this process, as a daemon does, and makes others.
+        let own: Vec<_> = unsafe {
+            assert_eq!(libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0), 0);
+            (0..8)
+                .flat_map(|_| [libc::eventfd(0, libc::EFD_NONBLOCK), libc::epoll_create1(0)])
+                .collect()
+        };
+        queue.put(b"x", NOWAIT).unwrap();
+        unnamed.put(b"x", NOWAIT).unwrap();
+        queue.end_waits();
+        unnamed.end_waits();
+        drop((queue, unnamed));
+        for fd in own {
+            let mut count = [0u8; 8];
+            // SAFETY: an integer, and room for 8 bytes. What is no eventfd cannot be read.
+            let (open, read) = unsafe {
+                let open = libc::fcntl(fd, libc::F_GETFD);
+                (open, libc::read(fd, count.as_mut_ptr().cast(), 8))
+            };
+            assert!(open >= 0 && read == -1, "{fd}");
+        }
+    });
+    child.ends_well();
+}
