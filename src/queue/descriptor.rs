@@ -20,7 +20,7 @@ pub(super) struct ReadySignal {
 }
 
 impl ReadySignal {
-    /// A signal by `fifo`, or by a new eventfd if there is none.
+    /// A signal by `fifo`, or by a new pipe if there is none.
     pub(super) fn new(fifo: Option<Signal>) -> Result<Self> {
         Ok(Self {
             is_shared: fifo.is_some(),
