@@ -11,7 +11,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::error::Result;
+use crate::error::{Result, Status};
 use crate::sys::cancel::Shield;
 use crate::sys::{self, clock, process, shm};
 
@@ -116,6 +116,15 @@ pub(super) fn make_room() -> bool {
         NEXT.store(clock::now_ns() + PAUSE * took, Ordering::Relaxed);
     }
     found
+}
+
+/// Calls `act`, which needs memory. If there is none, collects and calls it once more. The caller must not hold
+/// the lock under which this process attaches and leaves.
+pub(super) fn with_room<T>(act: impl Fn() -> Result<T>) -> Result<T> {
+    match act() {
+        Err(err) if err.status() == Status::ErrNoSpace && make_room() => act(),
+        done => done,
+    }
 }
 
 /// Collects for `scan` nanoseconds, not counting the time for removals, and for `most` altogether. Whether

@@ -92,7 +92,7 @@ impl Segment {
                     });
                 }
             } else {
-                match Self::open(name, &file, spec) {
+                match collect::with_room(|| Self::open(name, &file, spec)) {
                     Err(Error::NotFound { .. }) if options.create => {}
                     other => return other,
                 }
@@ -222,9 +222,12 @@ impl Segment {
 
     /// A further handle on the same mapping, in the slots of `section`.
     pub(crate) fn again(&self, section: Section) -> Result<Self> {
-        let names = self.file().clone();
+        let register = || {
+            let names = self.file().clone();
+            attachment::attachments().register(self.region(), section, names, &[])
+        };
         Ok(Self {
-            handle: attachment::attachments().register(self.region(), section, names, &[])?,
+            handle: collect::with_room(register)?,
             pages: Arc::clone(&self.pages),
             name: self.name.clone(),
         })
@@ -334,7 +337,7 @@ impl Segment {
     /// A further slot of this handle's section, held until the descriptor and all its copies
     /// are closed. It outlives the handle.
     pub(crate) fn hold_slot(&self) -> Result<OwnedFd> {
-        self.handle.hold_slot()
+        collect::with_room(|| self.handle.hold_slot())
     }
 
     /// Whether `owner` is still attached.
@@ -353,10 +356,7 @@ impl Segment {
                 false => self.commit_file(offset, len),
             })
         };
-        match commit() {
-            Err(Error::NoSpace { .. }) if collect::make_room() => commit(),
-            done => done,
-        }
+        collect::with_room(commit)
     }
 
     /// Commits memory where that cannot be done through the mapping (before Linux 5.14).

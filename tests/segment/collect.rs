@@ -11,9 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::common::shm::{free, in_directory, with_small_shm};
+use crate::common::shm::{Filler, free, in_directory, with_small_shm};
 use crate::common::{Bell, NOWAIT, fork, own_process, tiny};
-use shoal::{Error, Map, Options, Queue};
+use shoal::{Error, Lock, Map, Options, Queue};
 
 /// Places in the stamp, and what differs there.
 const FOREIGN: [(u64, &str); 4] = [
@@ -313,6 +313,23 @@ fn creators_and_collectors_do_not_disturb_each_other() {
             // By now the last of them may have left what no other collected: they ended by `_exit`.
             shoal::gc(false).unwrap();
             assert_eq!(files(directory), 0);
+        });
+    });
+}
+
+#[test]
+fn a_further_handle_gets_the_memory_that_the_dead_left() {
+    own_process(|| {
+        with_small_shm(4 << 20, || {
+            let lock = Lock::anonymous().unwrap();
+            leave(&["dead"], &tiny().capacity(1 << 20).max_capacity(1 << 20));
+            let handle = || Lock::open(lock.name());
+            // As many as the table of the participants has memory for.
+            let _others: Vec<_> = (1..512).map(|_| handle().unwrap()).collect();
+            let filler = Filler::new();
+            filler.leave(0);
+            drop(handle().unwrap());
+            assert!(matches!(shoal::stat("dead"), Err(Error::NotFound { .. })));
         });
     });
 }
