@@ -223,7 +223,9 @@ impl Pipe {
             let region = segment.region();
             for way in 0..u64::from(ways) {
                 let at = Segment::DATA + QUEUES + way * each;
-                segment.commit(at, Queue::initial_size(capacity))?;
+                let size = Queue::initial_size(capacity);
+                // That of the first way is there already.
+                segment.commit_more(at, size, if way == 0 { 0 } else { size })?;
                 Ring::init(&region, at, capacity, max, options.max_items, 0)?;
             }
             let state: &PipeState = region.resolve(Offset::new(Segment::DATA))?;

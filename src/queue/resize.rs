@@ -165,7 +165,10 @@ impl BothSides<'_> {
         let wanted = wanted
             .checked_next_power_of_two()
             .map_or(max, |it| it.min(max));
-        let committed = self.segment.commit(self.at + header::RING, wanted);
+        let new = wanted.saturating_sub(capacity);
+        let committed = self
+            .segment
+            .commit_more(self.at + header::RING, wanted, new);
         committed.map_err(|err| {
             // Returns the pages that were committed for a part of it.
             let beyond = self.at + header::RING + capacity;

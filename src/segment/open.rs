@@ -163,6 +163,7 @@ impl Segment {
         // Commits pages first: a store to a page that cannot be allocated raises SIGBUS.
         let table_grows = mapping::commits();
         let head = if table_grows { PAGE } else { Self::DATA };
+        shm::check_room(head.saturating_add(spec.commit))?;
         shm::commit(file.as_fd(), 0, head)?;
         shm::commit(file.as_fd(), Self::DATA, spec.commit)?;
         crash_point!();
@@ -349,8 +350,14 @@ impl Segment {
     /// what dead processes left. A part of them may then be committed: the caller gives back the pages that
     /// it does not use.
     pub(crate) fn commit(&self, offset: u64, len: u64) -> Result<()> {
+        self.commit_more(offset, len, 0)
+    }
+
+    /// The same, where the caller knows that `new` bytes of them are not there yet.
+    pub(crate) fn commit_more(&self, offset: u64, len: u64, new: u64) -> Result<()> {
         let at = self.region().span(offset, len as usize)?;
         let commit = || {
+            shm::check_room(new)?;
             committing(|| match mapping::commits() {
                 true => mapping::commit(at, len as usize),
                 false => self.commit_file(offset, len),

@@ -165,6 +165,30 @@ pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
     Ok(())
 }
 
+/// A smaller request is not checked.
+const MUCH: u64 = 1 << 20;
+
+/// Refuses a request for which the file system cannot have room, before anything is committed. A request that
+/// fails half-way would take all memory from the other processes in the meantime.
+///
+/// # Errors
+/// `NoSpace`.
+pub(crate) fn check_room(bytes: u64) -> Result<()> {
+    if bytes < MUCH {
+        return Ok(());
+    }
+    let stat = file_system();
+    let free = stat.f_bfree.saturating_mul(stat.f_frsize);
+    // A tmpfs without a limit has no blocks.
+    if stat.f_blocks == 0 || bytes <= free {
+        return Ok(());
+    }
+    Err(Error::NoSpace {
+        needed: bytes,
+        available: available(),
+    })
+}
+
 /// Bytes that are free in the directory's file system.
 pub(crate) fn available() -> u64 {
     let stat = file_system();

@@ -9,7 +9,7 @@ use crate::common::shm::{free, with_small_shm};
 use crate::common::{
     Bell, Child, FOREVER, NOWAIT, Name, alone, fixed, fork, fork_and_exit, millis, tiny,
 };
-use shoal::{Error, Map, Options, Queue};
+use shoal::{Array, Error, List, Map, Options, Pipe, Queue};
 
 const NOBODY: u32 = 65_534;
 
@@ -116,7 +116,7 @@ fn nothing_is_created_in_a_full_shm_and_the_sizes_are_reported() {
                 panic!("{err}")
             };
             assert!(needed >= 4 << 20, "{needed}");
-            assert!(available < 1 << 20 && available > 1 << 19, "{available}");
+            assert!(available <= 1 << 20 && available > 1 << 19, "{available}");
             assert!(err.to_string().contains(&needed.to_string()));
             assert_eq!(free(), 1 << 20);
         }
@@ -467,6 +467,28 @@ fn idle_waiters_that_are_killed_do_not_affect_others() {
     }
     producer.ends_well();
     assert_eq!((queue.len(), queue.bytes()), (0, 0));
+}
+
+#[test]
+fn what_can_never_fit_is_refused_before_it_takes_any_memory() {
+    let _alone = alone();
+    const MUCH: u64 = 1 << 32;
+    with_small_shm(8 << 20, || {
+        let options = Options::create().capacity(MUCH).max_capacity(MUCH);
+        for refused in [
+            Queue::with_options(None, &options).map(drop),
+            Pipe::pair_with_options(true, &options).map(drop),
+            Map::with_options(None, &options).map(drop),
+            List::with_options(None, &options).map(drop),
+            Array::with_options(None, 1, MUCH, "", &Options::create()).map(drop),
+        ] {
+            // All of it is needed: nothing was taken before.
+            match refused.unwrap_err() {
+                Error::NoSpace { needed, .. } => assert!(needed >= MUCH, "{needed}"),
+                err => panic!("{err}"),
+            }
+        }
+    });
 }
 
 #[test]
