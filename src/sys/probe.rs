@@ -79,7 +79,12 @@ fn test([first, second]: &[String; 2]) -> Result<()> {
     fits(PAGES)?;
     let failed = |call| move |_: std::io::Error| Error::last_os(call);
     let file = shm::create_file(first)?;
-    file.set_len(PAGES).map_err(failed("ftruncate"))?;
+    file.set_len(PAGES)
+        .map_err(|err| match err.raw_os_error() {
+            // Of hugetlbfs, whose pages are larger.
+            Some(libc::EINVAL) => directory::lacks("files of any number of 4096 bytes (ftruncate)"),
+            _ => Error::last_os("ftruncate"),
+        })?;
     shm::commit(file.as_fd(), 0, PAGES)?;
     let pages =
         Pages::map(file.as_fd(), PAGES).map_err(|_| directory::lacks("shared mappings (mmap)"))?;

@@ -119,17 +119,19 @@ fn an_error_names_the_feature_that_a_file_system_lacks() {
     own_process(|| {
         in_directory("lacks", |directory| {
             let place = directory.to_str().unwrap();
-            with_mount(place, "ramfs", 0, "", || {
-                for refused in creations() {
-                    let err = refused.unwrap_err();
-                    assert!(matches!(err, Error::Unsupported { .. }), "{err}");
-                    let sentence = err.to_string();
-                    for part in [place, "fallocate", "SHOAL_DIR"] {
-                        assert!(sentence.contains(part), "{sentence}");
+            for (kind, lacks) in [("ramfs", "fallocate"), ("hugetlbfs", "4096 bytes")] {
+                with_mount(place, kind, 0, "", || {
+                    for refused in creations() {
+                        let err = refused.unwrap_err();
+                        assert!(matches!(err, Error::Unsupported { .. }), "{err}");
+                        let sentence = err.to_string();
+                        for part in [place, lacks, "SHOAL_DIR"] {
+                            assert!(sentence.contains(part), "{sentence}");
+                        }
                     }
-                }
-                assert_eq!(fs::read_dir(directory).unwrap().count(), 0);
-            });
+                    assert_eq!(fs::read_dir(directory).unwrap().count(), 0);
+                });
+            }
         });
     });
 }
