@@ -5,6 +5,8 @@ mod native;
 
 mod cpp_headers;
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use native::{Language, Program, root, succeed, unique, watched};
@@ -242,6 +244,19 @@ fn the_settings_reach_every_sleeping_worker() {
 fn the_static_library_serves_a_c_program_too() {
     let program = Program::build_static(Language::C99, "examples/c/queue.c");
     assert!(program.run(&[]).ends_with("the child exited with 0\n"));
+}
+
+#[test]
+fn the_library_stays_loaded_for_its_threads_when_a_program_unloads_it() {
+    let path = CString::new(native::library().as_os_str().as_bytes()).unwrap();
+    // SAFETY: a path that ends in NUL. The library is loaded, and nothing of it is called.
+    unsafe {
+        let loaded = libc::dlopen(path.as_ptr(), libc::RTLD_NOW);
+        assert!(!loaded.is_null());
+        assert_eq!(libc::dlclose(loaded), 0);
+        let still = libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
+        assert!(!still.is_null());
+    }
 }
 
 /// What the example prints, counted by one process.
