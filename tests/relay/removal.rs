@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::{FOREVER, NOWAIT, beside_others, fork, millis};
-use crate::{attach, relayed};
+use crate::{attach, relayed, relayed_map};
 use shoal::{Error, Queue, QueueRelay, RelayOptions};
 
 #[test]
@@ -44,6 +44,20 @@ fn detaching_puts_pending_requests_into_the_queue_and_makes_it_plain() {
 
 fn attach_error(queue: &Arc<Queue>) -> Error {
     QueueRelay::attach(Arc::clone(queue), &RelayOptions::new(), millis(5)).unwrap_err()
+}
+
+#[test]
+fn a_relay_is_told_that_its_object_has_lost_its_name() {
+    let _turn = beside_others();
+    let (queue, relay) = relayed();
+    let (map, of_map) = relayed_map();
+    assert!(relay.is_named() && of_map.is_named());
+    shoal::unlink(queue.name()).unwrap();
+    shoal::unlink(map.name()).unwrap();
+    // Another object of the name is none of its.
+    let _other = Queue::create(queue.name()).unwrap();
+    assert!(!relay.is_named() && !of_map.is_named());
+    shoal::unlink(queue.name()).unwrap();
 }
 
 #[test]
