@@ -156,7 +156,7 @@ impl Queue {
     /// Removes the tokens of the delivered messages, which are then not settled.
     fn forget_tokens(&self) -> Result<()> {
         let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
-        for found in guard.side().everything()? {
+        for found in guard.side().everything(Deadline::Never)? {
             if found.mark.state != MessageState::Writing {
                 self.ring.store.head(found.block)?.set_token(0);
             }

@@ -209,7 +209,7 @@ impl Queue {
         // Moved by this call and not by the next one on this queue: other processes may wait only for dead
         // letters. If that fails, the message waits, and the next call returns the error.
         let redelivered = self.lock::<ConsumersLock>(Deadline::Never);
-        let _ = redelivered.and_then(|guard| self.redeliver(guard));
+        let _ = redelivered.and_then(|guard| self.redeliver(guard, Deadline::Never));
         Ok(())
     }
 
@@ -264,7 +264,7 @@ impl Queue {
         if self.is_due() {
             // If that fails, the next call on the queue returns the error, and the count is unchanged.
             let redelivered = self.lock::<ConsumersLock>(Deadline::Now);
-            let _ = redelivered.and_then(|guard| self.redeliver(guard));
+            let _ = redelivered.and_then(|guard| self.redeliver(guard, Deadline::Now));
         }
         self.count_leases()
     }

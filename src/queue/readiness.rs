@@ -267,7 +267,10 @@ impl Queue {
                 return self.is_over();
             }
             let redelivered = self.lock::<ConsumersLock>(Deadline::Now);
-            if redelivered.and_then(|guard| self.redeliver(guard)).is_err() {
+            if redelivered
+                .and_then(|guard| self.redeliver(guard, Deadline::Now))
+                .is_err()
+            {
                 return true;
             }
         }

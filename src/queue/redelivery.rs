@@ -66,9 +66,12 @@ impl Queue {
 
     /// Makes due messages available again, and moves those that were delivered too often to the dead-letter
     /// queue. Releases the lock.
+    ///
+    /// # Errors
+    /// `Timeout` if the store's lock is not free by `deadline`; then nothing has changed.
     #[cold]
-    pub(super) fn redeliver(&self, consumers: TakeGuard<'_>) -> Result<()> {
-        let given_up = consumers.side().redeliver_due()?;
+    pub(super) fn redeliver(&self, consumers: TakeGuard<'_>, deadline: Deadline) -> Result<()> {
+        let given_up = consumers.side().redeliver_due(deadline)?;
         drop(consumers);
         // All of them, even after an error: this process has leased them.
         let moved = given_up.iter().map(|leased| self.dead_letter(leased));
@@ -119,8 +122,9 @@ impl TakeSide<'_> {
 
     /// Rebuilds the list of due messages. Returns those that were delivered too often, leased to this
     /// process.
-    fn redeliver_due(self) -> Result<Vec<LeasedMessage>> {
+    fn redeliver_due(self, deadline: Deadline) -> Result<Vec<LeasedMessage>> {
         let (start, me) = (now_ns(), self.segment.owner());
+        let messages = self.everything(deadline)?;
         let store = &self.ring.store;
         let header = self.ring.header;
         // What follows is derived: if the process dies here, the next owner checks at once.
@@ -129,7 +133,7 @@ impl TakeSide<'_> {
         let interval = &header.store.check_ns;
         let check_ns = interval.load(Ordering::Relaxed);
         let soon = start.saturating_add(check_ns.clamp(FIRST_CHECK_NS, LAST_CHECK_NS));
-        let (mut ready, mut next) = self.find_due(start, soon)?;
+        let (mut ready, mut next) = self.find_due(messages, start, soon)?;
         let mut given_up = Vec::new();
         for at in (0..ready.len()).rev() {
             let attempts = store.found(ready[at].1)?.mark.attempts;
@@ -163,14 +167,19 @@ impl TakeSide<'_> {
         Ok(given_up)
     }
 
-    /// Ends the leases that have expired or whose owner is dead. Returns the messages that may be delivered
-    /// at `now`, by number and place, and when to check again: at `soon` if there are leases. `u64::MAX`:
-    /// there is nothing to wait for.
-    fn find_due(self, now: u64, soon: u64) -> Result<(Vec<(u64, u32)>, u64)> {
+    /// Ends the leases among `messages` that have expired or whose owner is dead. Returns those that may be
+    /// delivered at `now`, by number and place, and when to check again: at `soon` if there are leases.
+    /// `u64::MAX`: there is nothing to wait for.
+    fn find_due(
+        self,
+        messages: Vec<StoredMessage>,
+        now: u64,
+        soon: u64,
+    ) -> Result<(Vec<(u64, u32)>, u64)> {
         let store = &self.ring.store;
         let (mut ready, mut next) = (Vec::new(), u64::MAX);
         let mut liveness = self.liveness();
-        for found in self.everything()? {
+        for found in messages {
             let StoredMessage {
                 block,
                 mark,

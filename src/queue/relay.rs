@@ -333,7 +333,7 @@ impl QueueRelay {
         let guard = queue.lock::<ConsumersLock>(Deadline::Never)?;
         let (put, _) = queue.ring.header.put();
         let mut all = Vec::new();
-        for found in guard.side().everything()? {
+        for found in guard.side().everything(Deadline::Never)? {
             let is_leased = found.mark.state == MessageState::Leased;
             let is_there = match found.mark.state {
                 // A larger number belongs to a delivery that is under way or was cut short.

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::Result;
 use crate::sync::crash::crash_point;
+use crate::sys::clock::Deadline;
 
 use super::admission::Admission;
 use super::core::Queue;
@@ -29,7 +30,7 @@ impl QueueLock for ProducersLock {
     fn repair(side: PutSide<'_>) -> Result<()> {
         let (put, _) = side.ring.header.put();
         let mut writing = 0;
-        for found in side.everything()? {
+        for found in side.everything(Deadline::Never)? {
             match found.mark.state {
                 MessageState::Sent if found.number > put => side.free(found.block)?,
                 MessageState::Writing => writing += 1,
@@ -57,7 +58,7 @@ impl QueueLock for ConsumersLock {
         let next = side.consumer()?.peek()?;
         let next = next.and_then(|it| it.block());
         let (mut leased, mut waiting) = (Vec::<StoredMessage>::new(), Vec::new());
-        for found in side.everything()? {
+        for found in side.everything(Deadline::Never)? {
             match found.mark.state {
                 // Taken, but not freed.
                 MessageState::Sent if found.number <= taken => side.free(found.block)?,

@@ -213,7 +213,7 @@ impl Queue {
     #[cold]
     fn wait_for_store(&self, by: PutBy, deadline: Deadline) -> Result<()> {
         if self.is_due() {
-            self.redeliver(self.lock::<ConsumersLock>(deadline)?)?;
+            self.redeliver(self.lock::<ConsumersLock>(deadline)?, deadline)?;
         }
         if self.discard_dead(deadline)? {
             return Ok(());
@@ -294,7 +294,7 @@ impl Queue {
         let guard = self.lock::<ProducersLock>(deadline)?;
         let side = guard.side();
         let (mut liveness, mut freed) = (self.liveness(), false);
-        for found in side.everything()? {
+        for found in side.everything(deadline)? {
             if found.mark.state == MessageState::Writing && !liveness.lives(found.mark.owner)? {
                 side.free(found.block)?;
                 side.producer()?.count_writing(-1);

@@ -86,8 +86,11 @@ impl<L> Side<'_, L> {
     }
 
     /// All messages in the store. Those of the other side may change meanwhile.
-    pub(super) fn everything(self) -> Result<Vec<StoredMessage>> {
-        self.with_arena(Deadline::Never, |arena| self.ring.store.all(arena))
+    ///
+    /// # Errors
+    /// `Timeout` if the store's lock is not free by `deadline`.
+    pub(super) fn everything(self, deadline: Deadline) -> Result<Vec<StoredMessage>> {
+        self.with_arena(deadline, |arena| self.ring.store.all(arena))
     }
 }
 

@@ -64,7 +64,7 @@ impl Queue {
             nothing = !self.is_due();
             if !nothing {
                 guard.check_usable()?;
-                self.redeliver(guard)?;
+                self.redeliver(guard, deadline)?;
             } else if let Some(value) = self.take_now(guard, waited, &mut taken)? {
                 return Ok(value);
             }
