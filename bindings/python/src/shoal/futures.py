@@ -34,6 +34,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optiona
 
 from . import _executor, _frame, _queue, _worker
 from ._errors import ClosedError, Empty, Full
+from ._result_waits import Wakeup
 from .multiprocessing import pool as _pool
 
 __all__ = ["BrokenProcessPool", "ProcessPoolExecutor"]
@@ -90,7 +91,7 @@ class _Dispatcher:
         self.calls = _Calls()
         self.results: "_queue.Queue[Any]" = _queue.Queue()
         self.encode = _pool._encoder(by_fork, None)
-        self.wakeup = _pool._Wakeup()
+        self.wakeup = Wakeup()
         # The workers, by process id and by number.
         self.processes: Dict[int, Any] = {}
         self.workers: Dict[int, Any] = {}

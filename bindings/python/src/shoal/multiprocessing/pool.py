@@ -27,10 +27,9 @@ import re
 import signal
 import sys
 import threading
-import weakref
 from collections import deque
 from multiprocessing.context import ProcessError
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple
 
 from .. import _default, _queue, _worker
 from .. import devices as _devices
@@ -39,6 +38,7 @@ from .._interactive import ByValue, Pickler, sendable
 from .._original import connection, util
 from .._original import pool as _std
 from .._pickling import dumps
+from .._result_waits import ResultCondition, ResultEvent, Wakeup
 
 __all__ = ["AsyncResult", "Pool", "ThreadPool", "WorkerDiedError"]
 
@@ -54,49 +54,6 @@ class WorkerDiedError(ProcessError):
     """The process that ran a task died before it had put a result."""
 
 
-def _slices() -> Iterator[float]:
-    """The lengths of the slices of a wait for a result, in seconds.
-
-    The interpreter misses a Ctrl-C that comes just before it begins to wait (one in thirty on a busy
-    machine), and runs its signal handlers between two slices. Each slice is twice as long as the one
-    before, so that an idle process uses little processor time.
-    """
-    seconds = 0.05
-    while True:
-        yield seconds
-        seconds = min(2 * seconds, 0.5)
-
-
-class _Event(threading.Event):
-    """Set when a result is complete. A wait for it is cut into slices."""
-
-    def wait(self, timeout: Optional[float] = None) -> bool:
-        if timeout is None:
-            for seconds in _slices():
-                if super().wait(seconds):
-                    return True
-        return super().wait(timeout)
-
-
-class _Condition(threading.Condition):
-    """Notified when an iterator has a next result. A wait for it is cut into slices."""
-
-    def __init__(self, results: Any) -> None:
-        super().__init__(threading.Lock())
-        self._results = weakref.ref(results)
-
-    def wait(self, timeout: Optional[float] = None) -> bool:
-        if timeout is not None:
-            return super().wait(timeout)
-        for seconds in _slices():
-            if super().wait(seconds):
-                break
-            results = self._results()
-            if results is None or results._items or results._index == results._length:
-                break
-        return True
-
-
 class _Cache(Dict[int, Any]):
     """The results that are not complete, by job. Wakes the supervising thread when the last one of a
     closed pool is removed."""
@@ -108,43 +65,15 @@ class _Cache(Dict[int, Any]):
     def __setitem__(self, job: int, result: Any) -> None:
         # No thread waits for the result yet, so its event or condition can be replaced.
         if isinstance(result, _std.IMapIterator):
-            result._cond = _Condition(result)
+            result._cond = ResultCondition(result)
         else:
-            result._event = _Event()
+            result._event = ResultEvent()
         super().__setitem__(job, result)
 
     def __delitem__(self, job: int) -> None:
         super().__delitem__(job)
         if not self and self._engine.state != RUN:
             self._engine.wakeup.put()
-
-
-class _Wakeup:
-    """Wakes a thread that waits for processes in `connection.wait`."""
-
-    def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
-
-    def put(self, _what: None = None) -> None:
-        try:
-            os.write(self._writer, b"!")
-        except BlockingIOError:
-            pass
-
-    def fileno(self) -> int:
-        return self._reader
-
-    def clear(self) -> None:
-        try:
-            os.read(self._reader, 4096)
-        except BlockingIOError:
-            pass
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        close(self._reader)
-        close(self._writer)
 
 
 class _Engine:
@@ -169,7 +98,7 @@ class _Engine:
         self.tasks: "_queue.Queue[Any]" = _queue.Queue(maxsize=_worker.BACKLOG)
         self.results: "_queue.Queue[Any]" = _queue.Queue()
         self.jobs: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
-        self.wakeup = _Wakeup()
+        self.wakeup = Wakeup()
         self.cache = _Cache(self)
         self.workers: List[Any] = []
         self.broken: Optional[WorkerDiedError] = None
