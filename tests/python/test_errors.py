@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Tuple
 
 import pytest
 
@@ -87,6 +88,21 @@ def test_a_full_dev_shm_is_an_error_and_loses_nothing() -> None:
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "survived True\n")
 
 
+def run_in_small_shm(folder: Path, text: str, method: str, size: str) -> Tuple[int, str]:
+    """Runs a program with a ``/dev/shm`` of this size. Returns its exit code, and its output with the names
+    of the files that are left."""
+    program = folder / "program.py"
+    program.write_text(textwrap.dedent(text))
+    mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && "$0" "$1" "$2" && ls -A /dev/shm'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, sys.executable, str(program), method],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
 LARGE = """
     import ctypes, sys, shoal.multiprocessing as mp
 
@@ -118,16 +134,7 @@ LARGE = """
 @pytest.mark.skipif(not PRIVATE, reason="needs the right to mount a small /dev/shm")
 @pytest.mark.parametrize("method", START_METHODS)
 def test_a_value_or_array_without_room_is_made_elsewhere(method: str, tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(LARGE))
-    mount = 'mount -t tmpfs -o size=4m tmpfs /dev/shm && "$0" "$1" "$2" && ls -A /dev/shm'
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", mount, sys.executable, str(program), method],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert (done.returncode, done.stdout) == (0, "")
+    assert run_in_small_shm(tmp_path, LARGE, method, "4m") == (0, "")
 
 
 BEHIND = """
@@ -171,13 +178,4 @@ BEHIND = """
 @pytest.mark.skipif(not PRIVATE, reason="needs the right to mount a small /dev/shm")
 @pytest.mark.parametrize("method", START_METHODS)
 def test_a_sender_without_memory_waits_for_its_reader(method: str, tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent(BEHIND))
-    mount = 'mount -t tmpfs -o size=8m tmpfs /dev/shm && "$0" "$1" "$2" && ls -A /dev/shm'
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", mount, sys.executable, str(program), method],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert (done.returncode, done.stdout) == (0, "")
+    assert run_in_small_shm(tmp_path, BEHIND, method, "8m") == (0, "")

@@ -5,14 +5,14 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3_ffi::{
-    Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TPFLAGS_DEFAULT, Py_TYPE, Py_ssize_t,
-    Py_tp_dealloc, Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, PyDict_CheckExact,
-    PyErr_Occurred, PyErr_SetString, PyEval_SaveThread, PyExc_TypeError, PyGetSetDef,
-    PyLong_AsSsize_t, PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject, PyObject_GetAttrString,
-    PyType_FromSpec, PyType_GenericAlloc, PyType_GetSlot, PyType_IsSubtype, PyType_Slot,
-    PyType_Spec, PyTypeObject,
+    Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TYPE, Py_ssize_t, Py_tp_dealloc,
+    Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, PyDict_CheckExact, PyErr_Occurred,
+    PyErr_SetString, PyEval_SaveThread, PyExc_TypeError, PyGetSetDef, PyLong_AsSsize_t,
+    PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject, PyObject_GetAttrString, PyType_GenericAlloc,
+    PyType_GetSlot, PyType_IsSubtype, PyTypeObject,
 };
 
+use crate::class::{make_class, slot};
 use crate::names::DUMPS_NAME;
 use crate::native::{NOT_CALLED, Native, native};
 use crate::python::{
@@ -344,10 +344,6 @@ pub(crate) unsafe fn class() -> *mut PyObject {
         attribute(b"_pause\0", get_pause, set_pause),
         PyGetSetDef::default(),
     ]));
-    let slot = |slot, function| PyType_Slot {
-        slot,
-        pfunc: function,
-    };
     let mut slots = [
         slot(Py_tp_new, new as *mut c_void),
         slot(Py_tp_dealloc, dealloc as *mut c_void),
@@ -361,13 +357,7 @@ pub(crate) unsafe fn class() -> *mut PyObject {
         ),
         slot(0, null_mut()),
     ];
-    let mut spec = PyType_Spec {
-        name: c"shoal._fast.Held".as_ptr(),
-        basicsize: size_of::<Held>() as c_int,
-        itemsize: 0,
-        flags: (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE) as _,
-        slots: slots.as_mut_ptr(),
-    };
+    let (name, size) = (c"shoal._fast.Held", size_of::<Held>());
     // SAFETY: the slots end with 0 and have the functions that they are named after.
-    unsafe { PyType_FromSpec(&mut spec) }
+    unsafe { make_class(name, size, Py_TPFLAGS_BASETYPE, null_mut(), &mut slots) }
 }

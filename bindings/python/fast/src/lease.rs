@@ -3,18 +3,18 @@
 //! A lease that is made here has the library's `shoal_message` in itself. Once Python has asked for its
 //! address (`_address`), for a view of the data or to extend the lease, everything else is done in Python.
 
-use std::ffi::{CStr, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_uint, c_void};
 use std::mem::offset_of;
 use std::ptr::{addr_of_mut, null, null_mut};
 
 use pyo3_ffi::{
-    Py_None, Py_T_PYSSIZET, Py_T_UINT, Py_TPFLAGS_BASETYPE, Py_TPFLAGS_DEFAULT, Py_TYPE,
-    Py_ssize_t, Py_tp_dealloc, Py_tp_doc, Py_tp_getset, Py_tp_members, Py_tp_new, PyGetSetDef,
-    PyLong_FromLong, PyLong_FromVoidPtr, PyMemberDef, PyObject, PyTuple_New, PyTuple_SetItem,
-    PyType_FromSpecWithBases, PyType_GenericAlloc, PyType_IsSubtype, PyType_Slot, PyType_Spec,
+    Py_None, Py_T_PYSSIZET, Py_T_UINT, Py_TPFLAGS_BASETYPE, Py_TYPE, Py_ssize_t, Py_tp_dealloc,
+    Py_tp_doc, Py_tp_getset, Py_tp_members, Py_tp_new, PyGetSetDef, PyLong_FromLong,
+    PyLong_FromVoidPtr, PyMemberDef, PyObject, PyType_GenericAlloc, PyType_IsSubtype,
 };
 
 use crate::buffer::LARGE;
+use crate::class::{make_class, slot};
 use crate::held::{Held, This, dealloc, new};
 use crate::methods::{Methods, methods};
 use crate::names::{
@@ -23,7 +23,7 @@ use crate::names::{
 use crate::native::{FOREVER, Message, OK};
 use crate::python::{
     Args, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, PyObject_GetAttr,
-    new_reference, none,
+    none,
 };
 use crate::queue::message;
 use crate::waiting::{Waiting, nanoseconds};
@@ -228,7 +228,6 @@ pub(crate) unsafe fn class(held: *mut PyObject) -> *mut PyObject {
         number(c"_attempts", Py_T_UINT, offset_of!(Taken, attempts)),
         PyMemberDef::default(),
     ]));
-    let slot = |slot, pfunc| PyType_Slot { slot, pfunc };
     let doc = c"A message that is leased.";
     let mut slots = [
         slot(Py_tp_new, new as *mut c_void),
@@ -238,22 +237,7 @@ pub(crate) unsafe fn class(held: *mut PyObject) -> *mut PyObject {
         slot(Py_tp_doc, doc.as_ptr().cast_mut().cast()),
         slot(0, null_mut()),
     ];
-    let mut spec = PyType_Spec {
-        name: c"shoal._fast.Taken".as_ptr(),
-        basicsize: size_of::<Taken>() as c_int,
-        itemsize: 0,
-        flags: (Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE) as _,
-        slots: slots.as_mut_ptr(),
-    };
-    // SAFETY: the slots end with 0 and have the functions that they are named after; the tuple takes the
-    // reference that is made for it.
-    unsafe {
-        let bases = PyTuple_New(1);
-        if bases.is_null() || PyTuple_SetItem(bases, 0, new_reference(held)) != 0 {
-            return null_mut();
-        }
-        let class = PyType_FromSpecWithBases(&mut spec, bases);
-        Py_DecRef(bases);
-        class
-    }
+    let (name, size) = (c"shoal._fast.Taken", size_of::<Taken>());
+    // SAFETY: the slots end with 0 and have the functions that they are named after.
+    unsafe { make_class(name, size, Py_TPFLAGS_BASETYPE, held, &mut slots) }
 }

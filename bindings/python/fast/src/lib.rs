@@ -19,6 +19,7 @@
 
 mod batch;
 mod buffer;
+mod class;
 mod codec;
 mod event;
 mod held;

@@ -5,13 +5,13 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use pyo3_ffi::{
-    Py_DECREF, Py_TPFLAGS_DEFAULT, Py_TYPE, Py_tp_dealloc, Py_tp_doc, Py_tp_free, Py_tp_getset,
-    Py_tp_new, PyArg_ParseTuple, PyErr_Clear, PyErr_Occurred, PyErr_SetString, PyExc_ValueError,
-    PyGetSetDef, PyLong_AsUnsignedLongLong, PyLong_FromUnsignedLongLong, PyObject,
-    PyTuple_CheckExact, PyTuple_GetItem, PyTuple_Size, PyType_FromSpec, PyType_GenericAlloc,
-    PyType_GetSlot, PyType_Slot, PyType_Spec, PyTypeObject,
+    Py_DECREF, Py_TYPE, Py_tp_dealloc, Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new,
+    PyArg_ParseTuple, PyErr_Clear, PyErr_Occurred, PyErr_SetString, PyExc_ValueError, PyGetSetDef,
+    PyLong_AsUnsignedLongLong, PyLong_FromUnsignedLongLong, PyObject, PyTuple_CheckExact,
+    PyTuple_GetItem, PyTuple_Size, PyType_GenericAlloc, PyType_GetSlot, PyTypeObject,
 };
 
+use crate::class::{make_class, slot};
 use crate::python::{Py_DecRef, new_reference};
 
 /// The class, once it is made.
@@ -153,7 +153,6 @@ pub(crate) unsafe fn class() -> *mut PyObject {
         attribute(b"found\0", get_found, Some(set_found as pyo3_ffi::setter)),
         PyGetSetDef::default(),
     ]));
-    let slot = |slot, pfunc| PyType_Slot { slot, pfunc };
     let mut slots = [
         slot(Py_tp_new, new as *mut c_void),
         slot(Py_tp_dealloc, dealloc as *mut c_void),
@@ -164,15 +163,9 @@ pub(crate) unsafe fn class() -> *mut PyObject {
         ),
         slot(0, null_mut()),
     ];
-    let mut spec = PyType_Spec {
-        name: c"shoal._fast.Word".as_ptr(),
-        basicsize: size_of::<Word>() as c_int,
-        itemsize: 0,
-        flags: Py_TPFLAGS_DEFAULT as _,
-        slots: slots.as_mut_ptr(),
-    };
+    let (name, size) = (c"shoal._fast.Word", size_of::<Word>());
     // SAFETY: the slots end with 0 and have the functions that they are named after.
-    let class = unsafe { PyType_FromSpec(&mut spec) };
+    let class = unsafe { make_class(name, size, 0, null_mut(), &mut slots) };
     CLASS.store(class, Ordering::Relaxed);
     class
 }
