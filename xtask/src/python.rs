@@ -56,12 +56,7 @@ pub(crate) struct Environment {
 impl Environment {
     /// The environment of `interpreter`, created if it is missing or does not work.
     pub(crate) fn prepare(interpreter: &str) -> Result<Self, String> {
-        let top = root().join(".venv");
-        let folder = match interpreter {
-            "python3" => top,
-            other => top.join("other").join(other),
-        };
-        Self::make(interpreter, &folder)
+        Self::make(interpreter, &folder_of(interpreter))
     }
 
     /// The environment of libraries that start processes. Tests skip those that cannot be installed.
@@ -163,6 +158,15 @@ impl Environment {
     }
 }
 
+/// The folder of an interpreter's environment. The interpreter may be given by its path.
+fn folder_of(interpreter: &str) -> PathBuf {
+    let top = root().join(".venv");
+    match interpreter {
+        "python3" => top,
+        other => top.join("other").join(other.replace('/', "-")),
+    }
+}
+
 /// The other interpreters on PATH that the package supports: `python3.9`, `python3.13`, …
 pub(crate) fn others() -> Vec<String> {
     let names = MINORS.map(|minor| format!("python3.{minor}"));
@@ -177,4 +181,20 @@ fn works(python: &Path, line: &str) -> bool {
     check.args(["-c", line]);
     check.stdout(Stdio::null()).stderr(Stdio::null());
     check.status().is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_environment_is_inside_the_project() {
+        let top = root().join(".venv");
+        for interpreter in ["python3", "python3.13", "/usr/bin/python3.13", "../python3"] {
+            let folder = folder_of(interpreter);
+            assert!(folder.starts_with(&top), "{}", folder.display());
+            let part_of_others = folder.strip_prefix(top.join("other"));
+            assert!(part_of_others.is_ok_and(|it| it.components().count() == 1) || folder == top);
+        }
+    }
 }
