@@ -158,13 +158,18 @@ impl Environment {
     }
 }
 
-/// The folder of an interpreter's environment. The interpreter may be given by its path.
+/// The folder of an interpreter's environment.
 fn folder_of(interpreter: &str) -> PathBuf {
     let top = root().join(".venv");
     match interpreter {
         "python3" => top,
-        other => top.join("other").join(other.replace('/', "-")),
+        other => top.join("other").join(folder_name(other)),
     }
+}
+
+/// What a folder for an interpreter is called. The interpreter may be given by its path.
+pub(crate) fn folder_name(interpreter: &str) -> String {
+    interpreter.replace('/', "-")
 }
 
 /// The other interpreters on PATH that the package supports: `python3.9`, `python3.13`, …
