@@ -5,7 +5,8 @@
 //!      0    64  lock                         guards all that follows `writers`, but for `changed`
 //!     64    64  writers                      owned by the process that writes, or waits for readers to end
 //!    128     8  writer   the lock's owner    the writing process, as in `sync::lock`; 0: none
-//!    136     8  next     the lock's owner    the writer that is next; 0: none
+//!    136     8  next     the lock's owner    the writer that is next; 0: none. The writer that it names also
+//!                                           sets it to 0, without the lock
 //!    144     8  readers  the lock's owner    derived: number of holds for reading
 //!    152     4  died     the lock's owner    1 from a writer's death until another has written
 //!    156    12  changed  any process         event: waiters sleep here
@@ -17,7 +18,8 @@
 //!
 //! # What a death costs
 //! A waiter removes the holds of dead readers and writers. `died` remembers the death of a writer: every new
-//! owner is told, until a writer that was told has released the lock.
+//! owner is told, until a writer that was told has released the lock. A writer that is killed before it ends its
+//! registration is removed as a dead one; killed before it notifies, the others notice at the end of their slice.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -255,7 +257,7 @@ impl RwLock {
     }
 
     /// Ends the registration of a writer that no longer waits. Without the lock, whose owner may be stopped:
-    /// while this process lives, and has `writers`, no other changes its registration.
+    /// as long as this process lives and has `writers`, no other process changes a `next` that names it.
     fn unregister(&self) {
         let me = pack(self.segment.owner());
         let next = &self.state.next;
