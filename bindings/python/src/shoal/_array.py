@@ -33,6 +33,10 @@ TYPES: Dict[str, Any] = {
 }
 
 
+# By type; the first code where several have the same type.
+_CODES = {known: code for code, known in reversed(list(TYPES.items()))}
+
+
 def _type(typecode_or_type: Any) -> Any:
     if isinstance(typecode_or_type, str):
         try:
@@ -258,10 +262,11 @@ class Value(_Items):
     ) -> None:
         item = _type(typecode_or_type)
         self._make(item, 1, lock, name, create, exclusive, persistent)
-        self._count()
+        if not self._created:
+            self._count()
         self._map(item)
         if not _is_lock(lock):
-            code = next((code for code, known in TYPES.items() if known is item), None)
+            code = _CODES.get(item)
             own_lock = self._lock if lock else None
             _hot.place(self, ctypes.addressof(self._object), code, own_lock)
         if args and self._created:

@@ -9,6 +9,7 @@ compiled; with `multiprocessing.Lock` it takes 300 ns.
 from __future__ import annotations
 
 import ctypes
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type, TypeVar, cast
 
@@ -32,6 +33,7 @@ class LockHandle(_ffi.Handle):
     release = _lib.shoal_lock_free
 
 
+@lru_cache(maxsize=16, typed=True)
 def _sync_options(flags: int, count: int) -> "ctypes._CArgObject":
     """A pointer to the options of locks, semaphores, events, conditions, barriers and RW locks."""
     if count < 0 or count >= 2**63:
@@ -146,6 +148,8 @@ class Lock(Sync):
         self._died = ctypes.c_bool()
         self._died_ref = ctypes.byref(self._died)
         self._open(name, LockHandle(), flags)
+        if self._created:
+            return
         recursive = Lock.stats(self).recursive
         if recursive != bool(self._own_flags):
             found = "recursive" if recursive else "not recursive"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+from functools import lru_cache
 from multiprocessing.context import BufferTooShort, get_spawning_popen
 from typing import Any, Callable, Optional, Tuple, TypeVar, Union
 
@@ -62,12 +63,15 @@ def pair(
     cls: "type[_ConnectionT]", duplex: bool, capacity: int = 0, max_capacity: int = 0
 ) -> "Tuple[_ConnectionT, _ConnectionT]":
     """As `Pipe`, with connections of the given class."""
-    handles = PipeHandle(), PipeHandle()
-    how = _options(_abi.CREATE, duplex, capacity, max_capacity)
-    _ffi.check(_lib.shoal_pipe_pair(how, *map(ctypes.byref, handles)))
-    return cls._of(handles[0], _abi.FIRST_END), cls._of(handles[1], _abi.SECOND_END)
+    first, second = PipeHandle(), PipeHandle()
+    how = _options(_abi.CREATE, bool(duplex), capacity, max_capacity)
+    _ffi.check(_lib.shoal_pipe_pair(how, ctypes.byref(first), ctypes.byref(second)))
+    name = _ffi.name_of(first)
+    here = cls._of(first, name, _abi.FIRST_END, (True, bool(duplex)))
+    return here, cls._of(second, name, _abi.SECOND_END, (bool(duplex), True))
 
 
+@lru_cache(maxsize=16, typed=True)
 def _options(flags: int, duplex: bool, capacity: int, max_capacity: int) -> Any:
     flags |= 0 if duplex else _abi.SIMPLEX
     return _ffi.options(
@@ -124,18 +128,22 @@ class Connection(Shared, Sender):
     ) -> None:
         if end not in (0, 1):
             raise ValueError(f"a pipe has the ends 0 and 1, not {end!r}")
-        how = _options(_ffi.flags(create, False, persistent), duplex, capacity, max_capacity)
+        how = _options(_ffi.flags(create, False, persistent), bool(duplex), capacity, max_capacity)
         self._end = end
         self._open_with(
             _lib.shoal_pipe_open, PipeHandle(), _ffi.encode(name), end, how
         )
 
     @classmethod
-    def _of(cls: "type[_ConnectionT]", handle: PipeHandle, end: int) -> _ConnectionT:
+    def _of(
+        cls: "type[_ConnectionT]", handle: PipeHandle, name: str, end: int, ways: Tuple[bool, bool]
+    ) -> _ConnectionT:
+        """An end of a pipe that this process has made. ``ways``: whether it receives and sends."""
         self = cls.__new__(cls)
         self._end = end
+        self._ways = ways
         self._created = True
-        self._adopt(handle, _ffi.name_of(handle))
+        super(Connection, self)._adopt(handle, name)
         return self
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:

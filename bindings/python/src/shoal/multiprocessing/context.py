@@ -232,66 +232,67 @@ class BaseContext(_std.BaseContext):
 
     def Queue(self, maxsize: int = 0) -> "Queue[Any]":
         """A queue of Python objects: `shoal.multiprocessing.queues.Queue`."""
-        from .queues import Queue
+        # The module and not the class: an import of names from a module that has a `__getattr__` calls it.
+        from . import queues
 
-        return Queue(maxsize, ctx=self.get_context())
+        return queues.Queue(maxsize, ctx=self.get_context())
 
     def JoinableQueue(self, maxsize: int = 0) -> "JoinableQueue[Any]":
         """A queue with `task_done` and `join`."""
-        from .queues import JoinableQueue
+        from . import queues
 
-        return JoinableQueue(maxsize, ctx=self.get_context())
+        return queues.JoinableQueue(maxsize, ctx=self.get_context())
 
     def SimpleQueue(self) -> "SimpleQueue[Any]":
         """A queue with `get`, `put` and `empty` only."""
-        from .queues import SimpleQueue
+        from . import queues
 
-        return SimpleQueue(ctx=self.get_context())
+        return queues.SimpleQueue(ctx=self.get_context())
 
     def Pipe(self, duplex: bool = True) -> "Tuple[PipeConnection, PipeConnection]":  # type: ignore[override]
         """Both ends of a pipe. Without ``duplex`` the first end receives and the second sends."""
-        from .connection import Pipe
+        from . import connection
 
-        return Pipe(duplex)
+        return connection.Pipe(duplex)
 
     def Lock(self) -> "Lock":
         """A lock. If its owner dies, the next process gets it."""
-        from .synchronize import Lock, PipeLock
+        from . import synchronize
 
         # The standard library's queues, such as an executor's, guard the ends of a pipe by a lock.
         caller = sys._getframe(1).f_globals.get("__name__")
-        kind = PipeLock if caller == "multiprocessing.queues" else Lock
+        kind = synchronize.PipeLock if caller == "multiprocessing.queues" else synchronize.Lock
         return kind(ctx=self.get_context())
 
     def RLock(self) -> "RLock":
         """A lock that its thread may take again."""
-        from .synchronize import RLock
+        from . import synchronize
 
-        return RLock(ctx=self.get_context())
+        return synchronize.RLock(ctx=self.get_context())
 
     def Condition(self, lock: "Optional[_Lock]" = None) -> "Condition":  # type: ignore[override]
         """A condition variable, with a new `RLock` if ``lock`` is None."""
-        from .synchronize import Condition
+        from . import synchronize
 
-        return Condition(lock, ctx=self.get_context())
+        return synchronize.Condition(lock, ctx=self.get_context())
 
     def Semaphore(self, value: int = 1) -> "Semaphore":
         """A semaphore. The permits of a killed process are released."""
-        from .synchronize import Semaphore
+        from . import synchronize
 
-        return Semaphore(value, ctx=self.get_context())
+        return synchronize.Semaphore(value, ctx=self.get_context())
 
     def BoundedSemaphore(self, value: int = 1) -> "BoundedSemaphore":
         """A semaphore that never has more permits than ``value``."""
-        from .synchronize import BoundedSemaphore
+        from . import synchronize
 
-        return BoundedSemaphore(value, ctx=self.get_context())
+        return synchronize.BoundedSemaphore(value, ctx=self.get_context())
 
     def Event(self) -> "Event":
         """A flag that processes wait for."""
-        from .synchronize import Event
+        from . import synchronize
 
-        return Event(ctx=self.get_context())
+        return synchronize.Event(ctx=self.get_context())
 
     def Barrier(
         self,
@@ -300,29 +301,29 @@ class BaseContext(_std.BaseContext):
         timeout: Optional[float] = None,
     ) -> "Barrier":
         """A barrier. The death of a process that waits breaks it."""
-        from .synchronize import Barrier
+        from . import synchronize
 
-        return Barrier(parties, action, timeout, ctx=self.get_context())
+        return synchronize.Barrier(parties, action, timeout, ctx=self.get_context())
 
     def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
         """A shared value of a C type, and its lock."""
-        from .sharedctypes import Value
+        from . import sharedctypes
 
-        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+        return sharedctypes.Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
 
     def Array(
         self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True
     ) -> Any:
         """A shared array of a C type, and its lock."""
-        from .sharedctypes import Array
+        from . import sharedctypes
 
-        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+        return sharedctypes.Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def Manager(self) -> "SyncManager":
         """A started manager: shared dictionaries, lists and more, without a server process."""
-        from .managers import SyncManager
+        from . import managers
 
-        manager = SyncManager(ctx=self.get_context())
+        manager = managers.SyncManager(ctx=self.get_context())
         manager.start()
         return manager
 
@@ -338,9 +339,9 @@ class BaseContext(_std.BaseContext):
         pickler: Any = None,
     ) -> "Pool":
         """A pool that survives the death of a worker: `shoal.multiprocessing.pool.Pool`."""
-        from .pool import Pool
+        from . import pool
 
-        return Pool(
+        return pool.Pool(
             processes,
             initializer,
             initargs,
