@@ -1,6 +1,5 @@
 //! Inspecting objects without opening them: for programs that observe.
 
-use std::collections::HashMap;
 use std::fs::File;
 
 use crate::error::Result;
@@ -82,14 +81,15 @@ pub fn observe_all() -> Result<Vec<Observation>> {
 pub struct Observer {
     /// How many files are kept open at most.
     most: usize,
-    /// Open files, by name.
-    kept: HashMap<String, Kept>,
+    /// Objects whose files are open, in the order of the files' names.
+    kept: Vec<Kept>,
     looks: usize,
 }
 
 /// An object whose file is kept open.
 #[derive(Debug)]
 struct Kept {
+    name: String,
     inode: u64,
     /// At which of every [`TURNS`] looks its processes are read.
     turn: usize,
@@ -104,7 +104,7 @@ impl Observer {
     pub fn new(files: usize) -> Self {
         Self {
             most: files,
-            kept: HashMap::new(),
+            kept: Vec::new(),
             looks: 0,
         }
     }
@@ -115,12 +115,15 @@ impl Observer {
     /// As for [`list`](crate::list()).
     pub fn look(&mut self) -> Result<Vec<Observation>> {
         let mut cache = StatCache::default();
-        // Files that are not kept again belong to removed objects: they are closed at the end.
-        let mut before = std::mem::take(&mut self.kept);
+        // Files that are not kept again belong to removed objects: they are closed.
+        let mut before = std::mem::take(&mut self.kept).into_iter().peekable();
         self.looks = self.looks.wrapping_add(1);
-        let mut seen = Vec::new();
-        for (file, inode) in published()? {
-            let kept = before.remove(&file).filter(|it| it.inode == inode);
+        let files = published()?;
+        let mut seen = Vec::with_capacity(files.len());
+        self.kept.reserve(files.len().min(self.most));
+        for (file, inode) in files {
+            while before.next_if(|it| it.name < file).is_some() {}
+            let kept = before.next_if(|it| it.name == file && it.inode == inode);
             let mut kept = match kept {
                 Some(mut kept) => {
                     if kept.turn == self.looks % TURNS {
@@ -130,6 +133,7 @@ impl Observer {
                 }
                 None => match cache.stat_file(&file) {
                     Ok(stat) => Kept {
+                        name: file,
                         inode,
                         turn: seen.len() % TURNS,
                         opened: Opened::new(stat),
@@ -141,7 +145,7 @@ impl Observer {
             seen.push(kept.opened.observation(&mut cache));
             // A file that cannot be opened is tried again each time.
             if kept.opened.file.is_some() && self.kept.len() < self.most {
-                self.kept.insert(file, kept);
+                self.kept.push(kept);
             }
         }
         Ok(seen)

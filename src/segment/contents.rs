@@ -112,34 +112,34 @@ pub(crate) struct Inspector {
 /// A copy of a part of an object's file, aligned like the object itself.
 pub(crate) struct Snapshot {
     region: Region,
-    _lines: Vec<Line>,
+    _memory: Vec<u8>,
 }
 
-#[derive(Clone)]
-#[repr(C, align(128))]
-struct Line([u8; 128]);
+/// The alignment of what objects have in shared memory.
+const ALIGN: usize = 128;
 
 impl Snapshot {
     /// Copies `len` bytes at `at`. What lies beyond the end of the file is zeros.
     pub(crate) fn read(file: &File, at: u64, len: usize) -> Result<Self> {
-        let mut lines = vec![Line([0; 128]); len.div_ceil(128)];
-        let bytes = NonNull::from(&mut lines[..]).cast::<u8>();
-        // SAFETY: the lines have this many bytes, and are not accessed otherwise while `buffer` is used.
-        let buffer = unsafe { std::slice::from_raw_parts_mut(bytes.as_ptr(), lines.len() * 128) };
+        // Bytes, and not values of that alignment: the allocator has zeroed bytes.
+        let mut memory = vec![0u8; len + ALIGN];
+        let first = memory.as_ptr().align_offset(ALIGN);
+        let buffer = &mut memory[first..first + len];
         let mut have = 0;
         while have < len {
-            match file.read_at(&mut buffer[have..len], at + have as u64) {
+            match file.read_at(&mut buffer[have..], at + have as u64) {
                 Ok(0) => break,
                 Ok(more) => have += more,
                 Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(Error::last_os("pread")),
             }
         }
+        let bytes = NonNull::from(buffer).cast::<u8>();
         // SAFETY: the vector is stored together with the region, and not changed any more.
         let region = unsafe { Region::new(bytes, len) };
         Ok(Self {
             region,
-            _lines: lines,
+            _memory: memory,
         })
     }
 

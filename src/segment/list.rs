@@ -113,6 +113,8 @@ pub(crate) struct ObjectStat {
 pub(crate) struct StatCache {
     alive: HashMap<u64, bool>,
     commands: HashMap<u32, String>,
+    /// The pid namespace of this process, once it was read.
+    namespace: Option<u64>,
 }
 
 impl StatCache {
@@ -145,7 +147,7 @@ impl StatCache {
             }
         };
         info.persistent = stamp.persistent();
-        let same_namespace = stamp.has_our_namespace();
+        let same_namespace = self.has_our_namespace(&stamp);
         let participants = participants::held_by(&open, |id, registered| {
             self.is_alive(id, same_namespace, registered)
         })?;
@@ -162,7 +164,7 @@ impl StatCache {
         // from any pid namespace.
         info.problem = match fits {
             _ if info.stale => None,
-            Ok(()) if held => stamp.check_namespace(&info.name).err(),
+            Ok(()) if held && !same_namespace => stamp.check_namespace(&info.name).err(),
             fits => fits.err(),
         };
         Ok(ObjectStat { info, open })
@@ -170,7 +172,7 @@ impl StatCache {
 
     /// Updates the participants and the memory of an object. False, without a change, if they cannot be read.
     pub(crate) fn refresh(&mut self, info: &mut ObjectInfo, file: &File, stamp: &Stamp) -> bool {
-        let same_namespace = stamp.has_our_namespace();
+        let same_namespace = self.has_our_namespace(stamp);
         let held = participants::held_by(file, |id, registered| {
             self.is_alive(id, same_namespace, registered)
         });
@@ -182,6 +184,12 @@ impl StatCache {
         info.committed = facts.blocks() * 512;
         info.participants = self.shown(held, same_namespace);
         true
+    }
+
+    /// Whether the object's participants are of this process's pid namespace.
+    fn has_our_namespace(&mut self, stamp: &Stamp) -> bool {
+        let ours = self.namespace.get_or_insert_with(liveness::pid_namespace);
+        stamp.is_of_namespace(*ours)
     }
 
     fn shown(&mut self, held: Vec<participants::Entry>, same_namespace: bool) -> Vec<Participant> {

@@ -163,7 +163,12 @@ impl Stamp {
 
     /// Whether its participants are of this process's pid namespace.
     pub(crate) fn has_our_namespace(&self) -> bool {
-        self.pid_namespace == liveness::pid_namespace()
+        self.is_of_namespace(liveness::pid_namespace())
+    }
+
+    /// Whether its participants are of that pid namespace.
+    pub(crate) fn is_of_namespace(&self, namespace: u64) -> bool {
+        self.pid_namespace == namespace
     }
 
     /// Refuses an object of another kind or of another version of that kind.
