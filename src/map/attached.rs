@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use super::hash::SHARDS;
 use super::ops::Map;
 use super::relayed::{Answer, ticket_key};
 use crate::error::{Error, Result};
@@ -102,7 +101,7 @@ impl Map {
     pub(super) fn check_empty(&self, discard: bool) -> Result<()> {
         let keys = self.len()?;
         if discard {
-            for index in 0..SHARDS {
+            for index in 0..self.core.shard_count() {
                 let cleared = self.core.lock(index)?.store.clear();
                 self.core.notify_changed(index);
                 cleared?;

@@ -25,9 +25,10 @@ use crate::sys::clock::Deadline;
 pub(super) struct Core {
     pub(super) hasher: Hasher,
     header: SharedRef<MapHeader>,
-    // An array: indexing it with a hash's shard needs no bounds check.
+    // An array: indexing it with a hash's shard needs no bounds check. A compact map uses the first ones.
     shards: SharedRef<[Shard; SHARDS]>,
-    locks: Box<[RobustMutex; SHARDS]>,
+    // Of the shards that the map has.
+    locks: Box<[RobustMutex]>,
     /// What this handle learned from waits for a key or a change.
     pub(super) waiting: WaitPolicy,
     // Last: it owns the segment, which everything above points into.
@@ -45,12 +46,13 @@ impl Core {
         let region = segment.region();
         let header = header::header(&region)?;
         let shards = header::shards(&region)?;
-        let locks = shards.iter().map(|shard| {
+        let count = header::count_shards(&header)?;
+        let locks = shards[..count].iter().map(|shard| {
             // SAFETY: initialised before the segment was published; the segment is in the last
             // field and so outlives the handle.
             unsafe { RobustMutex::attach(&shard.lock, segment.peers()) }
         });
-        let locks = locks.collect::<Vec<_>>();
+        let locks = locks.collect();
         let parts = Parts {
             lock: header.part(|it| &it.lock),
             arena: header.part(|it| &it.arena),
@@ -60,12 +62,10 @@ impl Core {
             behind: readers::SIZE,
         };
         Ok(Self {
-            hasher: Hasher::new(header.seed.load(Ordering::Relaxed)),
+            hasher: Hasher::new(header.seed.load(Ordering::Relaxed), count),
             header,
             shards,
-            locks: locks
-                .try_into()
-                .map_err(|_| Error::corrupt("a map has another number of shards"))?,
+            locks,
             waiting: WaitPolicy::default(),
             guarded: GuardedHeap::attach(
                 "map",
@@ -88,6 +88,16 @@ impl Core {
 
     pub(super) fn segment(&self) -> &Segment {
         self.memory().segment()
+    }
+
+    /// How many shards the map has.
+    #[inline]
+    pub(super) fn shard_count(&self) -> usize {
+        self.locks.len()
+    }
+
+    fn shards(&self) -> &[Shard] {
+        &self.shards[..self.shard_count()]
     }
 
     /// Bytes of extents in use.
@@ -126,7 +136,7 @@ impl Core {
     }
 
     pub(super) fn end_waits(&self) {
-        let shards = self.shards.iter().map(|shard| &shard.changed);
+        let shards = self.shards().iter().map(|shard| &shard.changed);
         let events = shards.chain([&self.header.changed]);
         self.waiting.waits.end(events);
     }
@@ -146,7 +156,7 @@ impl Core {
 
     /// A number that grows with every change of the map.
     pub(super) fn version(&self) -> u64 {
-        let versions = self.shards.iter().map(|shard| &shard.store.version);
+        let versions = self.shards().iter().map(|shard| &shard.store.version);
         versions.fold(0, |sum, version| {
             sum.wrapping_add(version.load(Ordering::Acquire))
         })
@@ -206,7 +216,9 @@ impl Core {
     /// How many keys have a time to live.
     #[inline]
     pub(super) fn expiring(&self) -> u64 {
-        (0..SHARDS).map(|index| self.store(index).expiring()).sum()
+        (0..self.shard_count())
+            .map(|index| self.store(index).expiring())
+            .sum()
     }
 
     fn store(&self, index: usize) -> Store<'_> {
@@ -281,7 +293,7 @@ impl Core {
     pub(super) fn mark_relayed(&self, relayed: bool) -> Result<()> {
         self.header.relayed.store(relayed.into(), Ordering::SeqCst);
         crash_point!();
-        (0..SHARDS).try_for_each(|index| self.lock(index).map(drop))
+        (0..self.shard_count()).try_for_each(|index| self.lock(index).map(drop))
     }
 
     /// The relay's part of the header.
@@ -372,7 +384,7 @@ impl Core {
     /// The same for all shards. The caller has none of their locks.
     fn release_dead_holds(&self) -> Result<bool> {
         let (owner, mut any) = (self.owner(), false);
-        for index in 0..SHARDS {
+        for index in 0..self.shard_count() {
             if self.store(index).holds().any() {
                 any |= self.release_dead_holds_in(&self.lock(index)?, owner)?;
             }
@@ -409,10 +421,10 @@ impl Core {
 
     /// Checks every invariant of the map, all of it locked.
     pub(super) fn verify(&self) -> Result<()> {
-        let shards = (0..SHARDS)
+        let shards = (0..self.shard_count())
             .map(|index| self.lock(index))
             .collect::<Result<Vec<_>>>()?;
-        let mut owned = vec![Vec::new(); SHARDS];
+        let mut owned = vec![Vec::new(); shards.len()];
         for extent in self.with_arena(|arena| arena.verify())? {
             match owned.get_mut(extent.owner as usize) {
                 Some(extents) => extents.push(extent),

@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use super::entry::{Entry, NEVER, Pair};
-use super::hash::SHARDS;
 use super::ops::Map;
 use super::store::Lookup;
 use crate::error::Result;
@@ -86,7 +85,7 @@ impl Map {
     /// `Poisoned`, `Corrupt`.
     pub fn purge(&self) -> Result<usize> {
         let mut purged = 0;
-        for index in 0..SHARDS {
+        for index in 0..self.core.shard_count() {
             let mut next = Some(0);
             while let Some(from) = next {
                 let shard = self.core.lock(index)?;

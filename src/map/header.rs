@@ -8,11 +8,12 @@
 //!     20    12  changed   any process             waiters for any change sleep here
 //!     32     4  readers   any process             see `readers`
 //!     36     4  relayed   owner of all locks      1 while what others change becomes a request to a relay
+//!     40     4  shards    creator                 constant: 64, or 4 in a compact map
 //!     64    64  lock      any process             guards the arena
 //!    128   544  arena     owner of `lock`         see `heap::arena`
 //!    672  1536  handoffs  owners of the shards    see `key_handoff`
 //!   2240   128  relay     any process             see `relay::state`
-//!   4096        shards    see below
+//!   4096        shards    see below; a compact map never touches those beyond its own
 //!  45056        heap      see `heap`
 //!               readers   see `readers`
 //!
@@ -25,11 +26,11 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::hash::SHARDS;
+use super::hash::{FEW_SHARDS, SHARDS};
 use super::key_handoff::KeyHandoff;
 use super::readers;
 use super::store::StoreState;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::heap::{self, ArenaState, Heap, LARGEST_SLOT, PAGE};
 use crate::layout::{Offset, Region, Shared, SharedRef};
 use crate::relay::RelayState;
@@ -45,7 +46,8 @@ pub(super) struct MapHeader {
     pub(super) changed: EventCell,
     pub(super) reader_pages: AtomicU32,
     pub(super) relayed: AtomicU32,
-    _unused: [AtomicU32; 6],
+    shards: AtomicU32,
+    _unused: [AtomicU32; 5],
     pub(super) lock: LockCell,
     pub(super) arena: ArenaState,
     pub(super) handoffs: [KeyHandoff; SHARDS],
@@ -57,6 +59,7 @@ const _: () = assert!(std::mem::offset_of!(MapHeader, lock) == 64);
 const _: () = assert!(std::mem::offset_of!(MapHeader, arena) == 128);
 const _: () = assert!(std::mem::offset_of!(MapHeader, handoffs) == 672);
 const _: () = assert!(std::mem::offset_of!(MapHeader, relayed) == 36);
+const _: () = assert!(std::mem::offset_of!(MapHeader, shards) == 40);
 const _: () = assert!(std::mem::offset_of!(MapHeader, relay) == 2240);
 const _: () = assert!(size_of::<MapHeader>() <= PAGE as usize);
 
@@ -88,8 +91,17 @@ const _: () = assert!(HEAP.is_multiple_of(PAGE) && Segment::DATA.is_multiple_of(
 // `Heap::slot` needs this many bytes behind the heap.
 const _: () = assert!(readers::SIZE >= LARGEST_SLOT);
 
-/// Bytes of data to commit at creation: all but the heap, for which the arena commits.
-pub(super) const INITIAL_COMMIT: u64 = HEAP - Segment::DATA;
+/// The number of shards of a map.
+pub(super) fn shard_count(compact: bool) -> usize {
+    if compact { FEW_SHARDS } else { SHARDS }
+}
+
+/// Bytes of data to commit at creation: all but the heap, for which the arena commits, and the shards that a
+/// compact map does not have.
+pub(super) fn initial_commit(compact: bool) -> u64 {
+    let end = SHARD_TABLE + shard_count(compact) as u64 * SHARD;
+    end.next_multiple_of(PAGE) - Segment::DATA
+}
 
 /// Bytes of a segment whose heap has `blocks` blocks.
 pub(super) fn segment_size(blocks: u32) -> u64 {
@@ -98,13 +110,20 @@ pub(super) fn segment_size(blocks: u32) -> u64 {
 
 /// Fills a private segment: `blocks` blocks of heap, `reserve` of them committed. Entries of an `ordered` map
 /// say when they were inserted.
-pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32, ordered: bool) -> Result<()> {
+pub(super) fn init(
+    segment: &Segment,
+    (blocks, reserve): (u32, u32),
+    ordered: bool,
+    compact: bool,
+) -> Result<()> {
     let region = segment.region();
     let header = header(&region)?;
     let [seed] = process::random();
     header.seed.store(seed, Ordering::Relaxed);
     header.blocks.store(blocks as u64, Ordering::Relaxed);
-    for shard in shards(&region)?.iter() {
+    let count = shard_count(compact);
+    header.shards.store(count as u32, Ordering::Relaxed);
+    for shard in &shards(&region)?[..count] {
         shard.store.ordered.store(ordered.into(), Ordering::Relaxed);
     }
     heap::reserve(segment, &header.arena, (HEAP, blocks), reserve)
@@ -114,6 +133,15 @@ pub(super) fn header(region: &Region) -> Result<SharedRef<MapHeader>> {
     region.keep(Offset::new(HEADER))
 }
 
+/// How many shards the map has.
+pub(super) fn count_shards(header: &MapHeader) -> Result<usize> {
+    match header.shards.load(Ordering::Relaxed) as usize {
+        count @ (SHARDS | FEW_SHARDS) => Ok(count),
+        count => Err(Error::corrupt(format!("a map with {count} shards"))),
+    }
+}
+
+/// The shards, of which a compact map uses only the first.
 pub(super) fn shards(region: &Region) -> Result<SharedRef<[Shard; SHARDS]>> {
     region.keep(Offset::new(SHARD_TABLE))
 }

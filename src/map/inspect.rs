@@ -6,7 +6,7 @@ use crate::heap::BLOCK;
 use crate::segment::{Inspector, ObjectContents, Segment, Snapshot};
 
 use super::hash::SHARDS;
-use super::header::{HEAP, MapHeader, SHARD_TABLE, Shard};
+use super::header::{self, HEAP, MapHeader, SHARD_TABLE, Shard};
 use super::ops::LAYOUT;
 
 pub(crate) const INSPECTOR: Inspector = Inspector {
@@ -15,6 +15,7 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
         let copy = Snapshot::read(file, Segment::DATA, (HEAP - Segment::DATA) as usize)?;
         let header: &MapHeader = copy.get(0)?;
         let shards: &[Shard; SHARDS] = copy.get(SHARD_TABLE - Segment::DATA)?;
+        let shards = &shards[..header::count_shards(header)?];
         let count = |shard: &Shard| shard.store.count.load(Ordering::Relaxed);
         let len = shards
             .iter()

@@ -17,7 +17,6 @@
 use std::collections::VecDeque;
 
 use super::entry::Entry;
-use super::hash::SHARDS;
 use super::ops::Map;
 use crate::error::Result;
 
@@ -53,7 +52,7 @@ impl Cursor {
                         return Ok(Some((key, value)));
                     }
                 }
-                None if self.shard == SHARDS => return Ok(None),
+                None if self.shard == map.core.shard_count() => return Ok(None),
                 None if map.is_ordered() => self.fill_in_order(map)?,
                 None => self.fill(map)?,
             }
@@ -64,7 +63,7 @@ impl Cursor {
     /// Copies all keys, in the order of their insertion.
     fn fill_in_order(&mut self, map: &Map) -> Result<()> {
         let mut keys = Vec::new();
-        while self.shard < SHARDS {
+        while self.shard < map.core.shard_count() {
             let shard = map.core.lock(self.shard)?;
             for (_, offset) in shard.store.whole_table()?.entries() {
                 let entry = Entry::read(shard.store.heap, offset)?;

@@ -72,7 +72,7 @@ const TRIES: u32 = 3;
 /// A value of this many bytes or more is copied outside the lock: some ten microseconds of work.
 pub(super) const LARGE: usize = 256 << 10;
 /// A number that changes with every incompatible change of the layout or the hash.
-pub(super) const LAYOUT: u64 = 0x4d41_5000_0000_0006;
+pub(super) const LAYOUT: u64 = 0x4d41_5000_0000_0007;
 
 plain_open!(Map, "map");
 shared_object!(Map, "map", |it| it.core.segment());
@@ -105,11 +105,12 @@ impl Map {
             kind: Kind::Map,
             layout: LAYOUT,
             size: header::segment_size(blocks as u32),
-            commit: header::INITIAL_COMMIT,
+            commit: header::initial_commit(options.compact),
             section: Section::ALL,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
-            header::init(segment, blocks as u32, reserve as u32, options.ordered)?;
+            let sizes = (blocks as u32, reserve as u32);
+            header::init(segment, sizes, options.ordered, options.compact)?;
             match companion {
                 Some((which, family)) => segment.make_companion(which, family),
                 None => Ok(()),
@@ -139,6 +140,11 @@ impl Map {
     /// Whether the map is [ordered](Options::ordered).
     pub fn is_ordered(&self) -> bool {
         self.core.is_ordered()
+    }
+
+    /// Whether the map is [compact](Options::compact).
+    pub fn is_compact(&self) -> bool {
+        self.core.shard_count() < SHARDS
     }
 
     /// Sets the value of `key`, whether or not it had one.
@@ -368,7 +374,7 @@ impl Map {
     /// `Poisoned`, `Corrupt`.
     pub fn len(&self) -> Result<usize> {
         let mut sum = 0u64;
-        for index in 0..SHARDS {
+        for index in 0..self.core.shard_count() {
             sum = sum.saturating_add(self.core.lock(index)?.store.count());
         }
         Ok(sum as usize)
@@ -398,7 +404,7 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn clear(&self) -> Result<()> {
-        for index in 0..SHARDS {
+        for index in 0..self.core.shard_count() {
             let shard = self.core.lock(index)?;
             if self.core.is_relayed() {
                 drop(shard);

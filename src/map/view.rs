@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 use super::core::LockedShard;
 use super::entry::{Entry, Pair, Value};
-use super::hash::{Hash, SHARDS};
+use super::hash::Hash;
 use super::holds::{HOLDS, Hold, HoldKind};
 use super::ops::{LARGE, Map};
 use crate::error::{Error, Result};
@@ -163,7 +163,7 @@ impl Map {
                 "it was released already, or belongs to another process",
             )
         };
-        if pinned.owner != self.core.owner() || pinned.shard >= SHARDS {
+        if pinned.owner != self.core.owner() || pinned.shard >= self.core.shard_count() {
             return Err(another());
         }
         let shard = self.core.lock(pinned.shard)?;

@@ -109,6 +109,9 @@ pub struct Options {
     /// With `create`, for a map: iteration is in the order in which the keys were inserted. Each entry takes
     /// 8 bytes more, and an iteration begins by copying all keys.
     pub ordered: bool,
+    /// With `create`, for a map: it has 4 parts with a lock each instead of 64. Empty it takes 12 KiB of memory
+    /// instead of 48, and at most 4 processes change it at the same time.
+    pub compact: bool,
 }
 
 impl Options {
@@ -149,6 +152,12 @@ impl Options {
         self
     }
 
+    /// Makes a map take less memory, for maps of a few keys of which there are many.
+    pub fn compact(mut self) -> Self {
+        self.compact = true;
+        self
+    }
+
     /// Sets the bytes of data to start with.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = bytes;
@@ -184,6 +193,7 @@ impl Options {
             ("max_items", self.max_items != 0, &[Queue, Pipe]),
             ("max_attempts", self.max_attempts != 0, &[Queue]),
             ("ordered", self.ordered, &[Map]),
+            ("compact", self.compact, &[Map]),
         ] {
             if is_set && !kinds.contains(&kind) {
                 let why = format!("not an option of this kind of object: {kind}");

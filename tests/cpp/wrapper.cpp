@@ -185,9 +185,10 @@ static void maps() {
     CHECK(same.empty() && same.begin() == same.end());
 
     shoal::map_options how;
-    how.ordered = true;
+    how.ordered = how.compact = true;
     auto ordered = shoal::map::anonymous(how);
     CHECK(ordered.stat().ordered && !map.stat().ordered);
+    CHECK(ordered.stat().compact && !map.stat().compact);
     std::string walked;
     for (const char *key : {"z", "a", "m", "z"}) ordered.set(key, key);
     for (const auto &[key, value] : ordered) walked += key;

@@ -240,6 +240,8 @@ impl Victim for Map {
     fn make(name: &str, random: &mut Random) -> Self {
         let mut options = Options::create().max_capacity(64 << 20);
         options.ordered = random.below(2) == 0;
+        // Without a further random number, which would change the cases of the corpus.
+        options.compact = options.ordered;
         let map = Map::with_options(Some(name), &options).unwrap();
         for i in 0..KEYS {
             let value = vec![i as u8; i as usize * 25];

@@ -181,7 +181,7 @@ fn contents(map: &Map, worker: usize) -> Model {
 /// For so long, half of the time on a map that keeps the order of insertion.
 fn kill_for(length: Duration) -> (u64, u64) {
     let plain = kill_users_of(&Options::create(), length / 2);
-    let ordered = kill_users_of(&Options::create().ordered(), length / 2);
+    let ordered = kill_users_of(&Options::create().ordered().compact(), length / 2);
     (plain.0 + ordered.0, plain.1 + ordered.1)
 }
 

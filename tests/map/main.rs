@@ -5,6 +5,7 @@ mod common;
 
 mod basics;
 mod change;
+mod compact;
 #[cfg(feature = "crash-points")]
 mod crash;
 #[cfg(feature = "crash-points")]

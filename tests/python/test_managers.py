@@ -472,6 +472,20 @@ def test_a_manager_is_an_instance_of_the_original() -> None:
     assert not hasattr(original.SyncManager, "Account") and not hasattr(SyncManager, "Account")
 
 
+def test_many_nested_dictionaries_take_little_memory() -> None:
+    entries = {str(key): key for key in range(10)}
+    with mp.Manager() as manager:
+        outer = manager.dict()
+        for number in range(200):
+            outer[number] = manager.dict(entries)
+        inner = [outer[number] for number in range(200)]
+        # The first ones of a manager are made for many processes, and the others for many dictionaries.
+        assert [it.stats().compact for it in inner[:1] + inner[-1:]] == [False, True]
+        files = [os.stat(f"/dev/shm/shoal.{it.name}") for it in inner[-100:]]
+        assert sum(file.st_blocks * 512 for file in files) / len(files) < 40 << 10
+        assert all(dict(it) == entries for it in inner)
+
+
 def test_a_dictionary_keeps_the_order_of_insertion() -> None:
     with mp.Manager() as manager:
         keys = [f"key {i * 37 % 101}" for i in range(101)]

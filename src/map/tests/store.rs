@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::heap::Word;
 use crate::layout::Offset;
 use crate::map::entry::Pair;
-use crate::map::hash::Hasher;
+use crate::map::hash::{Hasher, SHARDS};
 
 pub(super) fn tag(key: &[u8]) -> u32 {
-    Hasher::new(1).hash(key).tag
+    Hasher::new(1, SHARDS).hash(key).tag
 }
 
 pub(super) fn get(world: &World, owner: u8, key: &[u8]) -> Option<Vec<u8>> {

@@ -245,7 +245,7 @@ class DictProxy(Managed, _Map[K, V], _std.DictProxy):  # type: ignore[misc]
     """A dictionary in shared memory: `shoal.Map` with the interface of a manager's dict.
 
     `keys`, `values` and `items` are lists, ``str()`` shows the entries. It keeps the order of
-    insertion.
+    insertion. If its manager has 64 objects already, it is a compact map (see `shoal.Map`).
     """
 
     _typeid = "dict"
@@ -330,7 +330,7 @@ class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
     _typeid = "Namespace"
 
     def __init__(self, **values: Any) -> None:
-        self._map = _Map()
+        self._map = _Map(compact=True)
         self._map.update(values)
 
     def __getattr__(self, name: str) -> Any:
@@ -378,7 +378,7 @@ class ValueProxy(_InMap, Generic[T], _std.ValueProxy):  # type: ignore[misc]
     _KEY, _CODE = "", "typecode"
 
     def __init__(self, typecode: Any, value: T) -> None:
-        self._map = _Map()
+        self._map = _Map(compact=True)
         self._map.update({self._KEY: value, self._CODE: typecode})
 
     def get(self) -> T:

@@ -202,7 +202,7 @@ class MapOptions(Sized):
         ("capacity", c_uint64),
         ("max_capacity", c_uint64),
     ]
-    #: SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_ORDERED.
+    #: SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_ORDERED, SHOAL_COMPACT.
     flags: int
     #: Bytes of data for which memory is reserved from the start; 0 for none.
     capacity: int
@@ -224,6 +224,7 @@ class MapStats(Sized):
         ("max_value", c_uint64),
         ("ordered", c_bool),
         ("relayed", c_bool),
+        ("compact", c_bool),
     ]
     #: How many keys it has.
     len: int
@@ -241,6 +242,8 @@ class MapStats(Sized):
     ordered: bool
     #: Whether the map has a relay: changes go there, and come back when the relay delivers them.
     relayed: bool
+    #: Whether it was created with SHOAL_COMPACT.
+    compact: bool
 
 
 class View(Structure):

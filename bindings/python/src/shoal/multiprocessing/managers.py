@@ -37,6 +37,9 @@ __all__ = [
 T = TypeVar("T")
 _M = TypeVar("_M", bound=_managed.Managed)
 
+# From so many objects of a manager on, its dictionaries are compact.
+_MANY = 64
+
 if TYPE_CHECKING:
     from multiprocessing.managers import (  # type: ignore[attr-defined]
         ArrayProxy,
@@ -170,7 +173,9 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         """A shared dictionary, with the arguments of `dict`."""
         if self._is_served:
             return self._make(_managed.DictProxy, *args, **kwargs)
-        made: _managed.DictProxy[Any, Any] = self._make(_managed.DictProxy)
+        # A program that has many dictionaries has small ones.
+        compact = len(self._made) >= _MANY
+        made: _managed.DictProxy[Any, Any] = self._make(_managed.DictProxy, compact=compact)
         if args or kwargs:
             made.update(dict(*args, **kwargs))
         return made
