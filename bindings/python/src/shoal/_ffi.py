@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from array import array
+from itertools import accumulate, chain
 from ctypes import byref, c_bool, c_char_p, c_int, c_size_t, c_uint64, c_void_p
 
 from . import _abi
@@ -270,6 +272,22 @@ def strings(items: Sequence[bytes]) -> Any:
 def address_of(data: bytes) -> int:
     """The address of the bytes, valid for as long as the object lives."""
     return ctypes.cast(c_char_p(data), c_void_p).value or 0
+
+
+class Slices:
+    """A C array of ``shoal_slice``: the pieces of a copy of ``items``, built without a Python loop."""
+
+    __slots__ = ("_blob", "_pairs", "address", "count")
+
+    def __init__(self, items: Sequence[bytes]) -> None:
+        self._blob = b"".join(items)
+        lengths = [len(item) for item in items]
+        first = address_of(self._blob)
+        # Pairs of an address and a length.
+        pairs = chain.from_iterable(zip(accumulate(lengths, initial=first), lengths))
+        self._pairs = array("Q", pairs)
+        self.address = self._pairs.buffer_info()[0]
+        self.count = len(lengths)
 
 
 def fetch_text(function: Any, *arguments: Any) -> bytes:

@@ -116,14 +116,14 @@ class Keys(Generic[K, V]):
         """
         wanted = list(keys)
         encoded = [self._encode_key(key) for key in wanted]
-        slices, values = _slices(encoded), (_structs.Slice * len(encoded))()
+        slices, values = _ffi.Slices(encoded), (_structs.Slice * len(encoded))()
         buffer = _ffi.take_buffer()
         try:
             while True:
                 status = _lib.shoal_map_get_many(
                     self._live(),
-                    slices,
-                    len(encoded),
+                    slices.address,
+                    slices.count,
                     buffer.address,
                     buffer.size,
                     buffer.length_ref,
@@ -149,10 +149,10 @@ class Keys(Generic[K, V]):
         Each key is set atomically, but all of them together are not. ``m.update(a_mapping)`` calls
         this method.
         """
-        keys = [self._encode_key(key) for key in items]
-        values = [self._encode_value(value) for value in items.values()]
+        keys = _ffi.Slices([self._encode_key(key) for key in items])
+        values = _ffi.Slices([self._encode_value(value) for value in items.values()])
         _ffi.check(
-            _lib.shoal_map_set_many(self._live(), _slices(keys), _slices(values), len(keys))
+            _lib.shoal_map_set_many(self._live(), keys.address, values.address, keys.count)
         )
 
     def update(self, other: Any = (), /, **more: Any) -> None:
@@ -387,12 +387,3 @@ class View:
         if self._view.data:
             # In a forked child this fails and changes nothing, as intended.
             _lib.shoal_map_view_end(self._handle, ctypes.byref(self._view))
-
-
-def _slices(items: List[bytes]) -> Any:
-    """A C array of slices, which point into the bytes of the list."""
-    array = (_structs.Slice * len(items))()
-    for place, item in zip(array, items):
-        place.data = _ffi.address_of(item)
-        place.len = len(item)
-    return array

@@ -38,17 +38,6 @@ def _bound(index: Any) -> int:
     return max(_FIRST, min(operator.index(index), _END))
 
 
-def _slices(items: Sequence[bytes]) -> Tuple[Any, bytes]:
-    """An array of ``shoal_slice``, and the bytes that it points into."""
-    blob = b"".join(items)
-    at = _ffi.address_of(blob)
-    flat: PyList[int] = []
-    for item in items:
-        flat += (at, len(item))
-        at += len(item)
-    return (ctypes.c_size_t * len(flat))(*flat), blob
-
-
 class ListHandle(_ffi.Handle):
     """A ``shoal_list *``."""
 
@@ -222,13 +211,13 @@ class _SharedList(Shared, MutableSequence[T]):
     # -- writing ----------------------------------------------------------------------
 
     def _splice(self, start: int, stop: int, items: Sequence[bytes]) -> None:
-        array, _blob = _slices(items)
-        _ffi.check(_lib.shoal_list_splice(self._live(), start, stop, array, len(items)))
+        new = _ffi.Slices(items)
+        _ffi.check(_lib.shoal_list_splice(self._live(), start, stop, new.address, new.count))
 
     def _splice_if(self, version: int, start: int, stop: int, items: Sequence[bytes]) -> bool:
-        array, _blob = _slices(items)
+        new = _ffi.Slices(items)
         return _ffi.fetch_bool(
-            _lib.shoal_list_splice_if, self._live(), version, start, stop, array, len(items)
+            _lib.shoal_list_splice_if, self._live(), version, start, stop, new.address, new.count
         )
 
     def _rearrange_if(self, version: int, order: Sequence[int]) -> bool:

@@ -101,6 +101,8 @@ class Sent:
         self._not_found: Set[int] = set()
         # The containers that another process may use when this one does not, by name.
         self._given: Dict[str, Any] = {}
+        # What the last search found, by container: the container's version, and the names in it.
+        self._found: Dict[str, Tuple[int, Set[bytes]]] = {}
         # The number of objects and containers at which the next search is due.
         self._limit = _FIRST
         _all_sent.add(self)
@@ -126,6 +128,7 @@ class Sent:
         """Releases all objects."""
         self._objects.clear()
         self._given.clear()
+        self._found.clear()
 
     def search_if_due(self) -> None:
         """Releases objects that no container holds, once there are enough to justify a search."""
@@ -142,18 +145,27 @@ class Sent:
     def _search(self) -> int:
         """Releases what two searches in a row have not found. Returns the cost of this one."""
         names: Set[bytes] = set()
+        found: Dict[str, Tuple[int, Set[bytes]]] = {}
         cost = 0
         try:
             for container in self._containers():
                 cost += _CONTAINER
                 with container:
-                    values = container.values() if isinstance(container, BytesMap) else container
-                    for data in values:
-                        cost += _ENTRY + len(data)
-                        names.update(_NAME.findall(data))
+                    is_map = isinstance(container, BytesMap)
+                    # Read before the entries, which may change meanwhile.
+                    version = container.version if is_map else container.stats().version
+                    known = self._found.get(container._name)
+                    if known is None or known[0] != version:
+                        known = version, set()
+                        for data in container.values() if is_map else container:
+                            cost += _ENTRY + len(data)
+                            known[1].update(_NAME.findall(data))
+                found[container._name] = known
+                names |= known[1]
         except ShoalError:
             # The search is incomplete, so it proves nothing.
             return cost
+        self._found = found
         for key, one in list(self._objects.items()):
             if one._shared_name().encode() in names:
                 self._not_found.discard(key)

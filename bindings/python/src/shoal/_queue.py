@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import pickle
-from array import array
-from itertools import accumulate, chain
 from typing import Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
 
 from . import _abi, _ffi, _frame, _hot, _wait
@@ -406,18 +404,14 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         return done
 
     def _put_batch(self, items: Sequence[bytes], until: Optional[int]) -> "tuple[int, int]":
-        blob = b"".join(items)
-        lengths = [len(item) for item in items]
-        base = _ffi.address_of(blob)
-        # {address, length} pairs: an array of shoal_slice, built without a Python loop.
-        slices = array("Q", chain.from_iterable(zip(accumulate(lengths, initial=base), lengths)))
+        slices = _ffi.Slices(items)
         done = ctypes.c_size_t()
 
         def call(timeout_ns: int) -> int:
             status: int = _ffi.lib.shoal_queue_put_many(
                 self._live(),
-                slices.buffer_info()[0],
-                len(items),
+                slices.address,
+                slices.count,
                 timeout_ns,
                 ctypes.byref(done),
             )
