@@ -1595,6 +1595,8 @@ typedef struct shoal_array_stats {
     uint64_t count;
     /** The creator's description of an item; ends with NUL. */
     char format[17];
+    /** How often the calling thread has taken the lock by this handle. */
+    uint32_t lock_depth;
 } shoal_array_stats;
 
 /**

@@ -269,6 +269,11 @@ impl Array {
             .acquire(self.segment.peers(), &self.policy, deadline)
     }
 
+    /// How many levels of the lock the calling thread has.
+    pub fn lock_depth(&self) -> u32 {
+        self.header.lock.depth(self.segment.me())
+    }
+
     /// Releases one level of the lock.
     ///
     /// # Errors

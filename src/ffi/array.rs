@@ -66,6 +66,8 @@ pub struct ArrayStats {
     pub count: u64,
     /// The creator's description of an item; ends with NUL.
     pub format: [c_char; 17],
+    /// How often the calling thread has taken the lock by this handle.
+    pub lock_depth: u32,
 }
 
 sized!(ArrayStats, "shoal_array_stats.size", 48);
@@ -115,6 +117,7 @@ pub unsafe extern "C" fn shoal_array_stat(a: *mut ArrayHandle, out: *mut ArraySt
             item_size: array.item_size(),
             count: array.count(),
             format,
+            lock_depth: array.lock_depth(),
         })
     };
     // SAFETY: the caller's contract.

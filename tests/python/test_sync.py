@@ -279,6 +279,28 @@ def test_a_condition_takes_a_lock_of_the_standard_library(ctx: Any, kind: str) -
     assert child.exitcode == 0
 
 
+def wait_with_the_lock_twice(condition: Any, number: Any) -> None:
+    with condition, condition:
+        number.value = 1
+        condition.notify()
+        assert condition.wait_for(lambda: number.value == 2, 20)
+
+
+def test_a_condition_takes_the_lock_of_a_value(ctx: Any) -> None:
+    number = ctx.Value("i", 0)
+    condition = ctx.Condition(number.get_lock())
+    with pytest.raises(AssertionError):
+        condition.notify()
+    with condition:
+        child = ctx.Process(target=wait_with_the_lock_twice, args=(condition, number))
+        child.start()
+        assert condition.wait_for(lambda: number.value == 1, 20)
+        number.value = 2
+        condition.notify()
+    child.join()
+    assert child.exitcode == 0
+
+
 def test_a_barrier_opens_and_its_action_runs_once() -> None:
     done = []
     barrier = shoal.Barrier(3, action=lambda: done.append(1))

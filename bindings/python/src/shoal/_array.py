@@ -89,6 +89,10 @@ class ItemsLock(_hot.Held):
         """Releases the lock. `InvalidError`, a `ValueError`, if this thread does not hold it."""
         _ffi.check(_lib.shoal_array_unlock(self._handle))
 
+    def _depth(self) -> int:
+        """How many times the calling thread holds the lock."""
+        return _ffi.fetch_stats(_lib.shoal_array_stat, self._handle, ArrayStats).lock_depth
+
     @property
     def owner_died(self) -> bool:
         """Whether the previous owner had died with the lock when this process last took it."""

@@ -340,6 +340,7 @@ class ArrayStats(Sized):
         ("item_size", c_uint64),
         ("count", c_uint64),
         ("format", c_char * 17),
+        ("lock_depth", c_uint32),
     ]
     #: Bytes of an item.
     item_size: int
@@ -347,6 +348,8 @@ class ArrayStats(Sized):
     count: int
     #: The creator's description of an item; ends with NUL.
     format: bytes
+    #: How often the calling thread has taken the lock by this handle.
+    lock_depth: int
 
 
 class LockStats(Sized):

@@ -212,8 +212,8 @@ class Condition(Sync):
     back, another waiter is notified.
 
     Args:
-        lock: a `Lock` or `RLock`; ``None`` creates an `RLock`. All processes that open a condition by
-            its name must pass the same lock.
+        lock: a `Lock`, an `RLock`, or the lock of a `Value` or `Array`; ``None`` creates an `RLock`.
+            All processes that open a condition by its name must pass the same lock.
         name, create, exclusive, persistent: as for `Lock`.
     """
 
@@ -244,11 +244,13 @@ class Condition(Sync):
     def _depth(self) -> int:
         """How often the calling thread has the lock."""
         lock: Any = self._lock
-        if isinstance(lock, Lock):
-            return lock._depth()
-        # One of the standard library's.
-        inner = lock._semlock
-        depth: int = inner._count() if inner._is_mine() else 0
+        depth: int
+        if hasattr(lock, "_depth"):
+            depth = lock._depth()
+        else:
+            # One of the standard library's.
+            inner = lock._semlock
+            depth = inner._count() if inner._is_mine() else 0
         return depth
 
     def _reopen(self, name: str, *state: Any) -> None:
