@@ -24,6 +24,7 @@ import signal
 import sys
 import unittest
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import resource_sharer, util
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Set, Tuple
 
@@ -274,6 +275,18 @@ def look_at_our_executor(method: str) -> None:
         sys.exit("shoal.futures does without the queues of shoal")
 
 
+def stop_the_sharer_before_cleanups() -> None:
+    """The tests' own clean-up removes the folder of the socket on which the resource sharer listens. Tests
+    of the original have not started the sharer by then, but ours have: descriptors go through it."""
+    clean_up = util._cleanup_tests  # type: ignore[attr-defined]
+
+    def clean_up_all() -> None:
+        resource_sharer.stop(timeout=WATCHDOG)
+        clean_up()
+
+    util._cleanup_tests = clean_up_all  # type: ignore[attr-defined]
+
+
 def on_alarm(number: int, frame: object) -> None:
     faulthandler.dump_traceback()
     raise AssertionError("it took too long")
@@ -313,6 +326,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="words in the names of tests")
     options = parser.parse_args()
     prepare(options.folder)
+    stop_the_sharer_before_cleanups()
     sys.path.insert(0, str(options.folder))
     signal.signal(signal.SIGALRM, on_alarm)
     importlib.import_module("test.support").verbose = 0  # type: ignore[attr-defined]
