@@ -65,7 +65,7 @@ fn wait_until_attached(process: &Process, map: &Map) -> Result<(), Failure> {
             .iter()
             .any(|it| i64::from(it.pid) == i64::from(process.pid())))
     };
-    while !here(map)? && process.join(Timeout::Val(Duration::ZERO)).is_err() {
+    while !here(map)? && process.join(Duration::ZERO).is_err() {
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())

@@ -96,6 +96,7 @@ pub use segment::{
     Kind, ObjectContents, ObjectHolder, ObjectInfo, Options, Participant, QueueTotals, gc, gc_each,
     list, stat, unlink,
 };
+pub use sys::clock::IntoTimeout;
 pub use wait::{Waitable, wait_any};
 
 /// For tests: kills the process at a given step, and watches its memory; see `src/sync/crash.rs`.

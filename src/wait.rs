@@ -7,7 +7,7 @@ use crate::pipe::Pipe;
 use crate::process::Process;
 use crate::queue::Queue;
 use crate::sync::{Nap, Slept, WaitPolicy, Waits};
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout};
 use crate::sys::poll;
 
 /// What this process has learned about waiting for several things.
@@ -102,7 +102,7 @@ impl<'a> Waitable<'a> {
 /// assert_eq!(wait_any(&things, Timeout::Infinite)?, 1);
 /// # Ok::<(), shoal::Error>(())
 /// ```
-pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
+pub fn wait_any(things: &[Waitable<'_>], timeout: impl IntoTimeout) -> Result<usize> {
     if things.is_empty() {
         return Err(Error::invalid("things to wait for", "there are none"));
     }

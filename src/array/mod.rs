@@ -22,7 +22,7 @@ use crate::segment::{
     Inspector, Kind, ObjectContents, Options, Section, Segment, Snapshot, Spec, shared_object,
 };
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy, Waits};
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout};
 
 #[repr(C)]
 struct ArrayHeader {
@@ -253,7 +253,7 @@ impl Array {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while waiting.
-    pub fn lock(&self, timeout: Timeout) -> Result<ArrayGuard<'_>> {
+    pub fn lock(&self, timeout: impl IntoTimeout) -> Result<ArrayGuard<'_>> {
         let taken = self.acquire(timeout)?;
         Ok(ArrayGuard { array: self, taken })
     }
@@ -262,7 +262,7 @@ impl Array {
     ///
     /// # Errors
     /// As for [`lock`](Self::lock).
-    pub fn acquire(&self, timeout: Timeout) -> Result<Acquisition> {
+    pub fn acquire(&self, timeout: impl IntoTimeout) -> Result<Acquisition> {
         let deadline = Deadline::after(timeout);
         self.header
             .lock

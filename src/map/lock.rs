@@ -12,7 +12,7 @@ use super::ops::Map;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::{Ask, wait_for};
-use crate::sys::clock::{Deadline, Timeout, now_ns};
+use crate::sys::clock::{Deadline, IntoTimeout, now_ns};
 use crate::sys::thread;
 
 /// The lock of a key; unlocks when dropped. See [`Map::lock_key`].
@@ -75,7 +75,7 @@ impl Map {
     /// # Limits
     /// Each of the map's 64 parts has room for twelve locks and [views](Self::view). If a part is full, the
     /// call waits for room; a thread that holds all twelve locks itself gets `Exhausted`.
-    pub fn lock_key(&self, key: &[u8], timeout: Timeout) -> Result<KeyGuard<'_>> {
+    pub fn lock_key(&self, key: &[u8], timeout: impl IntoTimeout) -> Result<KeyGuard<'_>> {
         self.check(key, &[])?;
         self.check_locks()?;
         let hash = self.core.hasher.hash(key);

@@ -22,7 +22,7 @@ use crate::queue::{Queue, Taken};
 use crate::relay::{RelayOptions, Relayed, Role};
 use crate::segment::{Companion, Object};
 use crate::sync::crash::crash_point;
-use crate::sys::clock::{Deadline, Timeout, now_ns};
+use crate::sys::clock::{Deadline, IntoTimeout, now_ns};
 
 /// The highest revision.
 const MAX_REVISION: u64 = u64::MAX / 2;
@@ -109,7 +109,11 @@ impl MapRelay {
     /// text; `Invalid`: the map has keys and was not relayed before, is a companion itself, or its name is too
     /// long; `Interrupted` when a signal handler ran while waiting; `Detached` once the [waits through the
     /// map](Map::end_waits) are ended; `NoSpace`, `Poisoned`, `Corrupt`.
-    pub fn attach(map: Arc<Map>, options: &RelayOptions, timeout: Timeout) -> Result<Self> {
+    pub fn attach(
+        map: Arc<Map>,
+        options: &RelayOptions,
+        timeout: impl IntoTimeout,
+    ) -> Result<Self> {
         let deadline = Deadline::after(timeout);
         let mut role = Role::take(map, "map", deadline)?;
         if !role.object().is_relayed() && role.object().family()? != 0 {
@@ -160,9 +164,9 @@ impl MapRelay {
     /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Detached` after
     /// [`end_waits`](Self::end_waits); `Exhausted`, `NoSpace` as for [`Queue::lease`]. `Corrupt`: a request
     /// was overwritten; it is dropped, and the next call continues with the next one.
-    pub fn next_request(&self, timeout: Timeout) -> Result<MapRequest> {
+    pub fn next_request(&self, timeout: impl IntoTimeout) -> Result<MapRequest> {
         self.attached.role.check()?;
-        let taken = Taken::next(&self.attached, Companion::Requests, timeout)?;
+        let taken = Taken::next(&self.attached, Companion::Requests, timeout.into_timeout())?;
         match taken.frame() {
             Ok(frame) if change_of(&frame).is_some() => Ok(MapRequest(taken)),
             _ => Err(taken.refuse()),
@@ -282,7 +286,7 @@ impl MapRelay {
     /// # Errors
     /// `Timeout`; `Invalid` in a forked child, or while requests of this relay exist; `NoSpace`, `Poisoned`,
     /// `Corrupt`.
-    pub fn detach(self, timeout: Timeout) -> Result<()> {
+    pub fn detach(self, timeout: impl IntoTimeout) -> Result<()> {
         self.attached.role.check()?;
         let attached = Arc::into_inner(self.attached).ok_or_else(|| {
             let why = "requests of it exist, which are to be done or dropped first";

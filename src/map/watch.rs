@@ -10,7 +10,7 @@ use super::ops::Map;
 use crate::copy::{Room, room};
 use crate::error::Result;
 use crate::sync::{EndWaits, Waits, wait_for};
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout};
 
 /// Tells whether a value that was read may have changed; see [`Map::get_watched`].
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +91,7 @@ impl Map {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; `Poisoned`, `Corrupt`.
-    pub fn wait_change(&self, seen: u64, timeout: Timeout) -> Result<u64> {
+    pub fn wait_change(&self, seen: u64, timeout: impl IntoTimeout) -> Result<u64> {
         let check = |_| {
             self.core.check_poison()?;
             let now = self.core.version();
@@ -121,7 +121,7 @@ impl Map {
     ///
     /// # Errors
     /// As for [`wait_change`](Self::wait_change).
-    pub fn wait_key(&self, key: &[u8], seen: u64, timeout: Timeout) -> Result<u64> {
+    pub fn wait_key(&self, key: &[u8], seen: u64, timeout: impl IntoTimeout) -> Result<u64> {
         let shard = self.core.hasher.hash(key).shard;
         let changed = self.core.changed_in(shard as usize);
         let deadline = Deadline::after(timeout);

@@ -36,7 +36,7 @@ use crate::segment::{
     self, Inspector, Kind, ObjectContents, Options, Section, Segment, Snapshot, Spec, shared_object,
 };
 use crate::sync::{EndWaits, Slept, WaitPolicy, Waits, crash::crash_point};
-use crate::sys::clock::{self, Deadline, Timeout};
+use crate::sys::clock::{self, Deadline, IntoTimeout, Timeout};
 
 /// Which end of a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -289,9 +289,9 @@ impl Pipe {
     /// `Closed`: the other end is gone; `Timeout`, `TooLarge`, `NoSpace`, `Interrupted`, `Poisoned`,
     /// `Corrupt` as [`Queue::put`]; `Unsupported` at the end that only receives. After an error nothing
     /// was sent.
-    pub fn send(&self, data: &[u8], timeout: Timeout) -> Result<()> {
+    pub fn send(&self, data: &[u8], timeout: impl IntoTimeout) -> Result<()> {
         let queue = self.about_to_send(data.len())?;
-        self.try_until(timeout, |timeout| queue.put(data, timeout))
+        self.try_until(timeout.into_timeout(), |timeout| queue.put(data, timeout))
     }
 
     /// Reserves room for a message of `len` bytes, to be written in place and then committed: this saves a
@@ -299,9 +299,11 @@ impl Pipe {
     ///
     /// # Errors
     /// As for [`send`](Self::send).
-    pub fn reserve(&self, len: usize, timeout: Timeout) -> Result<Reservation<'_>> {
+    pub fn reserve(&self, len: usize, timeout: impl IntoTimeout) -> Result<Reservation<'_>> {
         let queue = self.about_to_send(len)?;
-        self.try_until(timeout, |timeout| queue.reserve(len, timeout))
+        self.try_until(timeout.into_timeout(), |timeout| {
+            queue.reserve(len, timeout)
+        })
     }
 
     /// [`reserve`](Self::reserve), to be committed or discarded by [`outgoing`](Self::outgoing).
@@ -336,8 +338,8 @@ impl Pipe {
     /// with the length needed, and the message stays; `Interrupted`, `Poisoned`, `Corrupt` as
     /// [`Queue::get`]; `Unsupported` at the end that only sends.
     #[inline]
-    pub fn recv(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
-        self.recv_into(room(buf), timeout)
+    pub fn recv(&self, buf: &mut [u8], timeout: impl IntoTimeout) -> Result<usize> {
+        self.recv_into(room(buf), timeout.into_timeout())
     }
 
     /// [`recv`](Self::recv) into memory that need not be initialised.
@@ -350,9 +352,9 @@ impl Pipe {
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
-    pub fn recv_vec(&self, timeout: Timeout) -> Result<Vec<u8>> {
+    pub fn recv_vec(&self, timeout: impl IntoTimeout) -> Result<Vec<u8>> {
         let queue = self.receiving()?;
-        self.try_until(timeout, |timeout| queue.get_vec(timeout))
+        self.try_until(timeout.into_timeout(), |timeout| queue.get_vec(timeout))
     }
 
     /// Receives one message to read it in place, waiting until `timeout`: a message that was
@@ -361,9 +363,9 @@ impl Pipe {
     ///
     /// # Errors
     /// As [`recv`](Self::recv), and [`Queue::lease`].
-    pub fn lease(&self, timeout: Timeout) -> Result<Lease<'_>> {
+    pub fn lease(&self, timeout: impl IntoTimeout) -> Result<Lease<'_>> {
         let queue = self.receiving()?;
-        self.try_until(timeout, |timeout| queue.lease(timeout))
+        self.try_until(timeout.into_timeout(), |timeout| queue.lease(timeout))
     }
 
     /// [`lease`](Self::lease), to be ended by [`receiving`](Self::receiving).
@@ -377,9 +379,9 @@ impl Pipe {
     ///
     /// # Errors
     /// `Interrupted`; `Unsupported` at the end that only sends.
-    pub fn poll(&self, timeout: Timeout) -> Result<bool> {
+    pub fn poll(&self, timeout: impl IntoTimeout) -> Result<bool> {
         let queue = self.receiving()?;
-        match self.try_until(timeout, |timeout| queue.wait_ready(timeout)) {
+        match self.try_until(timeout.into_timeout(), |timeout| queue.wait_ready(timeout)) {
             Ok(()) => Ok(true),
             Err(Error::Timeout) => Ok(false),
             Err(err) => Err(err),

@@ -25,7 +25,7 @@ use crate::segment::{Inspector, Kind, Options, Segment, shared_object};
 use crate::sync::{
     EndWaits, EventCell, Guard, LockCell, Nap, RobustMutex, WaitPolicy, Waits, crash::crash_point,
 };
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout};
 
 use super::object;
 use super::waiters::{BROKEN, NOTIFIED, Waiter, WaiterTable};
@@ -221,7 +221,7 @@ impl Barrier {
     /// `Poisoned` if the barrier is broken, which happens when a waiter times out or dies; `Interrupted` when
     /// a signal handler ran: the caller then has not arrived; `Timeout` when it could not arrive because
     /// waiters of the round before had not left yet.
-    pub fn wait(&self, timeout: Timeout) -> Result<u32> {
+    pub fn wait(&self, timeout: impl IntoTimeout) -> Result<u32> {
         self.wait_with(timeout, || {})
     }
 
@@ -230,7 +230,7 @@ impl Barrier {
     ///
     /// # Errors
     /// The same.
-    pub fn wait_with(&self, timeout: Timeout, action: impl FnOnce()) -> Result<u32> {
+    pub fn wait_with(&self, timeout: impl IntoTimeout, action: impl FnOnce()) -> Result<u32> {
         let deadline = Deadline::after(timeout);
         let arrived = self.arrive_until(deadline)?;
         if arrived.last {
@@ -261,7 +261,7 @@ impl Barrier {
     ///
     /// # Errors
     /// `Poisoned` if the barrier is broken; `Timeout`; `Interrupted`.
-    pub fn arrive(&self, timeout: Timeout) -> Result<Arrival> {
+    pub fn arrive(&self, timeout: impl IntoTimeout) -> Result<Arrival> {
         self.arrive_until(Deadline::after(timeout))
     }
 
@@ -321,7 +321,7 @@ impl Barrier {
     /// # Errors
     /// `Poisoned` if the barrier is broken. `Timeout`, `Interrupted`: the caller still has its
     /// place, and may go on sleeping or [`give_up`](Self::give_up).
-    pub fn sleep(&self, place: u32, timeout: Timeout) -> Result<()> {
+    pub fn sleep(&self, place: u32, timeout: impl IntoTimeout) -> Result<()> {
         self.sleep_until(place, Deadline::after(timeout))
     }
 

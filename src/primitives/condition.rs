@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
 use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{Acquisition, EndWaits, Guard, LockCell, RobustMutex, WaitPolicy, Waits};
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout};
 
 use super::lock::Lock;
 use super::object;
@@ -125,7 +125,7 @@ impl Condition {
     /// signal handler ran, and `Detached` when the [waits through this handle](Self::end_waits) were ended,
     /// with the lock held again; `Exhausted` if 1024 wait already. `Detached`, without the lock, if the waits
     /// through the lock's handle were ended.
-    pub fn wait(&self, lock: &Lock, timeout: Timeout) -> Result<Wake> {
+    pub fn wait(&self, lock: &Lock, timeout: impl IntoTimeout) -> Result<Wake> {
         let deadline = Deadline::after(timeout);
         // The thread is counted until the lock is taken again, even after a notification.
         self.policy.waits.count();
@@ -184,7 +184,7 @@ impl Condition {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted`; `Invalid` if the place belongs to another process.
-    pub fn sleep(&self, place: u32, timeout: Timeout) -> Result<()> {
+    pub fn sleep(&self, place: u32, timeout: impl IntoTimeout) -> Result<()> {
         self.sleep_until(place, Deadline::after(timeout))
     }
 

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::layout::{Shared, SharedRef};
 use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{EndWaits, EventCell, WaitPolicy, Waits, crash::crash_point, publish_fence};
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout};
 
 use super::object;
 
@@ -131,7 +131,7 @@ impl Event {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran.
-    pub fn wait(&self, timeout: Timeout) -> Result<()> {
+    pub fn wait(&self, timeout: impl IntoTimeout) -> Result<()> {
         let began = self.changes();
         let happened = || {
             let changes = self.changes();

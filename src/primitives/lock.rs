@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::layout::SharedRef;
 use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy, Waits};
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout, Timeout};
 
 use super::object;
 
@@ -105,7 +105,7 @@ impl Lock {
     /// # Errors
     /// As for [`acquire`](Self::acquire).
     #[inline]
-    pub fn lock(&self, timeout: Timeout) -> Result<LockGuard<'_>> {
+    pub fn lock(&self, timeout: impl IntoTimeout) -> Result<LockGuard<'_>> {
         let taken = self.acquire(timeout)?;
         Ok(LockGuard { lock: self, taken })
     }
@@ -116,7 +116,7 @@ impl Lock {
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
     #[inline]
-    pub fn acquire(&self, timeout: Timeout) -> Result<Acquisition> {
+    pub fn acquire(&self, timeout: impl IntoTimeout) -> Result<Acquisition> {
         // Reading the clock costs more than an uncontended lock.
         match self.try_acquire()? {
             Some(taken) => Ok(taken),

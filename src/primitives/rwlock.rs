@@ -30,7 +30,7 @@ use crate::sync::{
     Acquisition, EndWaits, EventCell, Guard, LockCell, RobustMutex, WaitPolicy, Waits,
     crash::crash_point, pack, publish_fence, unpack,
 };
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout};
 
 use super::holds::Holds;
 use super::object;
@@ -145,7 +145,7 @@ impl RwLock {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran.
-    pub fn read(&self, timeout: Timeout) -> Result<Acquisition> {
+    pub fn read(&self, timeout: impl IntoTimeout) -> Result<Acquisition> {
         let deadline = Deadline::after(timeout);
         self.take(deadline, || self.try_read(deadline))
     }
@@ -155,7 +155,7 @@ impl RwLock {
     ///
     /// # Errors
     /// As for [`read`](Self::read).
-    pub fn write(&self, timeout: Timeout) -> Result<Acquisition> {
+    pub fn write(&self, timeout: impl IntoTimeout) -> Result<Acquisition> {
         let (state, deadline) = (self.state, Deadline::after(timeout));
         // The death of its last owner does not matter here: `died` records it if that owner wrote.
         let _ = state

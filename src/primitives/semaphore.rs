@@ -29,7 +29,7 @@ use crate::sync::{
     Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, Waits,
     crash::crash_point,
 };
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout};
 
 use super::holds::Holds;
 use super::object;
@@ -167,7 +167,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
-    pub fn acquire(&self, timeout: Timeout) -> Result<()> {
+    pub fn acquire(&self, timeout: impl IntoTimeout) -> Result<()> {
         if self.try_acquire()? {
             return Ok(());
         }

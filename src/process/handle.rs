@@ -8,7 +8,7 @@ use super::child::Child;
 use super::detached;
 use crate::error::{Error, Result};
 use crate::sync::{EndWaits, Nap, Slept, Waits};
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout};
 use crate::sys::pidfd::{self, Reaped};
 use crate::sys::poll;
 use crate::sys::spawn::discard;
@@ -171,7 +171,7 @@ impl Process {
     ///
     /// [`Error::Timeout`]: it still runs. [`Error::Interrupted`]: a signal handler ran while
     /// waiting; call again to continue. [`Error::Detached`]: see [`end_waits`](Self::end_waits).
-    pub fn join(&self, timeout: Timeout) -> Result<Exit> {
+    pub fn join(&self, timeout: impl IntoTimeout) -> Result<Exit> {
         let (deadline, mut nap) = (Deadline::after(timeout), Nap::FIRST);
         loop {
             if let Some(exit) = self.try_join()? {

@@ -49,6 +49,7 @@ impl Producer<'_> {
     }
 
     /// Makes the first `used` bytes of `owner`'s reservation `number` at `block` a message.
+    #[inline]
     pub(super) fn commit(
         &mut self,
         (block, number, owner): (u32, u64, Owner),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::Nap;
-use crate::sys::clock::{Deadline, Timeout, now_ns};
+use crate::sys::clock::{Deadline, IntoTimeout, Timeout, now_ns};
 
 use super::core::Queue;
 use super::cursors::{Consumer, Message};
@@ -146,8 +146,8 @@ impl Queue {
     /// As for [`get`](Self::get); `Exhausted` if the queue has no room for more leases, `NoSpace` if
     /// `/dev/shm` has none. The message stays. Reservations leave 128 KiB for copies of messages that were
     /// put, perhaps not contiguous.
-    pub fn lease(&self, timeout: Timeout) -> Result<Lease<'_>> {
-        let held = self.lease_place(None, timeout)?;
+    pub fn lease(&self, timeout: impl IntoTimeout) -> Result<Lease<'_>> {
+        let held = self.lease_place(None, timeout.into_timeout())?;
         Ok(Lease { queue: self, held })
     }
 
@@ -156,8 +156,8 @@ impl Queue {
     ///
     /// # Errors
     /// As for [`lease`](Self::lease).
-    pub fn lease_for(&self, visible: Duration, timeout: Timeout) -> Result<Lease<'_>> {
-        let held = self.lease_place(Some(visible), timeout)?;
+    pub fn lease_for(&self, visible: Duration, timeout: impl IntoTimeout) -> Result<Lease<'_>> {
+        let held = self.lease_place(Some(visible), timeout.into_timeout())?;
         Ok(Lease { queue: self, held })
     }
 
@@ -296,7 +296,7 @@ impl Queue {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Poisoned`, `Corrupt`.
-    pub fn join(&self, timeout: Timeout) -> Result<()> {
+    pub fn join(&self, timeout: impl IntoTimeout) -> Result<()> {
         let deadline = Deadline::after(timeout);
         let finished = &self.ring.header.finished;
         let waits = &self.consumers.policy.waits;

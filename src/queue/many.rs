@@ -2,7 +2,7 @@
 
 use crate::copy::{Room, room};
 use crate::error::Result;
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout, Timeout};
 
 use super::core::Queue;
 
@@ -18,7 +18,7 @@ impl Queue {
         buf: &mut Vec<u8>,
         lens: &mut Vec<usize>,
         max: usize,
-        timeout: Timeout,
+        timeout: impl IntoTimeout,
     ) -> Result<usize> {
         if max == 0 {
             return Ok(0);
@@ -53,8 +53,13 @@ impl Queue {
         &self,
         buf: &mut [u8],
         lens: &mut [usize],
-        timeout: Timeout,
+        timeout: impl IntoTimeout,
     ) -> Result<usize> {
+        self.get_many_lens(buf, lens, timeout.into_timeout())
+    }
+
+    /// Not generic, so that the loop is compiled with what it calls.
+    fn get_many_lens(&self, buf: &mut [u8], lens: &mut [usize], timeout: Timeout) -> Result<usize> {
         let most = lens.len();
         let set = |index: usize, len| lens[index] = len;
         self.get_many_set(room(buf), most, set, timeout)

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout, Timeout};
 
 use super::core::Queue;
 use super::cursors::{Consumer, Message};
@@ -22,7 +22,7 @@ impl Queue {
     /// error nothing was put.
     ///
     /// If the queue [has a relay](Self::is_relayed): `RelayBehind` instead of `Timeout`.
-    pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
+    pub fn put(&self, data: &[u8], timeout: impl IntoTimeout) -> Result<()> {
         self.room_for(data.len())?;
         let mut full = false;
         if let Some(guard) = self.enter_now() {
@@ -31,7 +31,7 @@ impl Queue {
             }
             full = true;
         }
-        self.put_slow(data, full, timeout)
+        self.put_slow(data, full, timeout.into_timeout())
     }
 
     /// [`put`](Self::put), without waiting: false if the lock is not free, there is no room, or the queue has
@@ -99,7 +99,7 @@ impl Queue {
     ///
     /// # Errors
     /// As for [`put`](Self::put), and only if not one message was put.
-    pub fn put_many(&self, items: &[impl AsRef<[u8]>], timeout: Timeout) -> Result<usize> {
+    pub fn put_many(&self, items: &[impl AsRef<[u8]>], timeout: impl IntoTimeout) -> Result<usize> {
         let deadline = Deadline::after(timeout);
         let mut done = 0;
         while let Some(next) = items.get(done) {
@@ -157,8 +157,8 @@ impl Queue {
     /// `Timeout`; `BufferTooSmall` with the length needed, and the message stays; `Closed` once a closed
     /// queue is drained; `Interrupted` when a signal handler ran while waiting; `Poisoned`, `Corrupt`.
     #[inline]
-    pub fn get(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
-        self.get_into(room(buf), timeout)
+    pub fn get(&self, buf: &mut [u8], timeout: impl IntoTimeout) -> Result<usize> {
+        self.get_into(room(buf), timeout.into_timeout())
     }
 
     /// [`get`](Self::get) into memory that need not be initialised.
@@ -200,7 +200,7 @@ impl Queue {
     ///
     /// # Errors
     /// As for [`get`](Self::get).
-    pub fn get_vec(&self, timeout: Timeout) -> Result<Vec<u8>> {
+    pub fn get_vec(&self, timeout: impl IntoTimeout) -> Result<Vec<u8>> {
         self.take(Deadline::after(timeout), false, |side, end| {
             let mut data = Vec::new();
             let taken = side.append_next(end, &mut data)?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::relay::{FrameKind, RelayInfo, RelayOptions, Relayed, Role};
 use crate::segment::{Companion, Object};
-use crate::sys::clock::{Deadline, Timeout, now_ns};
+use crate::sys::clock::{Deadline, IntoTimeout, now_ns};
 
 use super::attached::Attached;
 use super::commit::Delivery;
@@ -156,7 +156,11 @@ impl QueueRelay {
     /// text; `Invalid`: the queue is a companion itself, or its name is too long; `Interrupted` when a signal
     /// handler ran while waiting; `Detached` once the [waits through the queue](Queue::end_waits) are ended;
     /// `NoSpace`, `Poisoned`, `Corrupt`.
-    pub fn attach(queue: Arc<Queue>, options: &RelayOptions, timeout: Timeout) -> Result<Self> {
+    pub fn attach(
+        queue: Arc<Queue>,
+        options: &RelayOptions,
+        timeout: impl IntoTimeout,
+    ) -> Result<Self> {
         let deadline = Deadline::after(timeout);
         let mut role = Role::take(queue, "queue", deadline)?;
         if !role.object().is_relayed() && role.object().family()? != 0 {
@@ -198,9 +202,9 @@ impl QueueRelay {
     /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Detached` after
     /// [`end_waits`](Self::end_waits); `Exhausted`, `NoSpace` as for [`Queue::lease`]. `Corrupt`: a request
     /// was overwritten; it is dropped, and the next call continues with the next one.
-    pub fn next_request(&self, timeout: Timeout) -> Result<RelayRequest> {
+    pub fn next_request(&self, timeout: impl IntoTimeout) -> Result<RelayRequest> {
         self.attached.role.check()?;
-        let taken = Taken::next(&self.attached, Companion::Requests, timeout)?;
+        let taken = Taken::next(&self.attached, Companion::Requests, timeout.into_timeout())?;
         match taken.frame() {
             Ok(frame) if frame.kind == FrameKind::Put => Ok(RelayRequest(taken)),
             _ => Err(taken.refuse()),
@@ -212,9 +216,9 @@ impl QueueRelay {
     ///
     /// # Errors
     /// As for [`next_request`](Self::next_request).
-    pub fn next_settlement(&self, timeout: Timeout) -> Result<Settlement> {
+    pub fn next_settlement(&self, timeout: impl IntoTimeout) -> Result<Settlement> {
         self.attached.role.check()?;
-        let taken = Taken::next(&self.attached, Companion::Settled, timeout)?;
+        let taken = Taken::next(&self.attached, Companion::Settled, timeout.into_timeout())?;
         match taken.frame() {
             Ok(frame) if settlement_kind(&frame).is_some() => Ok(Settlement(taken)),
             _ => Err(taken.refuse()),
@@ -251,7 +255,7 @@ impl QueueRelay {
         payload: &[u8],
         attempts: u32,
         token: &[u8],
-        timeout: Timeout,
+        timeout: impl IntoTimeout,
     ) -> Result<()> {
         self.attached.role.check()?;
         if token.len() > MAX_TOKEN {
@@ -373,7 +377,7 @@ impl QueueRelay {
     /// # Errors
     /// `Timeout`; `Invalid` in a forked child, or while requests or settlements of this relay exist; `NoSpace`,
     /// `Poisoned`, `Corrupt`.
-    pub fn detach(self, timeout: Timeout) -> Result<()> {
+    pub fn detach(self, timeout: impl IntoTimeout) -> Result<()> {
         self.attached.role.check()?;
         let attached = Arc::into_inner(self.attached).ok_or_else(|| {
             let why = "requests or settlements of it exist, which are to be done or dropped first";

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::crash::crash_point;
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, IntoTimeout, Timeout};
 
 use super::commit::Delivery;
 use super::core::Queue;
@@ -161,8 +161,8 @@ impl Queue {
     ///
     /// # Errors
     /// As for [`put`](Self::put).
-    pub fn reserve(&self, len: usize, timeout: Timeout) -> Result<Reservation<'_>> {
-        let place = self.reserve_place(len, timeout)?;
+    pub fn reserve(&self, len: usize, timeout: impl IntoTimeout) -> Result<Reservation<'_>> {
+        let place = self.reserve_place(len, timeout.into_timeout())?;
         Ok(Reservation { queue: self, place })
     }
 
@@ -246,6 +246,7 @@ impl Queue {
     }
 
     /// The same, with the producers' lock held.
+    #[inline]
     pub(super) fn commit_under(
         &self,
         guard: PutGuard<'_>,

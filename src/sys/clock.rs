@@ -4,6 +4,44 @@ use std::time::Duration;
 
 pub(crate) use raw_sync::Timeout;
 
+/// How long a call waits: a [`Timeout`], a `Duration`, or an optional `Duration`, where `None` is without limit.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let queue = shoal::Queue::anonymous()?;
+/// let soon = Duration::from_millis(5);
+/// assert_eq!(queue.get_vec(soon).unwrap_err().status(), shoal::Status::ErrTimeout);
+/// queue.put(b"hello", None::<Duration>)?;
+/// assert_eq!(queue.get_vec(shoal::Timeout::Infinite)?, b"hello");
+/// # Ok::<(), shoal::Error>(())
+/// ```
+pub trait IntoTimeout {
+    /// The same as a `Timeout`. A duration of zero does not wait.
+    fn into_timeout(self) -> Timeout;
+}
+
+impl IntoTimeout for Timeout {
+    #[inline]
+    fn into_timeout(self) -> Timeout {
+        self
+    }
+}
+
+impl IntoTimeout for Duration {
+    #[inline]
+    fn into_timeout(self) -> Timeout {
+        Timeout::Val(self)
+    }
+}
+
+impl IntoTimeout for Option<Duration> {
+    #[inline]
+    fn into_timeout(self) -> Timeout {
+        self.map_or(Timeout::Infinite, Timeout::Val)
+    }
+}
+
 /// A point on `CLOCK_MONOTONIC`, in nanoseconds since the machine started.
 pub(crate) fn now_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC)
@@ -43,8 +81,8 @@ pub(crate) enum Deadline {
 
 impl Deadline {
     /// The deadline of a public timeout that begins now. A timeout too long for the clock never ends.
-    pub(crate) fn after(timeout: Timeout) -> Self {
-        match timeout {
+    pub(crate) fn after(timeout: impl IntoTimeout) -> Self {
+        match timeout.into_timeout() {
             Timeout::Infinite => Deadline::Never,
             Timeout::Val(Duration::ZERO) => Deadline::Now,
             Timeout::Val(wait) => u64::try_from(wait.as_nanos())

@@ -21,7 +21,7 @@ use super::survey::{Survey, regions};
 use crate::device::discover::Seen;
 use crate::device::{self, Family};
 use crate::error::{Error, Result};
-use crate::sys::clock::{Deadline, Timeout, now_ns};
+use crate::sys::clock::{Deadline, IntoTimeout, Timeout, now_ns};
 use crate::sys::inotify::Closes;
 use crate::sys::poll::{Signal, readable};
 
@@ -48,7 +48,8 @@ impl Request {
     ///   cannot be used; the text says why.
     /// - [`Error::Interrupted`]: a signal handler ran. The place in the queue is lost; a [`Ticket`]
     ///   keeps it.
-    pub fn acquire(&self, timeout: Timeout) -> Result<Lease> {
+    pub fn acquire(&self, timeout: impl IntoTimeout) -> Result<Lease> {
+        let timeout = timeout.into_timeout();
         if matches!(timeout, Timeout::Val(Duration::ZERO)) {
             return Ticket::at_once(self);
         }
@@ -192,8 +193,8 @@ impl Ticket {
     /// - [`Error::Interrupted`]: a signal handler ran.
     /// - [`Error::Invalid`]: the lease was handed out before, or this is a forked child.
     /// - [`Error::TooMany`], [`Error::NotFound`]: requested devices have disappeared meanwhile.
-    pub fn wait(&self, timeout: Timeout) -> Result<Lease> {
-        self.wait_then(timeout, |lease| lease)
+    pub fn wait(&self, timeout: impl IntoTimeout) -> Result<Lease> {
+        self.wait_then(timeout.into_timeout(), |lease| lease)
     }
 
     /// Whether this is the process that has the place.

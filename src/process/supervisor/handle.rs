@@ -8,7 +8,7 @@ use super::engine::{self, Job, Request, Shared, State};
 use super::report::{Event, Outcome, OutputFailure, WorkerStatus};
 use crate::error::{Error, Result};
 use crate::sync::{EndWaits, Waits};
-use crate::sys::clock::{Deadline, Timeout, now_ns};
+use crate::sys::clock::{Deadline, IntoTimeout, Timeout, now_ns};
 use crate::sys::futex::{self, Waited};
 use crate::sys::thread;
 
@@ -79,7 +79,7 @@ impl Supervisor {
     /// [`Error::Timeout`]: a worker still runs, or will be started again. [`Error::Interrupted`]: a signal
     /// handler ran while waiting; call again to continue. [`Error::Detached`]: see
     /// [`end_waits`](Self::end_waits). [`Error::Invalid`]: in a forked copy of the process.
-    pub fn wait(&self, timeout: Timeout) -> Result<Outcome> {
+    pub fn wait(&self, timeout: impl IntoTimeout) -> Result<Outcome> {
         self.sleep_until(Deadline::after(timeout), true, |state| state.outcome)
     }
 
@@ -103,7 +103,7 @@ impl Supervisor {
     /// assert_eq!(supervisor.next_event(Timeout::Infinite)?, None);
     /// # Ok::<(), shoal::Error>(())
     /// ```
-    pub fn next_event(&self, timeout: Timeout) -> Result<Option<Event>> {
+    pub fn next_event(&self, timeout: impl IntoTimeout) -> Result<Option<Event>> {
         self.sleep_until(Deadline::after(timeout), true, |state| {
             match state.events.pop_front() {
                 Some(event) => Some(Some(event)),
@@ -152,7 +152,7 @@ impl Supervisor {
     /// # Errors
     ///
     /// As [`wait`](Self::wait).
-    pub fn wait_sent(&self, timeout: Timeout) -> Result<()> {
+    pub fn wait_sent(&self, timeout: impl IntoTimeout) -> Result<()> {
         let asked = self.own()?.state().asked;
         self.sleep_until(Deadline::after(timeout), true, |state| {
             (state.served >= asked || state.outcome.is_some()).then_some(())
@@ -175,7 +175,7 @@ impl Supervisor {
     ///
     /// [`Error::Interrupted`]: a signal handler ran; the stop goes on. [`Error::Detached`] and
     /// [`Error::Invalid`]: as [`wait`](Self::wait).
-    pub fn stop(&self, grace: Timeout) -> Result<()> {
+    pub fn stop(&self, grace: impl IntoTimeout) -> Result<()> {
         self.begin_stop(libc::SIGTERM, grace)?;
         self.wait(Timeout::Infinite).map(drop)
     }
@@ -185,7 +185,7 @@ impl Supervisor {
     /// # Errors
     ///
     /// As [`signal`](Self::signal).
-    pub fn begin_stop(&self, signal: i32, grace: Timeout) -> Result<()> {
+    pub fn begin_stop(&self, signal: i32, grace: impl IntoTimeout) -> Result<()> {
         check_signal(signal)?;
         let deadline = match Deadline::after(grace) {
             // The engine checks it later, when it has passed.

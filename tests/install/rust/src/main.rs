@@ -8,7 +8,7 @@ use shoal::{Lock, Queue, Timeout};
 fn main() -> Result<(), shoal::Error> {
     let queue = Queue::anonymous()?;
     queue.put(b"resize 17.png", Timeout::Infinite)?;
-    let job = queue.get_vec(Timeout::Val(Duration::from_secs(10)))?;
+    let job = queue.get_vec(Duration::from_secs(10))?;
 
     let lock = Lock::anonymous()?;
     let guarded = AtomicU32::new(0);
