@@ -214,13 +214,13 @@ impl Core {
     }
 
     /// How many keys have a time to live.
-    #[inline]
     pub(super) fn expiring(&self) -> u64 {
         (0..self.shard_count())
             .map(|index| self.store(index).expiring())
             .sum()
     }
 
+    #[inline]
     fn store(&self, index: usize) -> Store<'_> {
         Store {
             state: &self.shards[index].store,

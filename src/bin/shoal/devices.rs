@@ -32,10 +32,10 @@ enum Command {
     Top {
         #[command(flatten)]
         which: Which,
-        /// How long between two looks
+        /// Time between two updates
         #[arg(long, short, default_value = "1", value_parser = duration)]
         interval: Duration,
-        /// End after so many
+        /// Number of updates after which it ends
         #[arg(long, short = 'n')]
         count: Option<u64>,
         #[command(flatten)]

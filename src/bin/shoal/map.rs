@@ -81,7 +81,7 @@ enum Verb {
         name: String,
         /// The key
         key: Option<String>,
-        /// End after so many changes
+        /// Number of changes after which it ends
         #[arg(long, short = 'n')]
         count: Option<u64>,
         #[command(flatten)]

@@ -105,7 +105,7 @@ struct Peek {
     /// How many messages at most
     #[arg(long, short = 'n', default_value_t = 10)]
     count: u64,
-    /// Leave out so many before
+    /// Number of messages to skip first
     #[arg(long, default_value_t = 0)]
     skip: u64,
     #[command(flatten)]
@@ -119,7 +119,7 @@ struct Tail {
     /// Begin with the messages that are in the queue
     #[arg(long)]
     all: bool,
-    /// End after so many messages
+    /// Number of messages after which it ends
     #[arg(long, short = 'n')]
     count: Option<u64>,
     #[command(flatten)]
@@ -293,7 +293,7 @@ impl Peek {
 
 /// How often `tail` checks for a message.
 const TAIL: Duration = Duration::from_millis(20);
-/// After how many checks without a message `tail` checks whether another process has the queue open.
+/// Number of checks without a message after which `tail` checks whether another process has the queue open.
 const ALONE_CHECK: u32 = 50;
 
 impl Tail {

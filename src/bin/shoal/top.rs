@@ -23,10 +23,10 @@ use crate::table::{self, Column, Row, number, text};
 pub(crate) struct Top {
     /// Only objects whose name begins with this
     prefix: Option<String>,
-    /// How long between two looks
+    /// Time between two updates
     #[arg(long, short, default_value = "0.5", value_parser = duration)]
     interval: Duration,
-    /// End after so many
+    /// Number of updates after which it ends
     #[arg(long, short = 'n')]
     count: Option<u64>,
     /// What comes first

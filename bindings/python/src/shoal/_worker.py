@@ -29,6 +29,7 @@ CALL, MAP, STARMAP = range(3)
 # pickled value follows.
 RESULT = struct.Struct("<QQQB")
 RAISED, RETURNED, LOST, READY = range(4)
+_TASK = TASK.size
 # An empty message wakes the thread that takes results. The thread of a pool then runs the next
 # action that another thread of the pool has posted.
 ACTION = b""
@@ -166,18 +167,17 @@ def unpack(
     task: "Union[bytes, memoryview]", length: int, functions: Dict[bytes, Any]
 ) -> Tuple[Any, Any]:
     """The function of a task, among ``functions`` if it was met before, and its payload."""
-    name = bytes(task[TASK.size : TASK.size + length])
-    payload = pickle.loads(task[TASK.size + length :])
+    end = _TASK + length
+    payload = pickle.loads(task[end:])
     if not length:
         function, payload = payload
-    elif name in functions:
-        function = functions[name]
-    else:
-        function = pickle.loads(name)
+        return function, payload
+    name = bytes(task[_TASK:end])
+    if name not in functions:
         if len(functions) >= FUNCTIONS:
             functions.clear()
-        functions[name] = function
-    return function, payload
+        functions[name] = pickle.loads(name)
+    return functions[name], payload
 
 
 def answer(
@@ -194,9 +194,9 @@ def answer(
         function, payload = unpack(task, length, functions)
         value: Any
         if how == MAP:
-            value = list(map(function, *payload))
+            value = list(map(function, payload))
         elif how == STARMAP:
-            value = list(itertools.starmap(function, *payload))
+            value = list(itertools.starmap(function, payload))
         else:
             args, kwds = payload
             value = function(*args, **kwds)

@@ -48,6 +48,9 @@ INIT, RUN, CLOSE, TERMINATE = _std.INIT, _std.RUN, _std.CLOSE, _std.TERMINATE
 
 # Tasks that are put in one call at most.
 _BATCH = 64
+# Of the messages with results. The kinds up to this one have a pickled value.
+_unpack_result, _HEAD = _worker.RESULT.unpack_from, _worker.RESULT.size
+_RETURNED = _worker.RETURNED
 
 
 class WorkerDiedError(ProcessError):
@@ -242,25 +245,23 @@ class _Engine:
         action(*args)
 
     def _take(self, message: bytes) -> None:
-        job, index, number, kind = _worker.RESULT.unpack_from(message)
-        if kind == _worker.READY:
+        job, index, number, kind = _unpack_result(message)
+        if kind <= _RETURNED:
+            self._last[number] = job, index
+            if job in self.cache:
+                try:
+                    value = pickle.loads(message[_HEAD:])
+                except BaseException as error:
+                    kind, value = _worker.RAISED, _failure("unpickling the result", error)
+                self._set(job, index, (kind == _RETURNED, value))
+        elif kind == _worker.READY:
             self._ready.add(number)
             self._failed_starts = 0
-            return
-        if kind == _worker.LOST:
-            # Unless the worker had put the result, and was killed before it acked the task.
-            if (job, index) not in self._last.values():
-                latest = f" (latest death: {self._deaths[-1]})" if self._deaths else ""
-                error = WorkerDiedError(f"the worker that ran this task died{latest}")
-                self._set(job, index, (False, error))
-            return
-        self._last[number] = (job, index)
-        if job in self.cache:
-            try:
-                value = pickle.loads(message[_worker.RESULT.size :])
-            except BaseException as error:
-                kind, value = _worker.RAISED, _failure("unpickling the result", error)
-            self._set(job, index, (kind == _worker.RETURNED, value))
+        elif (job, index) not in self._last.values():
+            # Otherwise the worker had put the result, and was killed before it acked the task.
+            latest = f" (latest death: {self._deaths[-1]})" if self._deaths else ""
+            error = WorkerDiedError(f"the worker that ran this task died{latest}")
+            self._set(job, index, (False, error))
 
     def _set(self, job: int, index: int, result: Tuple[bool, Any]) -> None:
         waited_for = self.cache.get(job)
@@ -385,27 +386,29 @@ def _encoder(by_fork: bool, pickler: Optional[Pickler]) -> Callable[..., bytes]:
     It caches the last pickled function, because all tasks of a map have the same.
     """
 
-    def pickle(obj: Any) -> bytes:
-        return dumps(ByValue(obj, pickler) if pickler else obj)
+    def pickle_by_it(obj: Any) -> bytes:
+        return dumps(ByValue(obj, pickler))
 
+    pickle = pickle_by_it if pickler else dumps
+    mapstar, starmapstar, pack = _std.mapstar, _std.starmapstar, _worker.TASK.pack
     known: Any = None
     name = b""
 
     def encode(job: int, index: int, function: Any, args: Any, kwds: Any) -> bytes:
         nonlocal known, name
         how, payload = _worker.CALL, (args, kwds)
-        if function is _std.mapstar or function is _std.starmapstar:
-            how = _worker.MAP if function is _std.mapstar else _worker.STARMAP
-            function, *payload = args[0]
+        if function is mapstar or function is starmapstar:
+            how = _worker.MAP if function is mapstar else _worker.STARMAP
+            function, payload = args[0]
         if function is known:
-            return _worker.TASK.pack(job, index, how, len(name)) + name + pickle(payload)
+            return pack(job, index, how, len(name)) + name + pickle(payload)
         if _worker.is_pickled_by_name(function):
             # A forked worker has every function that was defined before the fork.
             name = pickle(function if by_fork or pickler else sendable(function))
             known = function
-            return _worker.TASK.pack(job, index, how, len(name)) + name + pickle(payload)
+            return pack(job, index, how, len(name)) + name + pickle(payload)
         # In one pickle, so that an object to which both refer is one object in the worker, too.
-        return _worker.TASK.pack(job, index, how, 0) + pickle((function, payload))
+        return pack(job, index, how, 0) + pickle((function, payload))
 
     return encode
 
