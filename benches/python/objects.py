@@ -347,7 +347,7 @@ def main() -> None:
     options = parser.parse_args()
     modules = {"shoal": shoal.multiprocessing, "multiprocessing": standard}
     contexts = {name: module.get_context("fork") for name, module in modules.items()}
-    print(f"\nmedians of {options.repeat} windows of {options.seconds} s")
+    print(f"\nshoal {shoal.backend}: medians of {options.repeat} windows of {options.seconds} s")
     print(f"{'':24} {'shoal':>12} {'least':>9} {'most':>9} {'multiproc.':>12}  shoal is")
     chosen = [it for it in WORKLOADS.items() if options.only in it[0]]
     for name, (run, less) in chosen:

@@ -46,28 +46,31 @@ pub(crate) fn budget(update: bool) -> Result<(), String> {
 const BUDGET: &str = "benches/budget.txt";
 
 /// Measures queues of Python objects beside the standard library's and, if it can be installed, faster-fifo; then
-/// pipes, locks, dictionaries and the latency of Ctrl-C beside the standard library's. With `--busy` only the
-/// measurements beside programs that compute.
+/// pipes, locks, dictionaries and the latency of Ctrl-C beside the standard library's. Queues and the other objects
+/// are measured by each backend. With `--busy` only the measurements beside programs that compute.
 pub(crate) fn run_python(args: &[&str]) -> Result<(), String> {
     run(&mut cargo("build --quiet --release --lib"))?;
     let environment = Environment::prepare("python3")?;
     environment.install()?;
     let before = Leftovers::before();
-    let scripts: &[&str] = if args.iter().any(|arg| arg.starts_with("--busy")) {
-        &["busy.py"]
+    // Each with the value of SHOAL_PURE: 1 chooses ctypes.
+    let scripts: &[(&str, &str)] = if args.iter().any(|arg| arg.starts_with("--busy")) {
+        &[("busy.py", "0")]
     } else {
         environment.install_peers();
         &[
-            "calls.py",
-            "queues.py",
-            "objects.py",
-            "dicts.py",
-            "interrupts.py",
+            ("calls.py", "0"),
+            ("queues.py", "0"),
+            ("queues.py", "1"),
+            ("objects.py", "0"),
+            ("objects.py", "1"),
+            ("dicts.py", "0"),
+            ("interrupts.py", "0"),
         ]
     };
-    for script in scripts {
+    for (script, pure) in scripts {
         let mut bench = program(environment.python(), &format!("benches/python/{script}"));
-        run_for_long(bench.args(args))?;
+        run_for_long(bench.args(args).env("SHOAL_PURE", pure))?;
     }
     before.none_after()
 }
