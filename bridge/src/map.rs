@@ -6,9 +6,11 @@
 //! same id, and the server counts it once. The next bridge first compares the local map with the whole bucket.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_nats::datetime::DateTime;
 use async_nats::jetstream::stream::Stream;
 use shoal::{Map, MapRelay, Options, RelayOptions};
 use tokio::sync::mpsc;
@@ -44,7 +46,20 @@ pub(crate) struct BridgedMap {
     /// that the watch reports for them are old.
     ahead: Mutex<HashMap<Vec<u8>, u64>>,
     /// Whether the watch is reporting the whole bucket.
-    is_whole: std::sync::atomic::AtomicBool,
+    is_whole: AtomicBool,
+    /// The bucket that was compared last.
+    compared: Mutex<Compared>,
+}
+
+/// What is known of a bucket.
+#[derive(Default)]
+struct Compared {
+    created: Option<DateTime>,
+    /// The highest revision that it had.
+    revision: u64,
+    /// Whether the local map may have values of another bucket of that name, or values that the server has lost.
+    /// Otherwise an entry of a lower revision than the local one comes from a server of a cluster that is behind.
+    is_other: bool,
 }
 
 /// Opens or creates the local map, and becomes its relay. Waits while another bridge is its relay. `None` if this
@@ -83,6 +98,7 @@ impl BridgedMap {
             all: settings.counters.clone(),
             ahead: Mutex::default(),
             is_whole: false.into(),
+            compared: Mutex::default(),
             carried,
         })
     }
@@ -193,9 +209,22 @@ impl BridgedMap {
 }
 
 impl Mirror for BridgedMap {
-    fn begin(&self) {
-        self.is_whole
-            .store(true, std::sync::atomic::Ordering::Relaxed);
+    fn begin(&self, created: DateTime, revision: u64) {
+        let mut ahead = lock(&self.ahead);
+        let mut compared = lock(&self.compared);
+        let known = ahead.values().copied().max().unwrap_or(0);
+        let known = known.max(compared.revision).max(self.relay.revision());
+        let is_other = compared.created != Some(created) || revision < known;
+        if is_other {
+            ahead.clear();
+        }
+        *compared = Compared {
+            created: Some(created),
+            revision: if is_other { revision } else { known },
+            // Until it is compared whole.
+            is_other: is_other || compared.is_other,
+        };
+        self.is_whole.store(true, Ordering::Relaxed);
         // Until the whole bucket is read, local revisions may come from an earlier bucket.
         let _ = self.relay.set_revision(0);
     }
@@ -208,8 +237,11 @@ impl Mirror for BridgedMap {
             }
             ahead.remove(&change.key);
         }
-        if self.is_whole.load(std::sync::atomic::Ordering::Relaxed) {
-            return self.force(&change);
+        if self.is_whole.load(Ordering::Relaxed) {
+            return match lock(&self.compared).is_other {
+                true => self.force(&change),
+                false => self.write(&change),
+            };
         }
         self.write(&change);
         let _ = self.relay.set_revision(change.revision);
@@ -224,12 +256,110 @@ impl Mirror for BridgedMap {
                 let _ = self.relay.remove(&key, TOP);
             }
         }
-        self.is_whole
-            .store(false, std::sync::atomic::Ordering::Relaxed);
+        self.is_whole.store(false, Ordering::Relaxed);
+        lock(&self.compared).is_other = false;
         let _ = self.relay.set_revision(revision);
     }
 
     fn len(&self) -> u64 {
         self.relay.map().len().unwrap_or(0) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    /// A bridged map, without a server. Its name is removed at the end.
+    struct World(Arc<BridgedMap>);
+
+    impl World {
+        fn new() -> Self {
+            static WORLDS: AtomicU32 = AtomicU32::new(0);
+            let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+            let name = format!("compared-{}-{number}", std::process::id());
+            let map = Map::with_options(Some(&name), &Options::create().persistent()).unwrap();
+            let relay = MapRelay::attach(Arc::new(map), &RelayOptions::new(), SLICE).unwrap();
+            let (carried, all) = (Carried::new(&name), Arc::new(Counters::default()));
+            Self(Arc::new(BridgedMap {
+                names: Names::new("tests", &name),
+                relay: Arc::new(relay),
+                counters: all.map(&name),
+                all,
+                ahead: Mutex::default(),
+                is_whole: false.into(),
+                compared: Mutex::default(),
+                carried,
+            }))
+        }
+
+        fn apply(&self, revision: u64) {
+            self.0.apply(Self::change(revision));
+        }
+
+        /// Key `k` has its revision as its value.
+        fn change(revision: u64) -> Change {
+            Change {
+                key: b"k".to_vec(),
+                value: Some(revision.to_string().into()),
+                revision,
+                life: None,
+            }
+        }
+
+        /// Compares with a bucket, in which the key has this revision, and returns the value afterwards.
+        fn compare(&self, created: DateTime, last: u64, revision: u64) -> u64 {
+            self.0.begin(created, last);
+            self.apply(revision);
+            self.0.complete(&HashSet::from([b"k".to_vec()]), last);
+            self.value()
+        }
+
+        fn value(&self) -> u64 {
+            let value = self.0.relay.map().get_vec(b"k").unwrap().unwrap();
+            String::from_utf8(value).unwrap().parse().unwrap()
+        }
+    }
+
+    impl Drop for World {
+        fn drop(&mut self) {
+            let _ = Map::unlink(&self.0.carried.name);
+        }
+    }
+
+    fn created(second: i64) -> DateTime {
+        DateTime::from_unix_timestamp(second).unwrap()
+    }
+
+    #[test]
+    fn a_server_that_is_behind_never_shows_an_older_value() {
+        let world = World::new();
+        assert_eq!(world.compare(created(0), 5, 5), 5);
+        world.apply(9);
+        assert_eq!(world.compare(created(0), 9, 7), 9);
+        // Nor after a comparison that did not come to its end, or a change that only this machine knows of.
+        world.0.begin(created(0), 9);
+        assert_eq!(world.compare(created(0), 10, 8), 9);
+        world.0.apply_ahead(&World::change(12));
+        assert_eq!(world.compare(created(0), 12, 9), 12);
+        world.apply(13);
+        assert_eq!(world.value(), 13);
+    }
+
+    #[test]
+    fn values_of_an_earlier_bucket_and_lost_ones_are_replaced() {
+        let world = World::new();
+        assert_eq!(world.compare(created(0), 5, 5), 5);
+        // The server lost what was not on its disk.
+        assert_eq!(world.compare(created(0), 3, 2), 2);
+        world.0.apply_ahead(&World::change(8));
+        assert_eq!(world.compare(created(0), 7, 4), 4);
+        assert_eq!(world.compare(created(1), 9, 1), 1);
+        // A comparison with the other bucket that did not come to its end is made again.
+        world.apply(20);
+        world.0.begin(created(0), 21);
+        assert_eq!(world.compare(created(0), 21, 6), 6);
     }
 }

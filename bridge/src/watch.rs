@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy, push};
 use async_nats::jetstream::stream::Stream;
 use async_nats::{HeaderMap, Message};
@@ -48,8 +49,8 @@ pub(crate) struct Change {
 
 /// The local map, from the point of view of the watch. No call waits for long.
 pub(crate) trait Mirror: Send + Sync + 'static {
-    /// The whole bucket follows.
-    fn begin(&self);
+    /// The whole bucket follows: the one that was made at `created`, now at this revision.
+    fn begin(&self, created: DateTime, revision: u64);
     /// Applies a change, unless the map has a later one.
     fn apply(&self, change: Change);
     /// The whole bucket was applied, up to this revision. Removes the map's other keys.
@@ -79,7 +80,6 @@ impl<M: Mirror> Watcher<M> {
             let began = Instant::now();
             let watched = async {
                 let stream = stream(link.clone()).await?;
-                self.mirror.begin();
                 self.watch(&mut link, epoch, &stream).await
             };
             if let Err(why) = watched.await {
@@ -100,6 +100,7 @@ impl<M: Mirror> Watcher<M> {
         // change may have been purged, or be over.
         let info = stream.get_info().await.map_err(|why| away(&why))?;
         let mut last = info.state.last_sequence;
+        self.mirror.begin(info.created, last);
         let consumer = stream
             .create_consumer(push::OrderedConfig {
                 deliver_subject: link.client.new_inbox(),
