@@ -230,9 +230,11 @@ impl TakeSide<'_> {
         }
     }
 
-    /// Tells the relay that the message at `block` is still worked on. A hint: its failure is ignored.
+    /// Tells the relay that the message at `block` is still worked on. A hint: its failure is ignored, and it is
+    /// not kept for a relay that does not run, because a worker may extend its lease for hours.
     pub(super) fn tell_extended(self, block: u32, attempts: u8, visible: Duration) {
-        if matches!(self.is_delivered(block), Ok(true)) {
+        let is_told = self.is_delivered(block) == Ok(true) && self.has_running_relay() == Ok(true);
+        if is_told {
             let _ = self.tell(block, attempts, Fate::Extended(visible));
         }
     }

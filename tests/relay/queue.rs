@@ -68,6 +68,24 @@ fn a_request_keeps_its_id_when_it_is_returned() {
 }
 
 #[test]
+fn extensions_do_not_pile_up_while_no_relay_runs() {
+    let _turn = beside_others();
+    let (queue, relay) = relayed();
+    relay.deliver(b"long work", 0, b"token", NOWAIT).unwrap();
+    let lease = queue.lease(NOWAIT).unwrap();
+    drop(relay);
+    for _ in 0..100 {
+        lease.extend(Duration::from_secs(60)).unwrap();
+    }
+    lease.ack().unwrap();
+    let next = attach(&queue);
+    let settlement = settled(&next);
+    assert_eq!(settlement.kind(), SettlementKind::Done);
+    settlement.done().unwrap();
+    assert!(next.next_settlement(NOWAIT).is_err());
+}
+
+#[test]
 fn each_end_of_a_delivered_message_is_settled_with_its_token() {
     let _turn = beside_others();
     let (queue, relay) = relayed();
