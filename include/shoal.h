@@ -1289,7 +1289,7 @@ SHOAL_API shoal_status shoal_map_purge(shoal_map *m, uint64_t *removed);
  * same key. There is no order of arrival: the first thread that tries gets the lock. A waiter that was passed
  * over is served next, so none starves.
  *
- * Each of the map's 64 parts has room for twelve locks and views; while that is full, the call waits as for the
+ * Each part of the map has room for twelve locks and views; while that is full, the call waits as for the
  * lock. Locking several keys is safe from deadlock if all processes do it in the same order and hold few at a
  * time.
  *
@@ -1340,7 +1340,7 @@ shoal_status shoal_map_wait_key(shoal_map *m, const void *key, size_t key_len, u
                                 int64_t timeout_ns, uint64_t *now);
 
 /**
- * The value of a key, read in place without a copy. Each of the map's 64 parts has room for twelve views and
+ * The value of a key, read in place without a copy. Each part of the map has room for twelve views and
  * locks.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_EXHAUSTED (there is no room for the

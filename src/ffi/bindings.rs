@@ -108,8 +108,8 @@ impl Watched {
 /// Copies the value of a key as `shoal_map_get` does, and says how to find out whether the copy is still
 /// valid: for keys that are read much more often than keys in the same part of the map change.
 ///
-/// `*watched`: its word changes with every change of the key, and of other keys in the same one of the map's
-/// 64 parts. NULL if a key there expires. The word is the map's, and may be read by any thread, and by a
+/// `*watched`: its word changes with every change of the key, and of other keys in the same part of
+/// the map. NULL if a key there expires. The word is the map's, and may be read by any thread, and by a
 /// forked child, until the handle is freed.
 ///
 /// Errors: as `shoal_map_get`.

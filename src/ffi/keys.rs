@@ -296,7 +296,7 @@ pub unsafe extern "C" fn shoal_map_purge(m: *mut MapHandle, removed: *mut u64) -
 /// same key. There is no order of arrival: the first thread that tries gets the lock. A waiter that was passed
 /// over is served next, so none starves.
 ///
-/// Each of the map's 64 parts has room for twelve locks and views; while that is full, the call waits as for the
+/// Each part of the map has room for twelve locks and views; while that is full, the call waits as for the
 /// lock. Locking several keys is safe from deadlock if all processes do it in the same order and hold few at a
 /// time.
 ///

@@ -72,7 +72,7 @@ impl From<Pinned> for View {
     }
 }
 
-/// The value of a key, read in place without a copy. Each of the map's 64 parts has room for twelve views and
+/// The value of a key, read in place without a copy. Each part of the map has room for twelve views and
 /// locks.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_EXHAUSTED (there is no room for the

@@ -73,7 +73,7 @@ impl Map {
     /// `Unsupported` if the map has a [relay](crate::MapRelay); `Poisoned`, `Corrupt`.
     ///
     /// # Limits
-    /// Each of the map's 64 parts has room for twelve locks and [views](Self::view). If a part is full, the
+    /// Each part of the map has room for twelve locks and [views](Self::view). If a part is full, the
     /// call waits for room; a thread that holds all twelve locks itself gets `Exhausted`.
     pub fn lock_key(&self, key: &[u8], timeout: impl IntoTimeout) -> Result<KeyGuard<'_>> {
         self.check(key, &[])?;

@@ -9,7 +9,7 @@ use crate::sys::clock::now_ns;
 impl Map {
     /// The values of `keys`, in their order; `None` for each that the map does not have.
     ///
-    /// Keys in the same one of the map's 64 parts are read atomically; keys of different parts are not.
+    /// Keys in the same part of the map are read atomically; keys of different parts are not.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.

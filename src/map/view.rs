@@ -87,7 +87,7 @@ impl Map {
     /// ```
     ///
     /// # Errors
-    /// `Exhausted` if one of the map's 64 parts has twelve views and [locks](Self::lock_key) already;
+    /// `Exhausted` if the key's part of the map has twelve views and [locks](Self::lock_key) already;
     /// `Poisoned`, `Corrupt`.
     pub fn view(&self, key: &[u8]) -> Result<Option<View<'_>>> {
         let pinned = self.core.look_up(key, |shard, found| match found.place() {

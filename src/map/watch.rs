@@ -33,8 +33,8 @@ impl Map {
     /// [`get`](Self::get), with a cheap check whether the copied value is still current. For keys that are
     /// read much more often than the keys in the same part of the map change.
     ///
-    /// The map has 64 parts. If a key in the same part can expire, there is nothing to watch, because an
-    /// expiry is not a change.
+    /// The map has 64 parts, or 4 if it is compact. If a key in the same part can expire, there is nothing to
+    /// watch, because an expiry is not a change.
     ///
     /// ```
     /// # use shoal::Map;

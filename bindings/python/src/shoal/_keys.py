@@ -220,7 +220,7 @@ class Keys(Generic[K, V]):
         The lock keeps others from locking the same key (`update_with` locks it) and from nothing
         else. It is released when its holder dies. Any thread of the process may release it.
 
-        Each of the map's 64 parts has room for twelve locks and views. While they are taken, the call
+        Each part of the map has room for twelve locks and views. While they are taken, the call
         waits as for the lock. Locking several keys cannot deadlock if all processes lock them in the
         same order and hold few at a time.
 
