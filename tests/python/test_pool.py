@@ -461,6 +461,38 @@ def test_an_exit_outside_a_worker_fails_its_task_and_not_the_pool(
         assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
 
 
+class Failing:
+    """An iterable of ten numbers that fails at the third."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __len__(self) -> int:
+        return 10
+
+    def __iter__(self) -> Iterator[int]:
+        yield from (1, 2)
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [ValueError("no third"), SystemExit(3), KeyboardInterrupt()])
+def test_an_iterable_that_fails_fails_its_job_and_not_the_pool(error: BaseException) -> None:
+    expected: Any = type(error) if isinstance(error, Exception) else mp.ProcessError
+    with mp.Pool(2) as pool:
+        for size in (1, 2):
+            with pytest.raises(expected):
+                pool.map(square, Failing(error), size)
+            with pytest.raises(expected):
+                pool.starmap(pow, Failing(error), size)
+            numbers = pool.imap(square, Failing(error), size)
+            if size == 1:
+                assert [next(numbers), next(numbers)] == [1, 4]
+            with pytest.raises(expected):
+                list(numbers)
+            assert list(numbers) == []
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+
+
 @pytest.mark.parametrize("method", START_METHODS)
 def test_a_pool_can_be_used_when_the_program_is_over(script: Script, method: str) -> None:
     program = """

@@ -29,7 +29,7 @@ import sys
 import threading
 from collections import deque
 from multiprocessing.context import ProcessError
-from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from .. import _default, _queue, _worker
 from .. import devices as _devices
@@ -55,6 +55,21 @@ _RETURNED = _worker.RETURNED
 
 class WorkerDiedError(ProcessError):
     """The process that ran a task died before it had put a result."""
+
+
+class _Tasks:
+    """The tasks of a job with many, made without Python code for each. What the iterable raises comes out
+    of the iteration."""
+
+    def __init__(self, job: int, function: Any, iterable: Iterable[Any]) -> None:
+        self.job = job
+        numbers, arguments = itertools.count(), zip(iterable)
+        self._all: Iterator[Any] = zip(
+            itertools.repeat(job), numbers, itertools.repeat(function), arguments, itertools.repeat({})
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._all
 
 
 class _Cache(Dict[int, Any]):
@@ -159,7 +174,7 @@ class _Engine:
 
     def _feed(self) -> None:
         for tasks, set_length in iter(self.jobs.get, None):
-            index, job = -1, None if set_length is None else set_length.__self__._job
+            index, job = -1, getattr(tasks, "job", None)
             tasks = iter(tasks)
             # Tasks that are made at once are put together, a few at first. Those of `imap` are put alone: its
             # iterable may wait for the results of what it gave.
@@ -170,9 +185,10 @@ class _Engine:
                 try:
                     task = next(tasks, None)
                 except BaseException as error:
-                    # From the program's iterable. The standard library turns an `Exception` of it
-                    # into a task, so this is another `BaseException`.
-                    task, failed = (job, index + 1), _failure("the iterable", error)
+                    # From the program's iterable, which is not asked again.
+                    task = None
+                    index += 1
+                    self._post(self._fail_rest, job, index, _failure("the iterable", error))
                 if self.state == TERMINATE:
                     return
                 if task is not None:
@@ -260,8 +276,8 @@ class _Engine:
         elif (job, index) not in self._last.values():
             # Otherwise the worker had put the result, and was killed before it acked the task.
             latest = f" (latest death: {self._deaths[-1]})" if self._deaths else ""
-            error = WorkerDiedError(f"the worker that ran this task died{latest}")
-            self._set(job, index, (False, error))
+            died = WorkerDiedError(f"the worker that ran this task died{latest}")
+            self._set(job, index, (False, died))
 
     def _set(self, job: int, index: int, result: Tuple[bool, Any]) -> None:
         waited_for = self.cache.get(job)
@@ -276,6 +292,14 @@ class _Engine:
             waited_for._callback = waited_for._error_callback = None
             waited_for._number_left = 1
             waited_for._set(index, result)
+
+    def _fail_rest(self, job: int, index: int, error: Exception) -> None:
+        """The iterable of a job has failed, so no task after this one comes."""
+        waited_for = self.cache.get(job)
+        if isinstance(waited_for, _std.MapResult):
+            # It would wait for as many results as the iterable said that it has elements.
+            waited_for._number_left = 1
+        self._set(job, index, (False, error))
 
     def _set_length(self, set_length: Callable[[int], None], length: int) -> None:
         if set_length.__self__._job in self.cache:  # type: ignore[attr-defined]
@@ -385,11 +409,10 @@ def _encoder(by_fork: bool, pickler: Optional[Pickler]) -> Callable[..., bytes]:
 
     It caches the last pickled function, because all tasks of a map have the same.
     """
-
-    def pickle_by_it(obj: Any) -> bytes:
-        return dumps(ByValue(obj, pickler))
-
-    pickle = pickle_by_it if pickler else dumps
+    pickle: Callable[[Any], bytes] = dumps
+    if pickler is not None:
+        by = pickler
+        pickle = lambda obj: dumps(ByValue(obj, by))  # noqa: E731
     mapstar, starmapstar, pack = _std.mapstar, _std.starmapstar, _worker.TASK.pack
     known: Any = None
     name = b""
@@ -537,6 +560,9 @@ class Pool(_std.Pool):  # type: ignore[misc]
         self._worker_handler, self._task_handler, self._result_handler = engine.threads
         self._terminate = util.Finalize(self, engine.terminate, exitpriority=15)
         self._state = RUN
+
+    def _guarded_task_generation(self, result_job: int, func: Any, iterable: Any) -> _Tasks:
+        return _Tasks(result_job, func, iterable)
 
     def _repopulate_pool(self) -> None:
         self._engine.wakeup.put()
