@@ -130,6 +130,10 @@ def test_a_queue_has_the_standard_methods_and_errors() -> None:
     with pytest.raises(OSError, match="closed"):
         queue.empty()
     assert "closed" in repr(queue)
+    unused = mp.Queue()
+    unused.close()
+    unused.close()
+    assert unused.empty()
 
 
 def test_a_full_queue_blocks_until_there_is_room() -> None:

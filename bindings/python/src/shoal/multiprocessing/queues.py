@@ -291,6 +291,23 @@ class Queue(_Closable[T], _std.Queue):  # type: ignore[misc]
         queue.get(timeout=1.0)
     """
 
+    # Whether nothing had ever been put when this process closed it.
+    _closed_unused = False
+
+    def detach(self) -> None:
+        """As `close`."""
+        try:
+            self._closed_unused = self._closed_unused or _queue.Queue.stats(self).put == 0
+        except (ShoalError, ValueError):
+            # It is closed already, or its content is invalid.
+            pass
+        super().detach()
+
+    def empty(self) -> bool:
+        """Whether the queue is empty. Exact. After `close`, true if nothing had ever been put, and
+        otherwise `OSError`, as in the original."""
+        return self._closed_unused or super().empty()
+
     def join_thread(self) -> None:
         """Does nothing: every put object is in the queue. `AssertionError` before `close`, as in the
         original."""
