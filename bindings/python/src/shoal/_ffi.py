@@ -13,8 +13,8 @@ from __future__ import annotations
 import ctypes
 import os
 from array import array
-from itertools import accumulate, chain
 from ctypes import byref, c_bool, c_char_p, c_int, c_size_t, c_uint64, c_void_p
+from itertools import accumulate, chain
 
 from . import _abi
 from ._native import Handle as Handle

@@ -14,7 +14,7 @@ import re
 import sys
 import weakref
 from multiprocessing.process import current_process
-from typing import Any, Dict, Generic, Iterator, List as PyList, Optional, Set, Tuple, TypeVar
+from typing import Any, Dict, FrozenSet, Generic, Iterator, List as PyList, Optional, Set, Tuple, TypeVar
 
 from . import _array, _ffi, _handles, _pickling, _queue
 from ._attribute import as_attribute_error, assignable, attribute
@@ -102,7 +102,7 @@ class Sent:
         # The containers that another process may use when this one does not, by name.
         self._given: Dict[str, Any] = {}
         # What the last search found, by container: the container's version, and the names in it.
-        self._found: Dict[str, Tuple[int, Set[bytes]]] = {}
+        self._found: Dict[str, Tuple[int, FrozenSet[bytes]]] = {}
         # The number of objects and containers at which the next search is due.
         self._limit = _FIRST
         _all_sent.add(self)
@@ -145,7 +145,7 @@ class Sent:
     def _search(self) -> int:
         """Releases what two searches in a row have not found. Returns the cost of this one."""
         names: Set[bytes] = set()
-        found: Dict[str, Tuple[int, Set[bytes]]] = {}
+        found: Dict[str, Tuple[int, FrozenSet[bytes]]] = {}
         cost = 0
         try:
             for container in self._containers():
@@ -156,10 +156,11 @@ class Sent:
                     version = container.version if is_map else container.stats().version
                     known = self._found.get(container._name)
                     if known is None or known[0] != version:
-                        known = version, set()
+                        here: Set[bytes] = set()
                         for data in container.values() if is_map else container:
                             cost += _ENTRY + len(data)
-                            known[1].update(_NAME.findall(data))
+                            here.update(_NAME.findall(data))
+                        known = version, frozenset(here)
                 found[container._name] = known
                 names |= known[1]
         except ShoalError:

@@ -29,7 +29,6 @@ CALL, MAP, STARMAP = range(3)
 # pickled value follows.
 RESULT = struct.Struct("<QQQB")
 RAISED, RETURNED, LOST, READY = range(4)
-_TASK = TASK.size
 # An empty message wakes the thread that takes results. The thread of a pool then runs the next
 # action that another thread of the pool has posted.
 ACTION = b""
@@ -167,12 +166,12 @@ def unpack(
     task: "Union[bytes, memoryview]", length: int, functions: Dict[bytes, Any]
 ) -> Tuple[Any, Any]:
     """The function of a task, among ``functions`` if it was met before, and its payload."""
-    end = _TASK + length
+    end = TASK.size + length
     payload = pickle.loads(task[end:])
     if not length:
         function, payload = payload
         return function, payload
-    name = bytes(task[_TASK:end])
+    name = bytes(task[TASK.size : end])
     if name not in functions:
         if len(functions) >= FUNCTIONS:
             functions.clear()

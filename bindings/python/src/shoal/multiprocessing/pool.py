@@ -404,15 +404,16 @@ def _end_iteration(result: Any, error: Exception) -> None:
     result._pool = None
 
 
+def _dumps_by(pickler: Pickler) -> Callable[[Any], bytes]:
+    return lambda obj: dumps(ByValue(obj, pickler))
+
+
 def _encoder(by_fork: bool, pickler: Optional[Pickler]) -> Callable[..., bytes]:
     """A function that makes the message of a task.
 
     It caches the last pickled function, because all tasks of a map have the same.
     """
-    pickle: Callable[[Any], bytes] = dumps
-    if pickler is not None:
-        by = pickler
-        pickle = lambda obj: dumps(ByValue(obj, by))  # noqa: E731
+    pickle = dumps if pickler is None else _dumps_by(pickler)
     mapstar, starmapstar, pack = _std.mapstar, _std.starmapstar, _worker.TASK.pack
     known: Any = None
     name = b""
