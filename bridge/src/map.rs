@@ -220,7 +220,7 @@ impl Mirror for BridgedMap {
         }
         *compared = Compared {
             created: Some(created),
-            revision: if is_other { revision } else { known },
+            revision,
             // Until it is compared whole.
             is_other: is_other || compared.is_other,
         };

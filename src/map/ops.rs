@@ -25,8 +25,9 @@ use crate::heap::{self, BLOCK, Heap};
 ///
 /// A handle is [`Send`] and [`Sync`]; threads may use it like processes. The map has 64 parts, or 4 if it is
 /// [compact](Options::compact). A call waits while another process works on the same part, which takes well
-/// under a microsecond unless values are large. Handles survive `fork`: the child's copy is a participant of its own. Dropping the last handle of
-/// all processes removes the map, unless it was created [persistent](Options::persistent).
+/// under a microsecond unless values are large. Handles survive `fork`: the child's copy is a participant of
+/// its own. Dropping the last handle of all processes removes the map, unless it was created
+/// [persistent](Options::persistent).
 ///
 /// Keys are up to 64 KiB, values up to [`max_value`](Self::max_value); both may be empty.
 /// Memory is taken as the map grows, up to `max_capacity`, and given back as it shrinks.
