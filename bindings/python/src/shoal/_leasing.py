@@ -368,18 +368,19 @@ def lease_devices(
     _set_share(options, share)
     handle = LeaseHandle()
     until = _wait.deadline(True, timeout)
-    if until == 0:
-        none = _abi.NOWAIT
-        _ffi.check(_lib.shoal_lease_acquire(ctypes.byref(options), none, ctypes.byref(handle)))
-        return DeviceLease(handle, mode)
-    _ffi.check(_lib.shoal_lease_request(ctypes.byref(options), ctypes.byref(handle)))
 
     def call(timeout_ns: int) -> int:
         status: int = _lib.shoal_lease_wait(handle, timeout_ns)
         return status
 
+    # Ctrl-C may come as soon as there is a place in the queue, so it is asked for within the `try`.
     try:
-        _ffi.check(_wait.wait(call, until))
+        if until == 0:
+            now, out = _abi.NOWAIT, ctypes.byref(handle)
+            _ffi.check(_lib.shoal_lease_acquire(ctypes.byref(options), now, out))
+        else:
+            _ffi.check(_lib.shoal_lease_request(ctypes.byref(options), ctypes.byref(handle)))
+            _ffi.check(_wait.wait(call, until))
         return DeviceLease(handle, mode)
     except BaseException:
         # Leaves the queue of requests now, and not when the traceback is freed.
