@@ -114,6 +114,8 @@ import shoal.multiprocessing as mp
 rare = [name for name in ("typing", "pathlib", "subprocess", "shoal._list") if name in sys.modules]
 with mp.Lock(): pass
 print(rare, "shoal._lock" in sys.modules, "shoal._list" in sys.modules)
+with mp.Queue() as queue: queue.put(1); queue.get()
+print([name for name in ("dataclasses", "shoal._process", "shoal._map") if name in sys.modules])
 from shoal import *
 print(List, Queue, devices.__name__)
 """
@@ -125,6 +127,7 @@ print(List, Queue, devices.__name__)
     )
     assert done.stdout.splitlines() == [
         "[] True False",
+        "[]",
         "<class 'shoal.List'> <class 'shoal.Queue'> shoal.devices",
     ]
 

@@ -7,7 +7,6 @@ from typing import Any, Iterable, List, Optional, Sequence, TypeVar, Union, over
 
 from . import _abi, _ffi, _wait
 from ._handles import Shared
-from ._process import Process
 from ._structs import Waitable
 
 TYPE_CHECKING = False
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from ._pipe import Connection
+    from ._process import Process
     from ._queue import Queue
 
     class HasFileno(Protocol):
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-Thing = Union["Queue[Any]", "Connection", Process, "HasFileno", int]
+Thing = Union["Queue[Any]", "Connection", "Process", "HasFileno", int]
 
 _SIZE = ctypes.sizeof(Waitable)
 
@@ -86,12 +86,16 @@ def _handle(thing: Any) -> Union[_ffi.Handle, int]:
         handle: _ffi.Handle = thing._live()
         if handle.waitable:
             return handle
-    elif isinstance(thing, Process):
-        return thing._handle
     elif isinstance(thing, int):
         return thing
-    elif hasattr(thing, "fileno"):
-        return int(thing.fileno())
+    else:
+        # Imported late: it takes longer than all that a program of queues imports.
+        from ._process import Process
+
+        if isinstance(thing, Process):
+            return thing._handle
+        if hasattr(thing, "fileno"):
+            return int(thing.fileno())
     raise TypeError(
         f"{thing!r} is neither a shoal.Queue nor a shoal.Connection, a shoal.Process or a descriptor"
     )

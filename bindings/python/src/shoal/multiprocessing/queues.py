@@ -21,15 +21,18 @@ from _multiprocessing import SemLock  # type: ignore[import-not-found]
 from multiprocessing.process import parent_process
 from typing import Any, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
 
-from .. import _backpressure, _ffi, _handles, _pickling, _queue, _select
+from .. import _backpressure, _ffi, _handles, _pickling, _queue
 from .._attribute import assignable, default
 from .._errors import Empty, Full, ShoalError, TimeoutError
 from .._lock import Lock
-from .._map import Map
 from .._message import Reservation
 from .._original import connection
 from .._original import queues as _std
 from .._sync import Event
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._map import Map
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -248,8 +251,10 @@ class _Side:
         return self._queue.fileno()
 
     def poll(self, timeout: Optional[float] = 0.0) -> bool:
+        from .._select import wait
+
         queue = self._open(_READER)
-        return not queue.empty() or bool(_select.wait([queue], timeout))
+        return not queue.empty() or bool(wait([queue], timeout))
 
     def recv(self) -> Any:
         return self._open(_READER).get()
@@ -359,6 +364,8 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
+        from .._map import Map
+
         super().__init__(maxsize, ctx=ctx)
         self._count: Map[str, int] = Map()
 
