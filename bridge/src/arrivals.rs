@@ -1,8 +1,8 @@
-//! What the server has delivered, on its way into the local queue: in its order, though the bytes of some
-//! messages lie elsewhere, and some find no room at once.
+//! Puts messages that the server has delivered into the local queue, in the order of the deliveries. The bytes of
+//! some messages have to be read from the object store first, and some have to wait for room.
 //!
-//! What is still on its way when the bridge is killed was never in shared memory. The server has it, and delivers
-//! it again.
+//! A message that is not in the local queue when the bridge is killed was never in shared memory. The server still
+//! has it, and delivers it again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,15 +25,15 @@ use crate::settle::{DeadLetter, Word};
 use crate::token::Token;
 use crate::wire::{self, Body};
 
-/// How often a message that cannot be decoded is tried, here and elsewhere, before it is a dead letter.
+/// How often a message that cannot be accepted is delivered, here and elsewhere, before it becomes a dead letter.
 const TRIES: u64 = 5;
-/// How long another machine has to take a message that cannot be decoded here.
+/// After how long a message that cannot be accepted here is delivered again, possibly to another machine.
 const TO_OTHERS: Duration = Duration::from_secs(1);
-/// When a dead letter that cannot be decoded is tried again: somebody has to look at it.
+/// After how long a dead letter that cannot be accepted is delivered again: a person has to look at it.
 const FOR_A_PERSON: Duration = Duration::from_secs(60);
-/// How many messages are looked for at a time whose bytes are elsewhere, and how many wait behind them.
+/// How many messages are fetched from the object store, or wait behind such messages, at the same time.
 const AHEAD: usize = 16;
-/// When a message is tried again that found no room in the local queue.
+/// The pause before a message is tried again that found no room in the local queue.
 const NO_ROOM: Duration = Duration::from_millis(20);
 
 /// A message that is not in the local queue yet.
@@ -56,19 +56,19 @@ struct NoRoom {
     why: shoal::Error,
 }
 
-/// What was found where the bytes of a message are.
+/// The result of reading the bytes of a message.
 enum Found {
     Bytes(Bytes),
     Nothing(String),
-    /// It is delivered again when the server has waited for long enough.
+    /// A temporary error. The server delivers the message again when its ack wait is over.
     NotNow(Error),
 }
 
 impl BridgedQueue {
-    /// Gives a message to the local queue.
+    /// Puts a message into the local queue.
     ///
     /// # Errors
-    /// There is no room for it now, and the message is returned.
+    /// There is no room for it now. The error contains the message.
     fn put_here(&self, token: Token, bytes: Bytes) -> Result<(), Box<NoRoom>> {
         let times = token.delivery.times;
         let attempts = u32::try_from(token.before()).unwrap_or(u32::MAX);
@@ -86,14 +86,15 @@ impl BridgedQueue {
             Err(why @ (shoal::Error::TooLarge { .. } | shoal::Error::Invalid { .. })) => {
                 self.not_for_us(token, bytes, &why.to_string());
             }
-            // A program here has closed it. Other machines go on.
+            // A program here has closed the queue. Other machines continue.
             Err(shoal::Error::Closed) => self.tell(Word::give_back(token, TO_OTHERS, None)),
             Err(why) => return Err(Box::new(NoRoom { token, bytes, why })),
         }
         Ok(())
     }
 
-    /// Gives what has arrived to the local queue in its order, as the bytes and the room for them are there.
+    /// Puts arrived messages into the local queue in their order, as soon as their bytes are read and there is
+    /// room.
     pub(crate) async fn take_in(self: Arc<Self>, mut arrived: mpsc::UnboundedReceiver<Arrived>) {
         let mut coming = FuturesOrdered::new();
         loop {
@@ -148,8 +149,8 @@ impl BridgedQueue {
         (token, found)
     }
 
-    /// A message that cannot be given to the local queue: another machine may be able to, and if none is,
-    /// it is a dead letter.
+    /// Handles a message that cannot be put into the local queue. It is returned for other machines, and becomes a
+    /// dead letter after [`TRIES`] deliveries.
     fn not_for_us(&self, token: Token, payload: Bytes, why: &str) {
         self.counters.undecodable.add(1);
         let times = token.delivery.times;
@@ -158,10 +159,10 @@ impl BridgedQueue {
             self.names.stream, token.delivery.sequence
         ));
         if self.is_dead_letters() {
-            // There is no further queue for it.
+            // A dead letter has no dead-letter queue of its own.
             self.tell(Word::give_back(token, FOR_A_PERSON, None));
         } else if times >= TRIES {
-            let reason = format!("no machine could take it: {why}");
+            let reason = format!("no machine could accept it: {why}");
             self.give_up(DeadLetter {
                 token,
                 payload,
@@ -229,7 +230,7 @@ impl Target for BridgedQueue {
             }
             Body::Unknown { why } => return self.not_for_us(token, message.payload, &why),
         };
-        // In its turn: behind what has arrived before.
+        // It is put after the messages that arrived before it.
         self.pending.fetch_add(1, Ordering::Relaxed);
         let _ = self.arrivals.send(Arrived { token, bytes });
     }

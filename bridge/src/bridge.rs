@@ -22,7 +22,7 @@ use crate::queue::{self, BridgedQueue};
 use crate::status::{self, Board};
 use crate::threads::{Ended, Threads};
 
-/// How often the client is checked.
+/// How often the client and the names of the objects are checked.
 const CHECK: Duration = Duration::from_secs(5);
 /// How often the report is written.
 const REPORT: Duration = Duration::from_secs(1);
@@ -138,8 +138,8 @@ struct Objects {
 /// may be stopped, or killed, at any time.
 ///
 /// # Errors
-/// Errors that waiting does not resolve: a wrong option, credentials that the server refuses, a stream with
-/// other settings, an object of this machine; or a part of the bridge that has failed.
+/// Errors that a retry does not resolve: an invalid option, credentials that the server refuses, a stream with
+/// other settings, an error of an object of this machine; or a part of the bridge that has failed.
 pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Result<()> {
     options.check()?;
     let counters = Arc::new(Counters::default());
@@ -160,7 +160,7 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
         threads.task("status".to_owned(), async move {
             loop {
                 if let Err(why) = board.write(&counters.report(&machine, &servers)) {
-                    tracing::warn!(%why, "the status is not written");
+                    tracing::warn!(%why, "the status could not be written");
                 }
                 tokio::time::sleep(REPORT).await;
             }
@@ -172,7 +172,7 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
     };
     threads.end();
     if let Err(why) = board.close() {
-        tracing::warn!(%why, "the last status stays for some seconds");
+        tracing::warn!(%why, "the last status could not be removed; it expires in some seconds");
     }
     done
 }
@@ -225,7 +225,7 @@ async fn work(
     }
 }
 
-/// Carries until something cannot be mended.
+/// Carries until an error is permanent.
 async fn carry(
     options: &BridgeOptions,
     counters: &Arc<Counters>,
@@ -241,8 +241,8 @@ async fn carry(
     }
 }
 
-/// Waits until an object of this machine has lost its name. Programs that open it get another one then, and this
-/// bridge would carry nothing of theirs.
+/// Waits until an object of this machine has lost its name. From then on programs that open the name get another
+/// object, which this bridge does not carry.
 async fn nameless(queues: Vec<Arc<QueueRelay>>, maps: Vec<Arc<MapRelay>>) -> Error {
     loop {
         tokio::time::sleep(CHECK).await;
@@ -326,7 +326,7 @@ async fn connect(
     }
 }
 
-/// Makes or checks what the objects need on the server.
+/// Creates or checks the streams and buckets of the objects.
 async fn set_up(objects: &Objects, link: &Link) -> Result<()> {
     for (queue, _) in &objects.queues {
         queue.set_up(link).await?;
@@ -337,7 +337,7 @@ async fn set_up(objects: &Objects, link: &Link) -> Result<()> {
     Ok(())
 }
 
-/// Another client: the first one, or after the one before has failed.
+/// Connects a client: the first one, or one that replaces a client that has failed.
 async fn again(options: &BridgeOptions, counters: &Arc<Counters>) -> Result<Link> {
     let mut pause = Pause::new();
     loop {
@@ -381,7 +381,7 @@ async fn watch_over(
                 }
                 match link.check().await {
                     Ok(()) => failures = 0,
-                    // The client has noticed meanwhile.
+                    // The client has noticed the loss meanwhile.
                     Err(_) if !link.is_up() && link.is_alive() => failures = 0,
                     Err(why) => {
                         failures += 1;
@@ -389,7 +389,7 @@ async fn watch_over(
                     }
                 }
                 if failures > 1 || !link.is_alive() {
-                    tracing::error!("the client has failed; another one is made");
+                    tracing::error!("the client has failed; it is replaced");
                     return Ok(());
                 }
             }
@@ -416,7 +416,7 @@ mod tests {
             .unwrap();
         assert!(link.is_up() && link.is_alive());
         link.check().await.unwrap();
-        // As after a panic of its task.
+        // This has the same effect as a panic of its task.
         link.client.drain().await.unwrap();
         let (_threads, mut ended) = Threads::new();
         watch_over(&link, &counters, &mut ended).await.unwrap();
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_panics_ends_the_bridge_by_its_name() {
+    async fn a_part_that_panics_ends_the_bridge_with_an_error_that_names_it() {
         let server = server::Server::start();
         let counters = Arc::new(Counters::default());
         let link = Link::connect(&Context::at(server.url()), "test", &counters)

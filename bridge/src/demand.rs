@@ -1,15 +1,15 @@
 //! The credit: how many messages the bridge prefetches into the local queue.
 //!
 //! A prefetched message that no worker here takes could be processed on another machine. So the number of
-//! prefetched messages is about what the workers of this machine take during one round trip to the server, and
-//! 0 if they take none. It grows while workers find the queue empty, and shrinks while messages wait.
+//! prefetched messages is about the number that the workers of this machine take during one round trip to the
+//! server, and 0 if they take none. It grows while workers find the queue empty, and shrinks while messages wait.
 
 use std::time::Duration;
 
 /// The time between two calls of [`Demand::tick`] while a message is wanted or waits here.
 const TICK: Duration = Duration::from_millis(20);
-/// The same for a queue that has been unused for long. A new worker waits so long for its first message, and
-/// these ticks are the cost of a bridge without work.
+/// The same for a queue that has been unused for long. A new worker waits up to this long for its first message,
+/// and these ticks are the cost of a bridge without work.
 const QUIET_TICK: Duration = Duration::from_millis(50);
 /// For how many ticks messages may wait before the credit is halved.
 const LIES: u32 = 5;

@@ -2,8 +2,9 @@
 //! map.
 //!
 //! # What a kill of the bridge leaves
-//! A request is marked as done after the server has stored it. Otherwise the next bridge sends it again with the
-//! same id, and the server counts it once. The next bridge first compares the local map with the whole bucket.
+//! A request is marked as done only after the server has stored it. A request that is not marked is sent again by
+//! the next bridge with the same id, and the server counts it once. The next bridge first compares the local map
+//! with the whole bucket.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +52,7 @@ pub(crate) struct BridgedMap {
     compared: Mutex<Compared>,
 }
 
-/// What is known of a bucket.
+/// What is known about a bucket.
 #[derive(Default)]
 struct Compared {
     created: Option<DateTime>,
@@ -62,8 +63,8 @@ struct Compared {
     is_other: bool,
 }
 
-/// Opens or creates the local map, and becomes its relay. Waits while another bridge is its relay. `None` if this
-/// bridge ends meanwhile.
+/// Opens or creates the local map, and becomes its relay. Waits while another bridge is its relay. Returns `None`
+/// if this bridge ends meanwhile.
 pub(crate) fn attach(carried: &Carried, threads: &Threads) -> Result<Option<MapRelay>> {
     let failed = |why| Error::object(&carried.name, why);
     let map = Map::with_options(Some(&carried.name), &Options::create().persistent());
@@ -182,7 +183,7 @@ impl BridgedMap {
             None => self.relay.remove(key, *revision),
         };
         if let Err(why) = done {
-            // Removed, because the old value must not be taken for the present one.
+            // The key is removed, because readers must not take the old value for the present one.
             let _ = self.relay.remove(key, TOP);
             self.counters.undecodable.add(1);
             self.all
@@ -221,7 +222,7 @@ impl Mirror for BridgedMap {
         *compared = Compared {
             created: Some(created),
             revision,
-            // Until it is compared whole.
+            // This stays true until a comparison is complete.
             is_other: is_other || compared.is_other,
         };
         self.is_whole.store(true, Ordering::Relaxed);
@@ -339,7 +340,7 @@ mod tests {
         assert_eq!(world.compare(created(0), 5, 5), 5);
         world.apply(9);
         assert_eq!(world.compare(created(0), 9, 7), 9);
-        // Nor after a comparison that did not come to its end, or a change that only this machine knows of.
+        // The same holds after a comparison that was interrupted, and after a change that only this machine knows.
         world.0.begin(created(0), 9);
         assert_eq!(world.compare(created(0), 10, 8), 9);
         world.0.apply_ahead(&World::change(12));
@@ -357,7 +358,7 @@ mod tests {
         world.0.apply_ahead(&World::change(8));
         assert_eq!(world.compare(created(0), 7, 4), 4);
         assert_eq!(world.compare(created(1), 9, 1), 1);
-        // A comparison with the other bucket that did not come to its end is made again.
+        // An interrupted comparison with the other bucket is repeated.
         world.apply(20);
         world.0.begin(created(0), 21);
         assert_eq!(world.compare(created(0), 21, 6), 6);

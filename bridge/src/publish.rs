@@ -1,7 +1,8 @@
-//! Publishes the messages that are put here, each with an id, and keeps them until the server has stored them.
+//! Publishes the messages that programs of this machine put, each with an id, and keeps them until the server has
+//! stored them.
 //!
-//! Up to [`WINDOW`] publishes are under way at once. If the stream is full or not ready, one message is tried
-//! again at growing intervals until the stream accepts it; then the others follow. Meanwhile nothing more is
+//! Up to [`WINDOW`] publishes are in flight at the same time. If the stream is full or not ready, one message is
+//! tried again at growing intervals until the stream accepts it; then the others follow. Meanwhile nothing more is
 //! taken from shared memory, so puts fill the queue there up to its bounds.
 
 use std::collections::VecDeque;
@@ -166,7 +167,8 @@ impl Publisher {
                 object: id.clone(),
                 size: payload.len() as u64,
             };
-            // The present link each time: this one may be replaced meanwhile. What comes of that, `run` sees itself.
+            // Each attempt uses the present link, because this one may be replaced meanwhile. `run` notices that
+            // by itself.
             let (mut links, mut link) = (self.links.clone(), link.clone());
             let mut pause = Pause::new();
             while let Err(why) = self.large.put(&link, &id, &payload).await {
@@ -196,7 +198,7 @@ impl Publisher {
         (request, kept)
     }
 
-    /// Deletes what was stored once more for a message that was worked on meanwhile.
+    /// Deletes an object that was stored again for a message that was processed meanwhile.
     fn delete_if_gone(&self, object: String, sequence: u64) {
         let (large, stream) = (self.large.clone(), self.stream.clone());
         let mut links = self.links.clone();
@@ -204,7 +206,7 @@ impl Publisher {
             let (link, _) = links.up().await;
             let deleted = large.delete_if_gone(&link.jetstream, &object, &stream, sequence);
             if let Err(why) = deleted.await {
-                tracing::warn!(object, %why, "an object may be left");
+                tracing::warn!(object, %why, "an object may not have been deleted");
             }
         });
     }
@@ -244,7 +246,7 @@ impl Publisher {
     }
 }
 
-/// Messages that the stream did not take.
+/// Messages that the stream did not accept.
 struct Refused<T> {
     waiting: VecDeque<(Request, T)>,
     not_before: Instant,

@@ -1,10 +1,10 @@
 //! Pulls messages from the server, up to the credit, into the local queue.
 //!
-//! One inbox receives all messages. A pull request names a number of messages. The server keeps the request
-//! until it has sent them or the request expires, and then reports how many it did not send. So the number of
+//! One inbox receives all messages. A pull request names a number of messages. The server keeps the request until
+//! it has sent them or the request expires, and then reports how many it did not send. So the number of
 //! outstanding messages is known, and never more than the credit. Requests without a message or a heartbeat are
-//! considered lost, and new ones are made on another inbox. Messages that still come to the previous inbox are
-//! accepted: otherwise the server would count them as delivered until it gives them to another machine.
+//! considered lost, and new ones are made on another inbox. Messages that still arrive in the previous inbox are
+//! accepted: otherwise they would count as delivered until the server delivers them to another machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +61,7 @@ struct Asked {
     inbox: String,
     /// How many messages are outstanding.
     due: usize,
-    /// When a message or heartbeat came last.
+    /// When the last message or heartbeat arrived.
     heard: Instant,
 }
 
@@ -122,7 +122,7 @@ impl<T: Target> Puller<T> {
         let handle = link.clone();
         loop {
             let credit = self.target.credit();
-            // Not one request for each finished message if many are in progress.
+            // If many messages are in progress, not every finished one causes a request.
             if credit > asked.due && (asked.due == 0 || credit - asked.due >= credit.div_ceil(4)) {
                 let batch = (credit - asked.due).min(MOST);
                 number += 1;
@@ -148,7 +148,7 @@ impl<T: Target> Puller<T> {
                             self.counters.server_in_flight.set(info.num_ack_pending as u64);
                             info.num_pending > 0 && info.num_waiting == 0
                         }
-                        // On a slow connection the requested messages still come.
+                        // On a slow connection the requested messages still arrive.
                         Err(why) if why.kind() == ConsumerInfoErrorKind::TimedOut => {
                             self.all.went_wrong(&format!("the consumer: {why}"));
                             false
@@ -202,7 +202,7 @@ impl<T: Target> Puller<T> {
     }
 
     fn deliver(&self, link: &Link, message: Message) {
-        // A message that is no delivery cannot be acked, so it is ignored.
+        // A message that is not a delivery cannot be acked, so it is ignored.
         if let Some(delivery) = message.reply.as_deref().and_then(Delivery::read) {
             self.target.deliver(link, delivery, message);
         }

@@ -1,11 +1,10 @@
-//! Sends the settlements of messages to the server as acknowledgements, and waits for its confirmation.
+//! Sends the settlements of messages to the server as acknowledgements, and waits until the server confirms them.
 //!
-//! An ack that the server does not confirm is worth nothing: a late one is no error, and one that was lost
-//! is not noticed. So each asks for an answer, is repeated until there is one, and only then is the
-//! settlement done. No answer can mean that the server knows the message no more. It can also mean that the
-//! server is slow, or that the consumer has no leader at the moment, which is answered by "nobody listens".
-//! So where there is none for long, the stream is asked for the message. If it is gone, there is nothing left
-//! to tell.
+//! An ack without a confirmation proves nothing: a late ack is not an error, and a lost ack is not noticed. So
+//! each acknowledgement requests an answer and is repeated until there is one. Only then is the settlement done. A
+//! missing answer can mean that the server no longer has the message. It can also mean that the server is slow, or
+//! that the consumer has no leader at the moment, which the server answers with "no responders". So if there is no
+//! answer for long, the message is looked up in the stream. If it is gone, no acknowledgement is needed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ use crate::token::Token;
 
 /// How many acknowledgements may be unconfirmed.
 const WINDOW: usize = 8192;
-/// How often one is sent on one connection before the stream is asked for its message.
+/// How often an acknowledgement is sent on one connection before its message is looked up in the stream.
 const TIMES: u32 = 3;
 
 /// How often the deletion of an object is tried.
@@ -98,7 +97,7 @@ impl Word {
     }
 }
 
-/// Reads the settlements of workers here, on a thread of its own. Sends `drained` once the settlements that were
+/// Reads the settlements of workers here, on a separate thread. Sends `drained` once the settlements that were
 /// present at the start are read.
 pub(crate) fn read_settlements(
     queue: &BridgedQueue,
@@ -130,7 +129,7 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
     let Some(token) = Token::read(settlement.token()) else {
         tracing::warn!(
             queue = queue.carried.name,
-            "a settlement of something that was not delivered by a bridge"
+            "a settlement of a message that no bridge has delivered"
         );
         let _ = settlement.done();
         return;
@@ -142,7 +141,7 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
         }
         SettlementKind::Returned { delay } => Word::give_back(token, delay, Some(settlement)),
         SettlementKind::Exhausted { payload } => {
-            // It is not in the local queue any more, and terminated only when its dead letter is stored.
+            // It is no longer in the local queue, and is terminated only after its dead letter is stored.
             queue.held.settle(&token.delivery, Phase::Finishing);
             queue.worked();
             let attempts = u64::from(settlement.attempts());
@@ -229,7 +228,8 @@ impl Settler {
             if matches!(answer, Answer::NobodyListens) {
                 unheard.push((request, told));
             } else {
-                // Not that of a message that no worker here has finished now.
+                // Without a settlement, no worker here has finished the message: it was withdrawn or had been
+                // acked before.
                 if request.payload == ACK && told.settlement.is_some() {
                     self.queue.counters.acked.add(1);
                 }
@@ -243,7 +243,8 @@ impl Settler {
         Ok(())
     }
 
-    /// Asks the stream for the messages of which nothing was heard, and gives those up that it does not have.
+    /// Looks up the messages of unanswered acknowledgements in the stream, and confirms those that it no longer
+    /// has.
     async fn ask_for_silent(&self, link: &Link, exchange: &mut Exchange<Told>) {
         for number in exchange.silent(TIMES, Instant::now()) {
             let Some(delivery) = exchange.kept(number).map(|told| &told.token.delivery) else {
@@ -255,30 +256,30 @@ impl Settler {
                     tracing::warn!(
                         queue = self.queue.carried.name,
                         sequence = delivery.sequence,
-                        "the server knows the message no more"
+                        "the server no longer has the message"
                     );
                     if let Some(told) = exchange.give_up(number) {
                         self.confirm(told);
                     }
                 }
-                // It would not answer for the others either.
+                // The server would not answer for the others either.
                 Err(why) => return self.queue.all.went_wrong(&why.to_string()),
             }
         }
     }
 
-    /// Whether the stream does not have the message any more, as its leader says.
+    /// Whether the stream no longer has the message, according to its leader.
     async fn is_gone(&self, link: &Link, delivery: &Delivery) -> Result<bool> {
         let what = || format!("message {} of {}", delivery.sequence, delivery.stream());
         let stream = link.jetstream.get_stream_no_info(delivery.stream()).await;
         let stream = stream.map_err(|why| Error::away(what(), why))?;
         match stream.get_raw_message(delivery.sequence).await {
-            // Another one of that number may be in a stream that was made anew.
+            // A stream that was created again may have another message with that number.
             Ok(found) => Ok(found.time.unix_timestamp_nanos() != i128::from(delivery.stored)),
             Err(why) => match why.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(true),
-                // In a cluster a server says so of a stream that it has not heard of yet. That of this queue is made
-                // anew if it is gone.
+                // In a cluster a server gives this answer for a stream that it does not know yet. The stream of
+                // this queue is created again if it is gone.
                 RawMessageErrorKind::JetStream(error)
                     if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
                 {
@@ -306,8 +307,8 @@ impl Settler {
     }
 }
 
-/// Deletes the object of a message that is done with. The settlement is done after that, so that a bridge that is
-/// killed meanwhile leaves it to the next one.
+/// Deletes the object of a finished message. The settlement is marked as done afterwards, so that the next bridge
+/// repeats the deletion if this one is killed meanwhile.
 async fn delete(
     queue: Arc<BridgedQueue>,
     mut links: Links,

@@ -26,14 +26,14 @@ use crate::names;
 
 /// How often the position of the bucket is read.
 const ASK: Duration = Duration::from_secs(5);
-/// The watch is restarted if the bucket is ahead and no change has come for so long.
+/// The watch is restarted if the bucket is ahead and no change has arrived for this long.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// The lifetime of a value in nanoseconds; the server's own header counts seconds.
 pub(crate) const LIFE_HEADER: &str = "Shoal-Life";
 
-/// The prefix of keys in the bucket that are no keys of the map. Publishes under them find out whether the server
-/// knows an id.
+/// The prefix of keys in the bucket that are not keys of the map. A publish under such a key finds out whether the
+/// server knows an id.
 pub(crate) const PROBE: &str = "=probe";
 
 /// An entry of a key in the bucket.
@@ -49,11 +49,11 @@ pub(crate) struct Change {
 
 /// The local map, from the point of view of the watch. No call waits for long.
 pub(crate) trait Mirror: Send + Sync + 'static {
-    /// The whole bucket follows: the one that was made at `created`, now at this revision.
+    /// The entries of the whole bucket follow. It was created at `created` and is now at this revision.
     fn begin(&self, created: DateTime, revision: u64);
     /// Applies a change, unless the map has a later one.
     fn apply(&self, change: Change);
-    /// The whole bucket was applied, up to this revision. Removes the map's other keys.
+    /// Called when the whole bucket was applied, up to this revision. Removes the map's other keys.
     fn complete(&self, seen: &HashSet<Vec<u8>>, revision: u64);
     /// How many keys the map has.
     fn len(&self) -> u64;
@@ -96,8 +96,9 @@ impl<M: Mirror> Watcher<M> {
     async fn watch(&mut self, link: &mut Link, epoch: u64, stream: &Stream) -> Result<()> {
         self.counters.watches.add(1);
         let away = |why: &dyn std::fmt::Display| Error::away("the watch", why);
-        // What the bucket had before the consumer was made, the consumer tells, or it is no more: the last
-        // change may have been purged, or be over.
+        // The consumer reports every entry that the bucket had before the consumer was created, unless the entry
+        // is gone: the last change may have been purged or have expired. So the position starts at the last
+        // revision of the bucket.
         let info = stream.get_info().await.map_err(|why| away(&why))?;
         let mut last = info.state.last_sequence;
         self.mirror.begin(info.created, last);
