@@ -202,7 +202,7 @@ async fn work(
             large.keep_clean(links, &counters).await;
         });
     }
-    let gone = nameless(
+    let gone = wait_for_lost_name(
         objects
             .queues
             .iter()
@@ -235,15 +235,15 @@ async fn carry(
 ) -> Result<()> {
     loop {
         sender.send_replace(Some(first.clone()));
-        watch_over(&first, counters, ended).await?;
+        watch_client(&first, counters, ended).await?;
         sender.send_replace(None);
-        first = again(options, counters).await?;
+        first = connect_client(options, counters).await?;
     }
 }
 
 /// Waits until an object of this machine has lost its name. From then on programs that open the name get another
 /// object, which this bridge does not carry.
-async fn nameless(queues: Vec<Arc<QueueRelay>>, maps: Vec<Arc<MapRelay>>) -> Error {
+async fn wait_for_lost_name(queues: Vec<Arc<QueueRelay>>, maps: Vec<Arc<MapRelay>>) -> Error {
     loop {
         tokio::time::sleep(CHECK).await;
         let queue = queues.iter().find(|relay| !relay.is_named());
@@ -273,11 +273,11 @@ async fn attach(
         };
         let ends = || Error::away("the objects", "the bridge ends");
         queues.sort_by(|a, b| a.name.cmp(&b.name));
-        let told: Vec<String> = queues.iter().map(|queue| queue.name.clone()).collect();
+        let named: Vec<String> = queues.iter().map(|queue| queue.name.clone()).collect();
         for carried in queues {
             let local = queue::open_local(&carried)?;
             let dead = local.dead_letters().map(|dead| Carried::new(dead.name()));
-            let dead = dead.filter(|dead| !told.contains(&dead.name));
+            let dead = dead.filter(|dead| !named.contains(&dead.name));
             for (carried, local) in [(Some(carried), Some(local)), (dead, None)] {
                 let Some(carried) = carried else { continue };
                 let local = match local {
@@ -316,11 +316,11 @@ async fn connect(
 ) -> Result<Link> {
     let mut pause = Pause::new();
     loop {
-        let link = again(options, counters).await?;
+        let link = connect_client(options, counters).await?;
         while link.is_up() {
             match set_up(objects, &link).await {
                 Ok(()) => return Ok(link),
-                Err(why) => try_again(why, counters, &mut pause).await?,
+                Err(why) => pause_or_fail(why, counters, &mut pause).await?,
             }
         }
     }
@@ -338,21 +338,21 @@ async fn set_up(objects: &Objects, link: &Link) -> Result<()> {
 }
 
 /// Connects a client: the first one, or one that replaces a client that has failed.
-async fn again(options: &BridgeOptions, counters: &Arc<Counters>) -> Result<Link> {
+async fn connect_client(options: &BridgeOptions, counters: &Arc<Counters>) -> Result<Link> {
     let mut pause = Pause::new();
     loop {
         match Link::connect(&options.context, &client_name(options), counters).await {
             Ok(link) => return Ok(link),
-            Err(why) => try_again(why, counters, &mut pause).await?,
+            Err(why) => pause_or_fail(why, counters, &mut pause).await?,
         }
     }
 }
 
-async fn try_again(why: Error, counters: &Counters, pause: &mut Pause) -> Result<()> {
+async fn pause_or_fail(why: Error, counters: &Counters, pause: &mut Pause) -> Result<()> {
     if !why.is_temporary() {
         return Err(why);
     }
-    counters.went_wrong(&format!("{why}; tried again"));
+    counters.record_error(&format!("{why}; tried again"));
     tokio::time::sleep(pause.next()).await;
     Ok(())
 }
@@ -363,7 +363,7 @@ fn client_name(options: &BridgeOptions) -> String {
 
 /// Watches the client and the parts of the bridge. Returns when the client has to be replaced: if it reports
 /// that it is connected but cannot reach the server, or if its task has ended.
-async fn watch_over(
+async fn watch_client(
     link: &Link,
     counters: &Counters,
     ended: &mut mpsc::UnboundedReceiver<Ended>,
@@ -385,7 +385,7 @@ async fn watch_over(
                     Err(_) if !link.is_up() && link.is_alive() => failures = 0,
                     Err(why) => {
                         failures += 1;
-                        counters.went_wrong(&why.to_string());
+                        counters.record_error(&why.to_string());
                     }
                 }
                 if failures > 1 || !link.is_alive() {
@@ -419,8 +419,8 @@ mod tests {
         // This has the same effect as a panic of its task.
         link.client.drain().await.unwrap();
         let (_threads, mut ended) = Threads::new();
-        watch_over(&link, &counters, &mut ended).await.unwrap();
-        let link = again(&options, &counters).await.unwrap();
+        watch_client(&link, &counters, &mut ended).await.unwrap();
+        let link = connect_client(&options, &counters).await.unwrap();
         link.check().await.unwrap();
     }
 
@@ -429,8 +429,8 @@ mod tests {
         let server = server::Server::start();
         let options = BridgeOptions::new(Context::at(server.url()));
         let counters = Arc::new(Counters::default());
-        let first = again(&options, &counters).await.unwrap();
-        let _second = again(&options, &counters).await.unwrap();
+        let first = connect_client(&options, &counters).await.unwrap();
+        let _second = connect_client(&options, &counters).await.unwrap();
         let mut ended = first.clone();
         let epoch = ended.epoch();
         first.client.drain().await.unwrap();
@@ -449,10 +449,14 @@ mod tests {
             .unwrap();
         let (threads, mut ended) = Threads::new();
         threads.task("pulling jobs".to_owned(), async { panic!("on purpose") });
-        let why = watch_over(&link, &counters, &mut ended).await.unwrap_err();
+        let why = watch_client(&link, &counters, &mut ended)
+            .await
+            .unwrap_err();
         assert!(why.to_string().contains("pulling jobs"), "{why}");
         threads.spawn("acks jobs".to_owned(), || panic!("on purpose"));
-        let why = watch_over(&link, &counters, &mut ended).await.unwrap_err();
+        let why = watch_client(&link, &counters, &mut ended)
+            .await
+            .unwrap_err();
         assert!(
             why.to_string().contains("acks jobs ended: it panicked"),
             "{why}"

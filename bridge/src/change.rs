@@ -76,16 +76,16 @@ impl Sender {
         // For each key with a change in flight, the changes that follow.
         let mut behind: HashMap<Vec<u8>, VecDeque<MapRequest>> = HashMap::new();
         let mut waiting = 0usize;
-        let mut under_way = FuturesUnordered::new();
+        let mut in_flight = FuturesUnordered::new();
         let mut tick = interval(COUNT);
         loop {
             tokio::select! {
                 // This includes requests that this bridge has not taken yet.
                 _ = tick.tick() => self.map.counters.waiting.set(unfinished(self.map.relay.companion())),
-                Some(key) = under_way.next() => {
+                Some(key) = in_flight.next() => {
                     waiting -= 1;
                     match behind.get_mut(&key).and_then(VecDeque::pop_front) {
-                        Some(request) => under_way.push(self.clone().carry(request)),
+                        Some(request) => in_flight.push(self.clone().carry(request)),
                         None => {
                             behind.remove(&key);
                         }
@@ -95,10 +95,10 @@ impl Sender {
                     let Some(request) = request else { return };
                     waiting += 1;
                     match behind.get_mut(request.key()) {
-                        Some(line) => line.push_back(request),
+                        Some(changes) => changes.push_back(request),
                         None => {
                             behind.insert(request.key().to_vec(), VecDeque::new());
-                            under_way.push(self.clone().carry(request));
+                            in_flight.push(self.clone().carry(request));
                         }
                     }
                 }
@@ -127,7 +127,7 @@ impl Sender {
                 request.conflict()
             }
             Outcome::Unknown(_) => {
-                self.map.all.went_wrong(&format!(
+                self.map.bridge_counters.record_error(&format!(
                     "{}: the server no longer knows whether it has stored a swap",
                     self.map.carried.name
                 ));
@@ -136,8 +136,8 @@ impl Sender {
             Outcome::Refused(why) => {
                 counters.refused.add(1);
                 self.map
-                    .all
-                    .went_wrong(&format!("{}: {why}", self.map.carried.name));
+                    .bridge_counters
+                    .record_error(&format!("{}: {why}", self.map.carried.name));
                 request.refuse(&why)
             }
         };
@@ -204,15 +204,15 @@ impl Sender {
                 }
                 Some(Published::Full(why) | Published::NotReady(why)) => {
                     self.map
-                        .all
-                        .went_wrong(&format!("{}: {why}", self.map.names.bucket));
+                        .bridge_counters
+                        .record_error(&format!("{}: {why}", self.map.names.bucket));
                 }
                 Some(Published::Refused(why)) => return Outcome::Refused(why),
                 Some(Published::Conflict) => {
-                    let latest = match self.look(&link, &subject, key).await {
+                    let latest = match self.read_latest(&link, &subject, key).await {
                         Ok(latest) => latest,
                         Err(why) => {
-                            self.map.all.went_wrong(&why.to_string());
+                            self.map.bridge_counters.record_error(&why.to_string());
                             tokio::time::sleep(pause.next()).await;
                             continue;
                         }
@@ -241,7 +241,7 @@ impl Sender {
                             Ok(true) => return Outcome::Unknown(change),
                             Ok(false) => return Outcome::Conflict(change),
                             Err(why) => {
-                                self.map.all.went_wrong(&why.to_string());
+                                self.map.bridge_counters.record_error(&why.to_string());
                                 tokio::time::sleep(pause.next()).await;
                                 continue;
                             }
@@ -271,7 +271,7 @@ impl Sender {
         let mut pause = Pause::new();
         loop {
             let (link, _) = self.links.up().await;
-            match self.look(&link, subject, key).await {
+            match self.read_latest(&link, subject, key).await {
                 Ok(latest) => {
                     let change = latest.map(|latest| latest.change);
                     let there = change.as_ref().filter(|change| change.value.is_some());
@@ -282,7 +282,7 @@ impl Sender {
                         Outcome::Conflict(change)
                     };
                 }
-                Err(why) => self.map.all.went_wrong(&why.to_string()),
+                Err(why) => self.map.bridge_counters.record_error(&why.to_string()),
             }
             tokio::time::sleep(pause.next()).await;
         }
@@ -309,7 +309,7 @@ impl Sender {
                 Some(Published::from(&Answer::NobodyListens))
             }
             Err(why) => {
-                self.map.all.went_wrong(&why.to_string());
+                self.map.bridge_counters.record_error(&why.to_string());
                 None
             }
         }
@@ -321,11 +321,11 @@ impl Sender {
     /// not stored before the probe, and the server never stores it afterwards.
     async fn probe(&mut self, link: &Link, epoch: u64, id: &str) -> Option<bool> {
         let subject = format!("$KV.{}.{PROBE}.{id}", self.map.names.bucket);
-        match self.look(link, &subject, &[]).await {
+        match self.read_latest(link, &subject, &[]).await {
             Ok(None) => {}
             Ok(Some(_)) => return Some(false),
             Err(why) => {
-                self.map.all.went_wrong(&why.to_string());
+                self.map.bridge_counters.record_error(&why.to_string());
                 return None;
             }
         }
@@ -363,7 +363,7 @@ impl Sender {
     }
 
     /// The latest entry of the key, read from the leader of the bucket.
-    async fn look(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
+    async fn read_latest(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
         let stream = self.stream(link).await?;
         let message = match stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => message,

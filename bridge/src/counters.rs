@@ -170,7 +170,7 @@ impl Counters {
     }
 
     /// Logs an error as a warning, unless it is the same as the last one.
-    pub(crate) fn went_wrong(&self, why: &str) {
+    pub(crate) fn record_error(&self, why: &str) {
         let mut last = lock(&self.last_error);
         if *last == why {
             tracing::debug!("{why}");

@@ -167,7 +167,7 @@ impl<T> Exchange<T> {
     }
 
     /// Removes a request without an answer, and returns its value.
-    pub(crate) fn give_up(&mut self, number: u64) -> Option<T> {
+    pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
         self.sent.remove(&number).map(|sent| sent.kept)
     }
 }

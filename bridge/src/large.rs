@@ -133,7 +133,7 @@ impl Large {
         object: &str,
         size: u64,
     ) -> Result<Option<Vec<u8>>> {
-        let _one_of_few = self.reads.acquire().await;
+        let _permit = self.reads.acquire().await;
         let away =
             |why: &dyn std::fmt::Display| Error::away(format!("object {object}"), why.to_string());
         let store = self.store(jetstream).await?;
@@ -251,7 +251,7 @@ impl Large {
             match self.sweep(&link.jetstream, &mut seen).await {
                 Ok(0) => {}
                 Ok(objects) => tracing::info!(objects, "removed objects that were stored in part"),
-                Err(why) => counters.went_wrong(&why.to_string()),
+                Err(why) => counters.record_error(&why.to_string()),
             }
             tokio::time::sleep(SWEEP).await;
         }

@@ -74,7 +74,7 @@ impl Link {
                 Duration::from_millis(50 << attempt.min(5)).min(Duration::from_secs(2))
             })
             .event_callback(move |event| {
-                note(&event, &sender, &counted, number);
+                record_event(&event, &sender, &counted, number);
                 async {}
             });
         let servers = context.servers();
@@ -87,7 +87,7 @@ impl Link {
                 ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
                     Error::refused("the credentials", format!("{why} ({})", servers.join(", ")))
                 }
-                _ if is_distrust(&why) => Error::Certificate {
+                _ if is_untrusted_certificate(&why) => Error::Certificate {
                     server: servers.join(", "),
                     why: why.to_string(),
                 },
@@ -144,7 +144,7 @@ impl Link {
 }
 
 /// Whether the server's or the bridge's certificate is the cause. In that case a retry does not help.
-fn is_distrust(why: &ConnectError) -> bool {
+fn is_untrusted_certificate(why: &ConnectError) -> bool {
     use rustls::AlertDescription as Alert;
     let mut cause = why.source();
     while let Some(err) = cause {
@@ -171,7 +171,7 @@ fn is_distrust(why: &ConnectError) -> bool {
 }
 
 /// Records an event of the client with this number.
-fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, number: u64) {
+fn record_event(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, number: u64) {
     let link = &counters.link;
     let is_ours = link.newest.load(Ordering::Relaxed) == number;
     match event {
@@ -195,7 +195,7 @@ fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, number: 
             }
         }
         // The client reports some events, such as a failure to connect, every 2 s.
-        other if is_ours => counters.went_wrong(&format!("the connection: {other}")),
+        other if is_ours => counters.record_error(&format!("the connection: {other}")),
         _ => {}
     }
 }

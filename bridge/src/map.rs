@@ -42,12 +42,12 @@ pub(crate) struct BridgedMap {
     pub(crate) names: Names,
     pub(crate) relay: Arc<MapRelay>,
     pub(crate) counters: Arc<MapCounters>,
-    pub(crate) all: Arc<Counters>,
+    pub(crate) bridge_counters: Arc<Counters>,
     /// Keys to which a change was applied before the watch reported it, and its revision. Earlier revisions
     /// that the watch reports for them are old.
     ahead: Mutex<HashMap<Vec<u8>, u64>>,
     /// Whether the watch is reporting the whole bucket.
-    is_whole: AtomicBool,
+    is_comparing: AtomicBool,
     /// The bucket that was compared last.
     compared: Mutex<Compared>,
 }
@@ -96,9 +96,9 @@ impl BridgedMap {
             names: Names::new(&settings.prefix, &carried.name),
             relay: Arc::new(relay),
             counters: settings.counters.map(&carried.name),
-            all: settings.counters.clone(),
+            bridge_counters: settings.counters.clone(),
             ahead: Mutex::default(),
-            is_whole: false.into(),
+            is_comparing: false.into(),
             compared: Mutex::default(),
             carried,
         })
@@ -124,7 +124,7 @@ impl BridgedMap {
             bucket: self.names.bucket.clone(),
             mirror: self.clone(),
             counters: self.counters.clone(),
-            all: self.all.clone(),
+            bridge_counters: self.bridge_counters.clone(),
         };
         let this = self.clone();
         threads.task(
@@ -186,8 +186,8 @@ impl BridgedMap {
             // The key is removed, because readers must not take the old value for the present one.
             let _ = self.relay.remove(key, TOP);
             self.counters.undecodable.add(1);
-            self.all
-                .went_wrong(&format!("{}: a key does not fit: {why}", self.carried.name));
+            self.bridge_counters
+                .record_error(&format!("{}: a key does not fit: {why}", self.carried.name));
         }
     }
 
@@ -225,7 +225,7 @@ impl Mirror for BridgedMap {
             // This stays true until a comparison is complete.
             is_other: is_other || compared.is_other,
         };
-        self.is_whole.store(true, Ordering::Relaxed);
+        self.is_comparing.store(true, Ordering::Relaxed);
         // Until the whole bucket is read, local revisions may come from an earlier bucket.
         let _ = self.relay.set_revision(0);
     }
@@ -238,7 +238,7 @@ impl Mirror for BridgedMap {
             }
             ahead.remove(&change.key);
         }
-        if self.is_whole.load(Ordering::Relaxed) {
+        if self.is_comparing.load(Ordering::Relaxed) {
             return match lock(&self.compared).is_other {
                 true => self.force(&change),
                 false => self.write(&change),
@@ -257,7 +257,7 @@ impl Mirror for BridgedMap {
                 let _ = self.relay.remove(&key, TOP);
             }
         }
-        self.is_whole.store(false, Ordering::Relaxed);
+        self.is_comparing.store(false, Ordering::Relaxed);
         lock(&self.compared).is_other = false;
         let _ = self.relay.set_revision(revision);
     }
@@ -274,23 +274,23 @@ mod tests {
     use super::*;
 
     /// A bridged map, without a server. Its name is removed at the end.
-    struct World(Arc<BridgedMap>);
+    struct TestMap(Arc<BridgedMap>);
 
-    impl World {
+    impl TestMap {
         fn new() -> Self {
-            static WORLDS: AtomicU32 = AtomicU32::new(0);
-            let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
             let name = format!("compared-{}-{number}", std::process::id());
             let map = Map::with_options(Some(&name), &Options::create().persistent()).unwrap();
             let relay = MapRelay::attach(Arc::new(map), &RelayOptions::new(), SLICE).unwrap();
-            let (carried, all) = (Carried::new(&name), Arc::new(Counters::default()));
+            let (carried, bridge_counters) = (Carried::new(&name), Arc::new(Counters::default()));
             Self(Arc::new(BridgedMap {
                 names: Names::new("tests", &name),
                 relay: Arc::new(relay),
-                counters: all.map(&name),
-                all,
+                counters: bridge_counters.map(&name),
+                bridge_counters,
                 ahead: Mutex::default(),
-                is_whole: false.into(),
+                is_comparing: false.into(),
                 compared: Mutex::default(),
                 carried,
             }))
@@ -324,7 +324,7 @@ mod tests {
         }
     }
 
-    impl Drop for World {
+    impl Drop for TestMap {
         fn drop(&mut self) {
             let _ = Map::unlink(&self.0.carried.name);
         }
@@ -336,31 +336,31 @@ mod tests {
 
     #[test]
     fn a_server_that_is_behind_never_shows_an_older_value() {
-        let world = World::new();
-        assert_eq!(world.compare(created(0), 5, 5), 5);
-        world.apply(9);
-        assert_eq!(world.compare(created(0), 9, 7), 9);
+        let map = TestMap::new();
+        assert_eq!(map.compare(created(0), 5, 5), 5);
+        map.apply(9);
+        assert_eq!(map.compare(created(0), 9, 7), 9);
         // The same holds after a comparison that was interrupted, and after a change that only this machine knows.
-        world.0.begin(created(0), 9);
-        assert_eq!(world.compare(created(0), 10, 8), 9);
-        world.0.apply_ahead(&World::change(12));
-        assert_eq!(world.compare(created(0), 12, 9), 12);
-        world.apply(13);
-        assert_eq!(world.value(), 13);
+        map.0.begin(created(0), 9);
+        assert_eq!(map.compare(created(0), 10, 8), 9);
+        map.0.apply_ahead(&TestMap::change(12));
+        assert_eq!(map.compare(created(0), 12, 9), 12);
+        map.apply(13);
+        assert_eq!(map.value(), 13);
     }
 
     #[test]
     fn values_of_an_earlier_bucket_and_lost_ones_are_replaced() {
-        let world = World::new();
-        assert_eq!(world.compare(created(0), 5, 5), 5);
+        let map = TestMap::new();
+        assert_eq!(map.compare(created(0), 5, 5), 5);
         // The server lost what was not on its disk.
-        assert_eq!(world.compare(created(0), 3, 2), 2);
-        world.0.apply_ahead(&World::change(8));
-        assert_eq!(world.compare(created(0), 7, 4), 4);
-        assert_eq!(world.compare(created(1), 9, 1), 1);
+        assert_eq!(map.compare(created(0), 3, 2), 2);
+        map.0.apply_ahead(&TestMap::change(8));
+        assert_eq!(map.compare(created(0), 7, 4), 4);
+        assert_eq!(map.compare(created(1), 9, 1), 1);
         // An interrupted comparison with the other bucket is repeated.
-        world.apply(20);
-        world.0.begin(created(0), 21);
-        assert_eq!(world.compare(created(0), 21, 6), 6);
+        map.apply(20);
+        map.0.begin(created(0), 21);
+        assert_eq!(map.compare(created(0), 21, 6), 6);
     }
 }

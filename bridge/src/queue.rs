@@ -32,7 +32,7 @@ use crate::publish::{DeadLetterReason, Outgoing, Publisher, WINDOW};
 use crate::pull::Puller;
 use crate::requests::read_requests;
 use crate::settings;
-use crate::settle::{DeadLetter, Settler, Word, read_settlements};
+use crate::settle::{Acknowledgement, DeadLetter, Settler, read_settlements};
 use crate::threads::Threads;
 use crate::token::Token;
 
@@ -53,7 +53,7 @@ pub(crate) struct BridgedQueue {
     pub(crate) dead: Names,
     pub(crate) relay: Arc<QueueRelay>,
     pub(crate) counters: Arc<QueueCounters>,
-    pub(crate) all: Arc<Counters>,
+    pub(crate) bridge_counters: Arc<Counters>,
     pub(crate) large: Arc<Large>,
     pub(crate) held: HeldTable,
     pub(crate) room: Arc<Notify>,
@@ -62,7 +62,7 @@ pub(crate) struct BridgedQueue {
     /// room, or they follow such a message.
     pub(crate) pending: AtomicUsize,
     pub(crate) arrivals: mpsc::UnboundedSender<Arrived>,
-    words: mpsc::UnboundedSender<Word>,
+    acknowledgements: mpsc::UnboundedSender<Acknowledgement>,
     letters: mpsc::UnboundedSender<DeadLetter>,
     outgoing: Mutex<Option<mpsc::Sender<Outgoing<Kept>>>>,
     /// When the last message was put into the local queue.
@@ -82,7 +82,7 @@ pub(crate) enum Kept {
 
 /// The receiving ends of the channels to the tasks of a queue.
 pub(crate) struct Inboxes {
-    words: mpsc::UnboundedReceiver<Word>,
+    acknowledgements: mpsc::UnboundedReceiver<Acknowledgement>,
     letters: mpsc::UnboundedReceiver<DeadLetter>,
     arrivals: mpsc::UnboundedReceiver<Arrived>,
 }
@@ -128,7 +128,7 @@ impl BridgedQueue {
         relay: QueueRelay,
         settings: &Settings,
     ) -> (Arc<Self>, Inboxes) {
-        let (words, word_inbox) = mpsc::unbounded_channel();
+        let (acknowledgements, acknowledgement_inbox) = mpsc::unbounded_channel();
         let (letters, letter_inbox) = mpsc::unbounded_channel();
         let (arrivals, arrival_inbox) = mpsc::unbounded_channel();
         let names = Names::new(&settings.prefix, &carried.name);
@@ -138,14 +138,14 @@ impl BridgedQueue {
             dead,
             relay: Arc::new(relay),
             counters: settings.counters.queue(&carried.name),
-            all: settings.counters.clone(),
+            bridge_counters: settings.counters.clone(),
             large: settings.large.clone(),
             held: HeldTable::default(),
             room: Arc::new(Notify::new()),
             demand: Mutex::new(Demand::new(carried.in_flight.unwrap_or(IN_FLIGHT))),
             pending: AtomicUsize::new(0),
             arrivals,
-            words,
+            acknowledgements,
             letters,
             outgoing: Mutex::default(),
             delivered_at: Mutex::new(Instant::now()),
@@ -155,7 +155,7 @@ impl BridgedQueue {
         (
             Arc::new(this),
             Inboxes {
-                words: word_inbox,
+                acknowledgements: acknowledgement_inbox,
                 letters: letter_inbox,
                 arrivals: arrival_inbox,
             },
@@ -221,7 +221,7 @@ impl BridgedQueue {
                 }
             }
             // The copy is stored, so the original can be acked.
-            Kept::Withdrawn(token) => this.tell(Word::done(token, None)),
+            Kept::Withdrawn(token) => this.acknowledge(Acknowledgement::ack(token, None)),
         };
         threads.task(
             format!("publishing {name}"),
@@ -232,7 +232,10 @@ impl BridgedQueue {
             queue: self.clone(),
             links: links.clone(),
         };
-        threads.task(format!("acking {name}"), settler.run(inboxes.words));
+        threads.task(
+            format!("acking {name}"),
+            settler.run(inboxes.acknowledgements),
+        );
 
         let (dead, dead_inbox) = mpsc::channel(16);
         // Separate counters: those of the queue count the messages that were put here.
@@ -246,7 +249,7 @@ impl BridgedQueue {
         let this = self.clone();
         threads.task(format!("dead letters of {name}"), async move {
             while let Some(letter) = letters.recv().await {
-                let outgoing = this.dead_letter(letter);
+                let outgoing = this.dead_letter_message(letter);
                 if dead.send(outgoing).await.is_err() {
                     break;
                 }
@@ -258,7 +261,7 @@ impl BridgedQueue {
             target: self.clone(),
             room: self.room.clone(),
             counters: self.counters.clone(),
-            all: self.all.clone(),
+            bridge_counters: self.bridge_counters.clone(),
         };
         let this = self.clone();
         threads.task(format!("pulling {name}"), async move {
@@ -272,9 +275,9 @@ impl BridgedQueue {
         });
         threads.task(
             format!("arrivals of {name}"),
-            self.clone().take_in(inboxes.arrivals),
+            self.clone().deliver_arrived(inboxes.arrivals),
         );
-        threads.task(format!("demand of {name}"), self.clone().attend());
+        threads.task(format!("demand of {name}"), self.clone().adjust_credit());
         threads.task(
             format!("progress of {name}"),
             self.clone().keep_alive(links.clone()),
@@ -294,31 +297,31 @@ impl BridgedQueue {
             subject: names.subject.as_str().into(),
             large: self.large.clone(),
             counters,
-            all: self.all.clone(),
+            bridge_counters: self.bridge_counters.clone(),
         }
     }
 
     /// Adjusts the credit to the demand, forever.
-    async fn attend(self: Arc<Self>) {
+    async fn adjust_credit(self: Arc<Self>) {
         let mut pause = Duration::ZERO;
         loop {
             tokio::time::sleep(pause).await;
             // Leases of dead workers are returned by the next process that calls the queue, and no other process
             // may do so.
             let _ = self.relay.queue().leased();
-            let lying = self.lying();
+            let unleased = self.unleased();
             let is_wanted = self.is_wanted();
-            let (deserted, credit);
-            (deserted, credit, pause) = {
+            let (must_return, credit);
+            (must_return, credit, pause) = {
                 let mut demand = lock(&self.demand);
                 (
-                    demand.tick(is_wanted, lying),
-                    demand.credit(self.held.len(), lying),
-                    demand.pause(lying),
+                    demand.tick(is_wanted, unleased),
+                    demand.credit(self.held.len(), unleased),
+                    demand.pause(unleased),
                 )
             };
-            if deserted {
-                self.give_back();
+            if must_return {
+                self.withdraw_unleased();
             }
             if credit > 0 {
                 self.room.notify_one();
@@ -330,7 +333,7 @@ impl BridgedQueue {
     }
 
     /// How many messages are in the local queue, or about to be, and are not leased.
-    pub(crate) fn lying(&self) -> usize {
+    pub(crate) fn unleased(&self) -> usize {
         self.relay.queue().len() + self.pending.load(Ordering::Relaxed)
     }
 
@@ -345,7 +348,7 @@ impl BridgedQueue {
 
     /// Withdraws messages that no worker here takes, and publishes them again for other machines. A nak would
     /// count as a delivery, although no worker has had the message.
-    fn give_back(&self) {
+    fn withdraw_unleased(&self) {
         let Some(outgoing) = lock(&self.outgoing).clone() else {
             return;
         };
@@ -391,25 +394,26 @@ impl BridgedQueue {
     }
 
     /// Called when a worker here has finished a message.
-    pub(crate) fn worked(&self) {
-        let lying = self.lying();
-        lock(&self.demand).finished(lying);
+    pub(crate) fn worker_finished(&self) {
+        let unleased = self.unleased();
+        lock(&self.demand).finished(unleased);
         self.room.notify_one();
     }
 
     /// Passes an acknowledgement to the settler. From now on the message waits for its confirmation.
-    pub(crate) fn tell(&self, word: Word) {
-        self.held.settle(&word.token.delivery, word.phase);
+    pub(crate) fn acknowledge(&self, acknowledgement: Acknowledgement) {
+        self.held
+            .settle(&acknowledgement.token.delivery, acknowledgement.phase);
         // The settler ends with the process.
-        let _ = self.words.send(word);
+        let _ = self.acknowledgements.send(acknowledgement);
     }
 
     /// Publishes a message as a dead letter, and then terminates the original.
-    pub(crate) fn give_up(&self, letter: DeadLetter) {
+    pub(crate) fn publish_dead_letter(&self, letter: DeadLetter) {
         let _ = self.letters.send(letter);
     }
 
-    fn dead_letter(&self, letter: DeadLetter) -> Outgoing<DeadLetter> {
+    fn dead_letter_message(&self, letter: DeadLetter) -> Outgoing<DeadLetter> {
         let reason = DeadLetterReason {
             queue: self.carried.name.clone(),
             attempts: letter.attempts,
@@ -438,7 +442,7 @@ impl BridgedQueue {
             reason = letter.reason,
             "dead letter"
         );
-        self.tell(Word::terminate(letter));
+        self.acknowledge(Acknowledgement::term(letter));
     }
 }
 

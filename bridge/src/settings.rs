@@ -47,7 +47,7 @@ pub(crate) const MARKERS: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many values of each key the server keeps, so that it knows the ids of the last changes after a restart.
 pub(crate) const HISTORY: i64 = 8;
 
-const RECREATE: &str = "change it with `nats stream edit`, give this bridge the same value, or give it another --prefix";
+const ADVICE: &str = "change it with `nats stream edit`, give this bridge the same value, or give it another --prefix";
 
 /// The stream of a queue.
 pub(crate) async fn queue_stream(
@@ -308,7 +308,7 @@ impl Differ<'_> {
             setting,
             theirs: format!("{theirs:?}"),
             ours: format!("{ours:?}"),
-            advice: RECREATE,
+            advice: ADVICE,
         })
     }
 }

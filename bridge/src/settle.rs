@@ -46,16 +46,16 @@ pub(crate) struct DeadLetter {
 }
 
 /// An acknowledgement of a message for the server: ack, nak or term.
-pub(crate) struct Word {
+pub(crate) struct Acknowledgement {
     pub(crate) token: Token,
     pub(crate) phase: Phase,
     text: Bytes,
     settlement: Option<Settlement>,
 }
 
-impl Word {
+impl Acknowledgement {
     /// The message is finished.
-    pub(crate) fn done(token: Token, settlement: Option<Settlement>) -> Self {
+    pub(crate) fn ack(token: Token, settlement: Option<Settlement>) -> Self {
         Self {
             token,
             phase: Phase::Finishing,
@@ -65,7 +65,7 @@ impl Word {
     }
 
     /// The message is to be delivered again, here or elsewhere.
-    pub(crate) fn give_back(token: Token, delay: Duration, settlement: Option<Settlement>) -> Self {
+    pub(crate) fn nak(token: Token, delay: Duration, settlement: Option<Settlement>) -> Self {
         let text = if delay.is_zero() {
             Bytes::from_static(b"-NAK")
         } else {
@@ -84,7 +84,7 @@ impl Word {
     }
 
     /// The message has become a dead letter.
-    pub(crate) fn terminate(letter: DeadLetter) -> Self {
+    pub(crate) fn term(letter: DeadLetter) -> Self {
         let DeadLetter {
             token, settlement, ..
         } = letter;
@@ -134,18 +134,18 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
         let _ = settlement.done();
         return;
     };
-    let word = match settlement.kind() {
+    let acknowledgement = match settlement.kind() {
         SettlementKind::Done => {
-            queue.worked();
-            Word::done(token, Some(settlement))
+            queue.worker_finished();
+            Acknowledgement::ack(token, Some(settlement))
         }
-        SettlementKind::Returned { delay } => Word::give_back(token, delay, Some(settlement)),
+        SettlementKind::Returned { delay } => Acknowledgement::nak(token, delay, Some(settlement)),
         SettlementKind::Exhausted { payload } => {
             // It is no longer in the local queue, and is terminated only after its dead letter is stored.
             queue.held.settle(&token.delivery, Phase::Finishing);
-            queue.worked();
+            queue.worker_finished();
             let attempts = u64::from(settlement.attempts());
-            return queue.give_up(DeadLetter {
+            return queue.publish_dead_letter(DeadLetter {
                 token,
                 payload: Bytes::copy_from_slice(payload),
                 attempts,
@@ -159,7 +159,7 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
             return;
         }
     };
-    queue.tell(word);
+    queue.acknowledge(acknowledgement);
 }
 
 /// Sends acknowledgements to the server.
@@ -169,48 +169,51 @@ pub(crate) struct Settler {
 }
 
 /// The state of an acknowledgement until its answer.
-struct Told {
+struct Unconfirmed {
     token: Token,
     phase: Phase,
     settlement: Option<Settlement>,
 }
 
 impl Settler {
-    pub(crate) async fn run(mut self, mut words: mpsc::UnboundedReceiver<Word>) {
+    pub(crate) async fn run(
+        mut self,
+        mut acknowledgements: mpsc::UnboundedReceiver<Acknowledgement>,
+    ) {
         let (mut link, mut epoch) = self.links.up().await;
         let mut exchange = loop {
             match Exchange::on(link.clone()).await {
                 Ok(exchange) => break exchange,
-                Err(why) => self.queue.all.went_wrong(&why.to_string()),
+                Err(why) => self.queue.bridge_counters.record_error(&why.to_string()),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
             (link, epoch) = self.links.up().await;
         };
         let mut tick = interval(Duration::from_secs(1));
         loop {
-            let went = tokio::select! {
+            let sent = tokio::select! {
                 () = self.links.lost(&mut link, epoch) => {
                     (link, epoch) = self.links.up().await;
                     exchange.move_to(link.clone()).await
                 }
                 answered = exchange.next() => self.answered(&mut exchange, answered),
-                word = words.recv(), if exchange.len() < WINDOW => {
-                    let Some(word) = word else { return };
-                    let mut word = Some(word);
-                    let mut went = Ok(());
-                    while let Some(next) = word {
-                        went = send(&mut exchange, next).await;
-                        word = if went.is_ok() && exchange.len() < WINDOW { words.try_recv().ok() } else { None };
+                acknowledgement = acknowledgements.recv(), if exchange.len() < WINDOW => {
+                    let Some(acknowledgement) = acknowledgement else { return };
+                    let mut acknowledgement = Some(acknowledgement);
+                    let mut sent = Ok(());
+                    while let Some(next) = acknowledgement {
+                        sent = send(&mut exchange, next).await;
+                        acknowledgement = if sent.is_ok() && exchange.len() < WINDOW { acknowledgements.try_recv().ok() } else { None };
                     }
-                    went
+                    sent
                 }
                 _ = tick.tick() => {
                     self.ask_for_silent(&link, &mut exchange).await;
                     exchange.resend(Instant::now()).await
                 }
             };
-            if let Err(why) = went {
-                self.queue.all.went_wrong(&why.to_string());
+            if let Err(why) = sent {
+                self.queue.bridge_counters.record_error(&why.to_string());
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -218,36 +221,39 @@ impl Settler {
 
     fn answered(
         &self,
-        exchange: &mut Exchange<Told>,
-        first: Result<(Answer, Request, Told)>,
+        exchange: &mut Exchange<Unconfirmed>,
+        first: Result<(Answer, Request, Unconfirmed)>,
     ) -> Result<()> {
         let mut next = Some(first);
-        let mut unheard = Vec::new();
+        let mut without_responder = Vec::new();
         while let Some(answered) = next {
-            let (answer, request, told) = answered?;
+            let (answer, request, unconfirmed) = answered?;
             if matches!(answer, Answer::NobodyListens) {
-                unheard.push((request, told));
+                without_responder.push((request, unconfirmed));
             } else {
                 // Without a settlement, no worker here has finished the message: it was withdrawn or had been
                 // acked before.
-                if request.payload == ACK && told.settlement.is_some() {
+                if request.payload == ACK && unconfirmed.settlement.is_some() {
                     self.queue.counters.acked.add(1);
                 }
-                self.confirm(told);
+                self.confirm(unconfirmed);
             }
             next = exchange.ready();
         }
-        for (request, told) in unheard {
-            exchange.put_back(request, told, TIMES);
+        for (request, unconfirmed) in without_responder {
+            exchange.put_back(request, unconfirmed, TIMES);
         }
         Ok(())
     }
 
     /// Looks up the messages of unanswered acknowledgements in the stream, and confirms those that it no longer
     /// has.
-    async fn ask_for_silent(&self, link: &Link, exchange: &mut Exchange<Told>) {
+    async fn ask_for_silent(&self, link: &Link, exchange: &mut Exchange<Unconfirmed>) {
         for number in exchange.silent(TIMES, Instant::now()) {
-            let Some(delivery) = exchange.kept(number).map(|told| &told.token.delivery) else {
+            let Some(delivery) = exchange
+                .kept(number)
+                .map(|unconfirmed| &unconfirmed.token.delivery)
+            else {
                 continue;
             };
             match self.is_gone(link, delivery).await {
@@ -258,12 +264,12 @@ impl Settler {
                         sequence = delivery.sequence,
                         "the server no longer has the message"
                     );
-                    if let Some(told) = exchange.give_up(number) {
-                        self.confirm(told);
+                    if let Some(unconfirmed) = exchange.remove(number) {
+                        self.confirm(unconfirmed);
                     }
                 }
                 // The server would not answer for the others either.
-                Err(why) => return self.queue.all.went_wrong(&why.to_string()),
+                Err(why) => return self.queue.bridge_counters.record_error(&why.to_string()),
             }
         }
     }
@@ -290,18 +296,20 @@ impl Settler {
         }
     }
 
-    fn confirm(&self, told: Told) {
+    fn confirm(&self, unconfirmed: Unconfirmed) {
         let queue = &self.queue;
-        queue.held.confirmed(&told.token.delivery, told.phase);
-        if told.phase == Phase::Returning {
+        queue
+            .held
+            .confirmed(&unconfirmed.token.delivery, unconfirmed.phase);
+        if unconfirmed.phase == Phase::Returning {
             queue.counters.nacked.add(1);
         }
-        match (told.phase, told.token.object) {
+        match (unconfirmed.phase, unconfirmed.token.object) {
             (Phase::Finishing, Some(object)) => {
                 let (queue, links) = (queue.clone(), self.links.clone());
-                tokio::spawn(delete(queue, links, object, told.settlement));
+                tokio::spawn(delete(queue, links, object, unconfirmed.settlement));
             }
-            _ => done(queue, told.settlement),
+            _ => done(queue, unconfirmed.settlement),
         }
         queue.room.notify_one();
     }
@@ -320,7 +328,7 @@ async fn delete(
         let (link, _) = links.up().await;
         match queue.large.delete(&link.jetstream, &object).await {
             Ok(()) => break,
-            Err(why) => queue.all.went_wrong(&why.to_string()),
+            Err(why) => queue.bridge_counters.record_error(&why.to_string()),
         }
         tokio::time::sleep(pause.next()).await;
     }
@@ -335,13 +343,16 @@ fn done(queue: &BridgedQueue, settlement: Option<Settlement>) {
     }
 }
 
-async fn send(exchange: &mut Exchange<Told>, word: Word) -> Result<()> {
-    let Word {
+async fn send(
+    exchange: &mut Exchange<Unconfirmed>,
+    acknowledgement: Acknowledgement,
+) -> Result<()> {
+    let Acknowledgement {
         token,
         phase,
         text,
         settlement,
-    } = word;
+    } = acknowledgement;
     let request = Request {
         subject: token.delivery.reply.clone(),
         headers: None,
@@ -350,7 +361,7 @@ async fn send(exchange: &mut Exchange<Told>, word: Word) -> Result<()> {
     exchange
         .send(
             request,
-            Told {
+            Unconfirmed {
                 token,
                 phase,
                 settlement,
