@@ -41,7 +41,7 @@ impl Mutex {
     }
 
     fn lock_and_unlock(&self) {
-        // SAFETY: initialised, and unlocked by the thread that locked it.
+        // SAFETY: the mutex is initialised, and unlocked by the thread that locked it.
         unsafe {
             assert_eq!(libc::pthread_mutex_lock(self.0.get()), 0);
             assert_eq!(libc::pthread_mutex_unlock(self.0.get()), 0);

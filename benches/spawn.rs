@@ -1,8 +1,8 @@
 //! What it costs to start a program from a process of 1 GiB, beside a bare `posix_spawn`. Goal: a `Spawn`
 //! costs at most 1.15 times as much.
 //!
-//! `cargo bench --bench spawn`. Each round starts and reaps `true` in turn by `posix_spawn`, by `Spawn`, and
-//! as the worker of a supervisor. The fastest tenth is compared: the rest measures what else the machine does.
+//! `cargo bench --bench spawn`. Each round starts and reaps `true` in turn by `posix_spawn`, by `Spawn`, and as
+//! the worker of a supervisor. The fastest 10 % are compared: the other times measure what else the machine does.
 
 use std::ffi::CString;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ unsafe extern "C" {
     static environ: *const *mut libc::c_char;
 }
 
-/// The slowest of the fastest tenth.
+/// The slowest of the fastest 10 %.
 fn fast(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 10]
@@ -64,7 +64,7 @@ fn main() {
             assert!(child.join(Timeout::Infinite).expect("join").success());
         }));
     }
-    // One worker that is restarted at once, so that the threads and the guardian are made once.
+    // One worker that is restarted immediately, so that the threads and the guardian are created once.
     let mut worker = Workers::new(&spawn, 1);
     worker
         .output(Output::Plain)

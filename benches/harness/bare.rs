@@ -1,15 +1,15 @@
 //! Memory that one process writes and another reads, with as little code as possible: the
 //! baseline for messages that are written and read in place.
 //!
-//! A ring of slots for messages of one size and a counter for each end. The reader polls without
-//! a pause, or sleeps at once: then the writer wakes it after each message, one message at a time.
+//! A ring of slots for messages of one size and a counter for each end. The reader polls without a pause, or
+//! sleeps without polling. A sleeping reader is woken after each message, one message at a time.
 //!
 //! ```text
 //! offset  size  field
 //!      0     8  written   messages that are complete
 //!    128     8  read      messages whose slots may be written again
-//!    256     4  ended     1: there will be no more
-//!    384     4  rung      1: there is something for the reader, which sleeps on this word
+//!    256     4  ended     1: the writer puts no more messages
+//!    384     4  signal    1: there is a message for the reader, which sleeps on this word
 //!   4096        slots
 //! ```
 
@@ -49,7 +49,7 @@ pub(super) enum Bell {
 
 const PLACES: usize = 4096;
 
-/// One end, or the maker.
+/// The mapping of one end, or of the process that creates the memory.
 pub(super) struct Bare {
     memory: Mapping,
     size: usize,
@@ -91,7 +91,7 @@ impl Bare {
         NonNull::slice_from_raw_parts(place, self.size)
     }
 
-    /// There will be no more messages.
+    /// Marks the end: there will be no more messages.
     pub(super) fn end(&self) {
         self.head().ended.0.store(1, Ordering::Release);
         self.ring();
@@ -138,7 +138,7 @@ impl Wire for Bare {
         while number - head.read.0.load(Ordering::Acquire) == places {
             spin_loop();
         }
-        // SAFETY: the only writer, and the reader has left this place.
+        // SAFETY: this is the only writer, and `read` shows that the reader has left this slot.
         write(unsafe { self.place(number).as_mut() });
         head.written.0.store(number + 1, Ordering::Release);
         self.ring();
@@ -156,7 +156,8 @@ impl Wire for Bare {
             }
             spin_loop();
         }
-        // SAFETY: it is whole, and the writer leaves it alone until it is read.
+        // SAFETY: `written` shows that the message is complete, and the writer does not touch the slot before
+        // `read` passes it.
         read(unsafe { self.place(number).as_ref() });
         head.read.0.store(number + 1, Ordering::Release);
         Ok(true)

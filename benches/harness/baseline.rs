@@ -112,7 +112,7 @@ fn once(game: Game, length: Duration) -> Result<(Times, f64), Failure> {
 
 /// The index at which the caller reports the mean, behind the figures of its stopwatch.
 const MEAN: usize = 3;
-/// How many trips are timed singly, and then as many again together.
+/// How many trips are timed singly, and then how many are timed together.
 const GO: usize = 256;
 
 impl workers::Part for Part {
@@ -191,7 +191,7 @@ fn line_echo(stage: &Stage) {
     }
 }
 
-// The turn is 1 when the echo is to act and 0 when the caller is.
+// The turn is 1 when the echo has to act, and 0 when the caller has to.
 
 fn futex_trip(stage: &Stage, _: u64) {
     hand_over(stage, 1);
@@ -232,15 +232,15 @@ fn wait_for(stage: &Stage, turn: u32) {
 
 /// `memcpy` on one core between two blocks that were touched before, in GB/s.
 ///
-/// Both begin at a page: the C library's `memcpy` is at its best then, and at some other
-/// distances much slower, on processors whose string moves dislike them.
+/// Both begin at a page, where the C library's `memcpy` is fastest. At some other distances it is much slower on
+/// processors whose string instructions are slow there.
 fn copying(size: usize, window: Duration) -> f64 {
     let aligned = |block: &[u8]| block.as_ptr().align_offset(4096);
     let (source, mut target) = (vec![1u8; size + 4096], vec![0u8; size + 4096]);
     let (from, to) = (aligned(&source), aligned(&target));
     let (from, to) = (&source[from..from + size], &mut target[to..to + size]);
     let between_clocks = ((1 << 20) / size).clamp(1, 4096);
-    // The best of several rounds: what other programs of the machine do must not count.
+    // The best of several rounds counts: other programs of the machine only make rounds slower.
     let round = || {
         let (start, mut copied) = (Instant::now(), 0u64);
         loop {

@@ -48,7 +48,8 @@ pub(super) enum Channel {
     },
     Mq(OwnedFd),
     Program(Program),
-    /// The parent's end, until the first end's worker has ended. `back` is for the other direction.
+    /// The parent's end, which is kept until the worker at the first end has ended. `back`: for the other
+    /// direction.
     Duplex {
         pipe: Option<Rc<Pipe>>,
         back: bool,
@@ -204,7 +205,7 @@ impl Channel {
         }
     }
 
-    /// No producer is left: every one of `consumers` reaches the end after the messages that are there.
+    /// All producers have ended. Each of the `consumers` reaches the end after the remaining messages.
     pub(super) fn finish(&mut self, consumers: usize) -> Result<(), Failure> {
         self.started();
         match self {
@@ -226,10 +227,10 @@ impl Channel {
 }
 
 /// The ring of a queue for messages of this size, unless an option sets it.
-pub(super) fn ring(size: usize, told: Option<u64>) -> u64 {
+pub(super) fn ring(size: usize, requested: Option<u64>) -> u64 {
     let fits = RINGS.iter().find(|(largest, _)| size <= *largest);
     let fit = fits.map_or(0, |(_, ring)| *ring);
-    told.unwrap_or(fit).max(size as u64 * 4)
+    requested.unwrap_or(fit).max(size as u64 * 4)
 }
 
 /// Our pipe: the first end, which the parent holds until the worker there has ended.
@@ -258,7 +259,7 @@ fn pipe(whole: bool) -> Result<Channel, Failure> {
     // SAFETY: `ends` has room for two descriptors.
     let rc = unsafe { libc::pipe2(ends.as_mut_ptr(), flags) };
     let [from, to] = own(rc, ends)?;
-    // SAFETY: an open pipe; a larger buffer is a favour that may be refused.
+    // SAFETY: the pipe is open. A larger buffer is optional, so a refusal is ignored.
     unsafe { libc::fcntl(to.as_raw_fd(), libc::F_SETPIPE_SZ, 1 << 20) };
     Ok(Channel::Stream {
         from: Some(from),
@@ -310,9 +311,9 @@ fn posix_queue(size: usize, messages: usize) -> std::io::Result<OwnedFd> {
     attributes.mq_maxmsg = messages as libc::c_long;
     attributes.mq_msgsize = size as libc::c_long;
     let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR | libc::O_CLOEXEC;
-    // SAFETY: valid limits, which only a privileged process may raise; a NUL-terminated name
-    // and valid attributes. The name goes at once, and the queue with its last descriptor,
-    // which is a file descriptor on Linux.
+    // SAFETY: valid limits, which only a privileged process may raise; a NUL-terminated name and valid attributes.
+    // The name is removed immediately. The queue goes with its last descriptor, which is a file descriptor on
+    // Linux.
     unsafe {
         libc::setrlimit(libc::RLIMIT_MSGQUEUE, &unlimited);
         let queue = libc::mq_open(name.as_ptr().cast(), flags, 0o600, &attributes);

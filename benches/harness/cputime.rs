@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What these processes have used so far, in user mode and in the kernel, all threads. Exact, where
+/// What these processes have used so far, in user mode and in the kernel, all threads. It is exact, whereas
 /// `/proc/PID/stat` counts ticks.
 pub(super) fn used(pids: &[u32]) -> std::io::Result<Duration> {
     pids.iter().map(|&pid| one(pid)).sum()

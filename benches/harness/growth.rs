@@ -37,13 +37,13 @@ const ROOM: u64 = 1 << 30;
 const GO: u32 = 100;
 
 const COUNTS: [u64; 6] = [10, 100, 1_000, 10_000, 100_000, 1_000_000];
-/// Leases and reservations keep their slots, of which a queue has fewer.
+/// Fewer, because leases and reservations keep slots, of which a queue has a limited number.
 const LEASES: [u64; 5] = [1, 10, 100, 1_000, 10_000];
-/// A process maps each queue.
+/// Fewer, because a process maps each queue.
 const QUEUES: [u64; 4] = [1, 10, 100, 1_000];
 
 pub(super) fn measure(options: &Options) -> Result<Vec<Growth>, Failure> {
-    // A quick look has no time to fill objects with more.
+    // A quick run has no time to fill objects with more.
     let quick = options.window.as_secs_f64() < FAIR_WINDOW;
     let counts = if quick { &COUNTS[..4] } else { &COUNTS[..] };
     let fill = Fill { options };

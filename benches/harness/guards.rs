@@ -92,7 +92,7 @@ pub(super) fn make(kind: GuardKind) -> Result<(Entry, Box<dyn Any>), Failure> {
 
 /// The guard as a worker uses it.
 pub(super) trait Guard {
-    /// Waits until no process is inside, and enters.
+    /// Waits until no process is inside, enters, and calls `inside`.
     fn hold(&self, inside: &mut dyn FnMut()) -> Result<(), Failure>;
 }
 
@@ -231,7 +231,7 @@ struct Mutex(Others);
 impl Guard for Mutex {
     fn hold(&self, inside: &mut dyn FnMut()) -> Result<(), Failure> {
         let mutex = self.0.memory().mutex.0.get();
-        // SAFETY: initialised.
+        // SAFETY: the mutex is initialised.
         done(unsafe { libc::pthread_mutex_lock(mutex) })?;
         inside();
         // SAFETY: locked by this thread.

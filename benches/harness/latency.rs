@@ -28,7 +28,7 @@ pub(super) struct Part {
     size: usize,
 }
 
-/// Which worker that is.
+/// The index of the worker that is the caller.
 const CALLER: usize = 0;
 
 /// Round trips in one window with processes of its own.
@@ -50,8 +50,8 @@ pub(super) fn window(
         Ok(pair) => pair,
         Err(why) => return Ok(Err(gap(Gap::Skipped, why))),
     };
-    // Consecutively: cores of a virtual machine are close to each other
-    // at one moment and far apart at the next, which halves or doubles both.
+    // The cache line is measured directly before the round trips: cores of a virtual machine are close to each
+    // other at one moment and far apart at the next, which halves or doubles both.
     let clock_ns = baseline::clock();
     let line = baseline::cache_line(options.window / 4, clock_ns)?;
     let theirs = pair[0].program().is_some();

@@ -28,8 +28,8 @@ pub(super) struct Mapping {
 
 impl Mapping {
     pub(super) fn of(fd: &impl AsRawFd) -> Result<Self, Failure> {
-        // SAFETY: an all-zero stat is valid and is overwritten; a fresh shared mapping of a
-        // file as long as it says.
+        // SAFETY: an all-zero stat is valid and is overwritten; the shared mapping is new, and as long as the
+        // file.
         unsafe {
             let mut stat: libc::stat = std::mem::zeroed();
             if libc::fstat(fd.as_raw_fd(), &mut stat) != 0 {

@@ -12,8 +12,8 @@ use super::options::{FAIR_WINDOW, Options};
 use super::report::{Memory, Stored};
 use super::spread::Spread;
 
-/// Numbers of entries: the one above 10 000 that leaves most memory unused, and then very many. The
-/// last is not part of a quick run.
+/// Numbers of entries: the one above 10 000 that leaves most memory unused, and two much larger ones. The last is
+/// not part of a quick run.
 const STORED: [u64; 3] = [45_000, 1_000_000, 10_000_000];
 /// The size of a cache line.
 const LINE: u64 = 64;

@@ -23,8 +23,8 @@ pub(super) enum Pace {
 const SHORT: u64 = 100_000;
 
 impl Pace {
-    /// Waits until the message `number` of those since `began` is due, or until the workers are stopped.
-    /// Returns when it was due. Late messages are sent at once, and count from when they were due.
+    /// Waits until the message `number` of those since `began` is due, or until the workers are stopped. Returns
+    /// when it was due. Late messages are sent immediately, and count from when they were due.
     pub(super) fn wait(self, began: u64, number: u64, stage: &Stage) -> u64 {
         let at = |rate: f64| began + (number as f64 / rate * 1e9) as u64;
         match self {

@@ -88,9 +88,7 @@ fn head(report: &Report) -> String {
     html += &format!("</dl>\n<pre>{}</pre>\n", escape(&it.command));
     let mut note = |text: &str| html += &format!("<p class=\"note\">{text}</p>\n");
     if report.window_seconds < FAIR_WINDOW || report.repeated < 3 {
-        note(
-            "This was a quick look: single figures may be far off, and nothing is said about fairness.",
-        );
+        note("This was a quick run: single figures may be far off, and fairness is not judged.");
     }
     if it.load_before > 0.5 {
         note(

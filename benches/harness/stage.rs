@@ -4,7 +4,7 @@
 //! offset  size  field    written by     meaning
 //!      0     4  ready    every worker   how many workers wait for the start
 //!    128     4  phase    the parent     GATHER -> WARM -> MEASURE -> STOP -> END
-//!    256     4  turn     two players    whose turn it is (futex round trips)
+//!    256     4  turn     two workers    whose turn it is (futex round trips)
 //!                      producers      how many have ended (programs of peers)
 //!    384     4  result   one worker     1 once it has written `answers`
 //!    512   128  answers  one worker     its figures, as bits of f64
@@ -78,7 +78,7 @@ impl Stage {
         if fd < 0 {
             return Err(std::io::Error::last_os_error().into());
         }
-        // SAFETY: just made, with no other owner.
+        // SAFETY: the descriptor was just created and has no other owner.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: an open file of ours.
         if unsafe { libc::ftruncate(fd, size_of::<Page>() as libc::off_t) } < 0 {
@@ -89,7 +89,7 @@ impl Stage {
 
     /// The page behind a descriptor that this process inherited.
     pub(super) fn inherited(fd: RawFd) -> Result<Self, Failure> {
-        // SAFETY: only duplicated, which fails if it is not open.
+        // SAFETY: the descriptor is only duplicated, which fails if it is not open.
         let file = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
         if std::fs::File::from(file.try_clone()?).metadata()?.len() < size_of::<Page>() as u64 {
             return Err("the inherited page is too short".into());
@@ -128,7 +128,7 @@ impl Stage {
         &self.page().turn.0
     }
 
-    /// A worker is ready, and waits for the others.
+    /// Reports that a worker is ready, and waits for the others.
     pub(super) fn wait_for_start(&self) {
         self.page().ready.0.fetch_add(1, Ordering::AcqRel);
         let phase = &self.page().phase.0;
@@ -142,7 +142,7 @@ impl Stage {
         self.page().ready.0.load(Ordering::Acquire) as usize
     }
 
-    /// All workers run, but nothing counts yet.
+    /// Starts all workers. Nothing counts yet.
     pub(super) fn start(&self) {
         let phase = &self.page().phase.0;
         phase.store(WARM, Ordering::Release);
@@ -162,7 +162,7 @@ impl Stage {
         self.page().phase.0.load(Ordering::Relaxed) >= STOP
     }
 
-    /// Every producer has ended. Consumers whose channel cannot show its end check this.
+    /// Marks that every producer has ended. Consumers whose channel cannot show its end check this.
     pub(super) fn end(&self) {
         self.page().phase.0.store(END, Ordering::Release);
     }

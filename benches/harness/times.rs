@@ -90,7 +90,7 @@ impl Shared {
         self.0.iter().sum()
     }
 
-    /// At least this share of the calls took no longer than the result.
+    /// The time that at least this share of the calls did not exceed.
     pub(super) fn at_quantile(&self, quantile: f64) -> f64 {
         let rank = (quantile * self.count() as f64).ceil() as u64;
         let mut so_far = 0;
@@ -107,7 +107,7 @@ mod tests {
     // `cargo bench` compiles this module without its tests, so each test imports what it uses.
 
     #[test]
-    fn a_length_is_counted_where_it_is_found_again() {
+    fn a_bucket_is_found_by_its_lengths_and_gives_them_to_one_in_128() {
         use super::{LONGEST, longest_at, place};
         for ns in [1, 127, 128, 255, 256, 257, 511, 512, 1_000_000, LONGEST] {
             let longest = longest_at(place(ns));

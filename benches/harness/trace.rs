@@ -41,8 +41,8 @@ pub(super) fn count<Prepared>(
     prepare: impl FnOnce() -> Result<Prepared, Failure>,
     work: impl FnOnce(&Prepared) -> Result<(), Failure>,
 ) -> Result<Option<Vec<Count>>, Failure> {
-    // SAFETY: the child never returns. Of other threads, which a test has, it takes only what the C library
-    // makes consistent in every child: the allocator.
+    // SAFETY: the child never returns. A test has other threads; of their state the child uses only the allocator,
+    // which the C library makes consistent in every child.
     let child = unsafe { libc::fork() };
     match child {
         ..0 => Err(io::Error::last_os_error().into()),
@@ -55,7 +55,7 @@ pub(super) fn count<Prepared>(
     }
 }
 
-/// The child: has itself traced once everything is prepared.
+/// The child's part: it requests to be traced, prepares everything, and stops for the parent.
 fn traced<Prepared>(
     prepare: impl FnOnce() -> Result<Prepared, Failure>,
     work: impl FnOnce(&Prepared) -> Result<(), Failure>,
@@ -131,7 +131,7 @@ impl Tracer {
         match self.all() {
             Ok(counts) => Ok(counts),
             Err(why) => {
-                // SAFETY: a child of ours that was not waited for, or one that is gone already.
+                // SAFETY: a child of this process that was not waited for, or that is gone already.
                 unsafe {
                     libc::kill(self.child, libc::SIGKILL);
                     libc::waitpid(self.child, std::ptr::null_mut(), 0);
@@ -142,7 +142,7 @@ impl Tracer {
     }
 
     fn all(&mut self) -> Result<Option<Vec<Count>>, Failure> {
-        // Up to the first stop it runs by itself.
+        // Up to the first stop the child runs without being stepped.
         let status = self.wait()?;
         if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == UNTRACED {
             return Ok(None);
@@ -156,12 +156,12 @@ impl Tracer {
                 return Err("a child whose instructions were counted has ended".into());
             }
             if self.steps > 0 && libc::WSTOPSIG(status) == libc::SIGSTOP {
-                // SAFETY: it is stopped, and runs to its end.
+                // SAFETY: the child is stopped, and runs to its end.
                 unsafe {
                     libc::ptrace(libc::PTRACE_DETACH, self.child, 0, 0);
                     libc::waitpid(self.child, std::ptr::null_mut(), 0);
                 }
-                // Without the first pair, which showed where the clock is read.
+                // The first pair is left out: it only showed where the clock is read.
                 return Ok(Some(counts.split_off(1)));
             }
             let mut at = registers::read(self.child)?;
@@ -192,7 +192,7 @@ impl Tracer {
             }
             before = place;
             self.steps += 1;
-            // SAFETY: it is stopped, and goes on for one instruction.
+            // SAFETY: the child is stopped, and continues for one instruction.
             check(unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, self.child, 0, 0) })?;
             status = self.wait()?;
         }
@@ -207,7 +207,7 @@ impl Tracer {
         Ok(status)
     }
 
-    /// Returns from the vDSO's function with the time that the child is to see. Not for other clocks.
+    /// Returns from the vDSO's function with the time that the child sees. Returns false for other clocks.
     fn answer(&self, at: &mut Registers) -> Result<bool, Failure> {
         let (clock, place) = registers::arguments(at);
         if clock as c_int != libc::CLOCK_MONOTONIC {
@@ -216,7 +216,7 @@ impl Tracer {
         let now = self.began + self.steps;
         for (offset, word) in [(0, now / 1_000_000_000), (8, now % 1_000_000_000)] {
             let to = (place + offset) as *mut c_void;
-            // SAFETY: writes into the child's memory, which fails if there is none.
+            // SAFETY: writes into the child's memory. The call fails if nothing is mapped there.
             check(unsafe { libc::ptrace(libc::PTRACE_POKEDATA, self.child, to, word) })?;
         }
         registers::leave(self.child, at)?;

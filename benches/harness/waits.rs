@@ -30,7 +30,7 @@ pub(super) const INSIDE: [Duration; 4] = [
     Duration::from_micros(100),
     Duration::from_millis(1),
 ];
-/// The time at which other objects than locks are compared too.
+/// The time inside for which other objects than locks are measured too.
 const USUAL: Duration = INSIDE[2];
 
 /// Messages a second.
@@ -144,7 +144,7 @@ impl Plan<'_> {
     }
 
     fn handover(&mut self) -> Result<(), Failure> {
-        // Longer windows, and fewer: the longest wait may be as long as a window.
+        // The windows are longer and fewer, because the longest wait may be as long as a window.
         let (length, repeat) = (self.options.window * 4, self.options.repeat.div_ceil(5));
         for inside in INSIDE {
             let mut kinds = vec![GuardKind::Lock, GuardKind::Tickets, GuardKind::Robust];
@@ -248,7 +248,7 @@ pub(super) fn quiet(rate: u32) -> String {
     format!("{rate} messages a second")
 }
 
-/// The windows of each, in turn. None is of another project, so all of them exist.
+/// The windows of each, measured in turn. None is of another project, so none is skipped.
 fn rounds<What, Done>(
     what: &[What],
     repeat: usize,

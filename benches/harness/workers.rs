@@ -1,4 +1,4 @@
-//! The worker processes: this same program, executed afresh with a job in its environment.
+//! The worker processes: this same program, executed again with a job in its environment.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -33,7 +33,7 @@ pub(super) struct Job {
     pub(super) part: serde_json::Value,
 }
 
-/// How often the parent polls: seldom enough to leave its core to the workers.
+/// How often the parent polls: rarely enough to leave its core to the workers.
 const POLL: Duration = Duration::from_millis(1);
 
 /// What the workers did in one window.
@@ -45,8 +45,7 @@ pub(super) struct Measured {
     pub(super) counts: Vec<u64>,
 }
 
-/// Makes a process that is about to be started end with this one: an interrupted benchmark
-/// leaves nothing behind.
+/// Makes the process of `command` end with this one, so that an interrupted benchmark leaves nothing behind.
 pub(super) fn ends_with_us(command: &mut Command) -> &mut Command {
     let parent = std::process::id();
     // SAFETY: system calls only, none of which allocates or takes a lock.
@@ -94,7 +93,7 @@ impl<'a> Workers<'a> {
         self.spawn(None, fds, Command::new("/proc/self/exe").env(JOB, job))
     }
 
-    /// Starts one more worker that is another program, on `core` if one is given.
+    /// Starts another program as a worker, on `core` if one is given.
     pub(super) fn add_program(
         &mut self,
         core: Option<usize>,
@@ -200,7 +199,7 @@ impl<'a> Workers<'a> {
 impl Drop for Workers<'_> {
     fn drop(&mut self) {
         for worker in &mut self.workers {
-            // Fails for one that has ended, as nearly all have.
+            // This fails for workers that have ended, as nearly all have.
             let _ = worker.kill();
             let _ = worker.wait();
         }

@@ -98,7 +98,7 @@ struct Job {
         }
     }
 
-    /// Every message was taken, and no producer will put another one.
+    /// Whether every message was taken and no producer will put another one.
     bool is_over() const {
         if (page->turn.value.load() < producers && phase() != END) {
             return false;

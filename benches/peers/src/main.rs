@@ -107,7 +107,7 @@ fn work() -> Result<(), Failure> {
     }
 }
 
-/// The configuration of this measurement's files: apart from those of other programs, and with the
+/// The configuration of this measurement's files. They are separate from those of other programs, and have the
 /// name by which the harness finds and removes them afterwards.
 fn apart(name: &str) -> Result<Config, Failure> {
     let root = std::env::temp_dir().join(name);
@@ -171,7 +171,7 @@ impl Job {
         })
     }
 
-    /// Every message was taken, and no producer will put another one.
+    /// Whether every message was taken and no producer will put another one.
     fn is_over(&self) -> bool {
         if self.stage.turn().load(Acquire) < self.producers as u32 && !self.stage.is_ended() {
             return false;
@@ -326,7 +326,8 @@ impl Job {
 impl Sender<'_> {
     fn loan(&self) -> Result<SampleMut<ipc::Service, [u8], ()>, Failure> {
         let sample = self.publisher.loan_slice_uninit(self.job.size)?;
-        // SAFETY: mapped shared memory, whose bytes are initialised, and every value is valid.
+        // SAFETY: the slice is mapped shared memory, so its bytes are initialised, and every value of a byte is
+        // valid.
         Ok(unsafe { sample.assume_init() })
     }
 }
