@@ -34,45 +34,45 @@ struct Head {
     written: Line<AtomicU64>,
     read: Line<AtomicU64>,
     ended: Line<AtomicU32>,
-    rung: Line<AtomicU32>,
+    signal: Line<AtomicU32>,
 }
 
 /// How the reader waits for a message.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) enum Bell {
+pub(super) enum ReaderWait {
     /// It polls without a pause.
-    None,
+    Poll,
     Futex,
     /// Shoal's event of this name.
     Event(String),
 }
 
-const PLACES: usize = 4096;
+const SLOTS_AT: usize = 4096;
 
 /// The mapping of one end, or of the process that creates the memory.
 pub(super) struct Bare {
     memory: Mapping,
     size: usize,
-    bell: Bell,
+    wait: ReaderWait,
     event: Option<Event>,
 }
 
 impl Bare {
     /// The descriptor of memory for `bytes` of messages.
     pub(super) fn make(bytes: u64) -> Result<OwnedFd, Failure> {
-        mapping::make(PLACES as u64 + bytes)
+        mapping::make(SLOTS_AT as u64 + bytes)
     }
 
     /// The memory behind `fd`, in slots of `size` bytes.
-    pub(super) fn open(fd: &impl AsRawFd, size: usize, bell: &Bell) -> Result<Self, Failure> {
-        let event = match bell {
-            Bell::Event(name) => Some(Event::open(name)?),
-            Bell::None | Bell::Futex => None,
+    pub(super) fn open(fd: &impl AsRawFd, size: usize, wait: &ReaderWait) -> Result<Self, Failure> {
+        let event = match wait {
+            ReaderWait::Event(name) => Some(Event::open(name)?),
+            ReaderWait::Poll | ReaderWait::Futex => None,
         };
         Ok(Self {
             memory: Mapping::of(fd)?,
             size,
-            bell: bell.clone(),
+            wait: wait.clone(),
             event,
         })
     }
@@ -83,39 +83,39 @@ impl Bare {
     }
 
     /// The slot of message `number`.
-    fn place(&self, number: u64) -> NonNull<[u8]> {
-        let places = ((self.memory.len - PLACES) / self.size) as u64;
-        let index = (number % places) as usize;
+    fn slot(&self, number: u64) -> NonNull<[u8]> {
+        let slots = ((self.memory.len - SLOTS_AT) / self.size) as u64;
+        let index = (number % slots) as usize;
         // SAFETY: within the mapping.
-        let place = unsafe { self.memory.at.add(PLACES + index * self.size) };
-        NonNull::slice_from_raw_parts(place, self.size)
+        let slot = unsafe { self.memory.at.add(SLOTS_AT + index * self.size) };
+        NonNull::slice_from_raw_parts(slot, self.size)
     }
 
     /// Marks the end: there will be no more messages.
     pub(super) fn end(&self) {
         self.head().ended.0.store(1, Ordering::Release);
-        self.ring();
+        self.wake_reader();
     }
 
-    fn ring(&self) {
+    fn wake_reader(&self) {
         if let Some(event) = &self.event {
             event.set();
-        } else if matches!(self.bell, Bell::Futex) {
-            let rung = &self.head().rung.0;
-            rung.store(1, Ordering::SeqCst);
-            futex_wake(rung, 1);
+        } else if matches!(self.wait, ReaderWait::Futex) {
+            let signal = &self.head().signal.0;
+            signal.store(1, Ordering::SeqCst);
+            futex_wake(signal, 1);
         }
     }
 
     /// Sleeps until the writer wakes it, if the writer does so.
-    fn listen(&self) -> Result<(), Failure> {
+    fn wait_for_writer(&self) -> Result<(), Failure> {
         if let Some(event) = &self.event {
             event.wait(Timeout::Infinite)?;
             event.clear();
-        } else if matches!(self.bell, Bell::Futex) {
-            let rung = &self.head().rung.0;
-            while rung.swap(0, Ordering::SeqCst) == 0 {
-                futex_wait(rung, 0);
+        } else if matches!(self.wait, ReaderWait::Futex) {
+            let signal = &self.head().signal.0;
+            while signal.swap(0, Ordering::SeqCst) == 0 {
+                futex_wait(signal, 0);
             }
         }
         Ok(())
@@ -124,31 +124,31 @@ impl Bare {
 
 impl Wire for Bare {
     fn put(&mut self, message: &[u8]) -> Result<(), Failure> {
-        self.put_in_place(message.len(), &mut |place| place.copy_from_slice(message))
+        self.put_in_place(message.len(), &mut |slot| slot.copy_from_slice(message))
     }
 
     fn get(&mut self, buf: &mut [u8]) -> Result<bool, Failure> {
-        self.get_in_place(&mut |place| buf.copy_from_slice(place))
+        self.get_in_place(&mut |slot| buf.copy_from_slice(slot))
     }
 
     fn put_in_place(&mut self, _: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<(), Failure> {
         let head = self.head();
-        let places = ((self.memory.len - PLACES) / self.size) as u64;
+        let slots = ((self.memory.len - SLOTS_AT) / self.size) as u64;
         let number = head.written.0.load(Ordering::Relaxed);
-        while number - head.read.0.load(Ordering::Acquire) == places {
+        while number - head.read.0.load(Ordering::Acquire) == slots {
             spin_loop();
         }
         // SAFETY: this is the only writer, and `read` shows that the reader has left this slot.
-        write(unsafe { self.place(number).as_mut() });
+        write(unsafe { self.slot(number).as_mut() });
         head.written.0.store(number + 1, Ordering::Release);
-        self.ring();
+        self.wake_reader();
         Ok(())
     }
 
     fn get_in_place(&mut self, read: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
         let head = self.head();
         let number = head.read.0.load(Ordering::Relaxed);
-        self.listen()?;
+        self.wait_for_writer()?;
         while head.written.0.load(Ordering::Acquire) == number {
             let ended = head.ended.0.load(Ordering::Acquire) == 1;
             if ended && head.written.0.load(Ordering::Acquire) == number {
@@ -158,7 +158,7 @@ impl Wire for Bare {
         }
         // SAFETY: `written` shows that the message is complete, and the writer does not touch the slot before
         // `read` passes it.
-        read(unsafe { self.place(number).as_ref() });
+        read(unsafe { self.slot(number).as_ref() });
         head.read.0.store(number + 1, Ordering::Release);
         Ok(true)
     }

@@ -17,7 +17,7 @@ use super::workers::{self, Workers};
 
 /// What two processes pass back and forth.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Game {
+enum Medium {
     /// A word of memory that both sides poll.
     Line,
     /// A word of memory; the waiting side sleeps.
@@ -27,14 +27,14 @@ enum Game {
 /// What one worker does.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Part {
-    game: Game,
+    medium: Medium,
     caller: bool,
 }
 
 pub(super) fn measure(options: &Options) -> Result<Baseline, Failure> {
     let clock_ns = clock();
-    let line = play(Game::Line, options)?;
-    let futex = play(Game::Futex, options)?;
+    let line = measure_rounds(Medium::Line, options)?;
+    let futex = measure_rounds(Medium::Futex, options)?;
     let less = |times: Vec<f64>| {
         Spread::of(
             times
@@ -75,58 +75,58 @@ pub(super) fn clock() -> f64 {
 }
 
 #[derive(Default)]
-struct Played {
+struct Rounds {
     medians: Vec<f64>,
     p99s: Vec<f64>,
     means: Vec<f64>,
 }
 
-fn play(game: Game, options: &Options) -> Result<Played, Failure> {
-    let mut played = Played::default();
+fn measure_rounds(medium: Medium, options: &Options) -> Result<Rounds, Failure> {
+    let mut rounds = Rounds::default();
     for _ in 0..options.repeat {
-        let (times, mean) = once(game, options.window)?;
-        played.medians.push(times.median_ns);
-        played.p99s.push(times.p99_ns);
-        played.means.push(mean);
+        let (times, mean) = measure_round(medium, options.window)?;
+        rounds.medians.push(times.median_ns);
+        rounds.p99s.push(times.p99_ns);
+        rounds.means.push(mean);
     }
-    Ok(played)
+    Ok(rounds)
 }
 
 /// The round trip of a cache line at this moment: its median, without the clock.
 pub(super) fn cache_line(length: Duration, clock_ns: f64) -> Result<f64, Failure> {
-    Ok((once(Game::Line, length)?.0.median_ns - clock_ns).max(1.0))
+    Ok((measure_round(Medium::Line, length)?.0.median_ns - clock_ns).max(1.0))
 }
 
-fn once(game: Game, length: Duration) -> Result<(Times, f64), Failure> {
+fn measure_round(medium: Medium, length: Duration) -> Result<(Times, f64), Failure> {
     let stage = Stage::new()?;
     let mut processes = Workers::new(&stage);
     for caller in [true, false] {
         let core = cores::pair().map(|cores| cores[usize::from(!caller)]);
-        processes.add(core, Vec::new(), &Part { game, caller })?;
+        processes.add(core, Vec::new(), &Part { medium, caller })?;
     }
     processes.start(length / 10)?;
     processes.measure(length)?;
     processes.join_all()?;
-    Ok((Times::told(&stage), stage.told(MEAN)))
+    Ok((Times::reported(&stage), stage.reported(MEAN)))
 }
 
 /// The index at which the caller reports the mean, behind the figures of its stopwatch.
 const MEAN: usize = 3;
 /// How many trips are timed singly, and then how many are timed together.
-const GO: usize = 256;
+const TRIPS: usize = 256;
 
 impl workers::Part for Part {
     const NAME: &str = "baseline";
 
     fn work(self, stage: &Stage) -> Result<(), Failure> {
-        let go = match (self.game, self.caller) {
-            (Game::Line, true) => line_trip,
-            (Game::Futex, true) => futex_trip,
-            (Game::Line, false) => {
+        let make_trip = match (self.medium, self.caller) {
+            (Medium::Line, true) => line_trip,
+            (Medium::Futex, true) => futex_trip,
+            (Medium::Line, false) => {
                 line_echo(stage);
                 return Ok(());
             }
-            (Game::Futex, false) => {
+            (Medium::Futex, false) => {
                 futex_echo(stage);
                 return Ok(());
             }
@@ -135,34 +135,34 @@ impl workers::Part for Part {
         let mut trip = 0;
         stage.wait_for_start();
         while !stage.is_stopped() {
-            for _ in 0..GO {
+            for _ in 0..TRIPS {
                 trip += 1;
                 let start = Instant::now();
-                go(stage, trip);
+                make_trip(stage, trip);
                 let took = start.elapsed();
                 if stage.is_measuring() {
                     stopwatch.record(took)?;
-                    if self.game == Game::Futex {
-                        stage.has_result();
+                    if self.medium == Medium::Futex {
+                        stage.announce_result();
                     }
                 }
             }
-            if self.game == Game::Futex {
+            if self.medium == Medium::Futex {
                 continue;
             }
             let start = Instant::now();
-            for _ in 0..GO {
+            for _ in 0..TRIPS {
                 trip += 1;
-                go(stage, trip);
+                make_trip(stage, trip);
             }
             let took = start.elapsed();
             if stage.is_measuring() {
-                means.push(took.as_nanos() as f64 / GO as f64);
-                stage.has_result();
+                means.push(took.as_nanos() as f64 / TRIPS as f64);
+                stage.announce_result();
             }
         }
-        stopwatch.tell(stage);
-        stage.tell_at(MEAN, Spread::of(means).median);
+        stopwatch.report(stage);
+        stage.report_at(MEAN, Spread::of(means).median);
         Ok(())
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn check(budget: &str, steps: &[Steps], compiler: &str) -> Result<Str
     }
     let same = find(COMPILER)? == compiler;
     let more = if same { MORE } else { MORE_BY_ANOTHER };
-    let (mut told, mut over) = (String::new(), Vec::new());
+    let (mut table, mut over) = (String::new(), Vec::new());
     for it in steps {
         let allowed = find(&it.what)?;
         let allowed: u64 = allowed.parse().ok().filter(|it| *it > 0).ok_or_else(|| {
@@ -72,7 +72,7 @@ pub(crate) fn check(budget: &str, steps: &[Steps], compiler: &str) -> Result<Str
             "{:28} {:>6} of {allowed:>6}  {change:+.1} %",
             it.what, it.instructions
         );
-        let _ = writeln!(told, "{row}");
+        let _ = writeln!(table, "{row}");
         if it.instructions * 100 > allowed * (100 + more) {
             over.push(row);
         }
@@ -88,16 +88,16 @@ pub(crate) fn check(budget: &str, steps: &[Steps], compiler: &str) -> Result<Str
     }
     if !same {
         let _ = writeln!(
-            told,
+            table,
             "The budget was written with another compiler ({}): up to {more} % more is accepted.",
             find(COMPILER)?
         );
     }
     if over.is_empty() {
-        return Ok(told);
+        return Ok(table);
     }
     Err(format!(
-        "{told}More than {more} % over the budget of instructions:\n  {}\n\
+        "{table}More than {more} % over the budget of instructions:\n  {}\n\
          If the increase is intended, run `cargo xtask budget --update` and give the reason in the commit message.",
         over.join("\n  ")
     ))

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use shoal::{End, Event, Options, Pipe, Queue};
 
-use super::bare::{Bare, Bell};
+use super::bare::{Bare, ReaderWait};
 use super::failure::{Failure, Why};
 use super::link::Link;
 use super::load::{Topology, Transport};
@@ -57,7 +57,7 @@ pub(super) enum Channel {
     Bare {
         memory: OwnedFd,
         size: usize,
-        bell: Bell,
+        wait: ReaderWait,
         /// Kept until the workers have opened it by name.
         _event: Option<Event>,
     },
@@ -103,12 +103,12 @@ impl Channel {
             Transport::Bare | Transport::Futex | Transport::Event if !alone => {
                 skip("it is for one writer and one reader".to_owned())
             }
-            Transport::Bare => Ok(Ok(bare(ring, size, Bell::None, None)?)),
-            Transport::Futex => Ok(Ok(bare(ring, size, Bell::Futex, None)?)),
+            Transport::Bare => Ok(Ok(bare(ring, size, ReaderWait::Poll, None)?)),
+            Transport::Futex => Ok(Ok(bare(ring, size, ReaderWait::Futex, None)?)),
             Transport::Event => {
                 let event = Event::anonymous()?;
-                let bell = Bell::Event(event.name().to_owned());
-                Ok(Ok(bare(ring, size, bell, Some(event))?))
+                let wait = ReaderWait::Event(event.name().to_owned());
+                Ok(Ok(bare(ring, size, wait, Some(event))?))
             }
             Transport::Duplex => Ok(Ok(Channel::Duplex {
                 pipe: Some(duplex(ring)?),
@@ -187,11 +187,11 @@ impl Channel {
                 first: puts != *back,
             },
             Channel::Bare {
-                memory, size, bell, ..
+                memory, size, wait, ..
             } => Link::Bare {
                 fd: memory.as_raw_fd(),
                 size: *size,
-                bell: bell.clone(),
+                wait: wait.clone(),
             },
             Channel::Program(_) => return Err("its ends are another program's".into()),
         })
@@ -216,9 +216,9 @@ impl Channel {
                 Ok(())
             }
             Channel::Bare {
-                memory, size, bell, ..
+                memory, size, wait, ..
             } => {
-                Bare::open(memory, *size, bell)?.end();
+                Bare::open(memory, *size, wait)?.end();
                 Ok(())
             }
             Channel::Mq(queue) => (0..consumers).try_for_each(|_| mq_put(queue.as_raw_fd(), &[])),
@@ -244,11 +244,16 @@ fn duplex(ring: u64) -> Result<Rc<Pipe>, Failure> {
     )?))
 }
 
-fn bare(ring: u64, size: usize, bell: Bell, event: Option<Event>) -> Result<Channel, Failure> {
+fn bare(
+    ring: u64,
+    size: usize,
+    wait: ReaderWait,
+    event: Option<Event>,
+) -> Result<Channel, Failure> {
     Ok(Channel::Bare {
         memory: Bare::make(ring)?,
         size,
-        bell,
+        wait,
         _event: event,
     })
 }

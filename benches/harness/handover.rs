@@ -93,7 +93,7 @@ impl workers::Part for Part {
                     stopwatch.record(waited)?;
                 }
                 if !has_reported {
-                    stage.has_result();
+                    stage.announce_result();
                     has_reported = true;
                 }
             }

@@ -126,7 +126,7 @@ pub(super) fn once(
     processes.join_all()?;
     let trips = &measured.counts[CALLER..=CALLER];
     let window = Window::counted(&measured, trips).with_times(&stage);
-    Ok((Times::told(&stage), window))
+    Ok((Times::reported(&stage), window))
 }
 
 impl workers::Part for Part {
@@ -161,10 +161,10 @@ impl workers::Part for Part {
             // A trip that was not over at the end of the window counts too: it may be the longest.
             if stage.has_begun() {
                 stopwatch.record(took)?;
-                stage.has_result();
+                stage.announce_result();
             }
         }
-        stopwatch.tell(stage);
+        stopwatch.report(stage);
         stopwatch.share(stage);
         Ok(())
     }

@@ -258,7 +258,7 @@ pub(crate) struct Goal {
 }
 
 /// The text before and after a report's JSON in a page.
-pub(super) const INSIDE: [&str; 2] = [
+pub(super) const AROUND_JSON: [&str; 2] = [
     "<script type=\"application/json\" id=\"report\">",
     "</script>",
 ];
@@ -271,7 +271,7 @@ pub(crate) fn json(report: &Report) -> String {
 
 /// The report of a JSON text, or of a page.
 pub(crate) fn parse(text: &str) -> Result<Report, Failure> {
-    let [before, after] = INSIDE;
+    let [before, after] = AROUND_JSON;
     let inside = text
         .split_once(before)
         .and_then(|(_, text)| text.split_once(after));

@@ -181,12 +181,12 @@ impl Stage {
         self.page().phase.0.load(Ordering::Relaxed) >= MEASURE
     }
 
-    /// Whether a worker that times itself has a result.
-    pub(super) fn has_result(&self) {
+    /// Reports that a worker that times itself has a result.
+    pub(super) fn announce_result(&self) {
         self.page().result.0.store(1, Ordering::Release);
     }
 
-    pub(super) fn is_result(&self) -> bool {
+    pub(super) fn has_result(&self) -> bool {
         self.page().result.0.load(Ordering::Acquire) != 0
     }
 
@@ -196,19 +196,19 @@ impl Stage {
     }
 
     /// Reports what a worker measured.
-    pub(super) fn tell(&self, answers: &[f64]) {
+    pub(super) fn report(&self, answers: &[f64]) {
         for (index, answer) in answers.iter().enumerate() {
-            self.tell_at(index, *answer);
+            self.report_at(index, *answer);
         }
     }
 
     /// Reports one figure.
-    pub(super) fn tell_at(&self, index: usize, answer: f64) {
+    pub(super) fn report_at(&self, index: usize, answer: f64) {
         self.page().answers[index].store(answer.to_bits(), Ordering::Release);
     }
 
     /// The figures of a worker that has ended.
-    pub(super) fn told(&self, index: usize) -> f64 {
+    pub(super) fn reported(&self, index: usize) -> f64 {
         f64::from_bits(self.page().answers[index].load(Ordering::Acquire))
     }
 
@@ -228,7 +228,7 @@ impl Stage {
     /// A number that changes whenever a worker makes progress.
     pub(super) fn progress(&self, workers: usize) -> u64 {
         let counts = self.read_counts(workers).into_iter();
-        let others = [self.ready() as u64, u64::from(self.is_result())];
+        let others = [self.ready() as u64, u64::from(self.has_result())];
         counts.chain(others).fold(0, u64::wrapping_add)
     }
 

@@ -23,9 +23,9 @@ impl Stopwatch {
     }
 
     /// Leaves the result of the only worker that has one for the parent.
-    pub(super) fn tell(&self, stage: &Stage) {
+    pub(super) fn report(&self, stage: &Stage) {
         let at = |quantile| self.0.value_at_quantile(quantile) as f64;
-        stage.tell(&[at(0.5), at(0.99), self.0.len() as f64]);
+        stage.report(&[at(0.5), at(0.99), self.0.len() as f64]);
     }
 
     /// Adds what this worker measured to what the others did.
@@ -47,11 +47,11 @@ pub(super) struct Times {
 }
 
 impl Times {
-    pub(super) fn told(stage: &Stage) -> Self {
+    pub(super) fn reported(stage: &Stage) -> Self {
         Self {
-            median_ns: stage.told(0),
-            p99_ns: stage.told(1),
-            count: stage.told(2) as u64,
+            median_ns: stage.reported(0),
+            p99_ns: stage.reported(1),
+            count: stage.reported(2) as u64,
             lines: 0.0,
         }
     }

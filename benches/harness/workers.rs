@@ -144,7 +144,7 @@ impl<'a> Workers<'a> {
         self.stage.measure();
         let (used, (began, before)) = (cputime::used(&pids)?, self.stage.counts(pids.len()));
         std::thread::sleep(length);
-        self.wait(|stage, _| stage.is_result())?;
+        self.wait(|stage, _| stage.has_result())?;
         let (used_by_then, (ended, after)) = (cputime::used(&pids)?, self.stage.counts(pids.len()));
         self.stage.stop();
         let counts = after.iter().zip(&before);

@@ -26,7 +26,7 @@ LOCKERS = 4
 # Exchanges before the clock starts.
 WARM = 5
 # How far a producer may be ahead of its consumer, and how often it checks.
-AHEAD, LOOK = 20_000, 100
+AHEAD, CHECK_EVERY = 20_000, 100
 KEYS = [f"key {number}" for number in range(1000)]
 
 clock = time.perf_counter_ns
@@ -175,7 +175,7 @@ def produce(queue: Any, taken: Any, over: Any, window: Window) -> None:
     number = 0
     window.begin()
     while not over.value:
-        for number in range(number, number + LOOK):
+        for number in range(number, number + CHECK_EVERY):
             queue.put(item(number))
         number += 1
         while number - taken.value > AHEAD and not over.value:

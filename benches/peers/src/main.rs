@@ -43,7 +43,7 @@ use times::Stopwatch;
 type Service = PortFactory<ipc::Service, [u8], ()>;
 
 /// How often a receiver polls before it yields the processor.
-const LOOKS: u32 = 64;
+const POLLS: u32 = 64;
 
 /// The arguments of the command line.
 struct Job {
@@ -256,7 +256,7 @@ impl Job {
             tally.messages.store(messages, Release);
             if self.stage.has_begun() {
                 stopwatch.record(Duration::from_nanos(now.saturating_sub(due)))?;
-                self.stage.has_result();
+                self.stage.announce_result();
             }
         }
         stopwatch.share(&self.stage);
@@ -298,12 +298,12 @@ impl Job {
             }
             if self.stage.is_measuring() {
                 times.record((took.as_nanos() as u64).max(1))?;
-                self.stage.has_result();
+                self.stage.announce_result();
             }
             seed += 1;
         }
         let at = |quantile| times.value_at_quantile(quantile) as f64;
-        self.stage.tell(&[at(0.5), at(0.99), times.len() as f64]);
+        self.stage.report(&[at(0.5), at(0.99), times.len() as f64]);
         Ok(())
     }
 
@@ -336,7 +336,7 @@ impl Receiver<'_> {
     /// The next message; none at the end.
     fn receive(&self) -> Result<Option<Sample<ipc::Service, [u8], ()>>, Failure> {
         loop {
-            for _ in 0..LOOKS {
+            for _ in 0..POLLS {
                 if let Some(sample) = self.subscriber.receive()? {
                     if sample.len() != self.job.size {
                         return Err("a message of another length arrived".into());
