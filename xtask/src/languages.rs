@@ -99,7 +99,7 @@ fn command(language: &str, page: &str, there: &Installed) -> Result<Option<Comma
     let mut command = Command::new("sh");
     let mut path = std::env::var("PATH").unwrap_or_default();
     match language {
-        // The task has installed the package in the project's environment.
+        // The package is installed in the project's environment.
         "Python" => {
             let environment = Environment::prepare("python3")?;
             environment.install()?;
@@ -141,7 +141,7 @@ fn script(page: &str, language: &str) -> Option<String> {
     Some(code.split("\n```").next()?.to_owned())
 }
 
-/// The folder of a Java that is new enough: the one on PATH, or one where Debian puts them.
+/// The folder of a Java that is new enough: the one on PATH, or one of those in the folder that Debian uses.
 fn java() -> Option<PathBuf> {
     let installed = fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten();
     let installed = installed.map(|entry| entry.path().join("bin"));

@@ -77,7 +77,7 @@ impl Manual {
             let name = format!("man3/{}.3", item.name);
             match item.kind {
                 Kind::Function => pages.insert(name, self.function(section, item)?),
-                // A type is described where its functions are.
+                // A type is described on the page of its functions.
                 Kind::Struct | Kind::Enum if item.name != section.page() => {
                     pages.insert(name, format!(".so man7/{}.7\n", section.page()))
                 }

@@ -156,9 +156,9 @@ fn refused() -> Result<(), String> {
     Ok(())
 }
 
-/// Prints what is missing, and succeeds.
+/// Prints how to install what is missing, and succeeds.
 fn skip(install: &str) -> Result<(), String> {
-    println!("skipped: this machine lacks what this needs; try: {install}");
+    println!("skipped: a tool is missing on this machine; try: {install}");
     Ok(())
 }
 
@@ -166,7 +166,7 @@ fn skip(install: &str) -> Result<(), String> {
 fn nightly(args: &str) -> Command {
     let mut command = program("rustup", "run nightly cargo");
     command.args(args.split_whitespace());
-    // Those of the toolchain that runs this task.
+    // These variables belong to the toolchain that runs this task.
     for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
         command.env_remove(name);
     }
