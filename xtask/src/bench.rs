@@ -33,10 +33,10 @@ pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
 /// `build --release --features cli`.
 pub(crate) fn budget(update: bool) -> Result<(), String> {
     let mut compiler = program("rustc", "--version");
-    let said = compiler.output().map_err(|err| format!("rustc: {err}"))?;
+    let version = compiler.output().map_err(|err| format!("rustc: {err}"))?;
     let mut count = cargo("run --quiet --release --features cli --bin shoal -- bench");
     count.args(["--budget", BUDGET, "--compiler"]);
-    count.arg(String::from_utf8_lossy(&said.stdout).trim());
+    count.arg(String::from_utf8_lossy(&version.stdout).trim());
     if update {
         count.arg("--update-budget");
     }

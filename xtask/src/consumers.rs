@@ -34,14 +34,14 @@ const WARNINGS: [&str; 6] = [
 
 /// Installs the library, and builds and runs all programs with it.
 pub(crate) fn run() -> Result<(), String> {
-    let there = Installed::fresh()?;
-    there.exports_what_the_headers_declare()?;
-    there.compilers()?;
-    there.pkg_config()?;
-    there.sanitizers()?;
-    there.build_systems()?;
-    there.rust()?;
-    languages::run(&there)?;
+    let installed = Installed::fresh()?;
+    installed.exports_what_the_headers_declare()?;
+    installed.compilers()?;
+    installed.pkg_config()?;
+    installed.sanitizers()?;
+    installed.build_systems()?;
+    installed.rust()?;
+    languages::run(&installed)?;
     deb::try_out()?;
     uninstall_leaves_nothing()
 }

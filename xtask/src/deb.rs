@@ -247,7 +247,7 @@ fn output_of(name: &str, args: &str) -> Result<String, String> {
         .map_err(|err| format!("{name}: {err}"))?;
     match String::from_utf8_lossy(&output.stdout).trim() {
         "" => Err(format!("{name} {args} prints nothing")),
-        said => Ok(said.to_owned()),
+        printed => Ok(printed.to_owned()),
     }
 }
 

@@ -119,19 +119,19 @@ pub(crate) fn needs_rust(sources: &Path) -> Result<(), String> {
         .env_remove("CARGO")
         .env_remove("SHOAL_LIBRARY");
     let output = install.output().map_err(|err| format!("pip: {err}"))?;
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = said
+    let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = printed
         .lines()
         .filter(|line| line.contains("cargo is not on PATH"))
         .collect();
     match (
         output.status.success(),
         lines.as_slice(),
-        said.contains("Traceback"),
+        printed.contains("Traceback"),
     ) {
         (false, [_], false) => Ok(()),
         _ => Err(format!(
-            "`pip install` without Rust does not say so in one line:\n{said}"
+            "`pip install` without Rust does not say so in one line:\n{printed}"
         )),
     }
 }

@@ -429,8 +429,8 @@ mod tests {
             (&["--libdir", ""], "--libdir"),
             (&["--prefx", "/usr"], "\"--prefx\""),
         ] {
-            let said = of(args).unwrap_err();
-            assert!(said.contains(why), "{said}");
+            let error = of(args).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
     }
 

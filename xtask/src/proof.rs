@@ -144,13 +144,15 @@ fn refused() -> Result<(), String> {
         let mut check = cargo(&format!("check --quiet --lib --target {target}"));
         let output = in_folder(&mut check, "refused").output();
         let output = output.map_err(|err| err.to_string())?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        let sentence = said.lines().find(|line| line.starts_with("error: shoal "));
+        let printed = String::from_utf8_lossy(&output.stderr);
+        let sentence = printed
+            .lines()
+            .find(|line| line.starts_with("error: shoal "));
         match sentence {
             Some(line) if line.contains(word) && !output.status.success() => {
                 println!("{target}: {line}");
             }
-            _ => return Err(format!("{target} was not refused:\n{said}")),
+            _ => return Err(format!("{target} was not refused:\n{printed}")),
         }
     }
     Ok(())

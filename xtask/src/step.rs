@@ -347,10 +347,10 @@ mod tests {
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).stdout(Stdio::piped());
         let mut hanging = Watched::start(&mut shell).unwrap();
-        let mut said = String::new();
+        let mut printed = String::new();
         let mut output = BufReader::new(hanging.child.stdout.take().unwrap());
-        output.read_line(&mut said).unwrap();
-        let grandchild: u32 = said.trim().parse().unwrap();
+        output.read_line(&mut printed).unwrap();
+        let grandchild: u32 = printed.trim().parse().unwrap();
         assert!(family(hanging.child.id()).contains(&grandchild));
         // It is still a shell until it has executed the program.
         let comm = format!("/proc/{grandchild}/comm");
@@ -363,15 +363,15 @@ mod tests {
         assert!(why.starts_with("hung for 50ms and was killed: sh -c"));
         assert!(why.contains("\n    sleep: "), "{why}");
         // The pipe closes when the last process that holds it ends.
-        assert_eq!(output.read_line(&mut said).unwrap(), 0);
+        assert_eq!(output.read_line(&mut printed).unwrap(), 0);
     }
 
     #[test]
     fn an_expected_line_that_is_not_printed_is_a_failure() {
-        let said = |expected: &[&str]| run_expecting(&mut program("echo", "one  two"), expected);
-        assert_eq!(said(&["one two"]), Ok(()));
+        let result = |expected: &[&str]| run_expecting(&mut program("echo", "one  two"), expected);
+        assert_eq!(result(&["one two"]), Ok(()));
         assert!(
-            said(&["one"])
+            result(&["one"])
                 .unwrap_err()
                 .contains("did not print \"one\"")
         );
