@@ -15,6 +15,7 @@ use std::ops::Range;
 use libc::{c_int, c_void};
 
 use super::failure::Failure;
+use super::pace::now;
 use super::registers::{self, Registers, check};
 
 /// Instructions of one call.
@@ -76,7 +77,10 @@ fn traced<Prepared>(
     stop();
     // The first pair tells the parent where the vDSO reads the clock.
     mark();
-    let mut time = NEVER;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a place for the time, of a clock that every kernel has.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, black_box(&mut time)) };
     mark();
@@ -84,11 +88,6 @@ fn traced<Prepared>(
     stop();
     Ok(0)
 }
-
-const NEVER: libc::timespec = libc::timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
 
 /// The parent's view of a child.
 struct Tracer {
@@ -147,7 +146,7 @@ impl Tracer {
         if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == UNTRACED {
             return Ok(None);
         }
-        self.began = monotonic();
+        self.began = now();
         let boundary = mark as *const () as u64;
         let (mut counts, mut current, mut before) = (Vec::new(), None, 0);
         let mut status = status;
@@ -223,13 +222,6 @@ impl Tracer {
         registers::write(self.child, at)?;
         Ok(true)
     }
-}
-
-fn monotonic() -> u64 {
-    let mut now = NEVER;
-    // SAFETY: a place for the time, of a clock that every kernel has.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 #[cfg(test)]
