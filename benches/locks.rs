@@ -29,7 +29,7 @@ struct Mutex(UnsafeCell<libc::pthread_mutex_t>);
 impl Mutex {
     fn new() -> Box<Self> {
         let mutex = Box::new(Self(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER)));
-        // SAFETY: valid places for attributes and a mutex that nothing uses yet.
+        // SAFETY: the attributes and the mutex are valid for writing, and nothing uses the mutex yet.
         unsafe {
             let mut how = std::mem::zeroed();
             libc::pthread_mutexattr_init(&mut how);

@@ -23,8 +23,8 @@ fn timed(start: impl FnOnce()) -> Duration {
 fn posix_spawn(program: &CString) {
     let argv = [program.as_ptr().cast_mut(), std::ptr::null_mut()];
     let (mut pid, mut status) = (0, 0);
-    // SAFETY: a path, arguments that end with NULL, the environment of this process, and places for a number
-    // and a status.
+    // SAFETY: the path is valid, the arguments end with NULL, the environment is that of this process, and `pid`
+    // and `status` are valid for writing.
     unsafe {
         let none = std::ptr::null();
         let done = libc::posix_spawn(

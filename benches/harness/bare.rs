@@ -78,7 +78,7 @@ impl Bare {
     }
 
     fn head(&self) -> &Head {
-        // SAFETY: mapped as long as this lives; atomics only.
+        // SAFETY: the memory is mapped as long as `self` lives, and the fields are atomics.
         unsafe { self.memory.at.cast().as_ref() }
     }
 
@@ -86,7 +86,7 @@ impl Bare {
     fn slot(&self, number: u64) -> NonNull<[u8]> {
         let slots = ((self.memory.len - SLOTS_AT) / self.size) as u64;
         let index = (number % slots) as usize;
-        // SAFETY: within the mapping.
+        // SAFETY: `index` is below the number of slots that the mapping holds.
         let slot = unsafe { self.memory.at.add(SLOTS_AT + index * self.size) };
         NonNull::slice_from_raw_parts(slot, self.size)
     }

@@ -217,7 +217,7 @@ fn wait_for(stage: &Stage, turn: u32) {
     let slice = libc::timespec { tv_sec, tv_nsec };
     let (word, wait) = (stage.turn(), libc::FUTEX_WAIT);
     while word.load(Ordering::Acquire) != turn && !stage.is_stopped() {
-        // SAFETY: a mapped word and a valid relative timeout.
+        // SAFETY: the word is mapped, and the relative timeout is valid.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,

@@ -295,7 +295,7 @@ fn own(rc: i32, ends: [i32; 2]) -> std::io::Result<[OwnedFd; 2]> {
     if rc < 0 {
         return Err(std::io::Error::last_os_error());
     }
-    // SAFETY: two descriptors just made, with no other owner.
+    // SAFETY: both descriptors were just created and have no other owner.
     Ok(ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
@@ -316,9 +316,9 @@ fn posix_queue(size: usize, messages: usize) -> std::io::Result<OwnedFd> {
     attributes.mq_maxmsg = messages as libc::c_long;
     attributes.mq_msgsize = size as libc::c_long;
     let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR | libc::O_CLOEXEC;
-    // SAFETY: valid limits, which only a privileged process may raise; a NUL-terminated name and valid attributes.
-    // The name is removed immediately. The queue goes with its last descriptor, which is a file descriptor on
-    // Linux.
+    // SAFETY: the limits are valid, and only a privileged process may raise them; the name ends with NUL, and the
+    // attributes are valid. The name is removed immediately. The queue goes with its last descriptor, which is a
+    // file descriptor on Linux.
     unsafe {
         libc::setrlimit(libc::RLIMIT_MSGQUEUE, &unlimited);
         let queue = libc::mq_open(name.as_ptr().cast(), flags, 0o600, &attributes);

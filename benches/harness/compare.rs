@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_difference_of_steady_figures_is_none() {
+    fn a_small_difference_of_steady_figures_counts_as_noise() {
         use super::{Better, Spread, Verdict, verdict};
         let steady = |value: f64| Spread::of(vec![value; 3]);
         let judge = |value| verdict(&steady(100.0), &steady(value), Better::Less, false);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn instructions_differ_by_one() {
+    fn a_difference_of_one_instruction_counts() {
         use super::{Better, Spread, Verdict, verdict};
         let count = |value: f64| Spread::of(vec![value]);
         let judge = |value| verdict(&count(171.0), &count(value), Better::Less, true);

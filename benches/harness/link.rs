@@ -42,7 +42,7 @@ impl Link {
     }
 
     pub(super) fn open(&self) -> Result<Box<dyn Wire>, Failure> {
-        // SAFETY: inherited for this worker's use alone, and opened once.
+        // SAFETY: the descriptor is inherited for this worker alone, and opened once.
         let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(match self {
             Link::Queue(name) => Box::new(Queue::open(name)?),

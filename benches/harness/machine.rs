@@ -86,7 +86,7 @@ fn load() -> f64 {
 }
 
 fn utc_now() -> Result<String, Failure> {
-    // SAFETY: an all-zero time is valid; places for the time and its parts.
+    // SAFETY: an all-zero time is valid, and both values are valid for writing.
     let parts = unsafe {
         let mut parts: libc::tm = std::mem::zeroed();
         let now = libc::time(std::ptr::null_mut());

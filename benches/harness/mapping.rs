@@ -8,7 +8,7 @@ use super::failure::Failure;
 
 /// An anonymous file of this many bytes, all zero.
 pub(super) fn make(bytes: u64) -> Result<OwnedFd, Failure> {
-    // SAFETY: a NUL-terminated name; the descriptor has no other owner.
+    // SAFETY: the name ends with NUL, and the descriptor has no other owner.
     let file = unsafe {
         let fd = libc::memfd_create(c"shoal-bench".as_ptr(), libc::MFD_CLOEXEC);
         if fd < 0 {
@@ -49,7 +49,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping of `of`, which nothing uses any more.
+        // SAFETY: `of` has made the mapping, and nothing uses it any more.
         unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
     }
 }

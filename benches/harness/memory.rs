@@ -103,7 +103,7 @@ impl Chain {
     fn line(&self, number: u64) -> &AtomicU64 {
         assert!(number < self.lines);
         let line = self.array.as_ptr().cast::<[u64; 8]>();
-        // SAFETY: asserted to be within the array, whose items are aligned to a line.
+        // SAFETY: the assertion above keeps the line within the array, whose items are aligned to a line.
         unsafe { AtomicU64::from_ptr(line.add(number as usize).cast()) }
     }
 

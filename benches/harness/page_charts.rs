@@ -292,7 +292,7 @@ fn half(curves: &[&Curve], beside: &str) -> String {
         let mut row = vec![curve.transport.to_string(), spread(&curve.capacity)];
         for (_, value) in [QUANTILES[0], QUANTILES[2], QUANTILES[3]] {
             row.push(spread(value(it)));
-            // Nothing that shares memory is faster than bare memory: it is no peer.
+            // Nothing that shares memory is faster than bare memory, so it is not a peer.
             let is_peer = !matches!(curve.transport, Transport::Shoal | Transport::Bare);
             let ratio = is_peer.then(|| {
                 let rounds = value(it).rounds_over(value(own));

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_rounds_the_worse_counts() {
+    fn of_two_rounds_the_smaller_ratio_counts() {
         use super::Spread;
         let (this, other) = (Spread::of(vec![2.0, 9.0]), Spread::of(vec![1.0, 3.0]));
         assert_eq!(this.beside(&other), 2.0);

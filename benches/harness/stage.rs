@@ -73,14 +73,14 @@ pub(super) struct Stage {
 impl Stage {
     /// A new page, all zero.
     pub(super) fn new() -> Result<Self, Failure> {
-        // SAFETY: a NUL-terminated name; the result is checked.
+        // SAFETY: the name ends with NUL; the result is checked.
         let fd = unsafe { libc::memfd_create(c"shoal-bench".as_ptr(), libc::MFD_CLOEXEC) };
         if fd < 0 {
             return Err(std::io::Error::last_os_error().into());
         }
         // SAFETY: the descriptor was just created and has no other owner.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: an open file of ours.
+        // SAFETY: the file is open and belongs to this process.
         if unsafe { libc::ftruncate(fd, size_of::<Page>() as libc::off_t) } < 0 {
             return Err(std::io::Error::last_os_error().into());
         }
@@ -100,7 +100,7 @@ impl Stage {
     fn map(file: OwnedFd) -> Result<Self, Failure> {
         let (len, access) = (size_of::<Page>(), libc::PROT_READ | libc::PROT_WRITE);
         let (at, fd) = (std::ptr::null_mut(), file.as_raw_fd());
-        // SAFETY: a fresh mapping of a file that is long enough; any bytes are a valid page.
+        // SAFETY: the mapping is new, and the file is long enough. Any bytes are a valid page.
         match unsafe { libc::mmap(at, len, access, libc::MAP_SHARED, fd, 0) } {
             libc::MAP_FAILED => Err(std::io::Error::last_os_error().into()),
             page => Ok(Self {
@@ -115,7 +115,7 @@ impl Stage {
     }
 
     fn page(&self) -> &Page {
-        // SAFETY: mapped until drop; atomics only.
+        // SAFETY: the page is mapped until `self` is dropped, and has only atomics.
         unsafe { &*self.page }
     }
 
@@ -243,7 +243,7 @@ impl Stage {
 /// Sleeps until a process wakes the sleepers of `word`, unless it has another value already.
 pub(super) fn futex_wait(word: &AtomicU32, value: u32) {
     let forever = std::ptr::null::<libc::timespec>();
-    // SAFETY: a word that outlives the call.
+    // SAFETY: the word outlives the call.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -257,13 +257,13 @@ pub(super) fn futex_wait(word: &AtomicU32, value: u32) {
 
 /// Wakes this many sleepers of `word`, in any process.
 pub(super) fn futex_wake(word: &AtomicU32, how_many: i32) {
-    // SAFETY: a word that outlives the call.
+    // SAFETY: the word outlives the call.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, how_many) };
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // SAFETY: the mapping of `map`, which nothing uses any more.
+        // SAFETY: `map` has made the mapping, and nothing uses it any more.
         unsafe { libc::munmap(self.page.cast_mut().cast(), size_of::<Page>()) };
     }
 }

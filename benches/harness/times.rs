@@ -107,7 +107,7 @@ mod tests {
     // `cargo bench` compiles this module without its tests, so each test imports what it uses.
 
     #[test]
-    fn a_bucket_is_found_by_its_lengths_and_gives_them_to_one_in_128() {
+    fn a_bucket_gives_the_lengths_in_it_to_one_in_128() {
         use super::{LONGEST, longest_at, place};
         for ns in [1, 127, 128, 255, 256, 257, 511, 512, 1_000_000, LONGEST] {
             let longest = longest_at(place(ns));

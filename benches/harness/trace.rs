@@ -49,7 +49,7 @@ pub(super) fn count<Prepared>(
         ..0 => Err(io::Error::last_os_error().into()),
         0 => {
             let code = traced(prepare, work).unwrap_or(1);
-            // SAFETY: ends the child without what the parent has registered for its own end.
+            // SAFETY: the call ends the child, without the exit handlers that the parent has registered.
             unsafe { libc::_exit(code) }
         }
         _ => Tracer::new(child)?.run(),
@@ -61,7 +61,7 @@ fn traced<Prepared>(
     prepare: impl FnOnce() -> Result<Prepared, Failure>,
     work: impl FnOnce(&Prepared) -> Result<(), Failure>,
 ) -> Result<c_int, Failure> {
-    // SAFETY: asks to be traced, and to end with the parent.
+    // SAFETY: the calls only request to be traced, and to end with the parent.
     if unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0)
@@ -71,7 +71,7 @@ fn traced<Prepared>(
     }
     let prepared = prepare()?;
     let stop = || {
-        // SAFETY: stops this process, which the parent waits for.
+        // SAFETY: the signal stops this process, and the parent waits for that.
         unsafe { libc::raise(libc::SIGSTOP) }
     };
     stop();
@@ -81,7 +81,7 @@ fn traced<Prepared>(
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: a place for the time, of a clock that every kernel has.
+    // SAFETY: `time` is valid for writing, and every kernel has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, black_box(&mut time)) };
     mark();
     work(black_box(&prepared))?;
@@ -130,7 +130,7 @@ impl Tracer {
         match self.all() {
             Ok(counts) => Ok(counts),
             Err(why) => {
-                // SAFETY: a child of this process that was not waited for, or that is gone already.
+                // SAFETY: it is a child of this process that was not waited for, or that is gone already.
                 unsafe {
                     libc::kill(self.child, libc::SIGKILL);
                     libc::waitpid(self.child, std::ptr::null_mut(), 0);
@@ -199,7 +199,7 @@ impl Tracer {
 
     fn wait(&self) -> Result<c_int, Failure> {
         let mut status = 0;
-        // SAFETY: a child of ours, which has not ended as far as is known.
+        // SAFETY: it is a child of this process that has not ended, as far as is known.
         if unsafe { libc::waitpid(self.child, &mut status, 0) } != self.child {
             return Err(io::Error::last_os_error().into());
         }
@@ -240,7 +240,7 @@ mod tests {
         };
         let three = || {
             mark();
-            // SAFETY: they do nothing.
+            // SAFETY: the instructions do nothing.
             unsafe { asm!("nop", "nop", "nop") };
             mark();
         };

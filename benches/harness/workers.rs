@@ -48,7 +48,7 @@ pub(super) struct Measured {
 /// Makes the process of `command` end with this one, so that an interrupted benchmark leaves nothing behind.
 pub(super) fn ends_with_us(command: &mut Command) -> &mut Command {
     let parent = std::process::id();
-    // SAFETY: system calls only, none of which allocates or takes a lock.
+    // SAFETY: the closure makes only system calls, none of which allocates or takes a lock.
     unsafe {
         command.pre_exec(move || {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -112,7 +112,7 @@ impl<'a> Workers<'a> {
     ) -> Result<(), Failure> {
         fds.push(self.stage.fd());
         command.stdin(Stdio::null());
-        // SAFETY: system calls only, none of which allocates or takes a lock.
+        // SAFETY: the closure makes only system calls, none of which allocates or takes a lock.
         unsafe {
             command.pre_exec(move || {
                 for &fd in &fds {
