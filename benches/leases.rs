@@ -1,7 +1,7 @@
 //! What a lease of devices costs: one process that leases and releases while others hold or wait.
 //!
-//! `cargo bench --bench leases` takes a few seconds. Goal: a lease and its release take at most 100 us where no
-//! other process wants the devices.
+//! `cargo bench --bench leases` takes a few seconds. Goal: a lease and its release take at most 100 us if no other
+//! process wants the devices.
 
 use std::time::{Duration, Instant};
 

@@ -29,7 +29,7 @@ struct Mutex(UnsafeCell<libc::pthread_mutex_t>);
 impl Mutex {
     fn new() -> Box<Self> {
         let mutex = Box::new(Self(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER)));
-        // SAFETY: valid places for attributes and a mutex that nothing uses yet.
+        // SAFETY: the attributes and the mutex are valid for writing, and nothing uses the mutex yet.
         unsafe {
             let mut how = std::mem::zeroed();
             libc::pthread_mutexattr_init(&mut how);
@@ -41,7 +41,7 @@ impl Mutex {
     }
 
     fn lock_and_unlock(&self) {
-        // SAFETY: initialised, and unlocked by the thread that locked it.
+        // SAFETY: the mutex is initialised, and unlocked by the thread that locked it.
         unsafe {
             assert_eq!(libc::pthread_mutex_lock(self.0.get()), 0);
             assert_eq!(libc::pthread_mutex_unlock(self.0.get()), 0);

@@ -1,8 +1,8 @@
 //! What it costs to start a program from a process of 1 GiB, beside a bare `posix_spawn`. Goal: a `Spawn`
 //! costs at most 1.15 times as much.
 //!
-//! `cargo bench --bench spawn`. Each round starts and reaps `true` in turn by `posix_spawn`, by `Spawn`, and
-//! as the worker of a supervisor. The fastest tenth is compared: the rest measures what else the machine does.
+//! `cargo bench --bench spawn`. Each round starts and reaps `true` in turn by `posix_spawn`, by `Spawn`, and as
+//! the worker of a supervisor. The fastest 10 % are compared: the other times measure what else the machine does.
 
 use std::ffi::CString;
 use std::time::{Duration, Instant};
@@ -23,8 +23,8 @@ fn timed(start: impl FnOnce()) -> Duration {
 fn posix_spawn(program: &CString) {
     let argv = [program.as_ptr().cast_mut(), std::ptr::null_mut()];
     let (mut pid, mut status) = (0, 0);
-    // SAFETY: a path, arguments that end with NULL, the environment of this process, and places for a number
-    // and a status.
+    // SAFETY: the path is valid, the arguments end with NULL, the environment is that of this process, and `pid`
+    // and `status` are valid for writing.
     unsafe {
         let none = std::ptr::null();
         let done = libc::posix_spawn(
@@ -45,7 +45,7 @@ unsafe extern "C" {
     static environ: *const *mut libc::c_char;
 }
 
-/// The slowest of the fastest tenth.
+/// The slowest of the fastest 10 %.
 fn fast(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 10]
@@ -64,7 +64,7 @@ fn main() {
             assert!(child.join(Timeout::Infinite).expect("join").success());
         }));
     }
-    // One worker that is restarted at once, so that the threads and the guardian are made once.
+    // One worker that is restarted immediately, so that the threads and the guardian are created once.
     let mut worker = Workers::new(&spawn, 1);
     worker
         .output(Output::Plain)

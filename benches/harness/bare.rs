@@ -1,15 +1,15 @@
 //! Memory that one process writes and another reads, with as little code as possible: the
 //! baseline for messages that are written and read in place.
 //!
-//! A ring of slots for messages of one size and a counter for each end. The reader polls without
-//! a pause, or sleeps at once: then the writer wakes it after each message, one message at a time.
+//! A ring of slots for messages of one size and a counter for each end. The reader polls without a pause, or
+//! sleeps without polling. A sleeping reader is woken after each message, one message at a time.
 //!
 //! ```text
 //! offset  size  field
 //!      0     8  written   messages that are complete
 //!    128     8  read      messages whose slots may be written again
-//!    256     4  ended     1: there will be no more
-//!    384     4  rung      1: there is something for the reader, which sleeps on this word
+//!    256     4  ended     1: the writer puts no more messages
+//!    384     4  signal    1: there is a message for the reader, which sleeps on this word
 //!   4096        slots
 //! ```
 
@@ -34,88 +34,88 @@ struct Head {
     written: Line<AtomicU64>,
     read: Line<AtomicU64>,
     ended: Line<AtomicU32>,
-    rung: Line<AtomicU32>,
+    signal: Line<AtomicU32>,
 }
 
 /// How the reader waits for a message.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) enum Bell {
+pub(super) enum ReaderWait {
     /// It polls without a pause.
-    None,
+    Poll,
     Futex,
     /// Shoal's event of this name.
     Event(String),
 }
 
-const PLACES: usize = 4096;
+const SLOTS_AT: usize = 4096;
 
-/// One end, or the maker.
+/// The mapping of one end, or of the process that creates the memory.
 pub(super) struct Bare {
     memory: Mapping,
     size: usize,
-    bell: Bell,
+    wait: ReaderWait,
     event: Option<Event>,
 }
 
 impl Bare {
     /// The descriptor of memory for `bytes` of messages.
     pub(super) fn make(bytes: u64) -> Result<OwnedFd, Failure> {
-        mapping::make(PLACES as u64 + bytes)
+        mapping::make(SLOTS_AT as u64 + bytes)
     }
 
     /// The memory behind `fd`, in slots of `size` bytes.
-    pub(super) fn open(fd: &impl AsRawFd, size: usize, bell: &Bell) -> Result<Self, Failure> {
-        let event = match bell {
-            Bell::Event(name) => Some(Event::open(name)?),
-            Bell::None | Bell::Futex => None,
+    pub(super) fn open(fd: &impl AsRawFd, size: usize, wait: &ReaderWait) -> Result<Self, Failure> {
+        let event = match wait {
+            ReaderWait::Event(name) => Some(Event::open(name)?),
+            ReaderWait::Poll | ReaderWait::Futex => None,
         };
         Ok(Self {
             memory: Mapping::of(fd)?,
             size,
-            bell: bell.clone(),
+            wait: wait.clone(),
             event,
         })
     }
 
     fn head(&self) -> &Head {
-        // SAFETY: mapped as long as this lives; atomics only.
+        // SAFETY: the memory is mapped as long as `self` lives, and the fields are atomics.
         unsafe { self.memory.at.cast().as_ref() }
     }
 
     /// The slot of message `number`.
-    fn place(&self, number: u64) -> NonNull<[u8]> {
-        let places = ((self.memory.len - PLACES) / self.size) as u64;
-        let index = (number % places) as usize;
-        // SAFETY: within the mapping.
-        let place = unsafe { self.memory.at.add(PLACES + index * self.size) };
-        NonNull::slice_from_raw_parts(place, self.size)
+    fn slot(&self, number: u64) -> NonNull<[u8]> {
+        let slots = ((self.memory.len - SLOTS_AT) / self.size) as u64;
+        let index = (number % slots) as usize;
+        // SAFETY: `index` is below the number of slots that the mapping holds.
+        let slot = unsafe { self.memory.at.add(SLOTS_AT + index * self.size) };
+        NonNull::slice_from_raw_parts(slot, self.size)
     }
 
-    /// There will be no more messages.
+    /// Marks the end: there will be no more messages.
     pub(super) fn end(&self) {
         self.head().ended.0.store(1, Ordering::Release);
-        self.ring();
+        self.wake_reader();
     }
 
-    fn ring(&self) {
+    fn wake_reader(&self) {
         if let Some(event) = &self.event {
             event.set();
-        } else if matches!(self.bell, Bell::Futex) {
-            let rung = &self.head().rung.0;
-            rung.store(1, Ordering::SeqCst);
-            futex_wake(rung, 1);
+        } else if matches!(self.wait, ReaderWait::Futex) {
+            let signal = &self.head().signal.0;
+            signal.store(1, Ordering::SeqCst);
+            futex_wake(signal, 1);
         }
     }
 
     /// Sleeps until the writer wakes it, if the writer does so.
-    fn listen(&self) -> Result<(), Failure> {
+    fn wait_for_writer(&self) -> Result<(), Failure> {
         if let Some(event) = &self.event {
             event.wait(Timeout::Infinite)?;
             event.clear();
-        } else if matches!(self.bell, Bell::Futex) {
-            let rung = &self.head().rung.0;
-            while rung.swap(0, Ordering::SeqCst) == 0 {
-                futex_wait(rung, 0);
+        } else if matches!(self.wait, ReaderWait::Futex) {
+            let signal = &self.head().signal.0;
+            while signal.swap(0, Ordering::SeqCst) == 0 {
+                futex_wait(signal, 0);
             }
         }
         Ok(())
@@ -124,31 +124,31 @@ impl Bare {
 
 impl Wire for Bare {
     fn put(&mut self, message: &[u8]) -> Result<(), Failure> {
-        self.put_in_place(message.len(), &mut |place| place.copy_from_slice(message))
+        self.put_in_place(message.len(), &mut |slot| slot.copy_from_slice(message))
     }
 
     fn get(&mut self, buf: &mut [u8]) -> Result<bool, Failure> {
-        self.get_in_place(&mut |place| buf.copy_from_slice(place))
+        self.get_in_place(&mut |slot| buf.copy_from_slice(slot))
     }
 
     fn put_in_place(&mut self, _: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<(), Failure> {
         let head = self.head();
-        let places = ((self.memory.len - PLACES) / self.size) as u64;
+        let slots = ((self.memory.len - SLOTS_AT) / self.size) as u64;
         let number = head.written.0.load(Ordering::Relaxed);
-        while number - head.read.0.load(Ordering::Acquire) == places {
+        while number - head.read.0.load(Ordering::Acquire) == slots {
             spin_loop();
         }
-        // SAFETY: the only writer, and the reader has left this place.
-        write(unsafe { self.place(number).as_mut() });
+        // SAFETY: this is the only writer, and `read` shows that the reader has left this slot.
+        write(unsafe { self.slot(number).as_mut() });
         head.written.0.store(number + 1, Ordering::Release);
-        self.ring();
+        self.wake_reader();
         Ok(())
     }
 
     fn get_in_place(&mut self, read: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
         let head = self.head();
         let number = head.read.0.load(Ordering::Relaxed);
-        self.listen()?;
+        self.wait_for_writer()?;
         while head.written.0.load(Ordering::Acquire) == number {
             let ended = head.ended.0.load(Ordering::Acquire) == 1;
             if ended && head.written.0.load(Ordering::Acquire) == number {
@@ -156,8 +156,9 @@ impl Wire for Bare {
             }
             spin_loop();
         }
-        // SAFETY: it is whole, and the writer leaves it alone until it is read.
-        read(unsafe { self.place(number).as_ref() });
+        // SAFETY: `written` shows that the message is complete, and the writer does not touch the slot before
+        // `read` passes it.
+        read(unsafe { self.slot(number).as_ref() });
         head.read.0.store(number + 1, Ordering::Release);
         Ok(true)
     }

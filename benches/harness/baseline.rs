@@ -17,7 +17,7 @@ use super::workers::{self, Workers};
 
 /// What two processes pass back and forth.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-enum Game {
+enum Medium {
     /// A word of memory that both sides poll.
     Line,
     /// A word of memory; the waiting side sleeps.
@@ -27,14 +27,14 @@ enum Game {
 /// What one worker does.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Part {
-    game: Game,
+    medium: Medium,
     caller: bool,
 }
 
 pub(super) fn measure(options: &Options) -> Result<Baseline, Failure> {
     let clock_ns = clock();
-    let line = play(Game::Line, options)?;
-    let futex = play(Game::Futex, options)?;
+    let line = measure_rounds(Medium::Line, options)?;
+    let futex = measure_rounds(Medium::Futex, options)?;
     let less = |times: Vec<f64>| {
         Spread::of(
             times
@@ -75,58 +75,58 @@ pub(super) fn clock() -> f64 {
 }
 
 #[derive(Default)]
-struct Played {
+struct Rounds {
     medians: Vec<f64>,
     p99s: Vec<f64>,
     means: Vec<f64>,
 }
 
-fn play(game: Game, options: &Options) -> Result<Played, Failure> {
-    let mut played = Played::default();
+fn measure_rounds(medium: Medium, options: &Options) -> Result<Rounds, Failure> {
+    let mut rounds = Rounds::default();
     for _ in 0..options.repeat {
-        let (times, mean) = once(game, options.window)?;
-        played.medians.push(times.median_ns);
-        played.p99s.push(times.p99_ns);
-        played.means.push(mean);
+        let (times, mean) = measure_round(medium, options.window)?;
+        rounds.medians.push(times.median_ns);
+        rounds.p99s.push(times.p99_ns);
+        rounds.means.push(mean);
     }
-    Ok(played)
+    Ok(rounds)
 }
 
 /// The round trip of a cache line at this moment: its median, without the clock.
 pub(super) fn cache_line(length: Duration, clock_ns: f64) -> Result<f64, Failure> {
-    Ok((once(Game::Line, length)?.0.median_ns - clock_ns).max(1.0))
+    Ok((measure_round(Medium::Line, length)?.0.median_ns - clock_ns).max(1.0))
 }
 
-fn once(game: Game, length: Duration) -> Result<(Times, f64), Failure> {
+fn measure_round(medium: Medium, length: Duration) -> Result<(Times, f64), Failure> {
     let stage = Stage::new()?;
     let mut processes = Workers::new(&stage);
     for caller in [true, false] {
         let core = cores::pair().map(|cores| cores[usize::from(!caller)]);
-        processes.add(core, Vec::new(), &Part { game, caller })?;
+        processes.add(core, Vec::new(), &Part { medium, caller })?;
     }
     processes.start(length / 10)?;
     processes.measure(length)?;
     processes.join_all()?;
-    Ok((Times::told(&stage), stage.told(MEAN)))
+    Ok((Times::reported(&stage), stage.reported(MEAN)))
 }
 
 /// The index at which the caller reports the mean, behind the figures of its stopwatch.
 const MEAN: usize = 3;
-/// How many trips are timed singly, and then as many again together.
-const GO: usize = 256;
+/// How many trips are timed singly, and then how many are timed together.
+const TRIPS: usize = 256;
 
 impl workers::Part for Part {
     const NAME: &str = "baseline";
 
     fn work(self, stage: &Stage) -> Result<(), Failure> {
-        let go = match (self.game, self.caller) {
-            (Game::Line, true) => line_trip,
-            (Game::Futex, true) => futex_trip,
-            (Game::Line, false) => {
+        let make_trip = match (self.medium, self.caller) {
+            (Medium::Line, true) => line_trip,
+            (Medium::Futex, true) => futex_trip,
+            (Medium::Line, false) => {
                 line_echo(stage);
                 return Ok(());
             }
-            (Game::Futex, false) => {
+            (Medium::Futex, false) => {
                 futex_echo(stage);
                 return Ok(());
             }
@@ -135,34 +135,34 @@ impl workers::Part for Part {
         let mut trip = 0;
         stage.wait_for_start();
         while !stage.is_stopped() {
-            for _ in 0..GO {
+            for _ in 0..TRIPS {
                 trip += 1;
                 let start = Instant::now();
-                go(stage, trip);
+                make_trip(stage, trip);
                 let took = start.elapsed();
                 if stage.is_measuring() {
                     stopwatch.record(took)?;
-                    if self.game == Game::Futex {
-                        stage.has_result();
+                    if self.medium == Medium::Futex {
+                        stage.announce_result();
                     }
                 }
             }
-            if self.game == Game::Futex {
+            if self.medium == Medium::Futex {
                 continue;
             }
             let start = Instant::now();
-            for _ in 0..GO {
+            for _ in 0..TRIPS {
                 trip += 1;
-                go(stage, trip);
+                make_trip(stage, trip);
             }
             let took = start.elapsed();
             if stage.is_measuring() {
-                means.push(took.as_nanos() as f64 / GO as f64);
-                stage.has_result();
+                means.push(took.as_nanos() as f64 / TRIPS as f64);
+                stage.announce_result();
             }
         }
-        stopwatch.tell(stage);
-        stage.tell_at(MEAN, Spread::of(means).median);
+        stopwatch.report(stage);
+        stage.report_at(MEAN, Spread::of(means).median);
         Ok(())
     }
 }
@@ -191,7 +191,7 @@ fn line_echo(stage: &Stage) {
     }
 }
 
-// The turn is 1 when the echo is to act and 0 when the caller is.
+// The turn is 1 when the echo has to act, and 0 when the caller has to.
 
 fn futex_trip(stage: &Stage, _: u64) {
     hand_over(stage, 1);
@@ -217,7 +217,7 @@ fn wait_for(stage: &Stage, turn: u32) {
     let slice = libc::timespec { tv_sec, tv_nsec };
     let (word, wait) = (stage.turn(), libc::FUTEX_WAIT);
     while word.load(Ordering::Acquire) != turn && !stage.is_stopped() {
-        // SAFETY: a mapped word and a valid relative timeout.
+        // SAFETY: the word is mapped, and the relative timeout is valid.
         unsafe {
             libc::syscall(
                 libc::SYS_futex,
@@ -232,15 +232,15 @@ fn wait_for(stage: &Stage, turn: u32) {
 
 /// `memcpy` on one core between two blocks that were touched before, in GB/s.
 ///
-/// Both begin at a page: the C library's `memcpy` is at its best then, and at some other
-/// distances much slower, on processors whose string moves dislike them.
+/// Both begin at a page, where the C library's `memcpy` is fastest. At some other distances it is much slower on
+/// processors whose string instructions are slow there.
 fn copying(size: usize, window: Duration) -> f64 {
     let aligned = |block: &[u8]| block.as_ptr().align_offset(4096);
     let (source, mut target) = (vec![1u8; size + 4096], vec![0u8; size + 4096]);
     let (from, to) = (aligned(&source), aligned(&target));
     let (from, to) = (&source[from..from + size], &mut target[to..to + size]);
     let between_clocks = ((1 << 20) / size).clamp(1, 4096);
-    // The best of several rounds: what other programs of the machine do must not count.
+    // The best of several rounds counts: other programs of the machine only make rounds slower.
     let round = || {
         let (start, mut copied) = (Instant::now(), 0u64);
         loop {

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use super::report::Steps;
 
-/// The percentage above the file's counts from which counts are refused.
+/// By how many percent a count may exceed the file's.
 const MORE: u64 = 5;
 /// The same if another compiler built the program.
 const MORE_BY_ANOTHER: u64 = 15;
@@ -19,7 +19,7 @@ const HEAD: &str = "\
 # The instructions that one call of a hot path executes in Shoal's own text, uncontended, with 64 bytes.
 # `cargo xtask budget` fails if one of them grew by more than 5 %. If it did for a good reason, or shrank:
 #     cargo xtask budget --update
-# and say in the commit what for.
+# and give the reason in the commit message.
 ";
 
 /// The text of a budget of these counts.
@@ -58,12 +58,12 @@ pub(crate) fn check(budget: &str, steps: &[Steps], compiler: &str) -> Result<Str
     }
     let same = find(COMPILER)? == compiler;
     let more = if same { MORE } else { MORE_BY_ANOTHER };
-    let (mut told, mut over) = (String::new(), Vec::new());
+    let (mut table, mut over) = (String::new(), Vec::new());
     for it in steps {
         let allowed = find(&it.what)?;
         let allowed: u64 = allowed.parse().ok().filter(|it| *it > 0).ok_or_else(|| {
             format!(
-                "the budget of `{}` is no number of instructions: {allowed}",
+                "the budget of `{}` is not a number of instructions: {allowed}",
                 it.what
             )
         })?;
@@ -72,7 +72,7 @@ pub(crate) fn check(budget: &str, steps: &[Steps], compiler: &str) -> Result<Str
             "{:28} {:>6} of {allowed:>6}  {change:+.1} %",
             it.what, it.instructions
         );
-        let _ = writeln!(told, "{row}");
+        let _ = writeln!(table, "{row}");
         if it.instructions * 100 > allowed * (100 + more) {
             over.push(row);
         }
@@ -88,17 +88,17 @@ pub(crate) fn check(budget: &str, steps: &[Steps], compiler: &str) -> Result<Str
     }
     if !same {
         let _ = writeln!(
-            told,
-            "The budget was written with another compiler ({}): up to {more} % more is let pass.",
+            table,
+            "The budget was written with another compiler ({}): up to {more} % more is accepted.",
             find(COMPILER)?
         );
     }
     if over.is_empty() {
-        return Ok(told);
+        return Ok(table);
     }
     Err(format!(
-        "{told}More than {more} % over the budget of instructions:\n  {}\n\
-         If that is meant, run `cargo xtask budget --update` and say in the commit what for.",
+        "{table}More than {more} % over the budget of instructions:\n  {}\n\
+         If the increase is intended, run `cargo xtask budget --update` and give the reason in the commit message.",
         over.join("\n  ")
     ))
 }
@@ -108,7 +108,7 @@ mod tests {
     // `cargo bench` compiles this module without its tests, so each test imports what it uses.
 
     #[test]
-    fn more_than_a_twentieth_is_refused() {
+    fn more_than_five_percent_over_the_budget_is_refused() {
         use super::{Steps, check, text};
         let steps = |instructions| {
             [Steps {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_budget_names_what_is_counted_and_nothing_else() {
+    fn a_budget_has_a_line_for_each_counted_call_and_no_other() {
         use super::{Steps, check, text};
         let steps = |what: &'static str| {
             [Steps {

@@ -27,7 +27,7 @@ impl Part for Busy {
 
     fn work(self, _: &Stage) -> Result<(), Failure> {
         if self.0 == Session::Own {
-            // SAFETY: a system call.
+            // SAFETY: this is only a system call.
             unsafe { libc::setsid() };
         }
         loop {

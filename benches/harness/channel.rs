@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use shoal::{End, Event, Options, Pipe, Queue};
 
-use super::bare::{Bare, Bell};
+use super::bare::{Bare, ReaderWait};
 use super::failure::{Failure, Why};
 use super::link::Link;
 use super::load::{Topology, Transport};
@@ -48,7 +48,8 @@ pub(super) enum Channel {
     },
     Mq(OwnedFd),
     Program(Program),
-    /// The parent's end, until the first end's worker has ended. `back` is for the other direction.
+    /// The parent's end, which is kept until the worker at the first end has ended. `back`: for the other
+    /// direction.
     Duplex {
         pipe: Option<Rc<Pipe>>,
         back: bool,
@@ -56,7 +57,7 @@ pub(super) enum Channel {
     Bare {
         memory: OwnedFd,
         size: usize,
-        bell: Bell,
+        wait: ReaderWait,
         /// Kept until the workers have opened it by name.
         _event: Option<Event>,
     },
@@ -102,12 +103,12 @@ impl Channel {
             Transport::Bare | Transport::Futex | Transport::Event if !alone => {
                 skip("it is for one writer and one reader".to_owned())
             }
-            Transport::Bare => Ok(Ok(bare(ring, size, Bell::None, None)?)),
-            Transport::Futex => Ok(Ok(bare(ring, size, Bell::Futex, None)?)),
+            Transport::Bare => Ok(Ok(bare(ring, size, ReaderWait::Poll, None)?)),
+            Transport::Futex => Ok(Ok(bare(ring, size, ReaderWait::Futex, None)?)),
             Transport::Event => {
                 let event = Event::anonymous()?;
-                let bell = Bell::Event(event.name().to_owned());
-                Ok(Ok(bare(ring, size, bell, Some(event))?))
+                let wait = ReaderWait::Event(event.name().to_owned());
+                Ok(Ok(bare(ring, size, wait, Some(event))?))
             }
             Transport::Duplex => Ok(Ok(Channel::Duplex {
                 pipe: Some(duplex(ring)?),
@@ -186,11 +187,11 @@ impl Channel {
                 first: puts != *back,
             },
             Channel::Bare {
-                memory, size, bell, ..
+                memory, size, wait, ..
             } => Link::Bare {
                 fd: memory.as_raw_fd(),
                 size: *size,
-                bell: bell.clone(),
+                wait: wait.clone(),
             },
             Channel::Program(_) => return Err("its ends are another program's".into()),
         })
@@ -204,7 +205,7 @@ impl Channel {
         }
     }
 
-    /// No producer is left: every one of `consumers` reaches the end after the messages that are there.
+    /// All producers have ended. Each of the `consumers` reaches the end after the remaining messages.
     pub(super) fn finish(&mut self, consumers: usize) -> Result<(), Failure> {
         self.started();
         match self {
@@ -215,9 +216,9 @@ impl Channel {
                 Ok(())
             }
             Channel::Bare {
-                memory, size, bell, ..
+                memory, size, wait, ..
             } => {
-                Bare::open(memory, *size, bell)?.end();
+                Bare::open(memory, *size, wait)?.end();
                 Ok(())
             }
             Channel::Mq(queue) => (0..consumers).try_for_each(|_| mq_put(queue.as_raw_fd(), &[])),
@@ -226,10 +227,10 @@ impl Channel {
 }
 
 /// The ring of a queue for messages of this size, unless an option sets it.
-pub(super) fn ring(size: usize, told: Option<u64>) -> u64 {
+pub(super) fn ring(size: usize, requested: Option<u64>) -> u64 {
     let fits = RINGS.iter().find(|(largest, _)| size <= *largest);
     let fit = fits.map_or(0, |(_, ring)| *ring);
-    told.unwrap_or(fit).max(size as u64 * 4)
+    requested.unwrap_or(fit).max(size as u64 * 4)
 }
 
 /// Our pipe: the first end, which the parent holds until the worker there has ended.
@@ -243,11 +244,16 @@ fn duplex(ring: u64) -> Result<Rc<Pipe>, Failure> {
     )?))
 }
 
-fn bare(ring: u64, size: usize, bell: Bell, event: Option<Event>) -> Result<Channel, Failure> {
+fn bare(
+    ring: u64,
+    size: usize,
+    wait: ReaderWait,
+    event: Option<Event>,
+) -> Result<Channel, Failure> {
     Ok(Channel::Bare {
         memory: Bare::make(ring)?,
         size,
-        bell,
+        wait,
         _event: event,
     })
 }
@@ -258,7 +264,7 @@ fn pipe(whole: bool) -> Result<Channel, Failure> {
     // SAFETY: `ends` has room for two descriptors.
     let rc = unsafe { libc::pipe2(ends.as_mut_ptr(), flags) };
     let [from, to] = own(rc, ends)?;
-    // SAFETY: an open pipe; a larger buffer is a favour that may be refused.
+    // SAFETY: the pipe is open. A larger buffer is optional, so a refusal is ignored.
     unsafe { libc::fcntl(to.as_raw_fd(), libc::F_SETPIPE_SZ, 1 << 20) };
     Ok(Channel::Stream {
         from: Some(from),
@@ -289,7 +295,7 @@ fn own(rc: i32, ends: [i32; 2]) -> std::io::Result<[OwnedFd; 2]> {
     if rc < 0 {
         return Err(std::io::Error::last_os_error());
     }
-    // SAFETY: two descriptors just made, with no other owner.
+    // SAFETY: both descriptors were just created and have no other owner.
     Ok(ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
@@ -310,9 +316,9 @@ fn posix_queue(size: usize, messages: usize) -> std::io::Result<OwnedFd> {
     attributes.mq_maxmsg = messages as libc::c_long;
     attributes.mq_msgsize = size as libc::c_long;
     let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDWR | libc::O_CLOEXEC;
-    // SAFETY: valid limits, which only a privileged process may raise; a NUL-terminated name
-    // and valid attributes. The name goes at once, and the queue with its last descriptor,
-    // which is a file descriptor on Linux.
+    // SAFETY: the limits are valid, and only a privileged process may raise them; the name ends with NUL, and the
+    // attributes are valid. The name is removed immediately. The queue goes with its last descriptor, which is a
+    // file descriptor on Linux.
     unsafe {
         libc::setrlimit(libc::RLIMIT_MSGQUEUE, &unlimited);
         let queue = libc::mq_open(name.as_ptr().cast(), flags, 0o600, &attributes);

@@ -50,7 +50,7 @@ pub(super) struct Line {
     /// Which colour it has.
     pub(super) colour: usize,
     pub(super) points: Vec<Point>,
-    /// Not measured here but a baseline, which is drawn thin and without spread.
+    /// Whether it is a baseline and not a measured transport. A baseline is drawn thin and without spread.
     pub(super) is_baseline: bool,
 }
 
@@ -144,7 +144,7 @@ impl Chart {
             .label_style(letters.clone())
             .axis_desc_style(letters)
             .x_labels(6)
-            // Less than a decade apart where the axis has few decades.
+            // Labels are less than a decade apart if the axis has few decades.
             .y_labels(if y1 / y0 < 200.0 { 12 } else { 6 })
             .x_label_formatter(&|x| label(*x))
             .y_label_formatter(&|y| sparse(*y))
@@ -182,8 +182,8 @@ impl Chart {
     }
 }
 
-/// What can be drawn: logarithms have no other numbers, and nothing that is measured is beyond these. An axis that
-/// a forged report stretches over hundreds of powers of ten takes hours to be divided.
+/// Whether a value can be drawn: it has a logarithm, and nothing that is measured is outside this range. An axis
+/// that a forged report stretches over hundreds of powers of ten would take hours to divide.
 fn fits(value: f64) -> bool {
     (1e-12..1e18).contains(&value)
 }
@@ -195,7 +195,8 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// A number at an axis that has many within a power of ten: only 1, 2 and 5, as more would overlap.
+/// A number at an axis with many numbers within a power of ten: only 1, 2 and 5 are written, because more would
+/// overlap.
 fn sparse(value: f64) -> String {
     let first = (value / 10f64.powf(value.log10().floor())).round();
     match [1.0, 2.0, 5.0, 10.0].contains(&first) {
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_of_nothing_is_none_and_odd_numbers_are_left_out() {
+    fn there_is_no_chart_of_nothing_and_numbers_without_a_logarithm_are_left_out() {
         use super::{Across, Chart, Line, Point};
         let chart = |ys: &[f64]| {
             let point = |&y: &f64| Point {

@@ -11,8 +11,8 @@ use super::measures::{Better, Measure, is_own};
 use super::report::Report;
 use super::spread::Spread;
 
-/// A smaller difference of medians is ignored, however steady both were: a program's code lies elsewhere in
-/// memory in every build, which alone changes figures by this much.
+/// A smaller difference of medians is ignored, however steady both were: in every build a program's code is at
+/// other addresses, which alone changes figures by this much.
 const LEAST: f64 = 0.03;
 
 /// Fewer samples than this say nothing about how much a figure varies.
@@ -101,9 +101,9 @@ fn row(first: Measure, second: Measure) -> Row {
     }
 }
 
-/// A difference counts if no sample of one is among the other's and the medians differ by more than
-/// [`LEAST`]. Of three samples each, one pair in ten is apart by chance alone, so a single difference
-/// says less than several of a kind.
+/// A difference counts if no sample of one is among the other's and the medians differ by more than [`LEAST`]. Of
+/// three samples each, one pair in ten does not overlap by chance alone, so a single difference says less than
+/// several of a kind.
 fn verdict(one: &Spread, other: &Spread, better: Better, is_exact: bool) -> Verdict {
     let ratio = other.median / one.median;
     let apart = other.least > one.most || other.most < one.least;
@@ -161,7 +161,7 @@ fn notes(first: &Report, second: &Report) -> Vec<String> {
             .map_or("by size".to_owned(), |it| size(it as usize))
     };
     differs("rings differ", ring(first), ring(second));
-    // What is measured beside several numbers of them has the number in its name.
+    // A figure that is measured beside several numbers of programs has the number in its name.
     differs(
         "programs that computed meanwhile differ",
         first.busy.to_string(),
@@ -188,7 +188,7 @@ impl fmt::Display for Comparison {
         if baselines.clone().next().is_some() {
             writeln!(
                 f,
-                "\nThe machine itself: where it changed, so did all that is below"
+                "\nThe machine itself: if it changed, all figures below changed with it"
             )?;
             f.write_str(&lines(baselines))?;
         }
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_difference_of_steady_figures_is_none() {
+    fn a_small_difference_of_steady_figures_counts_as_noise() {
         use super::{Better, Spread, Verdict, verdict};
         let steady = |value: f64| Spread::of(vec![value; 3]);
         let judge = |value| verdict(&steady(100.0), &steady(value), Better::Less, false);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn instructions_differ_by_one() {
+    fn a_difference_of_one_instruction_counts() {
         use super::{Better, Spread, Verdict, verdict};
         let count = |value: f64| Spread::of(vec![value]);
         let judge = |value| verdict(&count(171.0), &count(value), Better::Less, true);

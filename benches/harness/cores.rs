@@ -9,7 +9,7 @@ pub(super) fn allowed() -> Vec<usize> {
         set
     };
     (0..libc::CPU_SETSIZE as usize)
-        // SAFETY: below the number of cores that a set has places for.
+        // SAFETY: `core` is below the number of cores that a set has room for.
         .filter(|&core| unsafe { libc::CPU_ISSET(core, &set) })
         .collect()
 }

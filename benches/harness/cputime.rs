@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What these processes have used so far, in user mode and in the kernel, all threads. Exact, where
+/// What these processes have used so far, in user mode and in the kernel, all threads. It is exact, whereas
 /// `/proc/PID/stat` counts ticks.
 pub(super) fn used(pids: &[u32]) -> std::io::Result<Duration> {
     pids.iter().map(|&pid| one(pid)).sum()
@@ -10,7 +10,7 @@ pub(super) fn used(pids: &[u32]) -> std::io::Result<Duration> {
 
 fn one(pid: u32) -> std::io::Result<Duration> {
     let mut clock = 0;
-    // SAFETY: a place for the clock.
+    // SAFETY: `clock` is valid for writing.
     match unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) } {
         0 => read(clock),
         code => Err(std::io::Error::from_raw_os_error(code)),
@@ -27,7 +27,7 @@ fn read(clock: libc::clockid_t) -> std::io::Result<Duration> {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: a place for the time.
+    // SAFETY: `time` is valid for writing.
     if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
         return Err(std::io::Error::last_os_error());
     }

@@ -39,12 +39,12 @@ pub(crate) fn shuffled(count: u64, worker: usize, workers: usize) -> Vec<[u8; KE
     keys
 }
 
-/// Which operations write. Read for each operation, and therefore parsed beforehand.
+/// Which operations write. It is parsed beforehand, because it is read for each operation.
 #[derive(Clone, Copy)]
 pub(crate) enum Writes {
     None,
     All,
-    /// Of a mixture.
+    /// In a mixture of gets and sets.
     EveryTenth,
     EverySecond,
 }

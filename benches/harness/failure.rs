@@ -20,7 +20,7 @@ impl std::fmt::Display for Stuck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "nothing moved for {} s, so it was stopped",
+            "no progress for {} s, so it was stopped",
             STUCK_AFTER.as_secs()
         )
     }

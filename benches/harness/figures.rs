@@ -10,7 +10,7 @@ pub(super) fn size(bytes: usize) -> String {
     }
 }
 
-/// A number with three digits that count. What is divided by nothing is none.
+/// A number with three significant digits. The result of a division by zero is written as `-`.
 pub(super) fn short(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => "-".to_owned(),

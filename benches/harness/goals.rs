@@ -7,7 +7,7 @@ use super::report::{Goal, Outcome, Report};
 use super::stores::{Operation, Store};
 
 /// The subject of a goal. Messages have 64 bytes unless a goal names another size.
-pub(super) enum Of {
+pub(super) enum Subject {
     /// Million messages a second of a topology, in batches of this size.
     Rate(&'static str, usize),
     /// The quotient of the messages of a topology's busiest and least busy process.
@@ -43,153 +43,153 @@ pub(super) enum Bound {
 
 use Bound::{AtLeast, AtMost, Below};
 
-const GOALS: [(&str, Of, Bound, &str); 29] = [
+const GOALS: [(&str, Subject, Bound, &str); 29] = [
     (
         "64 B, 1x1, one at a time",
-        Of::Rate("1x1", 1),
+        Subject::Rate("1x1", 1),
         AtLeast(12.0),
         "M/s",
     ),
     (
         "64 B, 1x1, batches of 32",
-        Of::Rate("1x1", BATCH),
+        Subject::Rate("1x1", BATCH),
         AtLeast(30.0),
         "M/s",
     ),
     (
         "64 B there and back, in cache lines",
-        Of::Trip,
+        Subject::Trip,
         AtMost(2.6),
         "x",
     ),
     (
         "64 KiB, 1x1, copied in and out",
-        Of::Copied,
+        Subject::Copied,
         AtLeast(45.0),
         "% of memcpy",
     ),
-    ("64 B, 4x4", Of::Rate("4x4", 1), AtLeast(8.0), "M/s"),
-    ("64 B, 8x1", Of::Rate("8x1", 1), AtLeast(8.0), "M/s"),
-    ("64 B, 1x8", Of::Rate("1x8", 1), AtLeast(8.0), "M/s"),
+    ("64 B, 4x4", Subject::Rate("4x4", 1), AtLeast(8.0), "M/s"),
+    ("64 B, 8x1", Subject::Rate("8x1", 1), AtLeast(8.0), "M/s"),
+    ("64 B, 1x8", Subject::Rate("1x8", 1), AtLeast(8.0), "M/s"),
     (
         "64 B, 4x4, most to least",
-        Of::Fairness("4x4"),
+        Subject::Fairness("4x4"),
         AtMost(4.0),
         "x",
     ),
     (
         "64 B, 8x1, most to least",
-        Of::Fairness("8x1"),
+        Subject::Fairness("8x1"),
         AtMost(4.0),
         "x",
     ),
     (
         "64 B, 1x8, most to least",
-        Of::Fairness("1x8"),
+        Subject::Fairness("1x8"),
         AtMost(4.0),
         "x",
     ),
     (
         "64 B, 2x2, most to least",
-        Of::Fairness("2x2"),
+        Subject::Fairness("2x2"),
         AtMost(4.0),
         "x",
     ),
     (
         "64 B, 20x20, most to least",
-        Of::Fairness("20x20"),
+        Subject::Fairness("20x20"),
         AtMost(4.0),
         "x",
     ),
     (
         "64 B, 20x3, most to least",
-        Of::Fairness("20x3"),
+        Subject::Fairness("20x3"),
         AtMost(4.0),
         "x",
     ),
     (
         "map get, 1000 keys",
-        Of::Map(Operation::Get, 1_000),
+        Subject::Map(Operation::Get, 1_000),
         AtLeast(10.0),
         "M/s",
     ),
     (
         "map get, 1000000 keys",
-        Of::Map(Operation::Get, 1_000_000),
+        Subject::Map(Operation::Get, 1_000_000),
         AtLeast(2.0),
         "M/s",
     ),
     (
         "map set, 1000 keys",
-        Of::Map(Operation::Set, 1_000),
+        Subject::Map(Operation::Set, 1_000),
         AtLeast(3.0),
         "M/s",
     ),
     (
         "map set, 1000000 keys",
-        Of::Map(Operation::Set, 1_000_000),
+        Subject::Map(Operation::Set, 1_000_000),
         AtLeast(0.8),
         "M/s",
     ),
     (
         "map get, two processes to one",
-        Of::Together(Operation::Get),
+        Subject::Together(Operation::Get),
         AtLeast(1.7),
         "x",
     ),
     (
         "map 90/10, two processes to one",
-        Of::Together(Operation::Mix),
+        Subject::Together(Operation::Mix),
         AtLeast(1.4),
         "x",
     ),
-    ("an empty queue", Of::EmptyQueue, Below(128.0), "KiB"),
-    ("an empty map", Of::EmptyMap, Below(128.0), "KiB"),
+    ("an empty queue", Subject::EmptyQueue, Below(128.0), "KiB"),
+    ("an empty map", Subject::EmptyMap, Below(128.0), "KiB"),
     (
         "memory of 45000 entries, for each byte",
-        Of::PerByte(45_000),
+        Subject::PerByte(45_000),
         AtMost(1.6),
         "B",
     ),
     (
         "memory of 1000000 entries, for each byte",
-        Of::PerByte(1_000_000),
+        Subject::PerByte(1_000_000),
         AtMost(1.6),
         "B",
     ),
     (
         "memory of 10000000 entries, for each byte",
-        Of::PerByte(10_000_000),
+        Subject::PerByte(10_000_000),
         AtMost(1.6),
         "B",
     ),
     (
         "map get, 10000000 keys, in dependent reads",
-        Of::Reads(10_000_000),
+        Subject::Reads(10_000_000),
         AtMost(3.0),
         "x",
     ),
     (
         "1000 idle queues, 100 readers",
-        Of::Idle,
+        Subject::Idle,
         Below(50.0),
         "ms/s",
     ),
     (
         "64 B there and back, p99 to median",
-        Of::TripTail,
+        Subject::TripTail,
         AtMost(2.0),
         "x",
     ),
     (
         "64 KiB, 1x1, in place",
-        Of::InPlace(64 << 10),
+        Subject::InPlace(64 << 10),
         AtLeast(90.0),
         "% of bare memory",
     ),
     (
         "1 MiB, 1x1, in place",
-        Of::InPlace(1 << 20),
+        Subject::InPlace(1 << 20),
         AtLeast(90.0),
         "% of bare memory",
     ),
@@ -355,7 +355,7 @@ fn in_place(report: &Report, size: usize, other: Transport) -> Option<f64> {
     Some(rate(Transport::InPlace)?.beside(rate(other)?))
 }
 
-impl Of {
+impl Subject {
     pub(super) fn measured(&self, report: &Report) -> Option<f64> {
         let rate = |size: usize, topology: &str, batch: usize| {
             report.throughput.iter().find(|it| {
@@ -368,29 +368,29 @@ impl Of {
         let memory = report.memory.as_ref();
         let stored = |entries| memory?.map.iter().find(|it| it.entries == entries);
         match *self {
-            Of::Rate(topology, batch) => Some(rate(64, topology, batch)?.million.median),
+            Subject::Rate(topology, batch) => Some(rate(64, topology, batch)?.million.median),
             // With more processes than cores, each must have carried some messages.
-            Of::Fairness(_) if report.window_seconds < FAIR_WINDOW => None,
-            Of::Fairness(topology) => {
+            Subject::Fairness(_) if report.window_seconds < FAIR_WINDOW => None,
+            Subject::Fairness(topology) => {
                 let ratio = rate(64, topology, 1)?.most_to_least;
                 Some(ratio.unwrap_or(f64::INFINITY))
             }
-            Of::Trip => {
+            Subject::Trip => {
                 let mut trips = report.round_trips.iter();
                 let own = trips.find(|it| it.transport == Transport::Shoal && it.size == 64);
                 Some(own?.cache_lines.median)
             }
-            Of::Copied => {
+            Subject::Copied => {
                 let copied = report.copied.as_ref()?;
                 Some(copied.gigabytes / report.memcpy(copied.size)? * 100.0)
             }
-            Of::Map(operation, keys) => {
+            Subject::Map(operation, keys) => {
                 let own = report.map.iter().filter(|it| it.store == Store::Shoal);
                 let alone = own.filter(|it| it.processes == 1);
                 let mut same = alone.filter(|it| it.operation == operation && it.keys == keys);
                 Some(same.next()?.million.median)
             }
-            Of::Together(operation) => {
+            Subject::Together(operation) => {
                 let own = report.map.iter().filter(|it| it.store == Store::Shoal);
                 let rate = |processes| {
                     let mut same = own
@@ -400,16 +400,16 @@ impl Of {
                 };
                 Some(rate(2)? / rate(1)?)
             }
-            Of::EmptyQueue => Some(memory?.empty_queue as f64 / 1024.0),
-            Of::EmptyMap => Some(memory?.empty_map as f64 / 1024.0),
-            Of::PerByte(entries) => Some(stored(entries)?.committed_per_stored_byte),
-            Of::Reads(keys) => {
+            Subject::EmptyQueue => Some(memory?.empty_queue as f64 / 1024.0),
+            Subject::EmptyMap => Some(memory?.empty_map as f64 / 1024.0),
+            Subject::PerByte(entries) => Some(stored(entries)?.committed_per_stored_byte),
+            Subject::Reads(keys) => {
                 let it = stored(keys)?;
                 Some(it.get_ns.median / it.read_ns.median)
             }
-            Of::Idle => Some(report.idle.as_ref()?.cpu_ms_per_second),
-            Of::InPlace(size) => Some(in_place(report, size, Transport::Bare)? * 100.0),
-            Of::TripTail => {
+            Subject::Idle => Some(report.idle.as_ref()?.cpu_ms_per_second),
+            Subject::InPlace(size) => Some(in_place(report, size, Transport::Bare)? * 100.0),
+            Subject::TripTail => {
                 let mut trips = report.round_trips.iter();
                 let own = trips.find(|it| it.transport == Transport::Shoal && it.size == 64)?;
                 Some(own.p99_ns.median / own.median_ns.median)

@@ -1,7 +1,7 @@
 //! Shoal's goals for waits, and for a busy machine.
 
 use super::figures;
-use super::goals::{Bound, Of, goal, rates};
+use super::goals::{Bound, Subject, goal, rates};
 use super::load::{BATCH, LARGE, Transport};
 use super::report::{Goal, Report, Throughput};
 use super::waits::{INSIDE, QUIET, TICKETS, TRIP, handed_over, quiet};
@@ -118,7 +118,7 @@ fn throughput(report: &Report, add: Add) {
         let what = format!("64 B, {topology}, {busy} busy, most to least");
         add(
             what,
-            Of::Fairness(topology).measured(report),
+            Subject::Fairness(topology).measured(report),
             AtMost(4.0),
             "x",
         );

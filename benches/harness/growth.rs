@@ -34,16 +34,16 @@ const MESSAGE: [u8; SIZE] = [7; SIZE];
 const ROOM: u64 = 1 << 30;
 
 /// Calls between two reads of the clock.
-const GO: u32 = 100;
+const CALLS: u32 = 100;
 
 const COUNTS: [u64; 6] = [10, 100, 1_000, 10_000, 100_000, 1_000_000];
-/// Leases and reservations keep their slots, of which a queue has fewer.
+/// Fewer, because leases and reservations keep slots, of which a queue has a limited number.
 const LEASES: [u64; 5] = [1, 10, 100, 1_000, 10_000];
-/// A process maps each queue.
+/// Fewer, because a process maps each queue.
 const QUEUES: [u64; 4] = [1, 10, 100, 1_000];
 
 pub(super) fn measure(options: &Options) -> Result<Vec<Growth>, Failure> {
-    // A quick look has no time to fill objects with more.
+    // A quick run has no time to fill objects with more.
     let quick = options.window.as_secs_f64() < FAIR_WINDOW;
     let counts = if quick { &COUNTS[..4] } else { &COUNTS[..] };
     let fill = Fill { options };
@@ -202,10 +202,10 @@ fn growth(what: &str, beside: &str, rows: Vec<Grown>) -> Growth {
 fn mean(length: Duration, call: &mut impl FnMut() -> Result<(), Failure>) -> Result<f64, Failure> {
     let (start, mut calls) = (Instant::now(), 0u32);
     loop {
-        for _ in 0..GO {
+        for _ in 0..CALLS {
             call()?;
         }
-        calls += GO;
+        calls += CALLS;
         let took = start.elapsed();
         if took >= length {
             return Ok(took.as_nanos() as f64 / f64::from(calls));

@@ -92,7 +92,7 @@ pub(super) fn make(kind: GuardKind) -> Result<(Entry, Box<dyn Any>), Failure> {
 
 /// The guard as a worker uses it.
 pub(super) trait Guard {
-    /// Waits until no process is inside, and enters.
+    /// Waits until no process is inside, enters, and calls `inside`.
     fn hold(&self, inside: &mut dyn FnMut()) -> Result<(), Failure>;
 }
 
@@ -100,7 +100,7 @@ impl Entry {
     pub(super) fn open(&self) -> Result<Box<dyn Guard>, Failure> {
         let others = || -> Result<_, Failure> {
             let fd = self.fd.ok_or("it has no descriptor")?;
-            // SAFETY: inherited for this worker's use alone, and opened once.
+            // SAFETY: the descriptor is inherited for this worker alone, and opened once.
             Ok(Others(Mapping::of(&unsafe { OwnedFd::from_raw_fd(fd) })?))
         };
         Ok(match self.kind {
@@ -165,7 +165,7 @@ const _: () = assert!(offset_of!(Memory, mutex) == 8320);
 
 impl Memory {
     fn init(&self, robust: bool) -> Result<(), Failure> {
-        // SAFETY: valid places for attributes and a mutex that nothing uses yet.
+        // SAFETY: the attributes and the mutex are valid for writing, and nothing uses the mutex yet.
         let code = unsafe {
             let mut how = std::mem::zeroed();
             libc::pthread_mutexattr_init(&mut how);
@@ -195,8 +195,8 @@ struct Others(Mapping);
 
 impl Others {
     fn memory(&self) -> &Memory {
-        // SAFETY: mapped as long as this lives and as large; atomics, and a mutex that only the C
-        // library touches.
+        // SAFETY: the mapping lives as long as `self` and is large enough. The fields are atomics, and a mutex
+        // that only the C library touches.
         unsafe { self.0.at.cast().as_ref() }
     }
 }
@@ -231,10 +231,10 @@ struct Mutex(Others);
 impl Guard for Mutex {
     fn hold(&self, inside: &mut dyn FnMut()) -> Result<(), Failure> {
         let mutex = self.0.memory().mutex.0.get();
-        // SAFETY: initialised.
+        // SAFETY: the mutex is initialised.
         done(unsafe { libc::pthread_mutex_lock(mutex) })?;
         inside();
-        // SAFETY: locked by this thread.
+        // SAFETY: this thread has locked the mutex.
         done(unsafe { libc::pthread_mutex_unlock(mutex) })
     }
 }

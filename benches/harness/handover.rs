@@ -54,7 +54,9 @@ pub(super) fn window(
     let messages = |worker| stage.tally(worker).messages.load(Ordering::Acquire);
     let (all, account) = ((0..workers).map(messages).sum::<u64>(), messages(ACCOUNT));
     if all != account {
-        return Err(format!("{kind}: let in {all} times, and counted inside {account}").into());
+        return Err(
+            format!("{kind}: entered {all} times, but counted {account} entries inside").into(),
+        );
     }
     let window = Window::counted(&measured, &measured.counts);
     Ok(if timed {
@@ -71,7 +73,7 @@ impl workers::Part for Part {
         let guard = self.guard.open()?;
         let mut stopwatch = Stopwatch::new()?;
         let (tally, account) = (stage.tally(self.worker), stage.tally(ACCOUNT));
-        let (mut count, mut told) = (0, false);
+        let (mut count, mut has_reported) = (0, false);
         stage.wait_for_start();
         while !stage.is_stopped() {
             let start = self.timed.then(Instant::now);
@@ -90,9 +92,9 @@ impl workers::Part for Part {
                 if self.timed {
                     stopwatch.record(waited)?;
                 }
-                if !told {
-                    stage.has_result();
-                    told = true;
+                if !has_reported {
+                    stage.announce_result();
+                    has_reported = true;
                 }
             }
         }

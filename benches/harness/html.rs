@@ -3,7 +3,7 @@
 use super::figures::short;
 use super::spread::Spread;
 
-/// One part of the page: its anchor, its title, and what it says. Without a text there is none.
+/// One part of the page: its anchor, its title and its text. A part without a text is left out.
 pub(super) struct Part {
     pub(super) anchor: &'static str,
     pub(super) title: &'static str,
@@ -36,14 +36,14 @@ pub(super) fn factor(value: f64) -> String {
     }
 }
 
-/// Whether Shoal was slower: by so much, and not because a window was too short for it to get anything done.
+/// Whether Shoal was slower, and not only without a result because a window was too short.
 pub(super) fn is_loss(ratio: f64) -> bool {
     ratio > 0.0 && ratio < 1.0
 }
 
 /// How many times as fast Shoal was; red where it was slower.
 pub(super) fn times(median: f64, rounds: Option<&Spread>) -> String {
-    // In a window too short for the machine, one of the two got nothing done.
+    // In a window that is too short for the machine, one of the two has no result.
     if !median.is_finite() || median == 0.0 {
         return "-".to_owned();
     }

@@ -14,7 +14,7 @@ use super::workers::{self, Workers};
 const QUEUES: usize = 1000;
 const READERS: usize = 100;
 
-/// Sleeps grow to a tenth of a second; by then all have that length.
+/// Sleeps grow to 100 ms. After this time all sleeps have that length.
 const SETTLE: Duration = Duration::from_millis(600);
 
 /// One worker, which sleeps on a queue until the queue is closed.
@@ -59,13 +59,13 @@ pub(super) fn measure(length: Duration) -> Result<Idle, Failure> {
     })
 }
 
-/// As many as the limit of descriptors allows: two each, and some for the rest.
+/// As many as the limit of descriptors allows: two for each queue, and some for everything else.
 fn most_queues() -> usize {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: a place for the limits, and limits that are allowed.
+    // SAFETY: `limit` is valid for writing, and its values are allowed.
     unsafe {
         libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
         limit.rlim_cur = limit.rlim_max;

@@ -28,7 +28,7 @@ pub(super) struct Part {
     size: usize,
 }
 
-/// Which worker that is.
+/// The index of the worker that is the caller.
 const CALLER: usize = 0;
 
 /// Round trips in one window with processes of its own.
@@ -50,8 +50,8 @@ pub(super) fn window(
         Ok(pair) => pair,
         Err(why) => return Ok(Err(gap(Gap::Skipped, why))),
     };
-    // Consecutively: cores of a virtual machine are close to each other
-    // at one moment and far apart at the next, which halves or doubles both.
+    // The cache line is measured directly before the round trips: cores of a virtual machine are close to each
+    // other at one moment and far apart at the next, which halves or doubles both.
     let clock_ns = baseline::clock();
     let line = baseline::cache_line(options.window / 4, clock_ns)?;
     let theirs = pair[0].program().is_some();
@@ -126,7 +126,7 @@ pub(super) fn once(
     processes.join_all()?;
     let trips = &measured.counts[CALLER..=CALLER];
     let window = Window::counted(&measured, trips).with_times(&stage);
-    Ok((Times::told(&stage), window))
+    Ok((Times::reported(&stage), window))
 }
 
 impl workers::Part for Part {
@@ -161,10 +161,10 @@ impl workers::Part for Part {
             // A trip that was not over at the end of the window counts too: it may be the longest.
             if stage.has_begun() {
                 stopwatch.record(took)?;
-                stage.has_result();
+                stage.announce_result();
             }
         }
-        stopwatch.tell(stage);
+        stopwatch.report(stage);
         stopwatch.share(stage);
         Ok(())
     }

@@ -15,7 +15,7 @@ pub(super) fn table(
     aligned(&sides, std::iter::once(titles.collect()).chain(rows))
 }
 
-/// Rows without titles, the columns at these sides.
+/// Rows without titles. Each column is aligned to its side.
 pub(super) fn aligned(
     sides: &[CellAlignment],
     rows: impl IntoIterator<Item = Vec<String>>,

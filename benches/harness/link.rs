@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 use shoal::{End, Pipe, Queue};
 
-use super::bare::{Bare, Bell};
+use super::bare::{Bare, ReaderWait};
 use super::failure::Failure;
 use super::wire::{Mq, Stream, Wire};
 
@@ -28,7 +28,7 @@ pub(super) enum Link {
     Bare {
         fd: RawFd,
         size: usize,
-        bell: Bell,
+        wait: ReaderWait,
     },
 }
 
@@ -42,7 +42,7 @@ impl Link {
     }
 
     pub(super) fn open(&self) -> Result<Box<dyn Wire>, Failure> {
-        // SAFETY: inherited for this worker's use alone, and opened once.
+        // SAFETY: the descriptor is inherited for this worker alone, and opened once.
         let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(match self {
             Link::Queue(name) => Box::new(Queue::open(name)?),
@@ -52,7 +52,7 @@ impl Link {
                 whole,
             }),
             &Link::Mq(fd) => Box::new(Mq(own(fd))),
-            Link::Bare { fd, size, bell } => Box::new(Bare::open(&own(*fd), *size, bell)?),
+            Link::Bare { fd, size, wait } => Box::new(Bare::open(&own(*fd), *size, wait)?),
         })
     }
 

@@ -44,7 +44,7 @@ impl Machine {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let flags = of(&processors, "flags");
         let mut processor = of(&processors, "model name");
-        // On 64-bit Arm the kernel gives numbers alone.
+        // On 64-bit Arm the kernel gives only numbers.
         if processor.is_empty() {
             let numbers = ["CPU implementer", "CPU part"].map(|name| of(&processors, name));
             processor = format!("implementer {}, part {}", numbers[0], numbers[1]);
@@ -86,7 +86,7 @@ fn load() -> f64 {
 }
 
 fn utc_now() -> Result<String, Failure> {
-    // SAFETY: an all-zero time is valid; places for the time and its parts.
+    // SAFETY: an all-zero time is valid, and both values are valid for writing.
     let parts = unsafe {
         let mut parts: libc::tm = std::mem::zeroed();
         let now = libc::time(std::ptr::null_mut());

@@ -225,7 +225,7 @@ impl workers::Part for Part {
                     break;
                 }
                 if stage.is_measuring() {
-                    stage.has_result();
+                    stage.announce_result();
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::failure::Failure;
 
 /// An anonymous file of this many bytes, all zero.
 pub(super) fn make(bytes: u64) -> Result<OwnedFd, Failure> {
-    // SAFETY: a NUL-terminated name; the descriptor has no other owner.
+    // SAFETY: the name ends with NUL, and the descriptor has no other owner.
     let file = unsafe {
         let fd = libc::memfd_create(c"shoal-bench".as_ptr(), libc::MFD_CLOEXEC);
         if fd < 0 {
@@ -28,8 +28,8 @@ pub(super) struct Mapping {
 
 impl Mapping {
     pub(super) fn of(fd: &impl AsRawFd) -> Result<Self, Failure> {
-        // SAFETY: an all-zero stat is valid and is overwritten; a fresh shared mapping of a
-        // file as long as it says.
+        // SAFETY: an all-zero stat is valid and is overwritten; the shared mapping is new, and as long as the
+        // file.
         unsafe {
             let mut stat: libc::stat = std::mem::zeroed();
             if libc::fstat(fd.as_raw_fd(), &mut stat) != 0 {
@@ -49,7 +49,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping of `of`, which nothing uses any more.
+        // SAFETY: `of` has made the mapping, and nothing uses it any more.
         unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
     }
 }

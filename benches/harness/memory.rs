@@ -12,13 +12,13 @@ use super::options::{FAIR_WINDOW, Options};
 use super::report::{Memory, Stored};
 use super::spread::Spread;
 
-/// Numbers of entries: the one above 10 000 that leaves most memory unused, and then very many. The
-/// last is not part of a quick run.
+/// Numbers of entries: the one above 10 000 that leaves most memory unused, and two much larger ones. The last is
+/// not part of a quick run.
 const STORED: [u64; 3] = [45_000, 1_000_000, 10_000_000];
 /// The size of a cache line.
 const LINE: u64 = 64;
 /// Reads between two reads of the clock.
-const GO: u32 = 1000;
+const READS: u32 = 1000;
 
 pub(super) fn measure(options: &Options) -> Result<Memory, Failure> {
     let committed = |name: &str| shoal::stat(name).map(|info| info.committed);
@@ -65,13 +65,13 @@ fn get(map: &Map, keys: u64, window: Duration) -> Result<f64, Failure> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let (start, mut gets) = (Instant::now(), 0);
     while start.elapsed() < window {
-        for _ in 0..GO {
+        for _ in 0..READS {
             let key = key(random(&mut state) % keys);
             if map.get(&key, &mut found)? != Some(VALUE) || found[..KEY] != key[..] {
                 return Err("a key has another value than it was given".into());
             }
         }
-        gets += GO;
+        gets += READS;
     }
     Ok(start.elapsed().as_nanos() as f64 / f64::from(gets))
 }
@@ -103,7 +103,7 @@ impl Chain {
     fn line(&self, number: u64) -> &AtomicU64 {
         assert!(number < self.lines);
         let line = self.array.as_ptr().cast::<[u64; 8]>();
-        // SAFETY: asserted to be within the array, whose items are aligned to a line.
+        // SAFETY: the assertion above keeps the line within the array, whose items are aligned to a line.
         unsafe { AtomicU64::from_ptr(line.add(number as usize).cast()) }
     }
 
@@ -111,10 +111,10 @@ impl Chain {
     fn read(&self, window: Duration) -> f64 {
         let (start, mut reads, mut at) = (Instant::now(), 0, 0);
         while start.elapsed() < window {
-            for _ in 0..GO {
+            for _ in 0..READS {
                 at = self.line(at).load(Ordering::Relaxed);
             }
-            reads += GO;
+            reads += READS;
         }
         start.elapsed().as_nanos() as f64 / f64::from(reads)
     }

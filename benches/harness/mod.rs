@@ -181,7 +181,7 @@ fn parts(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Res
         report.steps = steps::measure()?;
     }
     if wanted(Only::Growth) {
-        progress("what calls cost as there is more");
+        progress("the cost of calls as objects grow");
         report.growth = growth::measure(options)?;
     }
     Ok(())

@@ -20,8 +20,8 @@ pub(crate) struct Options {
     pub(crate) only: Option<Only>,
     /// Bytes of every ring; if not set, a size that suits the messages.
     pub(crate) ring: Option<u64>,
-    /// How many other programs compute meanwhile: one number, except for waits and curves, which are
-    /// measured beside each of several. If everything is measured, these two alone are beside them.
+    /// How many other programs compute meanwhile: one number, except for waits and curves, which are measured
+    /// beside each of several. If everything is measured, only waits and curves are measured beside them.
     pub(crate) busy: Vec<u8>,
     /// The session of those programs; if not set, the default of each measurement.
     pub(crate) busy_session: Option<Session>,
@@ -59,7 +59,7 @@ pub(crate) enum Only {
 pub(crate) enum Waits {
     /// Messages and events there and back
     Latency,
-    /// Four processes that take a lock and release it at once
+    /// Four processes that take a lock and release it immediately
     Locks,
     /// Eight processes that take a lock and compute with it: how long each has to wait
     Handover,

@@ -23,8 +23,8 @@ pub(super) enum Pace {
 const SHORT: u64 = 100_000;
 
 impl Pace {
-    /// Waits until the message `number` of those since `began` is due, or until the workers are stopped.
-    /// Returns when it was due. Late messages are sent at once, and count from when they were due.
+    /// Waits until the message `number` of those since `began` is due, or until the workers are stopped. Returns
+    /// when it was due. Late messages are sent immediately, and count from when they were due.
     pub(super) fn wait(self, began: u64, number: u64, stage: &Stage) -> u64 {
         let at = |rate: f64| began + (number as f64 / rate * 1e9) as u64;
         match self {
@@ -41,14 +41,14 @@ pub(super) fn now() -> u64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: a place for the time, of a clock that every kernel has.
+    // SAFETY: `time` is valid for writing, and every kernel has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Makes the calling thread's sleeps end without the kernel's timer slack.
 pub(super) fn sleep_exactly() {
-    // SAFETY: a system call.
+    // SAFETY: this is only a system call.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
 }
 
@@ -68,7 +68,7 @@ fn wait_until(due: u64, short: u64, stage: &Stage) -> u64 {
             tv_nsec: (due % 1_000_000_000) as libc::c_long,
         };
         let (clock, absolute) = (libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME);
-        // SAFETY: a valid time.
+        // SAFETY: the time is valid.
         unsafe { libc::clock_nanosleep(clock, absolute, &time, std::ptr::null_mut()) };
     }
 }

@@ -148,7 +148,7 @@ impl Part {
             // A message that had not arrived at the end of the window counts too: it may be the latest.
             if stage.has_begun() {
                 stopwatch.record(Duration::from_nanos(now.saturating_sub(due)))?;
-                stage.has_result();
+                stage.announce_result();
             }
         }
         stopwatch.share(stage);

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::figures::short;
 use super::html::escape;
 use super::options::FAIR_WINDOW;
-use super::report::{INSIDE, Report, json};
+use super::report::{AROUND_JSON, Report, json};
 use super::{page_charts, page_tables};
 
 pub(crate) fn page(report: &Report) -> Result<String, Failure> {
@@ -33,7 +33,7 @@ pub(crate) fn page(report: &Report) -> Result<String, Failure> {
     html += "<h2>The samples</h2>\n<p>All figures of this page and the samples behind them are in it as JSON, in \
         the element <code>report</code>. <code>shoal bench --from PAGE --json</code> prints them, and \
         <code>shoal bench --compare PAGE OTHER</code> compares them with those of another run.</p>\n";
-    let [before, after] = INSIDE;
+    let [before, after] = AROUND_JSON;
     // Text of the report must not end the element that it is in.
     let samples = json(report).replace('<', "\\u003c");
     html += &format!(
@@ -88,9 +88,7 @@ fn head(report: &Report) -> String {
     html += &format!("</dl>\n<pre>{}</pre>\n", escape(&it.command));
     let mut note = |text: &str| html += &format!("<p class=\"note\">{text}</p>\n");
     if report.window_seconds < FAIR_WINDOW || report.repeated < 3 {
-        note(
-            "This was a quick look: single figures may be far off, and nothing is said about fairness.",
-        );
+        note("This was a quick run: single figures may be far off, and fairness is not judged.");
     }
     if it.load_before > 0.5 {
         note(

@@ -54,7 +54,7 @@ fn grid(charts: &[String]) -> String {
 fn drawn(title: &str, chart: Chart, names: Vec<String>) -> Result<String, Failure> {
     let colours = chart.lines.iter().map(|line| line.colour);
     let legend: Vec<_> = names.into_iter().zip(colours).collect();
-    // What a reader of the screen says of the image; the figures themselves are in a table.
+    // The text that a screen reader reads for the image; the figures themselves are in a table.
     let (up, across) = (&chart.y_title, &chart.x_title);
     let label = escape(&format!("{title}; vertical: {up}; horizontal: {across}"));
     let labelled = format!("role=\"img\" aria-label=\"{label}\" ");
@@ -140,7 +140,7 @@ pub(super) fn of_topology(
         let rate = report.memcpy(size)? * 1e9 / size as f64;
         Some(point(size as f64, &Spread::of(vec![rate])))
     });
-    // Its copies of small messages stay in the first cache, which is no comparison.
+    // Copies of small messages stay in the first cache, so they are not comparable.
     let copied: Vec<_> = copied.filter(|it| it.x >= 1024.0).collect();
     if !copied.is_empty() {
         let line = Line {
@@ -292,7 +292,7 @@ fn half(curves: &[&Curve], beside: &str) -> String {
         let mut row = vec![curve.transport.to_string(), spread(&curve.capacity)];
         for (_, value) in [QUANTILES[0], QUANTILES[2], QUANTILES[3]] {
             row.push(spread(value(it)));
-            // Nothing that shares memory is faster than bare memory: it is no peer.
+            // Nothing that shares memory is faster than bare memory, so it is not a peer.
             let is_peer = !matches!(curve.transport, Transport::Shoal | Transport::Bare);
             let ratio = is_peer.then(|| {
                 let rounds = value(it).rounds_over(value(own));
@@ -366,8 +366,8 @@ fn growth(report: &Report) -> Result<Part, Failure> {
     let mut body = grid(&charts);
     if !body.is_empty() {
         body = format!(
-            "<p>What a call costs in one process, beside more and more of what it works on. A level line \
-             costs the same however much there is; what rises slowly is memory that no cache holds.</p>\n{body}{}",
+            "<p>The cost of a call in one process, as its objects grow. A level line means that the cost does not \
+             depend on their size; a slow rise is memory that no cache holds.</p>\n{body}{}",
             details("All figures", &costs(report))
         );
     }

@@ -76,7 +76,7 @@ pub(super) fn ratios(report: &Report) -> Part {
         body = format!(
             "<p>How many times as fast as each of them Shoal was, window by window in the same run: the median of \
              the windows' ratios, and their least and most. <span class=\"loss\">Red</span> is where Shoal was \
-             slower: {losses} figures in {all} rows. Peers always go one message at a time.</p>\n{}",
+             slower: {losses} figures in {all} rows. Peers always send single messages.</p>\n{}",
             table(&titles, rows)
         );
     }
@@ -188,13 +188,13 @@ fn maps(report: &Report) -> String {
     }
     titles.push("#cpu ns, Shoal".to_owned());
     let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
-    let mut html = "<p>Keys of 16 bytes and values of 64, asked for in random order; all processes use the same \
+    let mut html = "<p>Keys of 16 bytes and values of 64, requested in random order; all processes use the same \
                     keys.</p>\n"
         .to_owned();
     html += &table(&titles, own.map(row));
     for (store, why) in &report.no_stores {
         html += &format!(
-            "<p class=\"soft\">{store} is not here: {}</p>\n",
+            "<p class=\"soft\">{store} was not measured: {}</p>\n",
             escape(why)
         );
     }
@@ -288,7 +288,7 @@ fn waits(report: &Report) -> String {
         "#p99",
         "#cpu",
     ];
-    "<p>The same calls beside so many programs that compute. Ratios are how many times as good as the peer the \
+    "<p>The same calls beside this many programs that compute. A ratio says how many times as good as its peer a \
      row is, round by round: above 1 is better for all of them.</p>\n"
         .to_owned()
         + &table(&titles, report.waits.iter().map(row))

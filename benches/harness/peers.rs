@@ -27,7 +27,7 @@ const PROGRAMS: [(Transport, &str, &str, &str); 4] = [
         Transport::Iceoryx2,
         "peer-iceoryx2",
         "failed to ",
-        "its crates cannot be had",
+        "its crates are not available",
     ),
     (
         Transport::Boost,
@@ -61,13 +61,13 @@ const STORES: [(Store, &str, &str, &str); 3] = [
         Store::Lmdb,
         "peer-lmdb",
         "failed to ",
-        "its crates cannot be had",
+        "its crates are not available",
     ),
     (
         Store::Redis,
         "peer-redis",
         "failed to ",
-        "its crates cannot be had",
+        "its crates are not available",
     ),
 ];
 
@@ -169,7 +169,7 @@ impl Program {
         Ok(())
     }
 
-    /// The command line of one that uses a store.
+    /// The command line of a worker that uses a store.
     pub(super) fn keys(
         &self,
         role: &str,
@@ -208,7 +208,7 @@ impl Program {
         self.words(role, stage, worker, Topology::PAIR, size, &back.name)
     }
 
-    /// The command line of one end of messages that are due at times. A rate of 0 is full speed.
+    /// The command line of one end of messages at a fixed rate. A rate of 0 is full speed.
     pub(super) fn paced(
         &self,
         role: &str,
@@ -260,8 +260,8 @@ fn redis_server(folder: &Path) -> Result<Child, Why> {
 }
 
 impl Drop for Program {
-    /// Removes what the workers left, killed or not: all files with this channel's name, which contains
-    /// the pid of this process.
+    /// Removes what the workers left, whether or not they were killed: all files with this channel's name, which
+    /// contains the pid of this process.
     fn drop(&mut self) {
         if let Some(server) = &mut self.server {
             let _ = server.kill();
@@ -269,8 +269,8 @@ impl Drop for Program {
         }
         // The files of iceoryx2's services.
         let _ = std::fs::remove_dir_all(std::env::temp_dir().join(&self.name));
-        // Boost's queue has the very name; whatever iceoryx2 shares begins with it, and the
-        // semaphore that Boost's named mutex is says so first.
+        // Boost's queue has exactly this name. The files of iceoryx2 begin with it. Boost's named mutex is a
+        // semaphore, whose file has `sem.` before the name.
         let prefix = format!("{}_", self.name);
         for file in std::fs::read_dir("/dev/shm")
             .into_iter()
@@ -282,7 +282,7 @@ impl Drop for Program {
             let name = name.trim_start_matches("sem.");
             if name == self.name || name.starts_with(&prefix) {
                 let _ = std::fs::remove_file(file.path());
-                // LMDB's and Redis's are folders.
+                // The entries of LMDB and Redis are folders.
                 let _ = std::fs::remove_dir_all(file.path());
             }
         }

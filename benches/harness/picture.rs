@@ -9,7 +9,7 @@ use super::html::escape;
 use super::page_charts::of_topology;
 use super::report::Report;
 
-/// How many names stand beside each other, and how high they are.
+/// How many names are in a row, and how high a row is.
 const COLUMNS: usize = 4;
 const ROW: usize = 20;
 

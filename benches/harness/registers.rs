@@ -24,9 +24,9 @@ pub(super) fn read(child: pid_t) -> Result<Registers, Failure> {
         iov_len: size_of::<Registers>(),
     };
     let (request, kind) = (libc::PTRACE_GETREGSET, libc::NT_PRSTATUS as usize);
-    // SAFETY: room for all of them.
+    // SAFETY: `it` has room for all registers.
     check(unsafe { libc::ptrace(request, child, kind as *mut c_void, &mut place) })?;
-    // SAFETY: filled by the kernel.
+    // SAFETY: the kernel has filled it.
     Ok(unsafe { it.assume_init() })
 }
 
@@ -36,7 +36,7 @@ pub(super) fn write(child: pid_t, at: &mut Registers) -> Result<(), Failure> {
         iov_len: size_of::<Registers>(),
     };
     let (request, kind) = (libc::PTRACE_SETREGSET, libc::NT_PRSTATUS as usize);
-    // SAFETY: all of them, as they were read.
+    // SAFETY: `at` holds all registers, as they were read.
     check(unsafe { libc::ptrace(request, child, kind as *mut c_void, &mut place) })
 }
 
@@ -61,7 +61,7 @@ pub(super) fn leave(child: pid_t, at: &mut Registers) -> Result<(), Failure> {
     #[cfg(target_arch = "x86_64")]
     {
         let top = at.rsp as *mut c_void;
-        // SAFETY: reads the child's memory, which fails if there is none.
+        // SAFETY: reads the child's memory. The call fails if nothing is mapped there.
         at.rip = unsafe { libc::ptrace(libc::PTRACE_PEEKDATA, child, top, 0) } as u64;
         at.rsp += 8;
         at.rax = 0;

@@ -43,7 +43,7 @@ pub(crate) struct Report {
     pub(crate) no_stores: Vec<(Store, String)>,
     pub(crate) memory: Option<Memory>,
     pub(crate) idle: Option<Idle>,
-    /// None where a process may not look at another.
+    /// Empty where a process may not trace another.
     pub(crate) steps: Vec<Steps>,
     pub(crate) waits: Vec<Waited>,
     pub(crate) curves: Vec<Curve>,
@@ -205,7 +205,7 @@ pub(crate) struct Skipped {
 pub(crate) enum Gap {
     /// It cannot be done, and was not tried.
     Skipped,
-    /// It made no more progress.
+    /// It stopped making progress.
     Stuck,
     Failed,
 }
@@ -258,28 +258,28 @@ pub(crate) struct Goal {
 }
 
 /// The text before and after a report's JSON in a page.
-pub(super) const INSIDE: [&str; 2] = [
+pub(super) const AROUND_JSON: [&str; 2] = [
     "<script type=\"application/json\" id=\"report\">",
     "</script>",
 ];
 
 /// A report as JSON, which [`parse`] reads.
 pub(crate) fn json(report: &Report) -> String {
-    // It fails only for maps whose keys are no text, and a report has none.
+    // It fails only for maps whose keys are not text, and a report has none.
     serde_json::to_string(report).unwrap_or_default() + "\n"
 }
 
 /// The report of a JSON text, or of a page.
 pub(crate) fn parse(text: &str) -> Result<Report, Failure> {
-    let [before, after] = INSIDE;
+    let [before, after] = AROUND_JSON;
     let inside = text
         .split_once(before)
         .and_then(|(_, text)| text.split_once(after));
     let text = inside.map_or(text, |(json, _)| json);
-    let wrong = |why: serde_json::Error| format!("this is no report of the benchmark: {why}");
+    let wrong = |why: serde_json::Error| format!("this is not a report of the benchmark: {why}");
     let any: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
     let Some(format) = any.get("format").and_then(serde_json::Value::as_u64) else {
-        return Err("this is no report of the benchmark: it names no format".into());
+        return Err("this is not a report of the benchmark: it names no format".into());
     };
     if format != u64::from(FORMAT) {
         return Err(format!(

@@ -70,13 +70,13 @@ impl Spread {
         Self::of(self.windows.iter().map(|it| 1.0 / it).collect())
     }
 
-    /// How many times as much as `other` this was: the median of what each round says, if both
-    /// were measured in the same rounds.
+    /// How many times as much as `other` this was: the median of the ratios of the rounds, if both were measured
+    /// in the same rounds.
     ///
-    /// A virtual machine's cores are close to each other in one second and far apart in the next.
-    /// Both windows of a round mostly see the same of it, while a median of one may be of a near
-    /// window and that of the other of a far one. Of two ratios in the middle it is the smaller:
-    /// all callers ask in such a way that more is better for Shoal.
+    /// A virtual machine's cores are close to each other in one second and far apart in the next. Both windows of
+    /// a round mostly see the same distance, whereas the two medians may come from a near window and a far one. Of
+    /// two ratios in the middle the result is the smaller one, because all callers divide so that more is better
+    /// for Shoal.
     pub(super) fn beside(&self, other: &Self) -> f64 {
         let of_medians = self.median / other.median;
         if self.windows.len() != other.windows.len() {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_rounds_the_worse_counts() {
+    fn of_two_rounds_the_smaller_ratio_counts() {
         use super::Spread;
         let (this, other) = (Spread::of(vec![2.0, 9.0]), Spread::of(vec![1.0, 3.0]));
         assert_eq!(this.beside(&other), 2.0);

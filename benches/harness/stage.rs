@@ -4,7 +4,7 @@
 //! offset  size  field    written by     meaning
 //!      0     4  ready    every worker   how many workers wait for the start
 //!    128     4  phase    the parent     GATHER -> WARM -> MEASURE -> STOP -> END
-//!    256     4  turn     two players    whose turn it is (futex round trips)
+//!    256     4  turn     two workers    whose turn it is (futex round trips)
 //!                      producers      how many have ended (programs of peers)
 //!    384     4  result   one worker     1 once it has written `answers`
 //!    512   128  answers  one worker     its figures, as bits of f64
@@ -73,14 +73,14 @@ pub(super) struct Stage {
 impl Stage {
     /// A new page, all zero.
     pub(super) fn new() -> Result<Self, Failure> {
-        // SAFETY: a NUL-terminated name; the result is checked.
+        // SAFETY: the name ends with NUL; the result is checked.
         let fd = unsafe { libc::memfd_create(c"shoal-bench".as_ptr(), libc::MFD_CLOEXEC) };
         if fd < 0 {
             return Err(std::io::Error::last_os_error().into());
         }
-        // SAFETY: just made, with no other owner.
+        // SAFETY: the descriptor was just created and has no other owner.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: an open file of ours.
+        // SAFETY: the file is open and belongs to this process.
         if unsafe { libc::ftruncate(fd, size_of::<Page>() as libc::off_t) } < 0 {
             return Err(std::io::Error::last_os_error().into());
         }
@@ -89,7 +89,7 @@ impl Stage {
 
     /// The page behind a descriptor that this process inherited.
     pub(super) fn inherited(fd: RawFd) -> Result<Self, Failure> {
-        // SAFETY: only duplicated, which fails if it is not open.
+        // SAFETY: the descriptor is only duplicated, which fails if it is not open.
         let file = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
         if std::fs::File::from(file.try_clone()?).metadata()?.len() < size_of::<Page>() as u64 {
             return Err("the inherited page is too short".into());
@@ -100,7 +100,7 @@ impl Stage {
     fn map(file: OwnedFd) -> Result<Self, Failure> {
         let (len, access) = (size_of::<Page>(), libc::PROT_READ | libc::PROT_WRITE);
         let (at, fd) = (std::ptr::null_mut(), file.as_raw_fd());
-        // SAFETY: a fresh mapping of a file that is long enough; any bytes are a valid page.
+        // SAFETY: the mapping is new, and the file is long enough. Any bytes are a valid page.
         match unsafe { libc::mmap(at, len, access, libc::MAP_SHARED, fd, 0) } {
             libc::MAP_FAILED => Err(std::io::Error::last_os_error().into()),
             page => Ok(Self {
@@ -115,7 +115,7 @@ impl Stage {
     }
 
     fn page(&self) -> &Page {
-        // SAFETY: mapped until drop; atomics only.
+        // SAFETY: the page is mapped until `self` is dropped, and has only atomics.
         unsafe { &*self.page }
     }
 
@@ -128,7 +128,7 @@ impl Stage {
         &self.page().turn.0
     }
 
-    /// A worker is ready, and waits for the others.
+    /// Reports that a worker is ready, and waits for the others.
     pub(super) fn wait_for_start(&self) {
         self.page().ready.0.fetch_add(1, Ordering::AcqRel);
         let phase = &self.page().phase.0;
@@ -142,7 +142,7 @@ impl Stage {
         self.page().ready.0.load(Ordering::Acquire) as usize
     }
 
-    /// All workers run, but nothing counts yet.
+    /// Starts all workers. Nothing counts yet.
     pub(super) fn start(&self) {
         let phase = &self.page().phase.0;
         phase.store(WARM, Ordering::Release);
@@ -162,7 +162,7 @@ impl Stage {
         self.page().phase.0.load(Ordering::Relaxed) >= STOP
     }
 
-    /// Every producer has ended. Consumers whose channel cannot show its end check this.
+    /// Marks that every producer has ended. Consumers whose channel cannot show its end check this.
     pub(super) fn end(&self) {
         self.page().phase.0.store(END, Ordering::Release);
     }
@@ -181,12 +181,12 @@ impl Stage {
         self.page().phase.0.load(Ordering::Relaxed) >= MEASURE
     }
 
-    /// Whether a worker that times itself has a result.
-    pub(super) fn has_result(&self) {
+    /// Reports that a worker that times itself has a result.
+    pub(super) fn announce_result(&self) {
         self.page().result.0.store(1, Ordering::Release);
     }
 
-    pub(super) fn is_result(&self) -> bool {
+    pub(super) fn has_result(&self) -> bool {
         self.page().result.0.load(Ordering::Acquire) != 0
     }
 
@@ -196,19 +196,19 @@ impl Stage {
     }
 
     /// Reports what a worker measured.
-    pub(super) fn tell(&self, answers: &[f64]) {
+    pub(super) fn report(&self, answers: &[f64]) {
         for (index, answer) in answers.iter().enumerate() {
-            self.tell_at(index, *answer);
+            self.report_at(index, *answer);
         }
     }
 
     /// Reports one figure.
-    pub(super) fn tell_at(&self, index: usize, answer: f64) {
+    pub(super) fn report_at(&self, index: usize, answer: f64) {
         self.page().answers[index].store(answer.to_bits(), Ordering::Release);
     }
 
     /// The figures of a worker that has ended.
-    pub(super) fn told(&self, index: usize) -> f64 {
+    pub(super) fn reported(&self, index: usize) -> f64 {
         f64::from_bits(self.page().answers[index].load(Ordering::Acquire))
     }
 
@@ -228,7 +228,7 @@ impl Stage {
     /// A number that changes whenever a worker makes progress.
     pub(super) fn progress(&self, workers: usize) -> u64 {
         let counts = self.read_counts(workers).into_iter();
-        let others = [self.ready() as u64, u64::from(self.is_result())];
+        let others = [self.ready() as u64, u64::from(self.has_result())];
         counts.chain(others).fold(0, u64::wrapping_add)
     }
 
@@ -243,7 +243,7 @@ impl Stage {
 /// Sleeps until a process wakes the sleepers of `word`, unless it has another value already.
 pub(super) fn futex_wait(word: &AtomicU32, value: u32) {
     let forever = std::ptr::null::<libc::timespec>();
-    // SAFETY: a word that outlives the call.
+    // SAFETY: the word outlives the call.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
@@ -257,13 +257,13 @@ pub(super) fn futex_wait(word: &AtomicU32, value: u32) {
 
 /// Wakes this many sleepers of `word`, in any process.
 pub(super) fn futex_wake(word: &AtomicU32, how_many: i32) {
-    // SAFETY: a word that outlives the call.
+    // SAFETY: the word outlives the call.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, how_many) };
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // SAFETY: the mapping of `map`, which nothing uses any more.
+        // SAFETY: `map` has made the mapping, and nothing uses it any more.
         unsafe { libc::munmap(self.page.cast_mut().cast(), size_of::<Page>()) };
     }
 }

@@ -98,7 +98,7 @@ fn head(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if report.window_seconds < FAIR_WINDOW {
         writeln!(
             f,
-            "A quick look: windows this short say nothing about fairness."
+            "A quick run: windows this short show nothing about fairness."
         )?;
     }
     Ok(())

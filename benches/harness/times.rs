@@ -23,9 +23,9 @@ impl Stopwatch {
     }
 
     /// Leaves the result of the only worker that has one for the parent.
-    pub(super) fn tell(&self, stage: &Stage) {
+    pub(super) fn report(&self, stage: &Stage) {
         let at = |quantile| self.0.value_at_quantile(quantile) as f64;
-        stage.tell(&[at(0.5), at(0.99), self.0.len() as f64]);
+        stage.report(&[at(0.5), at(0.99), self.0.len() as f64]);
     }
 
     /// Adds what this worker measured to what the others did.
@@ -47,11 +47,11 @@ pub(super) struct Times {
 }
 
 impl Times {
-    pub(super) fn told(stage: &Stage) -> Self {
+    pub(super) fn reported(stage: &Stage) -> Self {
         Self {
-            median_ns: stage.told(0),
-            p99_ns: stage.told(1),
-            count: stage.told(2) as u64,
+            median_ns: stage.reported(0),
+            p99_ns: stage.reported(1),
+            count: stage.reported(2) as u64,
             lines: 0.0,
         }
     }
@@ -90,7 +90,7 @@ impl Shared {
         self.0.iter().sum()
     }
 
-    /// At least this share of the calls took no longer than the result.
+    /// The time that at least this share of the calls did not exceed.
     pub(super) fn at_quantile(&self, quantile: f64) -> f64 {
         let rank = (quantile * self.count() as f64).ceil() as u64;
         let mut so_far = 0;
@@ -107,7 +107,7 @@ mod tests {
     // `cargo bench` compiles this module without its tests, so each test imports what it uses.
 
     #[test]
-    fn a_length_is_counted_where_it_is_found_again() {
+    fn a_bucket_gives_the_lengths_in_it_to_one_in_128() {
         use super::{LONGEST, longest_at, place};
         for ns in [1, 127, 128, 255, 256, 257, 511, 512, 1_000_000, LONGEST] {
             let longest = longest_at(place(ns));

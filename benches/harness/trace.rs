@@ -15,6 +15,7 @@ use std::ops::Range;
 use libc::{c_int, c_void};
 
 use super::failure::Failure;
+use super::pace::now;
 use super::registers::{self, Registers, check};
 
 /// Instructions of one call.
@@ -41,26 +42,26 @@ pub(super) fn count<Prepared>(
     prepare: impl FnOnce() -> Result<Prepared, Failure>,
     work: impl FnOnce(&Prepared) -> Result<(), Failure>,
 ) -> Result<Option<Vec<Count>>, Failure> {
-    // SAFETY: the child never returns. Of other threads, which a test has, it takes only what the C library
-    // makes consistent in every child: the allocator.
+    // SAFETY: the child never returns. A test has other threads; of their state the child uses only the allocator,
+    // which the C library makes consistent in every child.
     let child = unsafe { libc::fork() };
     match child {
         ..0 => Err(io::Error::last_os_error().into()),
         0 => {
             let code = traced(prepare, work).unwrap_or(1);
-            // SAFETY: ends the child without what the parent has registered for its own end.
+            // SAFETY: the call ends the child, without the exit handlers that the parent has registered.
             unsafe { libc::_exit(code) }
         }
         _ => Tracer::new(child)?.run(),
     }
 }
 
-/// The child: has itself traced once everything is prepared.
+/// The child's part: it requests to be traced, prepares everything, and stops for the parent.
 fn traced<Prepared>(
     prepare: impl FnOnce() -> Result<Prepared, Failure>,
     work: impl FnOnce(&Prepared) -> Result<(), Failure>,
 ) -> Result<c_int, Failure> {
-    // SAFETY: asks to be traced, and to end with the parent.
+    // SAFETY: the calls only request to be traced, and to end with the parent.
     if unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0)
@@ -70,25 +71,23 @@ fn traced<Prepared>(
     }
     let prepared = prepare()?;
     let stop = || {
-        // SAFETY: stops this process, which the parent waits for.
+        // SAFETY: the signal stops this process, and the parent waits for that.
         unsafe { libc::raise(libc::SIGSTOP) }
     };
     stop();
     // The first pair tells the parent where the vDSO reads the clock.
     mark();
-    let mut time = NEVER;
-    // SAFETY: a place for the time, of a clock that every kernel has.
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is valid for writing, and every kernel has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, black_box(&mut time)) };
     mark();
     work(black_box(&prepared))?;
     stop();
     Ok(0)
 }
-
-const NEVER: libc::timespec = libc::timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
 
 /// The parent's view of a child.
 struct Tracer {
@@ -131,7 +130,7 @@ impl Tracer {
         match self.all() {
             Ok(counts) => Ok(counts),
             Err(why) => {
-                // SAFETY: a child of ours that was not waited for, or one that is gone already.
+                // SAFETY: it is a child of this process that was not waited for, or that is gone already.
                 unsafe {
                     libc::kill(self.child, libc::SIGKILL);
                     libc::waitpid(self.child, std::ptr::null_mut(), 0);
@@ -142,12 +141,12 @@ impl Tracer {
     }
 
     fn all(&mut self) -> Result<Option<Vec<Count>>, Failure> {
-        // Up to the first stop it runs by itself.
+        // Up to the first stop the child runs without being stepped.
         let status = self.wait()?;
         if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == UNTRACED {
             return Ok(None);
         }
-        self.began = monotonic();
+        self.began = now();
         let boundary = mark as *const () as u64;
         let (mut counts, mut current, mut before) = (Vec::new(), None, 0);
         let mut status = status;
@@ -156,12 +155,12 @@ impl Tracer {
                 return Err("a child whose instructions were counted has ended".into());
             }
             if self.steps > 0 && libc::WSTOPSIG(status) == libc::SIGSTOP {
-                // SAFETY: it is stopped, and runs to its end.
+                // SAFETY: the child is stopped, and runs to its end.
                 unsafe {
                     libc::ptrace(libc::PTRACE_DETACH, self.child, 0, 0);
                     libc::waitpid(self.child, std::ptr::null_mut(), 0);
                 }
-                // Without the first pair, which showed where the clock is read.
+                // The first pair is left out: it only showed where the clock is read.
                 return Ok(Some(counts.split_off(1)));
             }
             let mut at = registers::read(self.child)?;
@@ -192,7 +191,7 @@ impl Tracer {
             }
             before = place;
             self.steps += 1;
-            // SAFETY: it is stopped, and goes on for one instruction.
+            // SAFETY: the child is stopped, and continues for one instruction.
             check(unsafe { libc::ptrace(libc::PTRACE_SINGLESTEP, self.child, 0, 0) })?;
             status = self.wait()?;
         }
@@ -200,14 +199,14 @@ impl Tracer {
 
     fn wait(&self) -> Result<c_int, Failure> {
         let mut status = 0;
-        // SAFETY: a child of ours, which has not ended as far as is known.
+        // SAFETY: it is a child of this process that has not ended, as far as is known.
         if unsafe { libc::waitpid(self.child, &mut status, 0) } != self.child {
             return Err(io::Error::last_os_error().into());
         }
         Ok(status)
     }
 
-    /// Returns from the vDSO's function with the time that the child is to see. Not for other clocks.
+    /// Returns from the vDSO's function with the time that the child sees. Returns false for other clocks.
     fn answer(&self, at: &mut Registers) -> Result<bool, Failure> {
         let (clock, place) = registers::arguments(at);
         if clock as c_int != libc::CLOCK_MONOTONIC {
@@ -216,20 +215,13 @@ impl Tracer {
         let now = self.began + self.steps;
         for (offset, word) in [(0, now / 1_000_000_000), (8, now % 1_000_000_000)] {
             let to = (place + offset) as *mut c_void;
-            // SAFETY: writes into the child's memory, which fails if there is none.
+            // SAFETY: writes into the child's memory. The call fails if nothing is mapped there.
             check(unsafe { libc::ptrace(libc::PTRACE_POKEDATA, self.child, to, word) })?;
         }
         registers::leave(self.child, at)?;
         registers::write(self.child, at)?;
         Ok(true)
     }
-}
-
-fn monotonic() -> u64 {
-    let mut now = NEVER;
-    // SAFETY: a place for the time, of a clock that every kernel has.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 #[cfg(test)]
@@ -248,7 +240,7 @@ mod tests {
         };
         let three = || {
             mark();
-            // SAFETY: they do nothing.
+            // SAFETY: the instructions do nothing.
             unsafe { asm!("nop", "nop", "nop") };
             mark();
         };

@@ -147,7 +147,7 @@ fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, F
     }
     channel.started();
 
-    // Before that, pages fault and all workers begin.
+    // During the warm-up, pages fault and all workers begin.
     processes.start(length / 10)?;
     let pids = processes.pids();
     let (used, (began, before)) = (cputime::used(&pids)?, stage.counts(workers));
@@ -210,7 +210,7 @@ impl Part {
     /// Puts until it is stopped; returns how many messages, and their sum.
     fn produce(&self, stage: &Stage) -> Result<(u64, u64), Failure> {
         let mut wire = self.link.open()?;
-        // Not zeros: those would be pages that fault when first used, within the window.
+        // The bytes are not zero: pages of zeros would fault when first used, within the window.
         let mut messages = vec![1u8; self.size * self.batch];
         let (mut count, mut sum) = (0u64, 0u64);
         let mut seed = (self.worker as u64) << 48;

@@ -30,7 +30,7 @@ pub(super) const INSIDE: [Duration; 4] = [
     Duration::from_micros(100),
     Duration::from_millis(1),
 ];
-/// The time at which other objects than locks are compared too.
+/// The time inside for which other objects than locks are measured too.
 const USUAL: Duration = INSIDE[2];
 
 /// Messages a second.
@@ -39,7 +39,7 @@ pub(super) const QUIET: [u32; 3] = [100, 1_000, 10_000];
 /// In percent of what the same channel carried just before at full speed.
 const LOADS: [u32; 3] = [10, 50, 90];
 /// A sender that polls the clock may not reach a higher rate than this, per second.
-const MOST: f64 = 4e6;
+const MAX_RATE: f64 = 4e6;
 
 /// The rows of one run.
 struct Plan<'a> {
@@ -102,7 +102,7 @@ impl Plan<'_> {
     }
 
     fn latency(&mut self, pinned: bool) -> Result<(), Failure> {
-        let mut ways = vec![
+        let mut transports = vec![
             Transport::Shoal,
             Transport::Duplex,
             Transport::Pipe,
@@ -112,18 +112,18 @@ impl Plan<'_> {
         ];
         // Its processes never sleep: it needs both cores.
         if pinned && self.busy == 0 {
-            ways.push(Transport::Bare);
+            transports.push(Transport::Bare);
         }
         let pins = cores::pair().filter(|_| pinned);
         let (ring, length) = (channel::ring(SIZE, self.options.ring), self.options.window);
-        let rounds = rounds(&ways, self.options.repeat, |&way| {
-            let pair = Channel::pair(way, SIZE, ring)??;
+        let rounds = rounds(&transports, self.options.repeat, |&transport| {
+            let pair = Channel::pair(transport, SIZE, ring)??;
             Ok(latency::once(pair, SIZE, length, pins)?.1)
         })?;
         self.add(
             pinned,
             TRIP,
-            ways.into_iter().map(by).zip(rounds),
+            transports.into_iter().map(by).zip(rounds),
             |who| match who {
                 "shoal event" => "futex words",
                 _ => "unix socket",
@@ -144,7 +144,7 @@ impl Plan<'_> {
     }
 
     fn handover(&mut self) -> Result<(), Failure> {
-        // Longer windows, and fewer: the longest wait may be as long as a window.
+        // The windows are longer and fewer, because the longest wait may be as long as a window.
         let (length, repeat) = (self.options.window * 4, self.options.repeat.div_ceil(5));
         for inside in INSIDE {
             let mut kinds = vec![GuardKind::Lock, GuardKind::Tickets, GuardKind::Robust];
@@ -174,37 +174,41 @@ impl Plan<'_> {
     }
 
     fn quiet(&mut self) -> Result<(), Failure> {
-        let ways = [Transport::Shoal, Transport::Duplex, Transport::Unix];
+        let transports = [Transport::Shoal, Transport::Duplex, Transport::Unix];
         let (ring, length) = (self.options.ring, self.options.window);
         for rate in QUIET {
-            let rounds = rounds(&ways, self.options.repeat, |&way| {
-                paced::window(way, SIZE, Pace::Asleep(rate.into()), ring, length)
+            let rounds = rounds(&transports, self.options.repeat, |&transport| {
+                paced::window(transport, SIZE, Pace::Asleep(rate.into()), ring, length)
             })?;
-            let rows = ways.map(by).into_iter().zip(rounds);
+            let rows = transports.map(by).into_iter().zip(rounds);
             self.add(false, &quiet(rate), rows, |_| "unix socket");
         }
         Ok(())
     }
 
     fn load(&mut self) -> Result<(), Failure> {
-        let ways = [Transport::Shoal, Transport::Unix];
+        let transports = [Transport::Shoal, Transport::Unix];
         let (ring, length) = (self.options.ring, self.options.window);
-        let window = |way, pace| paced::window(way, SIZE, pace, ring, length);
-        let rounds = rounds(&ways, self.options.repeat, |&way| {
-            let full = window(way, Pace::Full)?;
-            let capacity = full.rate().min(MOST);
+        let window = |transport, pace| paced::window(transport, SIZE, pace, ring, length);
+        let rounds = rounds(&transports, self.options.repeat, |&transport| {
+            let full = window(transport, Pace::Full)?;
+            let capacity = full.rate().min(MAX_RATE);
             let mut all = vec![full];
             for percent in LOADS {
                 let rate = capacity * f64::from(percent) / 100.0;
-                all.push(window(way, Pace::Awake(rate.max(1.0)))?);
+                all.push(window(transport, Pace::Awake(rate.max(1.0)))?);
             }
             Ok(all)
         })?;
         let loads = LOADS.map(|percent| format!("64 B, at {percent} %"));
         let names = std::iter::once("64 B, at full speed".to_owned()).chain(loads);
         for (index, what) in names.enumerate() {
-            let windows = |way: &Vec<Vec<Window>>| way.iter().map(|all| all[index]).collect();
-            let rows = ways.map(by).into_iter().zip(rounds.iter().map(windows));
+            let windows =
+                |transport: &Vec<Vec<Window>>| transport.iter().map(|all| all[index]).collect();
+            let rows = transports
+                .map(by)
+                .into_iter()
+                .zip(rounds.iter().map(windows));
             self.add(false, &what, rows, |_| "unix socket");
         }
         Ok(())
@@ -248,7 +252,7 @@ pub(super) fn quiet(rate: u32) -> String {
     format!("{rate} messages a second")
 }
 
-/// The windows of each, in turn. None is of another project, so all of them exist.
+/// The windows of each, measured in turn. None is of another project, so none is skipped.
 fn rounds<What, Done>(
     what: &[What],
     repeat: usize,

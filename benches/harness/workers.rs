@@ -1,4 +1,4 @@
-//! The worker processes: this same program, executed afresh with a job in its environment.
+//! The worker processes: this same program, executed again with a job in its environment.
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
@@ -33,7 +33,7 @@ pub(super) struct Job {
     pub(super) part: serde_json::Value,
 }
 
-/// How often the parent polls: seldom enough to leave its core to the workers.
+/// How often the parent polls: rarely enough to leave its core to the workers.
 const POLL: Duration = Duration::from_millis(1);
 
 /// What the workers did in one window.
@@ -45,11 +45,10 @@ pub(super) struct Measured {
     pub(super) counts: Vec<u64>,
 }
 
-/// Makes a process that is about to be started end with this one: an interrupted benchmark
-/// leaves nothing behind.
+/// Makes the process of `command` end with this one, so that an interrupted benchmark leaves nothing behind.
 pub(super) fn ends_with_us(command: &mut Command) -> &mut Command {
     let parent = std::process::id();
-    // SAFETY: system calls only, none of which allocates or takes a lock.
+    // SAFETY: the closure makes only system calls, none of which allocates or takes a lock.
     unsafe {
         command.pre_exec(move || {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -94,7 +93,7 @@ impl<'a> Workers<'a> {
         self.spawn(None, fds, Command::new("/proc/self/exe").env(JOB, job))
     }
 
-    /// Starts one more worker that is another program, on `core` if one is given.
+    /// Starts another program as a worker, on `core` if one is given.
     pub(super) fn add_program(
         &mut self,
         core: Option<usize>,
@@ -113,7 +112,7 @@ impl<'a> Workers<'a> {
     ) -> Result<(), Failure> {
         fds.push(self.stage.fd());
         command.stdin(Stdio::null());
-        // SAFETY: system calls only, none of which allocates or takes a lock.
+        // SAFETY: the closure makes only system calls, none of which allocates or takes a lock.
         unsafe {
             command.pre_exec(move || {
                 for &fd in &fds {
@@ -145,7 +144,7 @@ impl<'a> Workers<'a> {
         self.stage.measure();
         let (used, (began, before)) = (cputime::used(&pids)?, self.stage.counts(pids.len()));
         std::thread::sleep(length);
-        self.wait(|stage, _| stage.is_result())?;
+        self.wait(|stage, _| stage.has_result())?;
         let (used_by_then, (ended, after)) = (cputime::used(&pids)?, self.stage.counts(pids.len()));
         self.stage.stop();
         let counts = after.iter().zip(&before);
@@ -200,7 +199,7 @@ impl<'a> Workers<'a> {
 impl Drop for Workers<'_> {
     fn drop(&mut self) {
         for worker in &mut self.workers {
-            // Fails for one that has ended, as nearly all have.
+            // This fails for workers that have ended, as nearly all have.
             let _ = worker.kill();
             let _ = worker.wait();
         }

@@ -94,7 +94,7 @@ static void fill(const char *name, uint64_t count) {
     }
 }
 
-// Which operations write. Read for each operation, and therefore parsed beforehand.
+// Which operations write. It is parsed beforehand, because it is read for each operation.
 enum class Writes { none, all, every_tenth, every_second };
 
 static Writes writes_of(const std::string &role) {

@@ -98,7 +98,7 @@ struct Job {
         }
     }
 
-    /// Every message was taken, and no producer will put another one.
+    /// Whether every message was taken and no producer will put another one.
     bool is_over() const {
         if (page->turn.value.load() < producers && phase() != END) {
             return false;
@@ -164,7 +164,7 @@ class Stopwatch {
         return 0;
     }
 
-    void tell(Page *page) const {
+    void report(Page *page) const {
         const double answers[3] = {at(0.5), at(0.99), static_cast<double>(all)};
         for (size_t index = 0; index < 3; index++) {
             uint64_t bits;
@@ -299,7 +299,7 @@ template <class Sender, class Receiver> void call(const Job &job) {
             job.page->result.value.store(1);
         }
     }
-    stopwatch.tell(job.page);
+    stopwatch.report(job.page);
     out.finish();
 }
 

@@ -1,10 +1,10 @@
 // ZeroMQ, PUSH to PULL over ipc://. Every consumer binds an address, in the abstract namespace,
 // so that no file is left; every producer connects to all of them.
 //
-// No message can mark the end of the channel: a consumer reads from each producer in turn. And the end
-// of a producer drops messages, whatever its linger time: those that wait in the kernel while the
-// consumer's own queue is full are dropped with the connection (in every third run of 4x4).
-// Therefore every process stays until the counts on the page show that all messages were taken.
+// No message can mark the end of the channel: a consumer reads from each producer in turn. And a producer that
+// ends loses messages, whatever its linger time: messages that wait in the kernel while the consumer's own queue
+// is full are dropped with the connection (in every third run of 4x4). Therefore every process stays until the
+// counts on the page show that all messages were taken.
 #include <zmq.h>
 
 #include "worker.hpp"

@@ -4,7 +4,7 @@
 
 The workloads run beside this many computing processes, in turn with both modules, window by
 window. Each window has its own processes, which are forked before the clock starts and read every
-message that they receive. How many times as fast Shoal is is computed for each round.
+message that they receive. The ratio of both modules is computed for each round.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOCKERS = 4
 # Exchanges before the clock starts.
 WARM = 5
 # How far a producer may be ahead of its consumer, and how often it checks.
-AHEAD, LOOK = 20_000, 100
+AHEAD, CHECK_EVERY = 20_000, 100
 KEYS = [f"key {number}" for number in range(1000)]
 
 clock = time.perf_counter_ns
@@ -51,7 +51,7 @@ def ask(send: Callable[[Any], Any], receive: Callable[[], Any], window: Window) 
         message = item(number)
         send(message)
         if receive() != message:
-            sys.exit("the answer is another one")
+            sys.exit("the answer is not the message that was sent")
         now = clock()
         samples.append(now - before)
         before = now
@@ -105,7 +105,7 @@ def event_trips(mp: Any, seconds: float) -> Measured:
 
 
 def condition_trips(mp: Any, seconds: float) -> Measured:
-    """Even numbers are one process's turn, and odd ones the other's; a negative one is the end."""
+    """Even numbers are one process's turn, and odd ones the other's. A negative number marks the end."""
     condition, number = mp.Condition(), fork.RawValue("q", 0)
 
     def step(to: int, until: int) -> None:
@@ -164,7 +164,7 @@ def locked(make: Callable[[Any], Any], mp: Any, seconds: float) -> Measured:
 
     measured = run_jobs(mp, seconds, *(partial(job, place) for place in range(LOCKERS)))
     if total.value * 10 != sum(counts):
-        sys.exit("two had the lock at once")
+        sys.exit("two processes had the lock at the same time")
     return measured
 
 
@@ -175,7 +175,7 @@ def produce(queue: Any, taken: Any, over: Any, window: Window) -> None:
     number = 0
     window.begin()
     while not over.value:
-        for number in range(number, number + LOOK):
+        for number in range(number, number + CHECK_EVERY):
             queue.put(item(number))
         number += 1
         while number - taken.value > AHEAD and not over.value:
@@ -193,7 +193,7 @@ def consume(queue: Any, taken: Any, over: Any, window: Window) -> Tally:
     seconds, within = 0.0, 0
     while message is not None:
         if message[0] != number or message[1] != TEXT:
-            sys.exit("what came out is not what went in")
+            sys.exit("a message is not the one that was put")
         number += 1
         taken.value = number
         if not seconds and clock() >= end:
@@ -226,12 +226,12 @@ def managed(setting: bool, mp: Any, seconds: float) -> Measured:
                 if setting:
                     shared[key] = number
                 elif shared[key] != number:
-                    sys.exit("the value is another one")
+                    sys.exit("a value is not the one that was set")
                 now = clock()
                 samples.append(now - before)
                 before = now
         if shared.copy() != {key: number for number, key in enumerate(KEYS)}:
-            sys.exit("the dictionary is another one")
+            sys.exit("the dictionary has other entries than were set")
         return Tally(len(samples), (before - start) / 1e9, samples)
 
     with mp.Manager() as manager:
@@ -361,8 +361,8 @@ def report(name: str, busy: int, found: Dict[str, List[Measured]], unit: str) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description="Python programs beside others that compute.")
     parser.add_argument("--busy", default="0,1,2,4", help="how many processes that compute")
-    parser.add_argument("--nice", type=int, default=0, help="how nice those are")
-    parser.add_argument("--idle-class", action="store_true", help="those have SCHED_IDLE")
+    parser.add_argument("--nice", type=int, default=0, help="the nice value of these processes")
+    parser.add_argument("--idle-class", action="store_true", help="these processes have SCHED_IDLE")
     parser.add_argument("--only", default="", help="the workloads whose names contain this")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long each window is")
     parser.add_argument("--repeat", type=int, default=5, help="how many windows each")

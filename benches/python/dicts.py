@@ -145,7 +145,7 @@ def rate(open_it: Opener, setting: bool, processes: int, seconds: float) -> floa
     for child in children:
         child.join()
         if child.exitcode:
-            sys.exit("a value is another one")
+            sys.exit("a value is not the one that was set")
     return count / seconds / 1e3
 
 

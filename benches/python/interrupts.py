@@ -74,7 +74,7 @@ def once(module: str, wait: str) -> float:
     start = time.perf_counter()
     os.killpg(started.pid, signal.SIGINT)
     try:
-        # All have closed it.
+        # The pipe ends when all processes have closed it.
         started.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
         os.killpg(started.pid, signal.SIGKILL)
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="not used here")
     parser.add_argument("--repeat", type=int, default=3, help="how many times each")
     options = parser.parse_args()
-    print(f"\nCtrl-C, milliseconds until nobody is left: medians of {options.repeat} (most)")
+    print(f"\nCtrl-C, milliseconds until no process is left: medians of {options.repeat} (most)")
     for wait in WAITS:
         line = f"{wait:30}"
         for module in MODULES:

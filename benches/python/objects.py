@@ -60,7 +60,7 @@ def round_trip(mp: Any, seconds: float, what: Any) -> float:
         answer = here.recv()
         took.append(time.perf_counter_ns() - start)
         if answer[-1] != what[-1]:
-            sys.exit("the answer is another one")
+            sys.exit("the answer is not the message that was sent")
     here.send(None)
     child.join()
     return statistics.median(took) / 1e3
@@ -96,7 +96,7 @@ def pipe_bytes(mp: Any, seconds: float) -> float:
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         if receiver.recv_bytes()[-1] != 0:
-            sys.exit("the bytes are others")
+            sys.exit("the bytes are not the ones that were sent")
         count += 1
     took = time.perf_counter() - start
     receiver.close()
@@ -157,7 +157,7 @@ def stream(mp: Any, seconds: float, what: Any, **how: bool) -> float:
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         if queue.get(**how)[-1] != what[-1]:
-            sys.exit("what came out is not what went in")
+            sys.exit("an object is not the one that was put")
         count += 1
     took = time.perf_counter() - start
     over.set()
@@ -197,7 +197,7 @@ def pool_map(mp: Any, seconds: float) -> float:
         start, count = time.perf_counter(), 0
         while time.perf_counter() - start < seconds:
             if pool.map(nothing, range(TASKS), 1) != list(range(TASKS)):
-                sys.exit("the results are others")
+                sys.exit("the results are wrong")
             count += TASKS
         return count / (time.perf_counter() - start) / 1e3
 
@@ -224,7 +224,7 @@ def executor_map(mp: Any, seconds: float) -> float:
         start, count = time.perf_counter(), 0
         while time.perf_counter() - start < seconds:
             if list(executor.map(nothing, range(CALLS))) != list(range(CALLS)):
-                sys.exit("the results are others")
+                sys.exit("the results are wrong")
             count += CALLS
         return count / (time.perf_counter() - start) / 1e3
 
@@ -242,7 +242,7 @@ def managed(mp: Any, seconds: float, step: Callable[[Any, str, int], object]) ->
 
 def get(shared: Any, key: str, number: int) -> None:
     if shared[key] != number:
-        sys.exit("the value is another one")
+        sys.exit("a value is not the one that was set")
 
 
 def put(shared: Any, key: str, number: int) -> None:

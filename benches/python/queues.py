@@ -4,8 +4,8 @@
 
 Producers put small tuples singly; consumers take them singly, or many at a time where a line says so.
 First with the default queues, which are unbounded (faster-fifo's has the size of its buffer), then with
-bounded ones. Every process is forked before the clock starts and is told when to begin and to stop. Only
-objects that were taken within the window count.
+bounded ones. Every process is forked before the clock starts, and a shared value says when to begin
+and to stop. Only objects that were taken within the window count.
 Consumers read each object. faster-fifo is skipped where it is not installed.
 """
 

@@ -1,8 +1,8 @@
-//! What the server has delivered, on its way into the local queue: in its order, though the bytes of some
-//! messages lie elsewhere, and some find no room at once.
+//! Puts messages that the server has delivered into the local queue, in the order of the deliveries. The bytes of
+//! some messages have to be read from the object store first, and some have to wait for room.
 //!
-//! What is still on its way when the bridge is killed was never in shared memory. The server has it, and delivers
-//! it again.
+//! A message that is not in the local queue when the bridge is killed was never in shared memory. The server still
+//! has it, and delivers it again.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,20 +21,20 @@ use crate::held::Arrival;
 use crate::link::Link;
 use crate::pull::Target;
 use crate::queue::{BridgedQueue, lock};
-use crate::settle::{DeadLetter, Word};
+use crate::settle::{Acknowledgement, DeadLetter};
 use crate::token::Token;
 use crate::wire::{self, Body};
 
-/// How often a message that cannot be decoded is tried, here and elsewhere, before it is a dead letter.
-const TRIES: u64 = 5;
-/// How long another machine has to take a message that cannot be decoded here.
-const TO_OTHERS: Duration = Duration::from_secs(1);
-/// When a dead letter that cannot be decoded is tried again: somebody has to look at it.
-const FOR_A_PERSON: Duration = Duration::from_secs(60);
-/// How many messages are looked for at a time whose bytes are elsewhere, and how many wait behind them.
+/// How often a message that cannot be accepted is delivered, here and elsewhere, before it becomes a dead letter.
+const MAX_DELIVERIES: u64 = 5;
+/// After how long a message that cannot be accepted here is delivered again, possibly to another machine.
+const RETRY_ELSEWHERE: Duration = Duration::from_secs(1);
+/// After how long a dead letter that cannot be accepted is delivered again: a person has to look at it.
+const RETRY_DEAD_LETTER: Duration = Duration::from_secs(60);
+/// How many messages are fetched from the object store, or wait behind such messages, at the same time.
 const AHEAD: usize = 16;
-/// When a message is tried again that found no room in the local queue.
-const NO_ROOM: Duration = Duration::from_millis(20);
+/// The pause before a message is tried again that found no room in the local queue.
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
 /// A message that is not in the local queue yet.
 pub(crate) struct Arrived {
@@ -56,20 +56,20 @@ struct NoRoom {
     why: shoal::Error,
 }
 
-/// What was found where the bytes of a message are.
+/// The result of reading the bytes of a message.
 enum Found {
     Bytes(Bytes),
     Nothing(String),
-    /// It is delivered again when the server has waited for long enough.
+    /// A temporary error. The server delivers the message again when its ack wait is over.
     NotNow(Error),
 }
 
 impl BridgedQueue {
-    /// Gives a message to the local queue.
+    /// Puts a message into the local queue.
     ///
     /// # Errors
-    /// There is no room for it now, and the message is returned.
-    fn put_here(&self, token: Token, bytes: Bytes) -> Result<(), Box<NoRoom>> {
+    /// There is no room for it now. The error contains the message.
+    fn put_locally(&self, token: Token, bytes: Bytes) -> Result<(), Box<NoRoom>> {
         let times = token.delivery.times;
         let attempts = u32::try_from(token.before()).unwrap_or(u32::MAX);
         *lock(&self.delivered_at) = Instant::now();
@@ -84,22 +84,28 @@ impl BridgedQueue {
                 self.counters.redelivered.add((times > 1).into());
             }
             Err(why @ (shoal::Error::TooLarge { .. } | shoal::Error::Invalid { .. })) => {
-                self.not_for_us(token, bytes, &why.to_string());
+                self.reject(token, bytes, &why.to_string());
             }
-            // A program here has closed it. Other machines go on.
-            Err(shoal::Error::Closed) => self.tell(Word::give_back(token, TO_OTHERS, None)),
+            // A program here has closed the queue. Other machines continue.
+            Err(shoal::Error::Closed) => {
+                self.acknowledge(Acknowledgement::nak(token, RETRY_ELSEWHERE, None))
+            }
             Err(why) => return Err(Box::new(NoRoom { token, bytes, why })),
         }
         Ok(())
     }
 
-    /// Gives what has arrived to the local queue in its order, as the bytes and the room for them are there.
-    pub(crate) async fn take_in(self: Arc<Self>, mut arrived: mpsc::UnboundedReceiver<Arrived>) {
+    /// Puts arrived messages into the local queue in their order, as soon as their bytes are read and there is
+    /// room.
+    pub(crate) async fn deliver_arrived(
+        self: Arc<Self>,
+        mut arrived: mpsc::UnboundedReceiver<Arrived>,
+    ) {
         let mut coming = FuturesOrdered::new();
         loop {
             tokio::select! {
                 Some((token, found)) = coming.next() => {
-                    self.take_in_one(token, found).await;
+                    self.deliver_one(token, found).await;
                     self.pending.fetch_sub(1, Ordering::Relaxed);
                     self.room.notify_one();
                 }
@@ -111,21 +117,21 @@ impl BridgedQueue {
         }
     }
 
-    async fn take_in_one(&self, token: Token, found: Found) {
+    async fn deliver_one(&self, token: Token, found: Found) {
         let mut place = match found {
-            Found::Bytes(bytes) => self.put_here(token, bytes),
-            Found::Nothing(why) => return self.not_for_us(token, Bytes::new(), &why),
+            Found::Bytes(bytes) => self.put_locally(token, bytes),
+            Found::Nothing(why) => return self.reject(token, Bytes::new(), &why),
             Found::NotNow(why) => {
-                self.all.went_wrong(&why.to_string());
+                self.bridge_counters.record_error(&why.to_string());
                 return self.held.forget(&token.delivery);
             }
         };
         while let Err(no_room) = place {
             let NoRoom { token, bytes, why } = *no_room;
-            self.all
-                .went_wrong(&format!("{}: {why}; tried again", self.carried.name));
-            tokio::time::sleep(NO_ROOM).await;
-            place = self.put_here(token, bytes);
+            self.bridge_counters
+                .record_error(&format!("{}: {why}; tried again", self.carried.name));
+            tokio::time::sleep(ROOM_PAUSE).await;
+            place = self.put_locally(token, bytes);
         }
     }
 
@@ -148,21 +154,21 @@ impl BridgedQueue {
         (token, found)
     }
 
-    /// A message that cannot be given to the local queue: another machine may be able to, and if none is,
-    /// it is a dead letter.
-    fn not_for_us(&self, token: Token, payload: Bytes, why: &str) {
+    /// Handles a message that cannot be put into the local queue. It is returned for other machines, and becomes a
+    /// dead letter after [`MAX_DELIVERIES`] deliveries.
+    fn reject(&self, token: Token, payload: Bytes, why: &str) {
         self.counters.undecodable.add(1);
         let times = token.delivery.times;
-        self.all.went_wrong(&format!(
+        self.bridge_counters.record_error(&format!(
             "{} message {}: {why}",
             self.names.stream, token.delivery.sequence
         ));
         if self.is_dead_letters() {
-            // There is no further queue for it.
-            self.tell(Word::give_back(token, FOR_A_PERSON, None));
-        } else if times >= TRIES {
-            let reason = format!("no machine could take it: {why}");
-            self.give_up(DeadLetter {
+            // A dead letter has no dead-letter queue of its own.
+            self.acknowledge(Acknowledgement::nak(token, RETRY_DEAD_LETTER, None));
+        } else if times >= MAX_DELIVERIES {
+            let reason = format!("no machine could accept it: {why}");
+            self.publish_dead_letter(DeadLetter {
                 token,
                 payload,
                 attempts: times,
@@ -170,7 +176,7 @@ impl BridgedQueue {
                 settlement: None,
             });
         } else {
-            self.tell(Word::give_back(token, TO_OTHERS, None));
+            self.acknowledge(Acknowledgement::nak(token, RETRY_ELSEWHERE, None));
         }
     }
 }
@@ -180,8 +186,8 @@ impl Target for BridgedQueue {
         if self.relay.queue().is_closed() {
             return 0;
         }
-        let lying = self.lying();
-        lock(&self.demand).credit(self.held.len(), lying)
+        let unleased = self.unleased();
+        lock(&self.demand).credit(self.held.len(), unleased)
     }
 
     fn deliver(self: &Arc<Self>, link: &Link, delivery: Delivery, message: Message) {
@@ -194,7 +200,7 @@ impl Target for BridgedQueue {
         match self.held.arrive(&token.delivery) {
             Arrival::New => {}
             Arrival::Known => return,
-            Arrival::Done => return self.tell(Word::done(token, None)),
+            Arrival::Done => return self.acknowledge(Acknowledgement::ack(token, None)),
         }
         let body = wire::body(message.headers.as_ref());
         let before = token.before();
@@ -210,11 +216,11 @@ impl Target for BridgedQueue {
                 reason,
                 settlement: None,
             };
-            return self.give_up(letter);
+            return self.publish_dead_letter(letter);
         }
         let bytes = match body {
             Body::Here if self.pending.load(Ordering::Relaxed) == 0 => {
-                match self.put_here(token, message.payload) {
+                match self.put_locally(token, message.payload) {
                     Ok(()) => return,
                     Err(no_room) => {
                         token = no_room.token;
@@ -227,9 +233,9 @@ impl Target for BridgedQueue {
                 token.object = Some(object);
                 Source::Stored(Box::new(link.clone()), size)
             }
-            Body::Unknown { why } => return self.not_for_us(token, message.payload, &why),
+            Body::Unknown { why } => return self.reject(token, message.payload, &why),
         };
-        // In its turn: behind what has arrived before.
+        // It is put after the messages that arrived before it.
         self.pending.fetch_add(1, Ordering::Relaxed);
         let _ = self.arrivals.send(Arrived { token, bytes });
     }

@@ -22,7 +22,7 @@ use crate::queue::{self, BridgedQueue};
 use crate::status::{self, Board};
 use crate::threads::{Ended, Threads};
 
-/// How often the client is checked.
+/// How often the client and the names of the objects are checked.
 const CHECK: Duration = Duration::from_secs(5);
 /// How often the report is written.
 const REPORT: Duration = Duration::from_secs(1);
@@ -138,8 +138,8 @@ struct Objects {
 /// may be stopped, or killed, at any time.
 ///
 /// # Errors
-/// Errors that waiting does not resolve: a wrong option, credentials that the server refuses, a stream with
-/// other settings, an object of this machine; or a part of the bridge that has failed.
+/// Errors that a retry does not resolve: an invalid option, credentials that the server refuses, a stream with
+/// other settings, an error of an object of this machine; or a part of the bridge that has failed.
 pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Result<()> {
     options.check()?;
     let counters = Arc::new(Counters::default());
@@ -160,7 +160,7 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
         threads.task("status".to_owned(), async move {
             loop {
                 if let Err(why) = board.write(&counters.report(&machine, &servers)) {
-                    tracing::warn!(%why, "the status is not written");
+                    tracing::warn!(%why, "the status could not be written");
                 }
                 tokio::time::sleep(REPORT).await;
             }
@@ -172,7 +172,7 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
     };
     threads.end();
     if let Err(why) = board.close() {
-        tracing::warn!(%why, "the last status stays for some seconds");
+        tracing::warn!(%why, "the last status could not be removed; it expires in some seconds");
     }
     done
 }
@@ -202,7 +202,7 @@ async fn work(
             large.keep_clean(links, &counters).await;
         });
     }
-    let gone = nameless(
+    let gone = wait_for_lost_name(
         objects
             .queues
             .iter()
@@ -225,7 +225,7 @@ async fn work(
     }
 }
 
-/// Carries until something cannot be mended.
+/// Carries until an error is permanent.
 async fn carry(
     options: &BridgeOptions,
     counters: &Arc<Counters>,
@@ -235,15 +235,15 @@ async fn carry(
 ) -> Result<()> {
     loop {
         sender.send_replace(Some(first.clone()));
-        watch_over(&first, counters, ended).await?;
+        watch_client(&first, counters, ended).await?;
         sender.send_replace(None);
-        first = again(options, counters).await?;
+        first = connect_client(options, counters).await?;
     }
 }
 
-/// Waits until an object of this machine has lost its name. Programs that open it get another one then, and this
-/// bridge would carry nothing of theirs.
-async fn nameless(queues: Vec<Arc<QueueRelay>>, maps: Vec<Arc<MapRelay>>) -> Error {
+/// Waits until an object of this machine has lost its name. From then on programs that open the name get another
+/// object, which this bridge does not carry.
+async fn wait_for_lost_name(queues: Vec<Arc<QueueRelay>>, maps: Vec<Arc<MapRelay>>) -> Error {
     loop {
         tokio::time::sleep(CHECK).await;
         let queue = queues.iter().find(|relay| !relay.is_named());
@@ -273,11 +273,11 @@ async fn attach(
         };
         let ends = || Error::away("the objects", "the bridge ends");
         queues.sort_by(|a, b| a.name.cmp(&b.name));
-        let told: Vec<String> = queues.iter().map(|queue| queue.name.clone()).collect();
+        let named: Vec<String> = queues.iter().map(|queue| queue.name.clone()).collect();
         for carried in queues {
             let local = queue::open_local(&carried)?;
             let dead = local.dead_letters().map(|dead| Carried::new(dead.name()));
-            let dead = dead.filter(|dead| !told.contains(&dead.name));
+            let dead = dead.filter(|dead| !named.contains(&dead.name));
             for (carried, local) in [(Some(carried), Some(local)), (dead, None)] {
                 let Some(carried) = carried else { continue };
                 let local = match local {
@@ -316,17 +316,17 @@ async fn connect(
 ) -> Result<Link> {
     let mut pause = Pause::new();
     loop {
-        let link = again(options, counters).await?;
+        let link = connect_client(options, counters).await?;
         while link.is_up() {
             match set_up(objects, &link).await {
                 Ok(()) => return Ok(link),
-                Err(why) => try_again(why, counters, &mut pause).await?,
+                Err(why) => pause_or_fail(why, counters, &mut pause).await?,
             }
         }
     }
 }
 
-/// Makes or checks what the objects need on the server.
+/// Creates or checks the streams and buckets of the objects.
 async fn set_up(objects: &Objects, link: &Link) -> Result<()> {
     for (queue, _) in &objects.queues {
         queue.set_up(link).await?;
@@ -337,22 +337,22 @@ async fn set_up(objects: &Objects, link: &Link) -> Result<()> {
     Ok(())
 }
 
-/// Another client: the first one, or after the one before has failed.
-async fn again(options: &BridgeOptions, counters: &Arc<Counters>) -> Result<Link> {
+/// Connects a client: the first one, or one that replaces a client that has failed.
+async fn connect_client(options: &BridgeOptions, counters: &Arc<Counters>) -> Result<Link> {
     let mut pause = Pause::new();
     loop {
         match Link::connect(&options.context, &client_name(options), counters).await {
             Ok(link) => return Ok(link),
-            Err(why) => try_again(why, counters, &mut pause).await?,
+            Err(why) => pause_or_fail(why, counters, &mut pause).await?,
         }
     }
 }
 
-async fn try_again(why: Error, counters: &Counters, pause: &mut Pause) -> Result<()> {
+async fn pause_or_fail(why: Error, counters: &Counters, pause: &mut Pause) -> Result<()> {
     if !why.is_temporary() {
         return Err(why);
     }
-    counters.went_wrong(&format!("{why}; tried again"));
+    counters.record_error(&format!("{why}; tried again"));
     tokio::time::sleep(pause.next()).await;
     Ok(())
 }
@@ -363,7 +363,7 @@ fn client_name(options: &BridgeOptions) -> String {
 
 /// Watches the client and the parts of the bridge. Returns when the client has to be replaced: if it reports
 /// that it is connected but cannot reach the server, or if its task has ended.
-async fn watch_over(
+async fn watch_client(
     link: &Link,
     counters: &Counters,
     ended: &mut mpsc::UnboundedReceiver<Ended>,
@@ -381,15 +381,15 @@ async fn watch_over(
                 }
                 match link.check().await {
                     Ok(()) => failures = 0,
-                    // The client has noticed meanwhile.
+                    // The client has noticed the loss meanwhile.
                     Err(_) if !link.is_up() && link.is_alive() => failures = 0,
                     Err(why) => {
                         failures += 1;
-                        counters.went_wrong(&why.to_string());
+                        counters.record_error(&why.to_string());
                     }
                 }
                 if failures > 1 || !link.is_alive() {
-                    tracing::error!("the client has failed; another one is made");
+                    tracing::error!("the client has failed; it is replaced");
                     return Ok(());
                 }
             }
@@ -416,11 +416,11 @@ mod tests {
             .unwrap();
         assert!(link.is_up() && link.is_alive());
         link.check().await.unwrap();
-        // As after a panic of its task.
+        // This has the same effect as a panic of its task.
         link.client.drain().await.unwrap();
         let (_threads, mut ended) = Threads::new();
-        watch_over(&link, &counters, &mut ended).await.unwrap();
-        let link = again(&options, &counters).await.unwrap();
+        watch_client(&link, &counters, &mut ended).await.unwrap();
+        let link = connect_client(&options, &counters).await.unwrap();
         link.check().await.unwrap();
     }
 
@@ -429,8 +429,8 @@ mod tests {
         let server = server::Server::start();
         let options = BridgeOptions::new(Context::at(server.url()));
         let counters = Arc::new(Counters::default());
-        let first = again(&options, &counters).await.unwrap();
-        let _second = again(&options, &counters).await.unwrap();
+        let first = connect_client(&options, &counters).await.unwrap();
+        let _second = connect_client(&options, &counters).await.unwrap();
         let mut ended = first.clone();
         let epoch = ended.epoch();
         first.client.drain().await.unwrap();
@@ -441,7 +441,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_panics_ends_the_bridge_by_its_name() {
+    async fn a_part_that_panics_ends_the_bridge_with_an_error_that_names_it() {
         let server = server::Server::start();
         let counters = Arc::new(Counters::default());
         let link = Link::connect(&Context::at(server.url()), "test", &counters)
@@ -449,10 +449,14 @@ mod tests {
             .unwrap();
         let (threads, mut ended) = Threads::new();
         threads.task("pulling jobs".to_owned(), async { panic!("on purpose") });
-        let why = watch_over(&link, &counters, &mut ended).await.unwrap_err();
+        let why = watch_client(&link, &counters, &mut ended)
+            .await
+            .unwrap_err();
         assert!(why.to_string().contains("pulling jobs"), "{why}");
         threads.spawn("acks jobs".to_owned(), || panic!("on purpose"));
-        let why = watch_over(&link, &counters, &mut ended).await.unwrap_err();
+        let why = watch_client(&link, &counters, &mut ended)
+            .await
+            .unwrap_err();
         assert!(
             why.to_string().contains("acks jobs ended: it panicked"),
             "{why}"

@@ -1,11 +1,11 @@
 //! Changes of a map by programs of this machine, sent to the bucket.
 //!
-//! At most one change of each key is under way, so the changes of one process are stored in their order even
-//! if some have to be repeated. A swap names the revision that the key must have. The server compares the
-//! revision before it checks ids, so a repeated swap may fail with "another revision" because of its own first
-//! copy. Therefore, if a swap that may have been sent before fails, its id is published once more, under
-//! [a key that is no key of the map](PROBE) and contains the id. The answer says whether the server had stored
-//! the id, and from then on the server never stores it.
+//! At most one change of each key is in flight, so the changes of one process are stored in their order even if
+//! some have to be repeated. A swap names the revision that the key must have. The server compares the revision
+//! before it checks ids, so a repeated swap may fail with "another revision" because of its own first copy.
+//! Therefore, if a swap that may have been sent before fails, its id is published once more, under a key that
+//! contains the id and is [not a key of the map](PROBE). The answer says whether the server had stored the id, and
+//! from then on the server never stores it.
 //!
 //! A restarted server knows the ids of the messages that it still has. For this it keeps the last values of
 //! each key ([`HISTORY`](crate::settings::HISTORY)). If a swap could have been stored and then been displaced
@@ -35,11 +35,11 @@ use crate::queue::unfinished;
 use crate::settings::MARKERS;
 use crate::watch::{self, Change, LIFE_HEADER, PROBE};
 
-/// How many keys may have a change under way.
+/// How many keys may have a change in flight.
 const WINDOW: usize = 1024;
-/// How often the changes are counted that are not done.
+/// How often the unfinished changes are counted.
 const COUNT: Duration = Duration::from_secs(1);
-/// How often a swap is tried that the server fails although the key has the revision.
+/// How often a swap is retried that the server rejects although the key has the revision.
 const TRIES: u32 = 10;
 /// The part of the server's limit that headers and subject may take, in bytes.
 const HEADERS: usize = 8192;
@@ -73,19 +73,19 @@ impl Sender {
 
     /// Sends the changes that `requests` yields. Those of one key are sent in order.
     pub(crate) async fn run(self, mut requests: mpsc::Receiver<MapRequest>) {
-        // For each key with a change under way, the changes that follow.
+        // For each key with a change in flight, the changes that follow.
         let mut behind: HashMap<Vec<u8>, VecDeque<MapRequest>> = HashMap::new();
         let mut waiting = 0usize;
-        let mut under_way = FuturesUnordered::new();
+        let mut in_flight = FuturesUnordered::new();
         let mut tick = interval(COUNT);
         loop {
             tokio::select! {
-                // Those as well that nobody here has taken yet.
+                // This includes requests that this bridge has not taken yet.
                 _ = tick.tick() => self.map.counters.waiting.set(unfinished(self.map.relay.companion())),
-                Some(key) = under_way.next() => {
+                Some(key) = in_flight.next() => {
                     waiting -= 1;
                     match behind.get_mut(&key).and_then(VecDeque::pop_front) {
-                        Some(request) => under_way.push(self.clone().carry(request)),
+                        Some(request) => in_flight.push(self.clone().carry(request)),
                         None => {
                             behind.remove(&key);
                         }
@@ -95,10 +95,10 @@ impl Sender {
                     let Some(request) = request else { return };
                     waiting += 1;
                     match behind.get_mut(request.key()) {
-                        Some(line) => line.push_back(request),
+                        Some(changes) => changes.push_back(request),
                         None => {
                             behind.insert(request.key().to_vec(), VecDeque::new());
-                            under_way.push(self.clone().carry(request));
+                            in_flight.push(self.clone().carry(request));
                         }
                     }
                 }
@@ -127,8 +127,8 @@ impl Sender {
                 request.conflict()
             }
             Outcome::Unknown(_) => {
-                self.map.all.went_wrong(&format!(
-                    "{}: the server does not know any more whether it has stored a swap",
+                self.map.bridge_counters.record_error(&format!(
+                    "{}: the server no longer knows whether it has stored a swap",
                     self.map.carried.name
                 ));
                 request.unknown()
@@ -136,8 +136,8 @@ impl Sender {
             Outcome::Refused(why) => {
                 counters.refused.add(1);
                 self.map
-                    .all
-                    .went_wrong(&format!("{}: {why}", self.map.carried.name));
+                    .bridge_counters
+                    .record_error(&format!("{}: {why}", self.map.carried.name));
                 request.refuse(&why)
             }
         };
@@ -167,7 +167,7 @@ impl Sender {
                 SwapTo::Nothing => (None, None, Some(version)),
                 _ => return self.compare(&subject, key, version).await,
             },
-            _ => return Outcome::Refused("this version knows no such change".to_owned()),
+            _ => return Outcome::Refused("this version does not know this change".to_owned()),
         };
         let headers = headers(&id, value.is_some(), life);
         let mut expected = version;
@@ -204,15 +204,15 @@ impl Sender {
                 }
                 Some(Published::Full(why) | Published::NotReady(why)) => {
                     self.map
-                        .all
-                        .went_wrong(&format!("{}: {why}", self.map.names.bucket));
+                        .bridge_counters
+                        .record_error(&format!("{}: {why}", self.map.names.bucket));
                 }
                 Some(Published::Refused(why)) => return Outcome::Refused(why),
                 Some(Published::Conflict) => {
-                    let latest = match self.look(&link, &subject, key).await {
+                    let latest = match self.read_latest(&link, &subject, key).await {
                         Ok(latest) => latest,
                         Err(why) => {
-                            self.map.all.went_wrong(&why.to_string());
+                            self.map.bridge_counters.record_error(&why.to_string());
                             tokio::time::sleep(pause.next()).await;
                             continue;
                         }
@@ -227,7 +227,7 @@ impl Sender {
                     if was_sent {
                         match self.probe(&link, epoch, &id).await {
                             Some(true) => return Outcome::Done(change),
-                            // The id is used up: the server never stores it from now on.
+                            // The probe has stored the id, so the server never stores the swap from now on.
                             Some(false) => {}
                             None => {
                                 tokio::time::sleep(pause.next()).await;
@@ -241,7 +241,7 @@ impl Sender {
                             Ok(true) => return Outcome::Unknown(change),
                             Ok(false) => return Outcome::Conflict(change),
                             Err(why) => {
-                                self.map.all.went_wrong(&why.to_string());
+                                self.map.bridge_counters.record_error(&why.to_string());
                                 tokio::time::sleep(pause.next()).await;
                                 continue;
                             }
@@ -271,7 +271,7 @@ impl Sender {
         let mut pause = Pause::new();
         loop {
             let (link, _) = self.links.up().await;
-            match self.look(&link, subject, key).await {
+            match self.read_latest(&link, subject, key).await {
                 Ok(latest) => {
                     let change = latest.map(|latest| latest.change);
                     let there = change.as_ref().filter(|change| change.value.is_some());
@@ -282,7 +282,7 @@ impl Sender {
                         Outcome::Conflict(change)
                     };
                 }
-                Err(why) => self.map.all.went_wrong(&why.to_string()),
+                Err(why) => self.map.bridge_counters.record_error(&why.to_string()),
             }
             tokio::time::sleep(pause.next()).await;
         }
@@ -309,7 +309,7 @@ impl Sender {
                 Some(Published::from(&Answer::NobodyListens))
             }
             Err(why) => {
-                self.map.all.went_wrong(&why.to_string());
+                self.map.bridge_counters.record_error(&why.to_string());
                 None
             }
         }
@@ -317,15 +317,15 @@ impl Sender {
 
     /// Whether the server has stored the id; `None` if that could not be determined.
     ///
-    /// A probe whose answer was lost, or of an earlier bridge, is found by its key: then the id was not stored
-    /// before the probe, and is never stored after it.
+    /// A probe whose answer was lost, or that an earlier bridge made, is found by its key. In that case the id was
+    /// not stored before the probe, and the server never stores it afterwards.
     async fn probe(&mut self, link: &Link, epoch: u64, id: &str) -> Option<bool> {
         let subject = format!("$KV.{}.{PROBE}.{id}", self.map.names.bucket);
-        match self.look(link, &subject, &[]).await {
+        match self.read_latest(link, &subject, &[]).await {
             Ok(None) => {}
             Ok(Some(_)) => return Some(false),
             Err(why) => {
-                self.map.all.went_wrong(&why.to_string());
+                self.map.bridge_counters.record_error(&why.to_string());
                 return None;
             }
         }
@@ -344,7 +344,8 @@ impl Sender {
     async fn is_forgotten(&self, link: &Link, subject: &str, expected: u64) -> Result<bool> {
         let stream = link.jetstream.get_stream(self.bucket()).await;
         let stream = stream.map_err(|why| self.away(&why))?;
-        // Another program may have made the bucket. Not positive means that all entries are kept.
+        // Another program may have created the bucket. A number that is not positive means that all entries are
+        // kept.
         let keeps = stream.cached_info().config.max_messages_per_subject;
         let (mut next, mut kept) = (1, 0);
         while keeps <= 0 || kept < keeps {
@@ -362,7 +363,7 @@ impl Sender {
     }
 
     /// The latest entry of the key, read from the leader of the bucket.
-    async fn look(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
+    async fn read_latest(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
         let stream = self.stream(link).await?;
         let message = match stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => message,
@@ -403,7 +404,7 @@ fn headers(id: &str, is_value: bool, life: Option<Duration>) -> HeaderMap {
         headers.insert("KV-Operation", "DEL");
         headers.insert(NATS_MESSAGE_TTL, format!("{}s", MARKERS.as_secs()));
     } else if let Some(life) = life {
-        // The server counts whole seconds. The header has the exact time for the machines.
+        // The server counts whole seconds. The other machines read the exact time from the header.
         headers.insert(
             NATS_MESSAGE_TTL,
             format!("{}s", life.as_millis().div_ceil(1000).max(1)),

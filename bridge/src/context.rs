@@ -43,7 +43,7 @@ pub struct Context {
     pub tls_first: bool,
 }
 
-/// Without the secrets, so that it can be logged.
+/// The output has no secrets, so that it can be logged.
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context")
@@ -74,7 +74,7 @@ impl Context {
         })
     }
 
-    /// The same with another environment.
+    /// The same with `variable` in place of the environment.
     fn load_from(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let named = variable("NATS_CONTEXT").map(PathBuf::from);
         let mut context = match file.or(named.as_deref()) {
@@ -111,7 +111,7 @@ impl Context {
         let text = std::fs::read_to_string(file).map_err(|why| Error::invalid(what(), why))?;
         let fields: serde_json::Map<String, Value> =
             serde_json::from_str(&text).map_err(|why| Error::invalid(what(), why))?;
-        // Without the value, which may be a secret.
+        // The error does not contain the value, which may be a secret.
         let wrong =
             |name: &str, wanted| Error::invalid(what(), format!("{name:?} is not {wanted}"));
         let text = |name: &str| match fields.get(name) {
@@ -173,7 +173,7 @@ impl Context {
             let seed =
                 std::fs::read_to_string(&self.nkey).map_err(|why| Error::invalid(what(), why))?;
             if !seed.trim().starts_with("SU") {
-                let why = "it holds no seed of a user, which begins with SU";
+                let why = "it does not contain the seed of a user, which begins with SU";
                 return Err(Error::invalid(what(), why));
             }
             options = options.nkey(seed.trim().to_owned());
@@ -188,7 +188,7 @@ impl Context {
                 let text =
                     std::fs::read_to_string(file).map_err(|why| Error::invalid(what(), why))?;
                 if !text.contains("-----BEGIN ") {
-                    let why = "it holds no certificate and no key in PEM form";
+                    let why = "it contains neither a certificate nor a key in PEM form";
                     return Err(Error::invalid(what(), why));
                 }
             }
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_logged_holds_no_secret() {
+    fn what_is_logged_contains_no_secret() {
         let variables = with(&[
             ("NATS_URL", "nats://me:secret@a:1,secret@b:2,me:secret@c"),
             ("NATS_USER", "me"),
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_believed_before_the_environment() {
+    fn a_file_takes_precedence_over_the_environment() {
         let folder =
             std::env::temp_dir().join(format!("shoal-bridge-context-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();

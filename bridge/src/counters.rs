@@ -113,7 +113,7 @@ counters! {
         counter resyncs,
         /// How often the watch was restarted.
         counter watches,
-        /// Keys of the bucket that are no keys of a map, or did not fit into the local map.
+        /// Keys of the bucket that are not keys of a map, or did not fit into the local map.
         gauge undecodable,
     }
 }
@@ -126,11 +126,11 @@ pub struct Report {
     pub pid: u32,
     /// The name of its machine.
     pub machine: String,
-    /// `active`, or `waiting` while another bridge of this machine has the objects.
+    /// `active`, or `waiting` while another bridge of this machine relays the objects.
     pub role: String,
     /// The servers in its options.
     pub servers: Vec<String>,
-    /// Whether it is connected to one, and has found or made there what its objects need.
+    /// Whether it is connected to one, and the streams and buckets of its objects exist there.
     pub connected: bool,
     /// How often it connected, including the first time.
     pub connects: u64,
@@ -148,7 +148,7 @@ pub struct Report {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) is_active: AtomicBool,
-    /// Whether the server has what the objects need.
+    /// Whether the streams and buckets of the objects exist on the server.
     pub(crate) is_set_up: AtomicBool,
     pub(crate) link: crate::link::LinkCounters,
     pub(crate) queues: std::sync::Mutex<Vec<(String, Arc<QueueCounters>)>>,
@@ -170,7 +170,7 @@ impl Counters {
     }
 
     /// Logs an error as a warning, unless it is the same as the last one.
-    pub(crate) fn went_wrong(&self, why: &str) {
+    pub(crate) fn record_error(&self, why: &str) {
         let mut last = lock(&self.last_error);
         if *last == why {
             tracing::debug!("{why}");

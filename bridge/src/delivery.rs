@@ -47,7 +47,7 @@ impl Delivery {
         self.reply.split('.').nth(at).unwrap_or_default()
     }
 
-    /// What tells the message from all others of its queue.
+    /// Identifies the message in its queue.
     pub(crate) fn key(&self) -> (u64, u64) {
         (self.sequence, self.stored)
     }

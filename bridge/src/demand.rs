@@ -1,20 +1,20 @@
 //! The credit: how many messages the bridge prefetches into the local queue.
 //!
 //! A prefetched message that no worker here takes could be processed on another machine. So the number of
-//! prefetched messages is about what the workers of this machine take during one round trip to the server, and
-//! 0 if they take none. It grows while workers find the queue empty, and shrinks while messages wait.
+//! prefetched messages is about the number that the workers of this machine take during one round trip to the
+//! server, and 0 if they take none. It grows while workers find the queue empty, and shrinks while messages wait.
 
 use std::time::Duration;
 
 /// The time between two calls of [`Demand::tick`] while a message is wanted or waits here.
 const TICK: Duration = Duration::from_millis(20);
-/// The same for a queue that has been unused for long. A new worker waits so long for its first message, and
-/// these ticks are the cost of a bridge without work.
+/// The same for a queue that has been unused for long. A new worker waits up to this long for its first message,
+/// and these ticks are the cost of a bridge without work.
 const QUIET_TICK: Duration = Duration::from_millis(50);
 /// For how many ticks messages may wait before the credit is halved.
-const LIES: u32 = 5;
+const SHRINK_AFTER: u32 = 5;
 /// After how many ticks without a wanted or finished message the waiting messages are returned.
-const DESERTED: u32 = 2 * 50;
+const RETURN_AFTER: u32 = 2 * 50;
 
 /// The demand of the workers of one queue.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Demand {
     ahead: usize,
     most: usize,
     /// Ticks during which messages have waited and none was finished.
-    lying: u32,
+    waiting_ticks: u32,
     /// Ticks since a message was wanted or finished.
     quiet: u32,
     is_wanted: bool,
@@ -35,33 +35,33 @@ impl Demand {
         Self {
             ahead: 0,
             most,
-            lying: 0,
-            quiet: DESERTED,
+            waiting_ticks: 0,
+            quiet: RETURN_AFTER,
             is_wanted: false,
         }
     }
 
-    /// How many more messages to request, if `held` are here and `lying` of them are not leased.
-    pub(crate) fn credit(&self, held: usize, lying: usize) -> usize {
+    /// How many more messages to request, if `held` are here and `unleased` of them are not leased.
+    pub(crate) fn credit(&self, held: usize, unleased: usize) -> usize {
         let ahead = self.ahead.max(usize::from(self.is_wanted));
         ahead
-            .saturating_sub(lying)
+            .saturating_sub(unleased)
             .min(self.most.saturating_sub(held))
     }
 
-    /// A worker has finished a message while `lying` others waited.
-    pub(crate) fn finished(&mut self, lying: usize) {
+    /// A worker has finished a message while `unleased` others waited.
+    pub(crate) fn finished(&mut self, unleased: usize) {
         self.quiet = 0;
-        self.lying = 0;
-        if lying * 4 <= self.ahead {
+        self.waiting_ticks = 0;
+        if unleased * 4 <= self.ahead {
             // One more for each finished message doubles the number with each round trip.
             self.ahead = (self.ahead + 1).min(self.most);
         }
     }
 
-    /// The time until the next tick, if `lying` messages wait.
-    pub(crate) fn pause(&self, lying: usize) -> Duration {
-        match self.quiet >= DESERTED && lying == 0 {
+    /// The time until the next tick, if `unleased` messages wait.
+    pub(crate) fn pause(&self, unleased: usize) -> Duration {
+        match self.quiet >= RETURN_AFTER && unleased == 0 {
             true => QUIET_TICK,
             false => TICK,
         }
@@ -69,21 +69,25 @@ impl Demand {
 
     /// Called after each [pause](Self::pause). `is_wanted`: a worker found the queue empty, or waits. Returns whether
     /// the waiting messages are to be returned.
-    pub(crate) fn tick(&mut self, is_wanted: bool, lying: usize) -> bool {
+    pub(crate) fn tick(&mut self, is_wanted: bool, unleased: usize) -> bool {
         self.is_wanted = is_wanted;
         self.quiet = if is_wanted {
             0
         } else {
             self.quiet.saturating_add(1)
         };
-        self.lying = if lying == 0 { 0 } else { self.lying + 1 };
-        if self.lying >= LIES {
-            self.lying = 0;
+        self.waiting_ticks = if unleased == 0 {
+            0
+        } else {
+            self.waiting_ticks + 1
+        };
+        if self.waiting_ticks >= SHRINK_AFTER {
+            self.waiting_ticks = 0;
             self.ahead /= 2;
         }
-        if self.quiet >= DESERTED {
+        if self.quiet >= RETURN_AFTER {
             self.ahead = 0;
-            return lying > 0;
+            return unleased > 0;
         }
         false
     }
@@ -134,7 +138,7 @@ mod tests {
         for _ in 0..1000 {
             demand.finished(0);
         }
-        for _ in 0..LIES * 8 {
+        for _ in 0..SHRINK_AFTER * 8 {
             demand.tick(false, 50);
         }
         assert_eq!(demand.credit(0, 0), 0);
@@ -145,7 +149,7 @@ mod tests {
         let mut demand = Demand::new(100);
         demand.finished(0);
         let ticks = (0..).take_while(|_| !demand.tick(false, 3)).count();
-        assert_eq!(ticks as u32 + 1, DESERTED);
+        assert_eq!(ticks as u32 + 1, RETURN_AFTER);
         assert!(!demand.tick(false, 0));
     }
 }

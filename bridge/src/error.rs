@@ -111,7 +111,7 @@ impl Error {
         }
     }
 
-    /// Whether a retry may succeed although nobody changes anything.
+    /// Whether a retry may succeed although no option and no setting has changed.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Error::Away { .. } | Error::Broken { .. })
     }

@@ -33,7 +33,7 @@ pub(crate) enum Answer {
     NobodyListens,
 }
 
-/// Requests that are under way, each with a value that the caller keeps for it.
+/// Requests in flight, each with a value that the caller keeps for it.
 pub(crate) struct Exchange<T> {
     link: Link,
     inbox: String,
@@ -75,7 +75,7 @@ impl<T> Exchange<T> {
         self.resend(Instant::now() + 2 * ANSWER).await
     }
 
-    /// How many are unanswered.
+    /// How many requests are unanswered.
     pub(crate) fn len(&self) -> usize {
         self.sent.len()
     }
@@ -136,8 +136,8 @@ impl<T> Exchange<T> {
         Ok(())
     }
 
-    /// Takes one back whose answer says nothing: it is sent again by the next [`resend`](Self::resend), and
-    /// counts as sent `times` times.
+    /// Takes back a request whose answer is inconclusive: it is sent again by the next [`resend`](Self::resend),
+    /// and counts as sent `times` times.
     pub(crate) fn put_back(&mut self, request: Request, kept: T, times: u32) {
         let number = self.next;
         self.next += 1;
@@ -153,21 +153,21 @@ impl<T> Exchange<T> {
         );
     }
 
-    /// The numbers of those that were sent at least `times` times on this connection, and whose answer was due
-    /// before `now`.
+    /// The numbers of the requests that were sent at least `times` times on this connection, and whose answer was
+    /// due before `now`.
     pub(crate) fn silent(&self, times: u32, now: Instant) -> Vec<u64> {
         let is_silent = |sent: &Sent<T>| sent.times >= times && sent.due < now;
         let silent = self.sent.iter().filter(|(_, sent)| is_silent(sent));
         silent.map(|(&number, _)| number).collect()
     }
 
-    /// What is kept for this one.
+    /// The value that is kept for a request.
     pub(crate) fn kept(&self, number: u64) -> Option<&T> {
         self.sent.get(&number).map(|sent| &sent.kept)
     }
 
-    /// Gives this one up.
-    pub(crate) fn give_up(&mut self, number: u64) -> Option<T> {
+    /// Removes a request without an answer, and returns its value.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
         self.sent.remove(&number).map(|sent| sent.kept)
     }
 }
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_s_answers_to_a_publish_are_told_apart() {
+    fn the_server_s_answers_to_a_publish_are_distinguished() {
         let stored = answer(r#"{"stream":"q","seq":7,"duplicate":true}"#);
         assert_eq!(
             stored,
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_something_else_is_not_believed() {
+    fn an_answer_that_is_not_from_jetstream_is_not_a_success() {
         for text in ["", "+OK", "{}", r#"{"seq":0}"#, r#"{"stream":"q"}"#] {
             assert!(matches!(answer(text), Published::NotReady(_)), "{text}");
         }

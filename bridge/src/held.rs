@@ -1,8 +1,8 @@
 //! The server's messages that this machine has: in the local queue, or settled and not yet confirmed.
 //!
-//! The server delivers a message again if it hears nothing of it in time. So a message may arrive that a worker
-//! here is processing, or that was acked here and whose ack is still in transit. This table distinguishes these
-//! from a message that was returned and is delivered again.
+//! The server delivers a message again if it gets no report about it in time. So a message may arrive that a
+//! worker here is processing, or that was acked here and whose ack is still in transit. This table distinguishes
+//! these from a message that was returned and is delivered again.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -107,7 +107,8 @@ impl HeldTable {
             phase,
         });
         held.phase = phase;
-        // A later one may have come while it was worked on. What is confirmed is said of this one.
+        // A later delivery may have arrived while a worker processed this one. The confirmation will be for this
+        // one.
         held.times = delivery.times;
     }
 
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_worked_on_is_not_given_to_a_second_worker() {
+    fn a_message_in_progress_is_not_given_to_a_second_worker() {
         let table = HeldTable::default();
         assert_eq!(table.arrive(&delivery(7, 1)), Arrival::New);
         assert_eq!(table.arrive(&delivery(7, 2)), Arrival::Known);
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_whose_ack_is_on_its_way_is_not_worked_on_again() {
+    fn a_message_whose_ack_is_in_transit_is_not_processed_again() {
         let table = HeldTable::default();
         table.arrive(&delivery(7, 1));
         table.settle(&delivery(7, 1), Phase::Finishing);
@@ -185,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_was_given_back_may_come_before_the_confirmation() {
+    fn a_returned_message_may_arrive_before_the_confirmation() {
         let table = HeldTable::default();
         table.arrive(&delivery(7, 1));
         table.settle(&delivery(7, 1), Phase::Returning);
         assert_eq!(table.arrive(&delivery(7, 1)), Arrival::Known);
         assert_eq!(table.arrive(&delivery(7, 2)), Arrival::New);
         table.confirmed(&delivery(7, 1), Phase::Returning);
-        assert_eq!(table.len(), 1, "it is worked on");
+        assert_eq!(table.len(), 1, "it is in progress");
         table.settle(&delivery(7, 2), Phase::Finishing);
         table.confirmed(&delivery(7, 2), Phase::Finishing);
         assert_eq!(table.len(), 0);
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_was_delivered_twice_and_is_given_back_once_is_over() {
+    fn a_message_that_was_delivered_twice_and_returned_once_is_removed() {
         let table = HeldTable::default();
         table.arrive(&delivery(7, 1));
         assert_eq!(table.arrive(&delivery(7, 2)), Arrival::Known);
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_is_given_twice_is_two_messages() {
+    fn a_sequence_number_that_is_used_twice_is_two_messages() {
         let table = HeldTable::default();
         table.arrive(&delivery(7, 1));
         table.settle(&delivery(7, 1), Phase::Finishing);

@@ -6,12 +6,13 @@
 //!
 //! # What a kill leaves
 //! *Between the object and the message:* the message is published by the next bridge, which finds the object.
-//! *While the object is stored:* chunks without a note. A bridge looks for such every hour, and removes those
-//! that it has seen the last time, with as many chunks: the server has a few seconds for each.
-//! *Between the ack and the deletion:* the ack's settlement is not done before the deletion, so the next bridge
-//! gets it again. *Between the chunks' deletion and the note's:* the same.
-//! A reboot of the machine at such a time loses what the next bridge would have found. Then an object stays that no
-//! message names, and never a message without its object.
+//! *While the object is stored:* chunks without a note. A bridge looks for them every hour, and removes those that
+//! it saw the last time with as many chunks: while an object is being stored, their number grows, because the
+//! server has only a few seconds to confirm each chunk.
+//! *Between the ack and the deletion:* the settlement of the ack is done only after the deletion, so the next
+//! bridge gets it again. *Between the chunks' deletion and the note's:* the same. A reboot of the machine at such
+//! a time loses what the next bridge would have found. It leaves at most an object that no message names, and
+//! never a message without its object.
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -74,7 +75,7 @@ impl Large {
         made.map_err(|why| self.away(&why))
     }
 
-    /// The stream of the object store, which may not be there.
+    /// The stream of the object store, which may not exist.
     async fn stream(&self, jetstream: &jetstream::Context) -> Result<Stream<()>> {
         let stream = jetstream.get_stream_no_info(format!("OBJ_{}", self.bucket));
         stream.await.map_err(|why| self.away(&why))
@@ -92,7 +93,7 @@ impl Large {
         format!("$O.{}.C.{number}", self.bucket)
     }
 
-    /// The note of `object`, as the leader has it; `None` if there is no such object.
+    /// The note of `object`, read from the leader; `None` if there is no such object.
     async fn note(&self, stream: &Stream<()>, object: &str) -> Result<Option<ObjectInfo>> {
         let subject = self.note_subject(object);
         let message = match stream.get_last_raw_message_by_subject(&subject).await {
@@ -105,11 +106,11 @@ impl Large {
         Ok((!note.deleted).then_some(note))
     }
 
-    /// Stores `bytes` as `object`; twice is as once.
+    /// Stores `bytes` as `object`. Storing the same object twice has the effect of storing it once.
     pub(crate) async fn put(&self, link: &Link, object: &str, mut bytes: &[u8]) -> Result<()> {
         let store = self.store(&link.jetstream).await?;
         let stream = self.stream(&link.jetstream).await?;
-        // Of an earlier attempt to publish its message. Another machine may be reading it.
+        // An earlier attempt to publish its message has stored it. Another machine may be reading it.
         if let Some(note) = self.note(&stream, object).await?
             && note.size == bytes.len()
         {
@@ -125,14 +126,14 @@ impl Large {
         Ok(())
     }
 
-    /// The bytes of `object`; `None` if there is no such object, or another one of its name, or it is not whole.
+    /// The bytes of `object`; `None` if there is no such object, if it has another size, or if it is incomplete.
     pub(crate) async fn get(
         &self,
         jetstream: &jetstream::Context,
         object: &str,
         size: u64,
     ) -> Result<Option<Vec<u8>>> {
-        let _one_of_few = self.reads.acquire().await;
+        let _permit = self.reads.acquire().await;
         let away =
             |why: &dyn std::fmt::Display| Error::away(format!("object {object}"), why.to_string());
         let store = self.store(jetstream).await?;
@@ -149,16 +150,16 @@ impl Large {
             match timeout(ANSWER, found.read_buf(&mut bytes)).await {
                 Ok(Ok(0)) => return Ok(Some(bytes)),
                 Ok(Ok(_)) => {}
-                // Some of its chunks are not what they were.
+                // Some of its chunks are missing or changed.
                 Ok(Err(why)) if why.kind() == ErrorKind::InvalidData => return Ok(None),
                 Ok(Err(why)) => return Err(away(&why)),
-                // The client waits for ever for chunks that are gone.
+                // The client waits forever for chunks that are gone.
                 Err(_) => {
                     let chunks = self.chunk_subject(&found.info().nuid);
                     let stream = self.stream(jetstream).await?;
                     return match stream.get_last_raw_message_by_subject(&chunks).await {
                         Err(why) if why.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
-                        _ => Err(away(&"nothing comes")),
+                        _ => Err(away(&"the server sends no chunk")),
                     };
                 }
             }
@@ -171,7 +172,7 @@ impl Large {
         let Some(note) = self.note(&stream, object).await? else {
             return Ok(());
         };
-        // The note last: as long as it is there, a repetition finds the chunks.
+        // The note is deleted last: as long as it exists, a repetition finds the chunks.
         for subject in [self.chunk_subject(&note.nuid), self.note_subject(object)] {
             let purged = stream.purge().filter(subject).await;
             purged.map_err(|why| self.away(&why))?;
@@ -179,8 +180,8 @@ impl Large {
         Ok(())
     }
 
-    /// Deletes the object of a message that was stored before, if that message is gone: it was worked on, and
-    /// its object may have been stored once more since.
+    /// Deletes the object of a message that was stored before, if that message is gone: it was processed, and its
+    /// object may have been stored again since.
     pub(crate) async fn delete_if_gone(
         &self,
         jetstream: &jetstream::Context,
@@ -198,8 +199,8 @@ impl Large {
         }
     }
 
-    /// Removes chunks without a note that were there at the last call, which noted them in `seen`: how many
-    /// objects they were of.
+    /// Removes chunks without a note that existed at the last call too, which listed them in `seen`. Returns the
+    /// number of their objects.
     async fn sweep(
         &self,
         jetstream: &jetstream::Context,
@@ -215,7 +216,7 @@ impl Large {
         let chunks = chunks.map_err(|why| self.away(&why))?;
         let chunks: Vec<(String, usize)> =
             chunks.try_collect().await.map_err(|why| self.away(&why))?;
-        // After the chunks: what is stored meanwhile has its note by then, or is without one.
+        // The notes are read after the chunks: an object that was completed in between has its note by then.
         let mut noted = HashSet::new();
         let mut notes = store.list().await.map_err(|why| self.away(&why))?;
         while let Some(note) = timeout(ANSWER, notes.next())
@@ -242,22 +243,22 @@ impl Large {
         Ok(removed)
     }
 
-    /// Looks for ever for what kills have left.
+    /// Removes what kills have left, once each [`SWEEP`].
     pub(crate) async fn keep_clean(&self, mut links: Links, counters: &Counters) {
         let mut seen = HashMap::new();
         loop {
             let (link, _) = links.up().await;
             match self.sweep(&link.jetstream, &mut seen).await {
                 Ok(0) => {}
-                Ok(objects) => tracing::info!(objects, "removed what was stored in part"),
-                Err(why) => counters.went_wrong(&why.to_string()),
+                Ok(objects) => tracing::info!(objects, "removed objects that were stored in part"),
+                Err(why) => counters.record_error(&why.to_string()),
             }
             tokio::time::sleep(SWEEP).await;
         }
     }
 }
 
-/// As subjects of object stores have it: the alphabet for addresses, with `=` at the end.
+/// The encoding of names in subjects of object stores: the URL-safe alphabet, with `=` as padding.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_object_whose_chunks_are_gone_is_none() {
+    async fn an_object_whose_chunks_are_gone_is_not_found() {
         let server = Server::start();
         let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
         large.put(&link, "a-1", &[7; 300_000]).await.unwrap();
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn chunks_without_a_note_are_removed_once_they_grow_no_more() {
+    async fn chunks_without_a_note_are_removed_once_they_stop_growing() {
         let server = Server::start();
         let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
         large.put(&link, "a-1", &[7; 300_000]).await.unwrap();

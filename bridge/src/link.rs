@@ -1,8 +1,8 @@
 //! The connection to the server, as the tasks of a bridge see it.
 //!
-//! A [`Link`] is one client. The client reconnects by itself, which the tasks see as a new *epoch*: replies
-//! that were outstanding before it do not come. If the client itself has failed (it was closed, or its task
-//! panicked), the supervisor makes another and publishes the new link. The tasks outlive both.
+//! A [`Link`] is one client. The client reconnects by itself, which the tasks see as a new *epoch*: replies that
+//! were outstanding before it do not arrive. If the client itself has failed (it was closed, or its task
+//! panicked), the bridge makes another client and publishes the new link. The tasks outlive both.
 
 use std::error::Error as _;
 use std::io;
@@ -30,12 +30,12 @@ pub(crate) struct LinkCounters {
     pub(crate) losses: AtomicU64,
     /// Whether it is connected now.
     pub(crate) is_up: AtomicBool,
-    /// The number of the bridge's client. Clients before it may still connect, and end.
+    /// The number of the bridge's present client. Earlier clients may still report that they connect or end.
     newest: AtomicU64,
 }
 
 impl LinkCounters {
-    /// The number of another client, which is that of the bridge from now on.
+    /// Starts a new present client, and returns its number.
     fn begin(&self) -> u64 {
         self.is_up.store(false, Ordering::Relaxed);
         self.newest.fetch_add(1, Ordering::Relaxed) + 1
@@ -74,7 +74,7 @@ impl Link {
                 Duration::from_millis(50 << attempt.min(5)).min(Duration::from_secs(2))
             })
             .event_callback(move |event| {
-                note(&event, &sender, &counted, number);
+                record_event(&event, &sender, &counted, number);
                 async {}
             });
         let servers = context.servers();
@@ -87,7 +87,7 @@ impl Link {
                 ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
                     Error::refused("the credentials", format!("{why} ({})", servers.join(", ")))
                 }
-                _ if is_distrust(&why) => Error::Certificate {
+                _ if is_untrusted_certificate(&why) => Error::Certificate {
                     server: servers.join(", "),
                     why: why.to_string(),
                 },
@@ -103,7 +103,7 @@ impl Link {
         };
         let up = async { link.epoch.wait_for(|epoch| epoch % 2 == 1).await.is_ok() };
         if !tokio::time::timeout(ANSWER, up).await.unwrap_or(false) {
-            return Err(Error::away(what(), "it was lost at once"));
+            return Err(Error::away(what(), "the connection was lost immediately"));
         }
         Ok(link)
     }
@@ -143,8 +143,8 @@ impl Link {
     }
 }
 
-/// Whether a certificate is the cause, that of the server or of the bridge. Then a retry does not help.
-fn is_distrust(why: &ConnectError) -> bool {
+/// Whether the server's or the bridge's certificate is the cause. In that case a retry does not help.
+fn is_untrusted_certificate(why: &ConnectError) -> bool {
     use rustls::AlertDescription as Alert;
     let mut cause = why.source();
     while let Some(err) = cause {
@@ -170,8 +170,8 @@ fn is_distrust(why: &ConnectError) -> bool {
     false
 }
 
-/// Notes what the client of this number says.
-fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, number: u64) {
+/// Records an event of the client with this number.
+fn record_event(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, number: u64) {
     let link = &counters.link;
     let is_ours = link.newest.load(Ordering::Relaxed) == number;
     match event {
@@ -194,8 +194,8 @@ fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, number: 
                 tracing::warn!("the connection is lost; what is put waits in shared memory");
             }
         }
-        // That it cannot connect, say, is told every 2 s.
-        other if is_ours => counters.went_wrong(&format!("the connection: {other}")),
+        // The client reports some events, such as a failure to connect, every 2 s.
+        other if is_ours => counters.record_error(&format!("the connection: {other}")),
         _ => {}
     }
 }

@@ -97,7 +97,7 @@ impl Run {
         logs.with_writer(std::io::stderr)
             .with_ansi(is_terminal)
             .with_target(false)
-            // It would panic where nobody reads the log any more.
+            // An internal error would be printed to standard error, which panics if its reader has gone.
             .log_internal_errors(false)
             .init();
         let mut options = BridgeOptions::new(Context::load(self.context.as_deref())?);
@@ -109,8 +109,8 @@ impl Run {
         if let Some(machine) = self.machine {
             options.machine = machine;
         }
-        // A quarter of the cores, to leave the others to the programs whose messages it carries: on two cores,
-        // one thread publishes more than two.
+        // A quarter of the cores: the others are for the programs whose messages it carries. On two cores, one
+        // thread publishes more than two threads do.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads((cores / 4).max(1))
@@ -121,7 +121,7 @@ impl Run {
             why: why.to_string(),
         })?;
         let done = runtime.block_on(bridge::run(options, stopped()));
-        // Does not wait for threads that wait in shared memory: the next bridge continues their work.
+        // This does not wait for threads that wait in shared memory: the next bridge continues their work.
         runtime.shutdown_background();
         done
     }
@@ -157,7 +157,7 @@ impl Status {
         } else {
             status::table(&reports)
         };
-        // The process that reads it may have seen enough, and be gone.
+        // The reader may have closed the pipe already.
         let _ = std::io::stdout().write_all(text.as_bytes());
         if reports.is_empty() && !self.json {
             eprintln!("shoal-bridge: no bridge runs on this machine");

@@ -2,8 +2,9 @@
 //! map.
 //!
 //! # What a kill of the bridge leaves
-//! A request is marked as done after the server has stored it. Otherwise the next bridge sends it again with the
-//! same id, and the server counts it once. The next bridge first compares the local map with the whole bucket.
+//! A request is marked as done only after the server has stored it. A request that is not marked is sent again by
+//! the next bridge with the same id, and the server counts it once. The next bridge first compares the local map
+//! with the whole bucket.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,17 +42,17 @@ pub(crate) struct BridgedMap {
     pub(crate) names: Names,
     pub(crate) relay: Arc<MapRelay>,
     pub(crate) counters: Arc<MapCounters>,
-    pub(crate) all: Arc<Counters>,
+    pub(crate) bridge_counters: Arc<Counters>,
     /// Keys to which a change was applied before the watch reported it, and its revision. Earlier revisions
     /// that the watch reports for them are old.
     ahead: Mutex<HashMap<Vec<u8>, u64>>,
     /// Whether the watch is reporting the whole bucket.
-    is_whole: AtomicBool,
+    is_comparing: AtomicBool,
     /// The bucket that was compared last.
     compared: Mutex<Compared>,
 }
 
-/// What is known of a bucket.
+/// What is known about a bucket.
 #[derive(Default)]
 struct Compared {
     created: Option<DateTime>,
@@ -62,8 +63,8 @@ struct Compared {
     is_other: bool,
 }
 
-/// Opens or creates the local map, and becomes its relay. Waits while another bridge is its relay. `None` if this
-/// bridge ends meanwhile.
+/// Opens or creates the local map, and becomes its relay. Waits while another bridge is its relay. Returns `None`
+/// if this bridge ends meanwhile.
 pub(crate) fn attach(carried: &Carried, threads: &Threads) -> Result<Option<MapRelay>> {
     let failed = |why| Error::object(&carried.name, why);
     let map = Map::with_options(Some(&carried.name), &Options::create().persistent());
@@ -95,9 +96,9 @@ impl BridgedMap {
             names: Names::new(&settings.prefix, &carried.name),
             relay: Arc::new(relay),
             counters: settings.counters.map(&carried.name),
-            all: settings.counters.clone(),
+            bridge_counters: settings.counters.clone(),
             ahead: Mutex::default(),
-            is_whole: false.into(),
+            is_comparing: false.into(),
             compared: Mutex::default(),
             carried,
         })
@@ -123,7 +124,7 @@ impl BridgedMap {
             bucket: self.names.bucket.clone(),
             mirror: self.clone(),
             counters: self.counters.clone(),
-            all: self.all.clone(),
+            bridge_counters: self.bridge_counters.clone(),
         };
         let this = self.clone();
         threads.task(
@@ -182,11 +183,11 @@ impl BridgedMap {
             None => self.relay.remove(key, *revision),
         };
         if let Err(why) = done {
-            // Removed, because the old value must not be taken for the present one.
+            // The key is removed, because readers must not take the old value for the present one.
             let _ = self.relay.remove(key, TOP);
             self.counters.undecodable.add(1);
-            self.all
-                .went_wrong(&format!("{}: a key does not fit: {why}", self.carried.name));
+            self.bridge_counters
+                .record_error(&format!("{}: a key does not fit: {why}", self.carried.name));
         }
     }
 
@@ -221,10 +222,10 @@ impl Mirror for BridgedMap {
         *compared = Compared {
             created: Some(created),
             revision,
-            // Until it is compared whole.
+            // This stays true until a comparison is complete.
             is_other: is_other || compared.is_other,
         };
-        self.is_whole.store(true, Ordering::Relaxed);
+        self.is_comparing.store(true, Ordering::Relaxed);
         // Until the whole bucket is read, local revisions may come from an earlier bucket.
         let _ = self.relay.set_revision(0);
     }
@@ -237,7 +238,7 @@ impl Mirror for BridgedMap {
             }
             ahead.remove(&change.key);
         }
-        if self.is_whole.load(Ordering::Relaxed) {
+        if self.is_comparing.load(Ordering::Relaxed) {
             return match lock(&self.compared).is_other {
                 true => self.force(&change),
                 false => self.write(&change),
@@ -256,7 +257,7 @@ impl Mirror for BridgedMap {
                 let _ = self.relay.remove(&key, TOP);
             }
         }
-        self.is_whole.store(false, Ordering::Relaxed);
+        self.is_comparing.store(false, Ordering::Relaxed);
         lock(&self.compared).is_other = false;
         let _ = self.relay.set_revision(revision);
     }
@@ -273,23 +274,23 @@ mod tests {
     use super::*;
 
     /// A bridged map, without a server. Its name is removed at the end.
-    struct World(Arc<BridgedMap>);
+    struct TestMap(Arc<BridgedMap>);
 
-    impl World {
+    impl TestMap {
         fn new() -> Self {
-            static WORLDS: AtomicU32 = AtomicU32::new(0);
-            let number = WORLDS.fetch_add(1, Ordering::Relaxed);
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
             let name = format!("compared-{}-{number}", std::process::id());
             let map = Map::with_options(Some(&name), &Options::create().persistent()).unwrap();
             let relay = MapRelay::attach(Arc::new(map), &RelayOptions::new(), SLICE).unwrap();
-            let (carried, all) = (Carried::new(&name), Arc::new(Counters::default()));
+            let (carried, bridge_counters) = (Carried::new(&name), Arc::new(Counters::default()));
             Self(Arc::new(BridgedMap {
                 names: Names::new("tests", &name),
                 relay: Arc::new(relay),
-                counters: all.map(&name),
-                all,
+                counters: bridge_counters.map(&name),
+                bridge_counters,
                 ahead: Mutex::default(),
-                is_whole: false.into(),
+                is_comparing: false.into(),
                 compared: Mutex::default(),
                 carried,
             }))
@@ -323,7 +324,7 @@ mod tests {
         }
     }
 
-    impl Drop for World {
+    impl Drop for TestMap {
         fn drop(&mut self) {
             let _ = Map::unlink(&self.0.carried.name);
         }
@@ -335,31 +336,31 @@ mod tests {
 
     #[test]
     fn a_server_that_is_behind_never_shows_an_older_value() {
-        let world = World::new();
-        assert_eq!(world.compare(created(0), 5, 5), 5);
-        world.apply(9);
-        assert_eq!(world.compare(created(0), 9, 7), 9);
-        // Nor after a comparison that did not come to its end, or a change that only this machine knows of.
-        world.0.begin(created(0), 9);
-        assert_eq!(world.compare(created(0), 10, 8), 9);
-        world.0.apply_ahead(&World::change(12));
-        assert_eq!(world.compare(created(0), 12, 9), 12);
-        world.apply(13);
-        assert_eq!(world.value(), 13);
+        let map = TestMap::new();
+        assert_eq!(map.compare(created(0), 5, 5), 5);
+        map.apply(9);
+        assert_eq!(map.compare(created(0), 9, 7), 9);
+        // The same holds after a comparison that was interrupted, and after a change that only this machine knows.
+        map.0.begin(created(0), 9);
+        assert_eq!(map.compare(created(0), 10, 8), 9);
+        map.0.apply_ahead(&TestMap::change(12));
+        assert_eq!(map.compare(created(0), 12, 9), 12);
+        map.apply(13);
+        assert_eq!(map.value(), 13);
     }
 
     #[test]
     fn values_of_an_earlier_bucket_and_lost_ones_are_replaced() {
-        let world = World::new();
-        assert_eq!(world.compare(created(0), 5, 5), 5);
+        let map = TestMap::new();
+        assert_eq!(map.compare(created(0), 5, 5), 5);
         // The server lost what was not on its disk.
-        assert_eq!(world.compare(created(0), 3, 2), 2);
-        world.0.apply_ahead(&World::change(8));
-        assert_eq!(world.compare(created(0), 7, 4), 4);
-        assert_eq!(world.compare(created(1), 9, 1), 1);
-        // A comparison with the other bucket that did not come to its end is made again.
-        world.apply(20);
-        world.0.begin(created(0), 21);
-        assert_eq!(world.compare(created(0), 21, 6), 6);
+        assert_eq!(map.compare(created(0), 3, 2), 2);
+        map.0.apply_ahead(&TestMap::change(8));
+        assert_eq!(map.compare(created(0), 7, 4), 4);
+        assert_eq!(map.compare(created(1), 9, 1), 1);
+        // An interrupted comparison with the other bucket is repeated.
+        map.apply(20);
+        map.0.begin(created(0), 21);
+        assert_eq!(map.compare(created(0), 21, 6), 6);
     }
 }

@@ -32,7 +32,7 @@ pub(crate) async fn serve(listener: TcpListener, text: impl Fn() -> String) {
                     tracing::debug!(%why, "metrics");
                 }
             }
-            // No descriptor is left, for example.
+            // An example: no descriptor is left.
             Err(why) => {
                 tracing::warn!(%why, "metrics");
                 tokio::time::sleep(RETRY).await;

@@ -36,13 +36,13 @@ impl Names {
     }
 }
 
-/// Whether the server can have a queue of this name, and its dead letters.
+/// Whether the names of this queue and of its dead letters are short enough for the server.
 pub fn is_queue(prefix: &str, name: &str) -> bool {
     let dead = Names::new(prefix, &format!("{name}.dead"));
     dead.stream.len() <= MAX_STREAM
 }
 
-/// Whether the server can have a map of this name.
+/// Whether the name of this map is short enough for the server.
 pub fn is_map(prefix: &str, name: &str) -> bool {
     "KV_".len() + Names::new(prefix, name).bucket.len() <= MAX_STREAM
 }
@@ -174,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn a_word_that_is_no_escaped_key_is_refused() {
+    fn a_word_that_is_not_an_escaped_key_is_refused() {
         for word in ["=4", "=4x", "=41", "=2e", "a=2Eb", "a b", "", "=="] {
             assert_eq!(unescape_key(word), None, "{word}");
         }
     }
 
     #[test]
-    fn a_key_beyond_the_limit_has_no_name() {
+    fn a_key_beyond_the_limit_has_no_escaped_form() {
         assert!(escape_key(&[b'a'; MAX_KEY]).is_some());
         assert!(escape_key(&[b'a'; MAX_KEY + 1]).is_none());
         assert!(escape_key(&[0; MAX_KEY / 3 + 1]).is_none());

@@ -109,7 +109,7 @@ impl FromStr for Carried {
                     carried.choices.max_bytes = Some(max);
                 }
                 "dedup" => match time()? {
-                    // The server's least.
+                    // The server's minimum.
                     window if window >= Duration::from_millis(100) => {
                         carried.choices.dedup = Some(window);
                     }
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_other_kind_has_is_refused() {
+    fn a_setting_of_the_other_kind_is_refused() {
         for setting in ["sets-wait", "discard", "replicas=3", "dedup=1s"] {
             let carried: Carried = format!("config:{setting}").parse().unwrap();
             assert!(carried.check_map().is_ok());
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_named() {
+    fn an_error_names_what_is_refused() {
         for (text, word) in [
             (":replicas=3", "empty"),
             ("jobs:replicas=9", "1 to 5"),

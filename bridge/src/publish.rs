@@ -1,7 +1,8 @@
-//! Publishes the messages that are put here, each with an id, and keeps them until the server has stored them.
+//! Publishes the messages that programs of this machine put, each with an id, and keeps them until the server has
+//! stored them.
 //!
-//! Up to [`WINDOW`] publishes are under way at once. If the stream is full or not ready, one message is tried
-//! again at growing intervals until the stream accepts it; then the others follow. Meanwhile nothing more is
+//! Up to [`WINDOW`] publishes are in flight at the same time. If the stream is full or not ready, one message is
+//! tried again at growing intervals until the stream accepts it; then the others follow. Meanwhile nothing more is
 //! taken from shared memory, so puts fill the queue there up to its bounds.
 
 use std::collections::VecDeque;
@@ -52,7 +53,7 @@ pub(crate) struct Publisher {
     pub(crate) subject: Subject,
     pub(crate) large: Arc<Large>,
     pub(crate) counters: Arc<QueueCounters>,
-    pub(crate) all: Arc<Counters>,
+    pub(crate) bridge_counters: Arc<Counters>,
 }
 
 impl Publisher {
@@ -70,25 +71,25 @@ impl Publisher {
         let mut is_open = true;
         while is_open || exchange.len() > 0 || !refused.waiting.is_empty() {
             let has_room = exchange.len() < WINDOW && refused.waiting.is_empty();
-            let went = tokio::select! {
+            let sent = tokio::select! {
                 () = self.links.lost(&mut link, epoch) => {
                     (link, epoch) = self.links.up().await;
                     exchange.move_to(link.clone()).await
                 }
                 answered = exchange.next() => {
                     let mut answered = Some(answered);
-                    let mut went = Ok(());
+                    let mut sent = Ok(());
                     while let Some(answer) = answered {
                         match answer {
                             Ok(answer) => self.answered(answer, &mut refused, &finish),
                             Err(why) => {
-                                went = Err(why);
+                                sent = Err(why);
                                 break;
                             }
                         }
                         answered = exchange.ready();
                     }
-                    went
+                    sent
                 }
                 first = source.recv(), if is_open && has_room => match first {
                     Some(first) => self.send_some(&link, &mut exchange, first, &mut source).await,
@@ -112,8 +113,8 @@ impl Publisher {
             self.counters
                 .publishing
                 .set((exchange.len() + refused.waiting.len()) as u64);
-            if let Err(why) = went {
-                self.all.went_wrong(&why.to_string());
+            if let Err(why) = sent {
+                self.bridge_counters.record_error(&why.to_string());
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -123,7 +124,7 @@ impl Publisher {
         loop {
             match Exchange::on(link.clone()).await {
                 Ok(exchange) => return exchange,
-                Err(why) => self.all.went_wrong(&why.to_string()),
+                Err(why) => self.bridge_counters.record_error(&why.to_string()),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
             (*link, *epoch) = self.links.up().await;
@@ -166,11 +167,12 @@ impl Publisher {
                 object: id.clone(),
                 size: payload.len() as u64,
             };
-            // The present link each time: this one may be replaced meanwhile. What comes of that, `run` sees itself.
+            // Each attempt uses the present link, because this one may be replaced meanwhile. `run` notices that
+            // by itself.
             let (mut links, mut link) = (self.links.clone(), link.clone());
             let mut pause = Pause::new();
             while let Err(why) = self.large.put(&link, &id, &payload).await {
-                self.all.went_wrong(&why.to_string());
+                self.bridge_counters.record_error(&why.to_string());
                 tokio::time::sleep(pause.next()).await;
                 (link, _) = links.up().await;
             }
@@ -196,7 +198,7 @@ impl Publisher {
         (request, kept)
     }
 
-    /// Deletes what was stored once more for a message that was worked on meanwhile.
+    /// Deletes an object that was stored again for a message that was processed meanwhile.
     fn delete_if_gone(&self, object: String, sequence: u64) {
         let (large, stream) = (self.large.clone(), self.stream.clone());
         let mut links = self.links.clone();
@@ -204,7 +206,7 @@ impl Publisher {
             let (link, _) = links.up().await;
             let deleted = large.delete_if_gone(&link.jetstream, &object, &stream, sequence);
             if let Err(why) = deleted.await {
-                tracing::warn!(object, %why, "an object may be left");
+                tracing::warn!(object, %why, "an object may not have been deleted");
             }
         });
     }
@@ -223,12 +225,12 @@ impl Publisher {
                 self.counters.published.add(1);
                 self.counters.repeated.add(again.into());
                 self.counters.full.set(0);
-                refused.went_well();
+                refused.reset_pause();
                 finish(kept);
             }
             Published::Full(why) => {
                 self.counters.full.set(1);
-                self.all.went_wrong(&format!(
+                self.bridge_counters.record_error(&format!(
                     "{}: {why}; messages wait in shared memory",
                     self.subject
                 ));
@@ -236,7 +238,8 @@ impl Publisher {
             }
             // A refused message is kept as well: the cause may be removed on the server, and no message is lost.
             Published::NotReady(why) | Published::Refused(why) => {
-                self.all.went_wrong(&format!("{}: {why}", self.subject));
+                self.bridge_counters
+                    .record_error(&format!("{}: {why}", self.subject));
                 refused.add(request, kept);
             }
             Published::Conflict => refused.add(request, kept),
@@ -244,7 +247,7 @@ impl Publisher {
     }
 }
 
-/// Messages that the stream did not take.
+/// Messages that the stream did not accept.
 struct Refused<T> {
     waiting: VecDeque<(Request, T)>,
     not_before: Instant,
@@ -273,7 +276,7 @@ impl<T> Refused<T> {
         self.not_before = Instant::now() + self.pause.next();
     }
 
-    fn went_well(&mut self) {
+    fn reset_pause(&mut self) {
         self.pause.reset();
         self.not_before = Instant::now();
     }

@@ -1,10 +1,10 @@
 //! Pulls messages from the server, up to the credit, into the local queue.
 //!
-//! One inbox receives all messages. A pull request names a number of messages. The server keeps the request
-//! until it has sent them or the request expires, and then reports how many it did not send. So the number of
+//! One inbox receives all messages. A pull request names a number of messages. The server keeps the request until
+//! it has sent them or the request expires, and then reports how many it did not send. So the number of
 //! outstanding messages is known, and never more than the credit. Requests without a message or a heartbeat are
-//! considered lost, and new ones are made on another inbox. Messages that still come to the previous inbox are
-//! accepted: otherwise the server would count them as delivered until it gives them to another machine.
+//! considered lost, and new ones are made on another inbox. Messages that still arrive in the previous inbox are
+//! accepted: otherwise they would count as delivered until the server delivers them to another machine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +30,9 @@ const HEARTBEAT: Duration = Duration::from_secs(4);
 /// After how long without a message or heartbeat requests are considered lost.
 const SILENCE: Duration = Duration::from_secs(13);
 /// How often the state of the consumer is read.
-const ASK: Duration = Duration::from_secs(5);
+const CHECK: Duration = Duration::from_secs(5);
 /// The largest number of messages in one request.
-const MOST: usize = 1024;
+const MAX_BATCH: usize = 1024;
 
 /// The local queue, from the point of view of the puller.
 pub(crate) trait Target: Send + Sync + 'static {
@@ -50,33 +50,33 @@ pub(crate) struct Puller<T> {
     /// Notified when the credit may have grown.
     pub(crate) room: Arc<Notify>,
     pub(crate) counters: Arc<QueueCounters>,
-    pub(crate) all: Arc<Counters>,
+    pub(crate) bridge_counters: Arc<Counters>,
 }
 
 /// The requests on one inbox.
-struct Asked {
+struct Requests {
     messages: Subscriber,
     /// The previous inbox, whose requests are considered lost.
-    late: Option<Subscriber>,
+    previous: Option<Subscriber>,
     inbox: String,
     /// How many messages are outstanding.
-    due: usize,
-    /// When a message or heartbeat came last.
-    heard: Instant,
+    outstanding: usize,
+    /// When the last message or heartbeat arrived.
+    last_heard: Instant,
 }
 
-impl Asked {
+impl Requests {
     /// No requests yet, on a new inbox.
-    async fn nothing(link: &Link, late: Option<Subscriber>) -> Result<Self> {
+    async fn on_new_inbox(link: &Link, previous: Option<Subscriber>) -> Result<Self> {
         let inbox = link.client.new_inbox();
         let subscribed = link.client.subscribe(format!("{inbox}.*")).await;
         let messages = subscribed.map_err(|why| Error::away("a subscription", why))?;
         Ok(Self {
             messages,
-            late,
+            previous,
             inbox,
-            due: 0,
-            heard: Instant::now(),
+            outstanding: 0,
+            last_heard: Instant::now(),
         })
     }
 }
@@ -93,15 +93,15 @@ impl<T: Target> Puller<T> {
             let consumer = match consumer(link.clone()).await {
                 Ok(consumer) => consumer,
                 Err(why) => {
-                    self.all.went_wrong(&why.to_string());
+                    self.bridge_counters.record_error(&why.to_string());
                     tokio::time::sleep(pause.next()).await;
                     continue;
                 }
             };
             let began = Instant::now();
             if let Err(why) = self.pull(&mut link, epoch, consumer).await {
-                self.all.went_wrong(&why.to_string());
-                if began.elapsed() > ASK {
+                self.bridge_counters.record_error(&why.to_string());
+                if began.elapsed() > CHECK {
                     pause.reset();
                 }
                 tokio::time::sleep(pause.next()).await;
@@ -116,31 +116,35 @@ impl<T: Target> Puller<T> {
         epoch: u64,
         mut consumer: PullConsumer,
     ) -> Result<()> {
-        let mut asked = Asked::nothing(link, None).await?;
+        let mut requests = Requests::on_new_inbox(link, None).await?;
         let mut number = 0u64;
-        let mut ask = interval(ASK);
+        let mut check = interval(CHECK);
         let handle = link.clone();
         loop {
             let credit = self.target.credit();
-            // Not one request for each finished message if many are in progress.
-            if credit > asked.due && (asked.due == 0 || credit - asked.due >= credit.div_ceil(4)) {
-                let batch = (credit - asked.due).min(MOST);
+            // If many messages are in progress, not every finished one causes a request.
+            if credit > requests.outstanding
+                && (requests.outstanding == 0
+                    || credit - requests.outstanding >= credit.div_ceil(4))
+            {
+                let batch = (credit - requests.outstanding).min(MAX_BATCH);
                 number += 1;
-                self.ask(&consumer, &mut asked, batch, number).await?;
+                self.request(&consumer, &mut requests, batch, number)
+                    .await?;
             }
             tokio::select! {
                 () = self.links.lost(link, epoch) => return Ok(()),
-                message = asked.messages.next() => {
+                message = requests.messages.next() => {
                     let mut message = Some(message);
                     while let Some(some) = message {
                         let some = some.ok_or_else(|| Error::away("what is pulled", "the client is closed"))?;
-                        self.arrived(&handle, some, &mut asked)?;
-                        message = asked.messages.next().now_or_never();
+                        self.arrived(&handle, some, &mut requests)?;
+                        message = requests.messages.next().now_or_never();
                     }
                 }
-                Some(message) = next_of(&mut asked.late) => self.deliver(&handle, message),
+                Some(message) = next_of(&mut requests.previous) => self.deliver(&handle, message),
                 () = self.room.notified() => {}
-                _ = ask.tick() => {
+                _ = check.tick() => {
                     let delivered = self.counters.delivered.get();
                     let starves = match consumer.info().await {
                         Ok(info) => {
@@ -148,30 +152,30 @@ impl<T: Target> Puller<T> {
                             self.counters.server_in_flight.set(info.num_ack_pending as u64);
                             info.num_pending > 0 && info.num_waiting == 0
                         }
-                        // On a slow connection the requested messages still come.
+                        // On a slow connection the requested messages still arrive.
                         Err(why) if why.kind() == ConsumerInfoErrorKind::TimedOut => {
-                            self.all.went_wrong(&format!("the consumer: {why}"));
+                            self.bridge_counters.record_error(&format!("the consumer: {why}"));
                             false
                         }
                         Err(why) => return Err(Error::away("the consumer", why)),
                     };
                     let is_quiet = delivered == self.counters.delivered.get();
-                    if asked.due > 0 && (asked.heard.elapsed() > SILENCE
-                        || starves && is_quiet && asked.heard.elapsed() > ASK)
+                    if requests.outstanding > 0 && (requests.last_heard.elapsed() > SILENCE
+                        || starves && is_quiet && requests.last_heard.elapsed() > CHECK)
                     {
                         self.counters.stalls.add(1);
-                        self.all.went_wrong("pulling: the server sends nothing; requested again");
-                        asked = Asked::nothing(&handle, Some(asked.messages)).await?;
+                        self.bridge_counters.record_error("pulling: the server sends nothing; requested again");
+                        requests = Requests::on_new_inbox(&handle, Some(requests.messages)).await?;
                     }
                 }
             }
         }
     }
 
-    async fn ask(
+    async fn request(
         &self,
         consumer: &PullConsumer,
-        asked: &mut Asked,
+        requests: &mut Requests,
         batch: usize,
         number: u64,
     ) -> Result<()> {
@@ -181,28 +185,28 @@ impl<T: Target> Puller<T> {
             idle_heartbeat: HEARTBEAT,
             ..BatchConfig::default()
         };
-        let inbox = format!("{}.{number}", asked.inbox).into();
+        let inbox = format!("{}.{number}", requests.inbox).into();
         let sent = consumer.request_batch(config, inbox).await;
         sent.map_err(|why| Error::away("a pull request", why))?;
-        if asked.due == 0 {
-            asked.heard = Instant::now();
+        if requests.outstanding == 0 {
+            requests.last_heard = Instant::now();
         }
-        asked.due += batch;
+        requests.outstanding += batch;
         Ok(())
     }
 
-    fn arrived(&self, link: &Link, message: Message, asked: &mut Asked) -> Result<()> {
-        asked.heard = Instant::now();
+    fn arrived(&self, link: &Link, message: Message, requests: &mut Requests) -> Result<()> {
+        requests.last_heard = Instant::now();
         if let Some(status) = message.status {
-            return ended(status, &message, asked);
+            return ended(status, &message, requests);
         }
-        asked.due = asked.due.saturating_sub(1);
+        requests.outstanding = requests.outstanding.saturating_sub(1);
         self.deliver(link, message);
         Ok(())
     }
 
     fn deliver(&self, link: &Link, message: Message) {
-        // A message that is no delivery cannot be acked, so it is ignored.
+        // A message that is not a delivery cannot be acked, so it is ignored.
         if let Some(delivery) = message.reply.as_deref().and_then(Delivery::read) {
             self.target.deliver(link, delivery, message);
         }
@@ -218,17 +222,21 @@ async fn next_of(inbox: &mut Option<Subscriber>) -> Option<Message> {
 }
 
 /// Handles a status of the server about a request.
-fn ended(status: StatusCode, message: &Message, asked: &mut Asked) -> Result<()> {
+fn ended(status: StatusCode, message: &Message, requests: &mut Requests) -> Result<()> {
     let text = message.description.as_deref().unwrap_or_default();
     match status.as_u16() {
         100 => Ok(()),
         // The request expired, there is no message, or a limit of the consumer ended it.
         404 | 408 => {
-            asked.due = asked.due.saturating_sub(unsent(message, asked.due));
+            requests.outstanding = requests
+                .outstanding
+                .saturating_sub(unsent(message, requests.outstanding));
             Ok(())
         }
         409 if text.starts_with("Message Size") || text.starts_with("Batch Completed") => {
-            asked.due = asked.due.saturating_sub(unsent(message, asked.due));
+            requests.outstanding = requests
+                .outstanding
+                .saturating_sub(unsent(message, requests.outstanding));
             Ok(())
         }
         _ => Err(Error::away("pulling", format!("{status} {text}"))),
@@ -236,10 +244,10 @@ fn ended(status: StatusCode, message: &Message, asked: &mut Asked) -> Result<()>
 }
 
 /// How many messages of the request the server did not send. All outstanding ones if it names no number.
-fn unsent(message: &Message, due: usize) -> usize {
+fn unsent(message: &Message, outstanding: usize) -> usize {
     let headers = message.headers.as_ref();
     let number = headers.and_then(|headers| headers.get("Nats-Pending-Messages"));
     number
         .and_then(|number| number.as_str().parse().ok())
-        .unwrap_or(due)
+        .unwrap_or(outstanding)
 }

@@ -1,12 +1,13 @@
-//! One bridged queue: what is put here goes out, what the server has comes in as far as there is demand,
-//! and what becomes of it here is told to the server.
+//! One bridged queue. Messages that are put here are published. Messages of the server are pulled as far as
+//! workers here want them, and their acks and nacks are sent to the server.
 //!
 //! # What a kill of the bridge leaves
-//! A request is published before it is done: it is published again, with the same id, and counts once. A
-//! message of the server is in the local queue, with the subject of its ack as its token: the next bridge
-//! finds it there ([`QueueRelay::outstanding`]) and goes on telling the server that it is worked on. A
-//! settlement is confirmed before it is done: it is told again. Before anything is pulled, all settlements
-//! are read, so that what was acked here while no bridge ran is not worked on again here.
+//! A request is published before it is marked as done. If it is not marked, the next bridge publishes it again
+//! with the same id, and the server counts it once. A message of the server is in the local queue, with the
+//! subject of its ack as its token. The next bridge finds it there ([`QueueRelay::outstanding`]) and continues to
+//! report to the server that it is in progress. A settlement is confirmed by the server before it is marked as
+//! done. If it is not marked, the next bridge sends it again. Before anything is pulled, all settlements are read,
+//! so that a message that was acked here while no bridge ran is not processed here again.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,28 +32,28 @@ use crate::publish::{DeadLetterReason, Outgoing, Publisher, WINDOW};
 use crate::pull::Puller;
 use crate::requests::read_requests;
 use crate::settings;
-use crate::settle::{DeadLetter, Settler, Word, read_settlements};
+use crate::settle::{Acknowledgement, DeadLetter, Settler, read_settlements};
 use crate::threads::Threads;
 use crate::token::Token;
 
-/// How many messages of the server may be here unless chosen.
+/// The default for the number of messages of the server that may be here.
 const IN_FLIGHT: usize = 1024;
-/// For how long a request counts: programs that do not wait ask again and again.
+/// For how long a call that found the queue empty counts as demand: programs that do not wait repeat the call.
 const WANTED: Duration = Duration::from_millis(200);
-/// The shortest time between two words that what is here is worked on.
+/// The shortest time between two progress reports to the server.
 const SHORTEST: Duration = Duration::from_millis(20);
-/// How long a call of this file waits in shared memory before it looks whether the bridge ends.
+/// How long a call waits in shared memory before it checks whether the bridge ends.
 pub(crate) const SLICE: Timeout = Timeout::Val(Duration::from_millis(500));
 
 /// A queue of which this process is the relay.
 pub(crate) struct BridgedQueue {
     pub(crate) carried: Carried,
     pub(crate) names: Names,
-    /// Those of its dead letters.
+    /// The names of its dead letters.
     pub(crate) dead: Names,
     pub(crate) relay: Arc<QueueRelay>,
     pub(crate) counters: Arc<QueueCounters>,
-    pub(crate) all: Arc<Counters>,
+    pub(crate) bridge_counters: Arc<Counters>,
     pub(crate) large: Arc<Large>,
     pub(crate) held: HeldTable,
     pub(crate) room: Arc<Notify>,
@@ -61,27 +62,27 @@ pub(crate) struct BridgedQueue {
     /// room, or they follow such a message.
     pub(crate) pending: AtomicUsize,
     pub(crate) arrivals: mpsc::UnboundedSender<Arrived>,
-    words: mpsc::UnboundedSender<Word>,
+    acknowledgements: mpsc::UnboundedSender<Acknowledgement>,
     letters: mpsc::UnboundedSender<DeadLetter>,
     outgoing: Mutex<Option<mpsc::Sender<Outgoing<Kept>>>>,
-    /// When a message was given to the local queue last.
+    /// When the last message was put into the local queue.
     pub(crate) delivered_at: Mutex<Instant>,
-    /// For how long the server waits for news of a message, in milliseconds: as its consumer has it, which
-    /// another bridge may have made.
+    /// How long the server waits for an ack or a progress report, in milliseconds. It is read from the consumer,
+    /// which another bridge may have created.
     ack_wait_ms: AtomicU64,
 }
 
 /// What a publish to the queue's own stream is for.
 pub(crate) enum Kept {
-    /// What a program here has put.
+    /// A message that a program of this machine has put.
     Request(RelayRequest),
-    /// A message that lay here and nobody took: its copy goes to other machines.
+    /// A message that no worker here took: its copy goes to other machines.
     Withdrawn(Token),
 }
 
-/// What the tasks of a queue receive from its other parts.
+/// The receiving ends of the channels to the tasks of a queue.
 pub(crate) struct Inboxes {
-    words: mpsc::UnboundedReceiver<Word>,
+    acknowledgements: mpsc::UnboundedReceiver<Acknowledgement>,
     letters: mpsc::UnboundedReceiver<DeadLetter>,
     arrivals: mpsc::UnboundedReceiver<Arrived>,
 }
@@ -101,13 +102,14 @@ pub(crate) fn open_local(carried: &Carried) -> Result<Arc<Queue>> {
             setting: "max_attempts",
             theirs: format!("{:?}", queue.max_attempts()),
             ours: format!("{:?}", carried.max_attempts),
-            advice: "the program that made the queue chose it; make it with the same value",
+            advice: "the program that created the queue chose it; create it with the same value",
         });
     }
     Ok(Arc::new(queue))
 }
 
-/// Becomes the relay of `queue`, waiting while another bridge is; `None` if the bridge ends meanwhile.
+/// Becomes the relay of `queue`. Waits while another bridge is its relay. Returns `None` if this bridge ends
+/// meanwhile.
 pub(crate) fn attach(queue: &Arc<Queue>, threads: &Threads) -> Result<Option<QueueRelay>> {
     let options = RelayOptions::new();
     while !threads.is_ending() {
@@ -126,7 +128,7 @@ impl BridgedQueue {
         relay: QueueRelay,
         settings: &Settings,
     ) -> (Arc<Self>, Inboxes) {
-        let (words, word_inbox) = mpsc::unbounded_channel();
+        let (acknowledgements, acknowledgement_inbox) = mpsc::unbounded_channel();
         let (letters, letter_inbox) = mpsc::unbounded_channel();
         let (arrivals, arrival_inbox) = mpsc::unbounded_channel();
         let names = Names::new(&settings.prefix, &carried.name);
@@ -136,14 +138,14 @@ impl BridgedQueue {
             dead,
             relay: Arc::new(relay),
             counters: settings.counters.queue(&carried.name),
-            all: settings.counters.clone(),
+            bridge_counters: settings.counters.clone(),
             large: settings.large.clone(),
             held: HeldTable::default(),
             room: Arc::new(Notify::new()),
             demand: Mutex::new(Demand::new(carried.in_flight.unwrap_or(IN_FLIGHT))),
             pending: AtomicUsize::new(0),
             arrivals,
-            words,
+            acknowledgements,
             letters,
             outgoing: Mutex::default(),
             delivered_at: Mutex::new(Instant::now()),
@@ -153,14 +155,14 @@ impl BridgedQueue {
         (
             Arc::new(this),
             Inboxes {
-                words: word_inbox,
+                acknowledgements: acknowledgement_inbox,
                 letters: letter_inbox,
                 arrivals: arrival_inbox,
             },
         )
     }
 
-    /// Makes or checks what the queue needs on the server.
+    /// Creates or checks the streams and the consumer of the queue.
     pub(crate) async fn set_up(&self, link: &Link) -> Result<PullConsumer> {
         let choices = &self.carried.choices;
         let stream = settings::queue_stream(&link.jetstream, &self.names, choices).await?;
@@ -218,8 +220,8 @@ impl BridgedQueue {
                     tracing::warn!(%why, "a request is not done");
                 }
             }
-            // The copy is stored: the original may go.
-            Kept::Withdrawn(token) => this.tell(Word::done(token, None)),
+            // The copy is stored, so the original can be acked.
+            Kept::Withdrawn(token) => this.acknowledge(Acknowledgement::ack(token, None)),
         };
         threads.task(
             format!("publishing {name}"),
@@ -230,10 +232,13 @@ impl BridgedQueue {
             queue: self.clone(),
             links: links.clone(),
         };
-        threads.task(format!("acking {name}"), settler.run(inboxes.words));
+        threads.task(
+            format!("acking {name}"),
+            settler.run(inboxes.acknowledgements),
+        );
 
         let (dead, dead_inbox) = mpsc::channel(16);
-        // Not those of the queue, which are of what was put here: a dead letter has its own.
+        // Separate counters: those of the queue count the messages that were put here.
         let publisher = self.publisher(links, &self.dead, Arc::default());
         let this = self.clone();
         let publishing = publisher.run(dead_inbox, move |letter: DeadLetter| {
@@ -244,7 +249,7 @@ impl BridgedQueue {
         let this = self.clone();
         threads.task(format!("dead letters of {name}"), async move {
             while let Some(letter) = letters.recv().await {
-                let outgoing = this.dead_letter(letter);
+                let outgoing = this.dead_letter_message(letter);
                 if dead.send(outgoing).await.is_err() {
                     break;
                 }
@@ -256,11 +261,11 @@ impl BridgedQueue {
             target: self.clone(),
             room: self.room.clone(),
             counters: self.counters.clone(),
-            all: self.all.clone(),
+            bridge_counters: self.bridge_counters.clone(),
         };
         let this = self.clone();
         threads.task(format!("pulling {name}"), async move {
-            // What was settled while no bridge ran is known before anything comes.
+            // The settlements made while no bridge ran are read before anything is pulled.
             let _ = is_drained.await;
             let set_up = |link: Link| {
                 let this = this.clone();
@@ -270,9 +275,9 @@ impl BridgedQueue {
         });
         threads.task(
             format!("arrivals of {name}"),
-            self.clone().take_in(inboxes.arrivals),
+            self.clone().deliver_arrived(inboxes.arrivals),
         );
-        threads.task(format!("demand of {name}"), self.clone().attend());
+        threads.task(format!("demand of {name}"), self.clone().adjust_credit());
         threads.task(
             format!("progress of {name}"),
             self.clone().keep_alive(links.clone()),
@@ -280,7 +285,7 @@ impl BridgedQueue {
         Ok(())
     }
 
-    /// Whether this is a queue of dead letters, which has none itself.
+    /// Whether this is a queue of dead letters, which has no dead letters itself.
     pub(crate) fn is_dead_letters(&self) -> bool {
         self.carried.name.ends_with(".dead")
     }
@@ -292,30 +297,31 @@ impl BridgedQueue {
             subject: names.subject.as_str().into(),
             large: self.large.clone(),
             counters,
-            all: self.all.clone(),
+            bridge_counters: self.bridge_counters.clone(),
         }
     }
 
-    /// Looks after the credit.
-    async fn attend(self: Arc<Self>) {
+    /// Adjusts the credit to the demand, forever.
+    async fn adjust_credit(self: Arc<Self>) {
         let mut pause = Duration::ZERO;
         loop {
             tokio::time::sleep(pause).await;
-            // What a dead worker here had is given back by the next process that looks, and nobody else may.
+            // Leases of dead workers are returned by the next process that calls the queue, and no other process
+            // may do so.
             let _ = self.relay.queue().leased();
-            let lying = self.lying();
+            let unleased = self.unleased();
             let is_wanted = self.is_wanted();
-            let (deserted, credit);
-            (deserted, credit, pause) = {
+            let (must_return, credit);
+            (must_return, credit, pause) = {
                 let mut demand = lock(&self.demand);
                 (
-                    demand.tick(is_wanted, lying),
-                    demand.credit(self.held.len(), lying),
-                    demand.pause(lying),
+                    demand.tick(is_wanted, unleased),
+                    demand.credit(self.held.len(), unleased),
+                    demand.pause(unleased),
                 )
             };
-            if deserted {
-                self.give_back();
+            if must_return {
+                self.withdraw_unleased();
             }
             if credit > 0 {
                 self.room.notify_one();
@@ -326,23 +332,23 @@ impl BridgedQueue {
         }
     }
 
-    /// How many messages are here, or about to be, that no worker has.
-    pub(crate) fn lying(&self) -> usize {
+    /// How many messages are in the local queue, or about to be, and are not leased.
+    pub(crate) fn unleased(&self) -> usize {
         self.relay.queue().len() + self.pending.load(Ordering::Relaxed)
     }
 
-    /// Whether a program here wants a message that is not there now.
+    /// Whether a program here wants a message and finds the queue empty.
     fn is_wanted(&self) -> bool {
-        // A request before the last delivery was for that delivery.
+        // A call before the last delivery counts as served by it.
         let since = lock(&self.delivered_at).elapsed().min(WANTED);
         self.relay
             .last_wanted()
             .is_some_and(|ago| ago.is_zero() || ago < since)
     }
 
-    /// Takes back what lies here and nobody takes, and publishes it once more, for other machines: given
-    /// back to the server, it would have been delivered once more, and no worker has had it.
-    fn give_back(&self) {
+    /// Withdraws messages that no worker here takes, and publishes them again for other machines. A nak would
+    /// count as a delivery, although no worker has had the message.
+    fn withdraw_unleased(&self) {
         let Some(outgoing) = lock(&self.outgoing).clone() else {
             return;
         };
@@ -355,7 +361,7 @@ impl BridgedQueue {
             };
             tracing::info!(
                 queue = self.carried.name,
-                "a message goes elsewhere: nobody takes it here"
+                "a message is moved to other machines: no worker takes it here"
             );
             room.send(Outgoing {
                 id: format!("{}-{}", token.delivery.sequence, token.delivery.stored),
@@ -367,8 +373,8 @@ impl BridgedQueue {
         }
     }
 
-    /// Tells the server again and again that what is here is worked on, and at once what an earlier bridge has
-    /// left here.
+    /// Reports to the server, again and again, that the messages here are in progress. The first report includes
+    /// the messages that an earlier bridge has left here.
     async fn keep_alive(self: Arc<Self>, mut links: Links) {
         loop {
             let (link, _) = links.up().await;
@@ -387,26 +393,27 @@ impl BridgedQueue {
         }
     }
 
-    /// A worker here has finished a message.
-    pub(crate) fn worked(&self) {
-        let lying = self.lying();
-        lock(&self.demand).finished(lying);
+    /// Called when a worker here has finished a message.
+    pub(crate) fn worker_finished(&self) {
+        let unleased = self.unleased();
+        lock(&self.demand).finished(unleased);
         self.room.notify_one();
     }
 
-    /// Has the settler tell the server something. From now on the message waits for the confirmation of that.
-    pub(crate) fn tell(&self, word: Word) {
-        self.held.settle(&word.token.delivery, word.phase);
+    /// Passes an acknowledgement to the settler. From now on the message waits for its confirmation.
+    pub(crate) fn acknowledge(&self, acknowledgement: Acknowledgement) {
+        self.held
+            .settle(&acknowledgement.token.delivery, acknowledgement.phase);
         // The settler ends with the process.
-        let _ = self.words.send(word);
+        let _ = self.acknowledgements.send(acknowledgement);
     }
 
-    /// Has a message published as a dead letter, and then terminated.
-    pub(crate) fn give_up(&self, letter: DeadLetter) {
+    /// Publishes a message as a dead letter, and then terminates the original.
+    pub(crate) fn publish_dead_letter(&self, letter: DeadLetter) {
         let _ = self.letters.send(letter);
     }
 
-    fn dead_letter(&self, letter: DeadLetter) -> Outgoing<DeadLetter> {
+    fn dead_letter_message(&self, letter: DeadLetter) -> Outgoing<DeadLetter> {
         let reason = DeadLetterReason {
             queue: self.carried.name.clone(),
             attempts: letter.attempts,
@@ -425,7 +432,7 @@ impl BridgedQueue {
         }
     }
 
-    /// The dead letter is stored: the original may go.
+    /// The dead letter is stored, so the original can be terminated.
     fn dead_letter_stored(&self, letter: DeadLetter) {
         self.counters.dead_letters.add(1);
         tracing::info!(
@@ -435,11 +442,11 @@ impl BridgedQueue {
             reason = letter.reason,
             "dead letter"
         );
-        self.tell(Word::terminate(letter));
+        self.acknowledge(Acknowledgement::term(letter));
     }
 }
 
-/// How many requests of a companion are not done. An estimate: nothing is locked.
+/// How many requests of a companion are not done. It is an estimate, because nothing is locked.
 pub(crate) fn unfinished(requests: &Queue) -> u64 {
     (requests.len() + requests.leased()) as u64
 }

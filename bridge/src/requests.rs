@@ -1,4 +1,4 @@
-//! What programs put, taken from shared memory and passed on to the publisher.
+//! Takes the messages that programs put from shared memory, and passes them to the publisher.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,11 +12,11 @@ use crate::publish::Outgoing;
 use crate::queue::{Kept, SLICE};
 use crate::threads::Threads;
 
-/// How many bytes of what was put are copied before the server has stored some of it. The rest waits where it
-/// is, in shared memory.
+/// How many bytes of messages may be copied and not yet stored by the server. The other messages stay in shared
+/// memory.
 const MOST_COPIED: usize = 64 << 20;
 
-/// Takes what programs put, and passes it on to the publisher, as far as there is memory for it.
+/// Passes messages to the publisher, as long as at most [`MOST_COPIED`] bytes are copied.
 pub(crate) fn read_requests(
     relay: &QueueRelay,
     name: &str,
@@ -51,7 +51,7 @@ pub(crate) fn read_requests(
     }
 }
 
-/// Bytes of a request, counted as long as they are kept.
+/// The copied bytes of a request, counted as long as they are kept.
 struct Copied {
     bytes: Vec<u8>,
     count: Arc<AtomicUsize>,

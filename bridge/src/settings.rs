@@ -1,8 +1,8 @@
 //! Streams, buckets and consumers: created if they are missing, and compared if they exist.
 //!
-//! Settings on which a bridge relies (retention, explicit acks, …) must match, whichever program made the stream.
-//! Settings that a person may choose (replicas, limits) are compared only if this bridge was given a value;
-//! otherwise those of the server apply, so only the first bridge needs them.
+//! Settings on which a bridge relies (retention, explicit acks, …) must match, whichever program created the
+//! stream. Settings that a person may choose (replicas, limits) are compared only if this bridge was given a
+//! value; otherwise those of the server apply, so only the first bridge needs them.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub const CONSUMER: &str = "shoal";
 pub struct Choices {
     /// Copies of the stream in a cluster.
     pub replicas: Option<usize>,
-    /// The largest number of messages in the stream of a queue. Beyond it puts wait in shared memory.
+    /// The largest number of messages in the stream of a queue. Further messages wait in shared memory.
     pub max_messages: Option<i64>,
     /// The largest size of the stream or bucket in bytes.
     pub max_bytes: Option<i64>,
@@ -47,7 +47,7 @@ pub(crate) const MARKERS: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many values of each key the server keeps, so that it knows the ids of the last changes after a restart.
 pub(crate) const HISTORY: i64 = 8;
 
-const RECREATE: &str = "change it with `nats stream edit`, give this bridge the same value, or give it another --prefix";
+const ADVICE: &str = "change it with `nats stream edit`, give this bridge the same value, or give it another --prefix";
 
 /// The stream of a queue.
 pub(crate) async fn queue_stream(
@@ -126,7 +126,7 @@ pub(crate) async fn queue_consumer(
             let made = stream.create_consumer_strict(wanted.clone()).await;
             match made {
                 Ok(consumer) => consumer,
-                // Another machine was faster, or there is one of another kind.
+                // Another machine was faster, or there is a consumer of another kind.
                 Err(why) => match stream
                     .get_consumer::<consumer::pull::Config>(CONSUMER)
                     .await
@@ -168,7 +168,7 @@ async fn refused_consumer(
         .try_collect()
         .await
         .unwrap_or_default();
-    // Ours is there, but the server was too slow to say so before.
+    // Our consumer exists, but the server answered too late.
     if names.is_empty() || names.iter().any(|name| name == CONSUMER) {
         return Error::away(what, why);
     }
@@ -189,7 +189,7 @@ async fn get_or_make(jetstream: &jetstream::Context, wanted: &Config) -> Result<
             GetStreamErrorKind::JetStream(error) => return Err(of_jetstream(what, &error)),
             _ if is_unanswered(&why) => {
                 let why =
-                    "JetStream is not enabled there for this account, or its servers are away";
+                    "JetStream is not enabled for this account, or its servers are not reachable";
                 return Err(Error::away(what, why));
             }
             _ => return Err(Error::away(what, why)),
@@ -197,11 +197,11 @@ async fn get_or_make(jetstream: &jetstream::Context, wanted: &Config) -> Result<
     }
     match jetstream.create_stream(wanted).await {
         Ok(stream) => {
-            tracing::info!(stream = wanted.name, "made");
+            tracing::info!(stream = wanted.name, "created");
             Ok(stream)
         }
         Err(why) => match why.kind() {
-            // Another machine made it meanwhile.
+            // Another machine created it meanwhile.
             CreateStreamErrorKind::JetStream(error)
                 if error.error_code() == ErrorCode::STREAM_NAME_EXIST =>
             {
@@ -214,13 +214,13 @@ async fn get_or_make(jetstream: &jetstream::Context, wanted: &Config) -> Result<
     }
 }
 
-/// Whether nothing at the server takes requests to JetStream.
+/// Whether no service of the server receives requests to JetStream.
 fn is_unanswered(why: &GetStreamError) -> bool {
     let why = std::error::Error::source(why).and_then(|why| why.downcast_ref::<RequestError>());
     why.is_some_and(|why| why.kind() == RequestErrorKind::NoResponders)
 }
 
-/// The server answers and says no; unless it only says that it is not ready.
+/// The error for a negative answer of JetStream: a refusal, or a temporary error if the server is not ready.
 fn of_jetstream(what: String, error: &jetstream::Error) -> Error {
     let code = error.error_code();
     // While a cluster forms, or one of its servers is down, there are too few servers for all copies.
@@ -308,7 +308,7 @@ impl Differ<'_> {
             setting,
             theirs: format!("{theirs:?}"),
             ours: format!("{ours:?}"),
-            advice: RECREATE,
+            advice: ADVICE,
         })
     }
 }

@@ -1,11 +1,10 @@
-//! Sends the settlements of messages to the server as acknowledgements, and waits for its confirmation.
+//! Sends the settlements of messages to the server as acknowledgements, and waits until the server confirms them.
 //!
-//! An ack that the server does not confirm is worth nothing: a late one is no error, and one that was lost
-//! is not noticed. So each asks for an answer, is repeated until there is one, and only then is the
-//! settlement done. No answer can mean that the server knows the message no more. It can also mean that the
-//! server is slow, or that the consumer has no leader at the moment, which is answered by "nobody listens".
-//! So where there is none for long, the stream is asked for the message. If it is gone, there is nothing left
-//! to tell.
+//! An ack without a confirmation proves nothing: a late ack is not an error, and a lost ack is not noticed. So
+//! each acknowledgement requests an answer and is repeated until there is one. Only then is the settlement done. A
+//! missing answer can mean that the server no longer has the message. It can also mean that the server is slow, or
+//! that the consumer has no leader at the moment, which the server answers with "no responders". So if there is no
+//! answer for long, the message is looked up in the stream. If it is gone, no acknowledgement is needed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ use crate::token::Token;
 
 /// How many acknowledgements may be unconfirmed.
 const WINDOW: usize = 8192;
-/// How often one is sent on one connection before the stream is asked for its message.
+/// How often an acknowledgement is sent on one connection before its message is looked up in the stream.
 const TIMES: u32 = 3;
 
 /// How often the deletion of an object is tried.
@@ -47,16 +46,16 @@ pub(crate) struct DeadLetter {
 }
 
 /// An acknowledgement of a message for the server: ack, nak or term.
-pub(crate) struct Word {
+pub(crate) struct Acknowledgement {
     pub(crate) token: Token,
     pub(crate) phase: Phase,
     text: Bytes,
     settlement: Option<Settlement>,
 }
 
-impl Word {
+impl Acknowledgement {
     /// The message is finished.
-    pub(crate) fn done(token: Token, settlement: Option<Settlement>) -> Self {
+    pub(crate) fn ack(token: Token, settlement: Option<Settlement>) -> Self {
         Self {
             token,
             phase: Phase::Finishing,
@@ -66,7 +65,7 @@ impl Word {
     }
 
     /// The message is to be delivered again, here or elsewhere.
-    pub(crate) fn give_back(token: Token, delay: Duration, settlement: Option<Settlement>) -> Self {
+    pub(crate) fn nak(token: Token, delay: Duration, settlement: Option<Settlement>) -> Self {
         let text = if delay.is_zero() {
             Bytes::from_static(b"-NAK")
         } else {
@@ -85,7 +84,7 @@ impl Word {
     }
 
     /// The message has become a dead letter.
-    pub(crate) fn terminate(letter: DeadLetter) -> Self {
+    pub(crate) fn term(letter: DeadLetter) -> Self {
         let DeadLetter {
             token, settlement, ..
         } = letter;
@@ -98,7 +97,7 @@ impl Word {
     }
 }
 
-/// Reads the settlements of workers here, on a thread of its own. Sends `drained` once the settlements that were
+/// Reads the settlements of workers here, on a separate thread. Sends `drained` once the settlements that were
 /// present at the start are read.
 pub(crate) fn read_settlements(
     queue: &BridgedQueue,
@@ -130,23 +129,23 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
     let Some(token) = Token::read(settlement.token()) else {
         tracing::warn!(
             queue = queue.carried.name,
-            "a settlement of something that was not delivered by a bridge"
+            "a settlement of a message that no bridge has delivered"
         );
         let _ = settlement.done();
         return;
     };
-    let word = match settlement.kind() {
+    let acknowledgement = match settlement.kind() {
         SettlementKind::Done => {
-            queue.worked();
-            Word::done(token, Some(settlement))
+            queue.worker_finished();
+            Acknowledgement::ack(token, Some(settlement))
         }
-        SettlementKind::Returned { delay } => Word::give_back(token, delay, Some(settlement)),
+        SettlementKind::Returned { delay } => Acknowledgement::nak(token, delay, Some(settlement)),
         SettlementKind::Exhausted { payload } => {
-            // It is not in the local queue any more, and terminated only when its dead letter is stored.
+            // It is no longer in the local queue, and is terminated only after its dead letter is stored.
             queue.held.settle(&token.delivery, Phase::Finishing);
-            queue.worked();
+            queue.worker_finished();
             let attempts = u64::from(settlement.attempts());
-            return queue.give_up(DeadLetter {
+            return queue.publish_dead_letter(DeadLetter {
                 token,
                 payload: Bytes::copy_from_slice(payload),
                 attempts,
@@ -160,7 +159,7 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
             return;
         }
     };
-    queue.tell(word);
+    queue.acknowledge(acknowledgement);
 }
 
 /// Sends acknowledgements to the server.
@@ -170,48 +169,51 @@ pub(crate) struct Settler {
 }
 
 /// The state of an acknowledgement until its answer.
-struct Told {
+struct Unconfirmed {
     token: Token,
     phase: Phase,
     settlement: Option<Settlement>,
 }
 
 impl Settler {
-    pub(crate) async fn run(mut self, mut words: mpsc::UnboundedReceiver<Word>) {
+    pub(crate) async fn run(
+        mut self,
+        mut acknowledgements: mpsc::UnboundedReceiver<Acknowledgement>,
+    ) {
         let (mut link, mut epoch) = self.links.up().await;
         let mut exchange = loop {
             match Exchange::on(link.clone()).await {
                 Ok(exchange) => break exchange,
-                Err(why) => self.queue.all.went_wrong(&why.to_string()),
+                Err(why) => self.queue.bridge_counters.record_error(&why.to_string()),
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
             (link, epoch) = self.links.up().await;
         };
         let mut tick = interval(Duration::from_secs(1));
         loop {
-            let went = tokio::select! {
+            let sent = tokio::select! {
                 () = self.links.lost(&mut link, epoch) => {
                     (link, epoch) = self.links.up().await;
                     exchange.move_to(link.clone()).await
                 }
                 answered = exchange.next() => self.answered(&mut exchange, answered),
-                word = words.recv(), if exchange.len() < WINDOW => {
-                    let Some(word) = word else { return };
-                    let mut word = Some(word);
-                    let mut went = Ok(());
-                    while let Some(next) = word {
-                        went = send(&mut exchange, next).await;
-                        word = if went.is_ok() && exchange.len() < WINDOW { words.try_recv().ok() } else { None };
+                acknowledgement = acknowledgements.recv(), if exchange.len() < WINDOW => {
+                    let Some(acknowledgement) = acknowledgement else { return };
+                    let mut acknowledgement = Some(acknowledgement);
+                    let mut sent = Ok(());
+                    while let Some(next) = acknowledgement {
+                        sent = send(&mut exchange, next).await;
+                        acknowledgement = if sent.is_ok() && exchange.len() < WINDOW { acknowledgements.try_recv().ok() } else { None };
                     }
-                    went
+                    sent
                 }
                 _ = tick.tick() => {
                     self.ask_for_silent(&link, &mut exchange).await;
                     exchange.resend(Instant::now()).await
                 }
             };
-            if let Err(why) = went {
-                self.queue.all.went_wrong(&why.to_string());
+            if let Err(why) = sent {
+                self.queue.bridge_counters.record_error(&why.to_string());
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -219,34 +221,39 @@ impl Settler {
 
     fn answered(
         &self,
-        exchange: &mut Exchange<Told>,
-        first: Result<(Answer, Request, Told)>,
+        exchange: &mut Exchange<Unconfirmed>,
+        first: Result<(Answer, Request, Unconfirmed)>,
     ) -> Result<()> {
         let mut next = Some(first);
-        let mut unheard = Vec::new();
+        let mut without_responder = Vec::new();
         while let Some(answered) = next {
-            let (answer, request, told) = answered?;
+            let (answer, request, unconfirmed) = answered?;
             if matches!(answer, Answer::NobodyListens) {
-                unheard.push((request, told));
+                without_responder.push((request, unconfirmed));
             } else {
-                // Not that of a message that no worker here has finished now.
-                if request.payload == ACK && told.settlement.is_some() {
+                // Without a settlement, no worker here has finished the message: it was withdrawn or had been
+                // acked before.
+                if request.payload == ACK && unconfirmed.settlement.is_some() {
                     self.queue.counters.acked.add(1);
                 }
-                self.confirm(told);
+                self.confirm(unconfirmed);
             }
             next = exchange.ready();
         }
-        for (request, told) in unheard {
-            exchange.put_back(request, told, TIMES);
+        for (request, unconfirmed) in without_responder {
+            exchange.put_back(request, unconfirmed, TIMES);
         }
         Ok(())
     }
 
-    /// Asks the stream for the messages of which nothing was heard, and gives those up that it does not have.
-    async fn ask_for_silent(&self, link: &Link, exchange: &mut Exchange<Told>) {
+    /// Looks up the messages of unanswered acknowledgements in the stream, and confirms those that it no longer
+    /// has.
+    async fn ask_for_silent(&self, link: &Link, exchange: &mut Exchange<Unconfirmed>) {
         for number in exchange.silent(TIMES, Instant::now()) {
-            let Some(delivery) = exchange.kept(number).map(|told| &told.token.delivery) else {
+            let Some(delivery) = exchange
+                .kept(number)
+                .map(|unconfirmed| &unconfirmed.token.delivery)
+            else {
                 continue;
             };
             match self.is_gone(link, delivery).await {
@@ -255,30 +262,30 @@ impl Settler {
                     tracing::warn!(
                         queue = self.queue.carried.name,
                         sequence = delivery.sequence,
-                        "the server knows the message no more"
+                        "the server no longer has the message"
                     );
-                    if let Some(told) = exchange.give_up(number) {
-                        self.confirm(told);
+                    if let Some(unconfirmed) = exchange.remove(number) {
+                        self.confirm(unconfirmed);
                     }
                 }
-                // It would not answer for the others either.
-                Err(why) => return self.queue.all.went_wrong(&why.to_string()),
+                // The server would not answer for the others either.
+                Err(why) => return self.queue.bridge_counters.record_error(&why.to_string()),
             }
         }
     }
 
-    /// Whether the stream does not have the message any more, as its leader says.
+    /// Whether the stream no longer has the message, according to its leader.
     async fn is_gone(&self, link: &Link, delivery: &Delivery) -> Result<bool> {
         let what = || format!("message {} of {}", delivery.sequence, delivery.stream());
         let stream = link.jetstream.get_stream_no_info(delivery.stream()).await;
         let stream = stream.map_err(|why| Error::away(what(), why))?;
         match stream.get_raw_message(delivery.sequence).await {
-            // Another one of that number may be in a stream that was made anew.
+            // A stream that was created again may have another message with that number.
             Ok(found) => Ok(found.time.unix_timestamp_nanos() != i128::from(delivery.stored)),
             Err(why) => match why.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(true),
-                // In a cluster a server says so of a stream that it has not heard of yet. That of this queue is made
-                // anew if it is gone.
+                // In a cluster a server gives this answer for a stream that it does not know yet. The stream of
+                // this queue is created again if it is gone.
                 RawMessageErrorKind::JetStream(error)
                     if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
                 {
@@ -289,25 +296,27 @@ impl Settler {
         }
     }
 
-    fn confirm(&self, told: Told) {
+    fn confirm(&self, unconfirmed: Unconfirmed) {
         let queue = &self.queue;
-        queue.held.confirmed(&told.token.delivery, told.phase);
-        if told.phase == Phase::Returning {
+        queue
+            .held
+            .confirmed(&unconfirmed.token.delivery, unconfirmed.phase);
+        if unconfirmed.phase == Phase::Returning {
             queue.counters.nacked.add(1);
         }
-        match (told.phase, told.token.object) {
+        match (unconfirmed.phase, unconfirmed.token.object) {
             (Phase::Finishing, Some(object)) => {
                 let (queue, links) = (queue.clone(), self.links.clone());
-                tokio::spawn(delete(queue, links, object, told.settlement));
+                tokio::spawn(delete(queue, links, object, unconfirmed.settlement));
             }
-            _ => done(queue, told.settlement),
+            _ => done(queue, unconfirmed.settlement),
         }
         queue.room.notify_one();
     }
 }
 
-/// Deletes the object of a message that is done with. The settlement is done after that, so that a bridge that is
-/// killed meanwhile leaves it to the next one.
+/// Deletes the object of a finished message. The settlement is marked as done afterwards, so that the next bridge
+/// repeats the deletion if this one is killed meanwhile.
 async fn delete(
     queue: Arc<BridgedQueue>,
     mut links: Links,
@@ -319,7 +328,7 @@ async fn delete(
         let (link, _) = links.up().await;
         match queue.large.delete(&link.jetstream, &object).await {
             Ok(()) => break,
-            Err(why) => queue.all.went_wrong(&why.to_string()),
+            Err(why) => queue.bridge_counters.record_error(&why.to_string()),
         }
         tokio::time::sleep(pause.next()).await;
     }
@@ -334,13 +343,16 @@ fn done(queue: &BridgedQueue, settlement: Option<Settlement>) {
     }
 }
 
-async fn send(exchange: &mut Exchange<Told>, word: Word) -> Result<()> {
-    let Word {
+async fn send(
+    exchange: &mut Exchange<Unconfirmed>,
+    acknowledgement: Acknowledgement,
+) -> Result<()> {
+    let Acknowledgement {
         token,
         phase,
         text,
         settlement,
-    } = word;
+    } = acknowledgement;
     let request = Request {
         subject: token.delivery.reply.clone(),
         headers: None,
@@ -349,7 +361,7 @@ async fn send(exchange: &mut Exchange<Told>, word: Word) -> Result<()> {
     exchange
         .send(
             request,
-            Told {
+            Unconfirmed {
                 token,
                 phase,
                 settlement,

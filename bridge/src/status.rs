@@ -15,7 +15,7 @@ pub const STATUS_MAP: &str = "shoal-bridge";
 /// When a report expires. A bridge writes one each second.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// Where a bridge writes its reports, until it is closed.
+/// The map of reports, to which a bridge writes its own until it closes it.
 pub(crate) struct Board(Mutex<Option<Map>>);
 
 impl Board {
@@ -34,7 +34,7 @@ impl Board {
         written.map_err(|why| Error::object(STATUS_MAP, why))
     }
 
-    /// The bridge ends: it says nothing more, and what it said is not shown any more.
+    /// Removes the report of this bridge, which ends and writes no further one.
     pub(crate) fn close(&self) -> Result<()> {
         let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(map) = board.take() else {

@@ -35,7 +35,7 @@ impl Threads {
         self.ending.load(Ordering::Relaxed)
     }
 
-    /// Ends all of them: threads at their next check, tasks at once.
+    /// Ends all of them: threads at their next check, tasks immediately.
     pub(crate) fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
         let mut tasks = self
@@ -45,7 +45,7 @@ impl Threads {
         tasks.drain(..).for_each(|task| task.abort());
     }
 
-    /// Runs `work` on a thread of its own, for calls that wait in shared memory.
+    /// Runs `work` on a separate thread, for calls that wait in shared memory.
     pub(crate) fn spawn(&self, name: String, work: impl FnOnce() + Send + 'static) {
         let ended = self.ended.clone();
         let builder = std::thread::Builder::new().name(name.clone());

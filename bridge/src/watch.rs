@@ -25,15 +25,15 @@ use crate::link::{Link, Links};
 use crate::names;
 
 /// How often the position of the bucket is read.
-const ASK: Duration = Duration::from_secs(5);
-/// The watch is restarted if the bucket is ahead and no change has come for so long.
+const CHECK: Duration = Duration::from_secs(5);
+/// The watch is restarted if the bucket is ahead and no change has arrived for this long.
 const SILENCE: Duration = Duration::from_secs(15);
 
 /// The lifetime of a value in nanoseconds; the server's own header counts seconds.
 pub(crate) const LIFE_HEADER: &str = "Shoal-Life";
 
-/// The prefix of keys in the bucket that are no keys of the map. Publishes under them find out whether the server
-/// knows an id.
+/// The prefix of keys in the bucket that are not keys of the map. A publish under such a key finds out whether the
+/// server knows an id.
 pub(crate) const PROBE: &str = "=probe";
 
 /// An entry of a key in the bucket.
@@ -49,11 +49,11 @@ pub(crate) struct Change {
 
 /// The local map, from the point of view of the watch. No call waits for long.
 pub(crate) trait Mirror: Send + Sync + 'static {
-    /// The whole bucket follows: the one that was made at `created`, now at this revision.
+    /// The entries of the whole bucket follow. It was created at `created` and is now at this revision.
     fn begin(&self, created: DateTime, revision: u64);
     /// Applies a change, unless the map has a later one.
     fn apply(&self, change: Change);
-    /// The whole bucket was applied, up to this revision. Removes the map's other keys.
+    /// Called when the whole bucket was applied, up to this revision. Removes the map's other keys.
     fn complete(&self, seen: &HashSet<Vec<u8>>, revision: u64);
     /// How many keys the map has.
     fn len(&self) -> u64;
@@ -65,7 +65,7 @@ pub(crate) struct Watcher<M> {
     pub(crate) bucket: String,
     pub(crate) mirror: Arc<M>,
     pub(crate) counters: Arc<MapCounters>,
-    pub(crate) all: Arc<Counters>,
+    pub(crate) bridge_counters: Arc<Counters>,
 }
 
 impl<M: Mirror> Watcher<M> {
@@ -83,7 +83,8 @@ impl<M: Mirror> Watcher<M> {
                 self.watch(&mut link, epoch, &stream).await
             };
             if let Err(why) = watched.await {
-                self.all.went_wrong(&format!("{}: {why}", self.bucket));
+                self.bridge_counters
+                    .record_error(&format!("{}: {why}", self.bucket));
                 if began.elapsed() > SILENCE {
                     pause.reset();
                 }
@@ -96,8 +97,9 @@ impl<M: Mirror> Watcher<M> {
     async fn watch(&mut self, link: &mut Link, epoch: u64, stream: &Stream) -> Result<()> {
         self.counters.watches.add(1);
         let away = |why: &dyn std::fmt::Display| Error::away("the watch", why);
-        // What the bucket had before the consumer was made, the consumer tells, or it is no more: the last
-        // change may have been purged, or be over.
+        // The consumer reports every entry that the bucket had before the consumer was created, unless the entry
+        // is gone: the last change may have been purged or have expired. So the position starts at the last
+        // revision of the bucket.
         let info = stream.get_info().await.map_err(|why| away(&why))?;
         let mut last = info.state.last_sequence;
         self.mirror.begin(info.created, last);
@@ -112,27 +114,27 @@ impl<M: Mirror> Watcher<M> {
             })
             .await
             .map_err(|why| away(&why))?;
-        let mut is_whole = consumer.cached_info().num_pending == 0;
+        let mut is_complete = consumer.cached_info().num_pending == 0;
         let mut seen = HashSet::new();
-        if is_whole {
+        if is_complete {
             self.complete(&seen, last);
         }
         let mut changes = consumer.messages().await.map_err(|why| away(&why))?;
-        let mut ask = interval(ASK);
-        let mut heard = Instant::now();
+        let mut check = interval(CHECK);
+        let mut last_heard = Instant::now();
         loop {
             tokio::select! {
                 () = self.links.lost(link, epoch) => return Ok(()),
                 change = changes.next() => {
                     let mut change = Some(change);
                     while let Some(next) = change {
-                        heard = Instant::now();
+                        last_heard = Instant::now();
                         let next = next.ok_or_else(|| away(&"it ended"))?.map_err(|why| away(&why))?;
                         let pending = pending(&next.message);
-                        let revision = self.changed(&next.message, (!is_whole).then_some(&mut seen));
+                        let revision = self.changed(&next.message, (!is_complete).then_some(&mut seen));
                         last = revision.map_or(last, |revision| revision.max(last));
-                        if !is_whole && pending == Some(0) {
-                            is_whole = true;
+                        if !is_complete && pending == Some(0) {
+                            is_complete = true;
                             self.complete(&seen, last);
                             seen = HashSet::new();
                         }
@@ -140,7 +142,7 @@ impl<M: Mirror> Watcher<M> {
                     }
                     self.counters.revision.set(last);
                 }
-                _ = ask.tick() => {
+                _ = check.tick() => {
                     let info = stream.get_info().await.map_err(|why| away(&why))?;
                     if info.created != stream.cached_info().created {
                         return Err(away(&"the bucket was created again"));
@@ -150,9 +152,9 @@ impl<M: Mirror> Watcher<M> {
                     if state.last_sequence < last {
                         return Err(away(&"the bucket has lost changes; compared again"));
                     }
-                    let is_behind = state.last_sequence > last && heard.elapsed() > SILENCE;
+                    let is_behind = state.last_sequence > last && last_heard.elapsed() > SILENCE;
                     // Purged keys leave no marker.
-                    let is_short = is_whole && state.last_sequence == last && state.subjects_count < self.mirror.len();
+                    let is_short = is_complete && state.last_sequence == last && state.subjects_count < self.mirror.len();
                     if is_behind || is_short {
                         return Err(away(&"it disagrees with the bucket; compared again"));
                     }

@@ -25,7 +25,7 @@ const QUEUE_HEADER: &str = "Shoal-Queue";
 const ATTEMPTS_HEADER: &str = "Shoal-Attempts";
 const REASON_HEADER: &str = "Shoal-Reason";
 
-/// How much of a reason is told, in characters.
+/// The longest reason in a header, in characters.
 const LONGEST_REASON: usize = 500;
 
 /// Where the bytes of a message are.
@@ -76,7 +76,7 @@ pub(crate) fn before(headers: Option<&HeaderMap>) -> u64 {
 pub(crate) fn add_reason(headers: &mut HeaderMap, queue: &str, attempts: u64, reason: &str) {
     headers.insert(QUEUE_HEADER, queue);
     headers.insert(ATTEMPTS_HEADER, attempts.to_string());
-    // A header ends at its line. What the reason quotes may be longer than the server's limit.
+    // A header ends at the end of its line. The reason may quote text that is longer than the server's limit.
     let reason: String = reason
         .chars()
         .take(LONGEST_REASON)
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_of_several_lines_stays_one_header() {
+    fn a_reason_with_several_lines_becomes_one_header() {
         let mut headers = HeaderMap::new();
         add_reason(&mut headers, "jobs", 3, "a\r\nNats-Msg-Id: b");
         assert_eq!(

@@ -73,24 +73,24 @@ fn generate() -> Result<(String, String), String> {
     let (mut structs, mut functions) = (String::new(), String::new());
     for file in files.chain(&["bindings.rs"]) {
         let path = root().join("src/ffi").join(file);
-        let said = |err: &dyn std::fmt::Display| format!("{}: {err}", path.display());
-        let source = fs::read_to_string(&path).map_err(|err| said(&err))?;
-        let parsed = syn::parse_file(&source).map_err(|err| said(&err))?;
+        let failed = |err: &dyn std::fmt::Display| format!("{}: {err}", path.display());
+        let source = fs::read_to_string(&path).map_err(|err| failed(&err))?;
+        let parsed = syn::parse_file(&source).map_err(|err| failed(&err))?;
         for item in &parsed.items {
             match item {
                 Item::Const(it) if it.ident.to_string().starts_with("SHOAL_") => {
                     let name = it.ident.to_string();
-                    let value = number(&it.expr).map_err(|err| said(&err))?;
+                    let value = number(&it.expr).map_err(|err| failed(&err))?;
                     constants += &format!("{} = {value}\n", &name["SHOAL_".len()..]);
                 }
                 Item::Enum(it) if is_of_c(&it.attrs) => {
-                    enums += &enumeration(it, &names).map_err(|err| said(&err))?;
+                    enums += &enumeration(it, &names).map_err(|err| failed(&err))?;
                 }
                 Item::Struct(it) if is_of_c(&it.attrs) => {
-                    structs += &structure(it, &names).map_err(|err| said(&err))?;
+                    structs += &structure(it, &names).map_err(|err| failed(&err))?;
                 }
                 Item::Fn(it) if it.sig.abi.is_some() => {
-                    functions += &prototype(it).map_err(|err| said(&err))?;
+                    functions += &prototype(it).map_err(|err| failed(&err))?;
                 }
                 _ => {}
             }

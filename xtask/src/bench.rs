@@ -33,10 +33,10 @@ pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
 /// `build --release --features cli`.
 pub(crate) fn budget(update: bool) -> Result<(), String> {
     let mut compiler = program("rustc", "--version");
-    let said = compiler.output().map_err(|err| format!("rustc: {err}"))?;
+    let version = compiler.output().map_err(|err| format!("rustc: {err}"))?;
     let mut count = cargo("run --quiet --release --features cli --bin shoal -- bench");
     count.args(["--budget", BUDGET, "--compiler"]);
-    count.arg(String::from_utf8_lossy(&said.stdout).trim());
+    count.arg(String::from_utf8_lossy(&version.stdout).trim());
     if update {
         count.arg("--update-budget");
     }
@@ -46,14 +46,15 @@ pub(crate) fn budget(update: bool) -> Result<(), String> {
 const BUDGET: &str = "benches/budget.txt";
 
 /// Measures queues of Python objects beside the standard library's and, if it can be installed, faster-fifo; then
-/// pipes, locks, dictionaries and the latency of Ctrl-C beside the standard library's. Queues and the other objects
-/// are measured by each backend. With `--busy` only the measurements beside programs that compute.
+/// pipes, locks, dictionaries and the latency of Ctrl-C beside the standard library's. Queues and the other
+/// objects are measured by each backend. With `--busy`, only the measurements beside programs that compute are
+/// made.
 pub(crate) fn run_python(args: &[&str]) -> Result<(), String> {
     run(&mut cargo("build --quiet --release --lib"))?;
     let environment = Environment::prepare("python3")?;
     environment.install()?;
     let before = Leftovers::before();
-    // Each with the value of SHOAL_PURE: 1 chooses ctypes.
+    // Each script has the value of SHOAL_PURE with which it runs: 1 chooses ctypes.
     let scripts: &[(&str, &str)] = if args.iter().any(|arg| arg.starts_with("--busy")) {
         &[("busy.py", "0")]
     } else {
@@ -88,7 +89,8 @@ fn build_peers() -> Result<PathBuf, String> {
         ("nng", "-lnng"),
     ] {
         let path = folder.join(format!("peer-{name}"));
-        // The same level of optimisation as for our own workers' loops that write and read.
+        // The level of optimisation is that of our own workers, whose loops write and read messages in the same
+        // way.
         let mut compile = program("c++", "-std=c++17 -O3 -Wall -Wextra -pthread");
         compile.arg(format!("benches/peers/{name}.cpp"));
         attempt(compile.arg("-o").arg(&path).arg(library), &path)?;

@@ -27,12 +27,12 @@ fn built() -> PathBuf {
 }
 
 /// Processes and a folder, which are removed when this is dropped.
-struct Stage {
+struct Demo {
     folder: PathBuf,
     processes: Vec<Child>,
 }
 
-impl Drop for Stage {
+impl Drop for Demo {
     fn drop(&mut self) {
         for process in self.processes.iter_mut().rev() {
             let _ = process.kill();
@@ -48,7 +48,7 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
     run_command(&mut cargo("build --release"))?;
     let bridge = built().join("release/shoal-bridge");
     let folder = PathBuf::from(format!("/dev/shm/shoal-demo-{}", std::process::id()));
-    let mut stage = Stage {
+    let mut demo = Demo {
         folder: folder.clone(),
         processes: Vec::new(),
     };
@@ -70,8 +70,7 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
     fs::write(&file, config).map_err(|why| failed("the server's configuration", why))?;
     let mut start = program(server, "-c");
     start.arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-    stage
-        .processes
+    demo.processes
         .push(start.spawn().map_err(|why| failed("nats-server", why))?);
     let begun = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -85,22 +84,21 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
         let mut start = program(&bridge, "run --queue jobs --map done --machine");
         start.arg(machine).env("NATS_URL", &url);
         start.env("SHOAL_DIR", folder.join(machine));
-        stage
-            .processes
+        demo.processes
             .push(start.spawn().map_err(|why| failed("shoal-bridge", why))?);
     }
-    let play = |machine: &str, role: &str| {
-        let mut play = program(environment.python(), "");
-        play.arg(root().join("examples/python/two_machines.py"))
+    let example = |machine: &str, role: &str| {
+        let mut run = program(environment.python(), "");
+        run.arg(root().join("examples/python/two_machines.py"))
             .args([role, "10"]);
-        play.env("SHOAL_DIR", folder.join(machine));
-        play
+        run.env("SHOAL_DIR", folder.join(machine));
+        run
     };
-    let mut worker = play("two", "work")
+    let mut worker = example("two", "work")
         .spawn()
         .map_err(|why| failed("the worker", why))?;
     let produced = run_expecting(
-        &mut play("one", "produce"),
+        &mut example("one", "produce"),
         &["10 results came back, the last is 81"],
     );
     let _ = worker.kill();

@@ -1,6 +1,7 @@
-//! Programs that use an installed Shoal, in each way in which programs are built. A part of `cargo xtask test`.
+//! Tests that programs can use an installed Shoal, in each way in which programs are built. A part of `cargo xtask
+//! test`.
 //!
-//! All are the programs of tests/install, or those of the manual. Where a tool is missing, one line says so.
+//! The programs are those of tests/install and those of the manual. If a tool is missing, one line says so.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,16 +32,16 @@ const WARNINGS: [&str; 6] = [
     "-Wno-unused-result",
 ];
 
-/// Installs, and builds and runs all of them.
+/// Installs the library, and builds and runs all programs with it.
 pub(crate) fn run() -> Result<(), String> {
-    let there = Installed::fresh()?;
-    there.exports_what_the_headers_declare()?;
-    there.compilers()?;
-    there.pkg_config()?;
-    there.sanitizers()?;
-    there.build_systems()?;
-    there.rust()?;
-    languages::run(&there)?;
+    let installed = Installed::fresh()?;
+    installed.exports_what_the_headers_declare()?;
+    installed.compilers()?;
+    installed.pkg_config()?;
+    installed.sanitizers()?;
+    installed.build_systems()?;
+    installed.rust()?;
+    languages::run(&installed)?;
     deb::try_out()?;
     uninstall_leaves_nothing()
 }
@@ -113,7 +114,8 @@ impl Installed {
         }
     }
 
-    /// The oldest and the newest standard of each language. Other tests compile the headers as those in between.
+    /// Tests the oldest and the newest standard of each language. Other tests compile the headers with the
+    /// standards in between.
     fn compilers(&self) -> Result<(), String> {
         let [objects, sync, workers] = EXAMPLES;
         for compiler in ["gcc", "clang"].into_iter().filter(|it| is_there(it)) {
@@ -131,7 +133,7 @@ impl Installed {
         Ok(())
     }
 
-    /// With the flags of pkg-config: for the shared library, and for a statically linked program.
+    /// Tests the flags of pkg-config: for the shared library, and for a statically linked program.
     fn pkg_config(&self) -> Result<(), String> {
         if !is_there("pkg-config") {
             return Ok(());
@@ -174,7 +176,8 @@ impl Installed {
             self.try_out(compiler, &address, source, Linked::Static)?;
             let thread = ["-g", standard, "-fsanitize=thread"];
             self.try_out(compiler, &thread, source, Linked::Shared)?;
-            // Without the annotations of the header the sanitizer must report a race: so it does check the data.
+            // Without the annotations of the header the sanitizer must report a race. This shows that it checks
+            // the data.
             let unannotated = ["-g", standard, "-fsanitize=thread", "-DSHOAL_TSAN_H"];
             if source == cpp {
                 continue;
@@ -255,7 +258,7 @@ impl Installed {
         )
     }
 
-    /// A separate project that depends on the checkout by its path.
+    /// Tests a separate project that depends on the checkout by its path.
     fn rust(&self) -> Result<(), String> {
         say("a Rust program by path");
         let mut build =
@@ -283,7 +286,7 @@ fn tool(folder: &Path, name: &str, args: &str) -> Command {
     command
 }
 
-/// Runs a program that was built. It has to print the expected line.
+/// Runs a program that was built, which has to print the expected line.
 fn run_program(run: &mut Command, source: &str) -> Result<(), String> {
     let expected = match EXAMPLES.contains(&source) {
         true => MANUAL,

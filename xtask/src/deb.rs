@@ -19,7 +19,7 @@ use crate::install::{self, Options, soname};
 use crate::installed::{files_below, is_there, say};
 use crate::step::{cargo, program, root, run as run_command, target};
 
-/// A list of packages cuts off what is longer than a line.
+/// The beginning of the first line of each description. It is short, because lists of packages cut off long lines.
 const SYNOPSIS: &str = "shared-memory queues, maps and locks";
 
 /// A package: its name, its description, its dependencies, and which of the installed files it contains.
@@ -45,7 +45,7 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
     let folder = target().join("deb");
     let _ = fs::remove_dir_all(&folder);
     let (all, version) = (folder.join("all"), package_version()?);
-    let multiarch = said_by("cc", "-print-multiarch")?;
+    let multiarch = output_of("cc", "-print-multiarch")?;
     install::install(&Options {
         prefix: PathBuf::from("/usr"),
         libdir: format!("lib/{multiarch}"),
@@ -55,11 +55,11 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
     // The package manager has its own list.
     let list = all.join("usr/share/shoal/installed.txt");
     fs::remove_file(&list).map_err(|err| format!("{}: {err}", list.display()))?;
-    // Its libraries are not executable.
+    // Debian's libraries are not executable.
     let so = format!("usr/lib/{multiarch}/libshoal.so.{version}");
     fs::set_permissions(all.join(&so), fs::Permissions::from_mode(0o644))
         .map_err(|err| format!("{so}: {err}"))?;
-    // Debian's zsh does not look where zsh itself has functions of the site.
+    // Debian's zsh searches vendor-completions instead of site-functions.
     let zsh = all.join("usr/share/zsh");
     let moved = fs::rename(zsh.join("site-functions"), zsh.join("vendor-completions"));
     moved.map_err(|err| format!("{}: {err}", zsh.display()))?;
@@ -67,7 +67,7 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
     run_command(program("gzip", "-9n").args(pages))?;
     links_to_pages(&all.join("usr/share/man"))?;
 
-    let architecture = said_by("dpkg", "--print-architecture")?;
+    let architecture = output_of("dpkg", "--print-architecture")?;
     let libc = format!("libc6 (>= 2.{})", newest_libc(&all)?);
     let library = format!("libshoal{}", soname()?.rsplit('.').next().unwrap_or("0"));
     let packages = [
@@ -119,7 +119,7 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
     let left = files_below(&all);
     match left.is_empty() {
         true => Ok(built),
-        false => Err(format!("no package has {left:?}")),
+        false => Err(format!("no package contains {left:?}")),
     }
 }
 
@@ -190,7 +190,7 @@ fn control(
             });
         written.map_err(|err| format!("{}: {err}", path.display()))?;
     }
-    // A package must not take write bits from the builder's umask.
+    // The modes in a package must not depend on the builder's umask.
     run_command(program("chmod", "-R go-w,go+rX").arg(tree))
 }
 
@@ -241,13 +241,13 @@ fn newest_libc(folder: &Path) -> Result<u32, String> {
     }
 }
 
-fn said_by(name: &str, args: &str) -> Result<String, String> {
+fn output_of(name: &str, args: &str) -> Result<String, String> {
     let output = program(name, args)
         .output()
         .map_err(|err| format!("{name}: {err}"))?;
     match String::from_utf8_lossy(&output.stdout).trim() {
         "" => Err(format!("{name} {args} prints nothing")),
-        said => Ok(said.to_owned()),
+        printed => Ok(printed.to_owned()),
     }
 }
 
@@ -257,7 +257,7 @@ pub(crate) fn try_out() -> Result<(), String> {
         return Ok(());
     }
     say("Debian packages");
-    // Without compression, which takes longer than everything else here.
+    // The packages are not compressed: that would take longer than everything else here.
     let packages = build("-Znone")?;
     let system = target().join("consumers/system");
     let _ = fs::remove_dir_all(&system);
@@ -267,7 +267,7 @@ pub(crate) fn try_out() -> Result<(), String> {
         .try_for_each(|it| fs::create_dir_all(database.join(it)));
     made.and_then(|()| fs::write(database.join("status"), ""))
         .map_err(|err| format!("{}: {err}", database.display()))?;
-    // The C library is that of this system, so what the packages need is not in the empty one.
+    // The programs use the C library of this system, so the dependencies of the packages are not in the empty one.
     let dpkg = |args: &str| {
         let mut dpkg = program(
             "dpkg",
@@ -282,10 +282,10 @@ pub(crate) fn try_out() -> Result<(), String> {
     run_command(dpkg("--install").args(&packages))?;
     let completions = system.join("usr/share/zsh/vendor-completions/_shoal");
     if !completions.is_file() {
-        return Err(format!("{} is not there", completions.display()));
+        return Err(format!("{} does not exist", completions.display()));
     }
 
-    let multiarch = said_by("cc", "-print-multiarch")?;
+    let multiarch = output_of("cc", "-print-multiarch")?;
     let library = system.join("usr/lib").join(multiarch);
     let mut ask = program("pkg-config", "--cflags --libs shoal");
     ask.env("PKG_CONFIG_SYSROOT_DIR", &system)
@@ -303,8 +303,8 @@ pub(crate) fn try_out() -> Result<(), String> {
     run.arg(format!("deb-{}", std::process::id()))
         .env("LD_LIBRARY_PATH", &library);
     crate::step::run_expecting(&mut run, &["C got: hello from C"])?;
-    let mut tell = Command::new(system.join("usr/bin/shoal"));
-    run_command(tell.arg("--version"))?;
+    let mut version = Command::new(system.join("usr/bin/shoal"));
+    run_command(version.arg("--version"))?;
 
     let names = packages
         .iter()

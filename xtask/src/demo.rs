@@ -105,7 +105,7 @@ pub(crate) fn run_example(example: &Example, python: &Path, folder: &Path) -> Re
     run.arg(folder.join("examples/python").join(example.program));
     run.args(example.args.split_whitespace())
         .current_dir(folder);
-    // The masks count in what is visible: everything.
+    // The masks of the example are relative to the visible devices, which must be all of them.
     run_expecting(run.env_remove("CUDA_VISIBLE_DEVICES"), example.expected)
 }
 
@@ -173,7 +173,7 @@ fn native() -> Result<PathBuf, String> {
         let mut compile = program(compiler, &format!("{standard} {flags} {source} -o"));
         compile.arg(out.join(name));
         compile.arg("-L").arg(&release).arg("-lshoal");
-        // They look for the library by its soname, in their own folder.
+        // The programs look for the library by its soname, in their own folder.
         compile.arg("-Wl,-rpath,$ORIGIN");
         run_command(&mut compile)?;
     }
@@ -189,14 +189,14 @@ fn native() -> Result<PathBuf, String> {
 fn together(native: &Path, python: &Path) -> Result<(), String> {
     let examples = target().join("release/examples");
     let mut run = program(examples.join("together"), "");
-    // From the top folder on, as `together` splits at spaces.
+    // Paths are relative to the top folder, because `together` splits at spaces.
     let from_top = |path: &Path| {
         path.strip_prefix(root())
             .unwrap_or(path)
             .display()
             .to_string()
     };
-    // Python first, because it takes longest to start.
+    // Python comes first, because it takes longest to start.
     let python = from_top(python);
     run.arg(format!("python={python} examples/python/peer.py"));
     run.arg(format!("c={}", from_top(&native.join("peer-c"))));

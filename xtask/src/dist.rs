@@ -61,8 +61,8 @@ pub(crate) fn build_sources() -> Result<PathBuf, String> {
     Ok(folder.join(format!("shoal-{version}.tar.gz")))
 }
 
-/// That the source package has every file that its Rust sources name: modules by path, and included texts. To
-/// build it all takes minutes, which only `cargo xtask dist` does.
+/// Checks that the source package has every file that its Rust sources name: modules by path, and included texts.
+/// Only `cargo xtask dist` builds the package, which takes minutes.
 pub(crate) fn is_whole(sources: &Path) -> Result<(), String> {
     let mut list = program("tar", "-tzf");
     let output = list.arg(sources).output();
@@ -91,7 +91,7 @@ pub(crate) fn is_whole(sources: &Path) -> Result<(), String> {
     }
 }
 
-/// The file of this name as seen from another one.
+/// The path of `name`, which is relative to the folder of the file `from`.
 fn resolved(from: &Path, name: &str) -> PathBuf {
     let mut path = from.parent().unwrap_or(from).to_path_buf();
     for part in Path::new(name) {
@@ -105,37 +105,38 @@ fn resolved(from: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// Installs the source package without Rust, which has to fail with a one-line message that says so.
+/// Installs the source package without Rust. The installation has to fail with one line that says that cargo is
+/// missing.
 pub(crate) fn needs_rust(sources: &Path) -> Result<(), String> {
     let environment = Environment::prepare("python3")?;
     let install =
         "-m pip install --disable-pip-version-check --no-deps --no-build-isolation --target";
     let mut install = program(environment.python(), install);
     install.arg(target().join("dist/nowhere")).arg(sources);
-    // An empty PATH has no cargo, and this task was started by one.
+    // PATH contains no cargo, and CARGO names the one that has started this task.
     install
         .env("PATH", "/nonexistent")
         .env_remove("CARGO")
         .env_remove("SHOAL_LIBRARY");
     let output = install.output().map_err(|err| format!("pip: {err}"))?;
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = said
+    let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = printed
         .lines()
         .filter(|line| line.contains("cargo is not on PATH"))
         .collect();
     match (
         output.status.success(),
         lines.as_slice(),
-        said.contains("Traceback"),
+        printed.contains("Traceback"),
     ) {
         (false, [_], false) => Ok(()),
         _ => Err(format!(
-            "`pip install` without Rust does not say so in one line:\n{said}"
+            "`pip install` without Rust does not say so in one line:\n{printed}"
         )),
     }
 }
 
-/// The wheel that pip makes of the source package, in a folder away from the checkout.
+/// Builds the wheel from the source package with pip, in a folder outside the checkout.
 fn wheel_from(sources: &Path) -> Result<PathBuf, String> {
     let environment = Environment::prepare("python3")?;
     let folder = target().join("dist/from-sources");
@@ -159,7 +160,7 @@ fn wheel_from(sources: &Path) -> Result<PathBuf, String> {
 /// Installs the wheel into an empty environment, in a folder outside the checkout, and runs the examples there.
 pub(crate) fn try_out(wheel: &Path, interpreter: &str) -> Result<(), String> {
     let elsewhere = std::env::temp_dir().join(format!("shoal-wheel-{}", std::process::id()));
-    let done = furnish(&elsewhere).and_then(|()| {
+    let done = copy_examples(&elsewhere).and_then(|()| {
         let python = elsewhere.join("env/bin/python");
         let mut make = program(interpreter, "-m venv --clear");
         run_command(make.arg(elsewhere.join("env")))?;
@@ -177,7 +178,7 @@ pub(crate) fn try_out(wheel: &Path, interpreter: &str) -> Result<(), String> {
 }
 
 /// Copies the examples and their input files into a folder.
-fn furnish(folder: &Path) -> Result<(), String> {
+fn copy_examples(folder: &Path) -> Result<(), String> {
     let examples = folder.join("examples/python");
     let copied = fs::create_dir_all(&examples).and_then(|()| {
         for text in TEXTS.split_whitespace() {
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_named_as_seen_from_another_one() {
+    fn a_path_is_relative_to_the_folder_of_the_file_that_names_it() {
         let from = Path::new("src/bin/shoal/bench.rs");
         let named = resolved(from, "../../../benches/harness/mod.rs");
         assert_eq!(named, Path::new("benches/harness/mod.rs"));

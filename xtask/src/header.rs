@@ -232,7 +232,8 @@ fn tidy(text: &str) -> String {
     out
 }
 
-/// A declaration with its attributes on a line of their own, and as many parameters on a line as fit.
+/// A declaration. If it is long, its attributes are on a separate line, and each line has as many parameters as
+/// fit.
 fn function(declaration: &str) -> String {
     let mut rest = declaration;
     let mut attributes = Vec::new();

@@ -201,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn the_page_has_every_declaration_once_and_every_link_leads_somewhere() {
+    fn the_page_has_every_declaration_once_and_every_link_has_a_target() {
         let manual = Manual::read().unwrap();
         let page = manual.html().unwrap();
         let ids = quoted(&page, " id=\"");
         let distinct: BTreeSet<&str> = ids.iter().copied().collect();
-        assert_eq!(distinct.len(), ids.len(), "an id is there twice");
+        assert_eq!(distinct.len(), ids.len(), "an id is used twice");
         for (_, item) in manual.header.items() {
             assert!(distinct.contains(&*item.name), "{}", item.name);
         }
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_text_and_names_are_links() {
+    fn text_is_escaped_and_names_are_links() {
         let manual = Manual::read().unwrap();
         assert_eq!(
             manual.inline("a<b & `x>y`"),

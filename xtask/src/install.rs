@@ -1,5 +1,5 @@
-//! `cargo xtask install`: installs the library, its headers, the command line and the manual. And
-//! `cargo xtask uninstall`.
+//! `cargo xtask install`: installs the library, its headers, the command line and the manual. `cargo xtask
+//! uninstall` removes them.
 //!
 //! ```text
 //! PREFIX/include/          shoal.h  shoal_bindings.h  shoal_tsan.h  shoal.hpp  shoal/*.hpp
@@ -32,18 +32,18 @@ const MANIFEST: &str = "share/shoal/installed.txt";
 /// The options of `install` and `uninstall`.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// The folder in which programs find it.
+    /// The folder of the installation, as programs see it.
     pub(crate) prefix: PathBuf,
     /// The folder of libraries in the prefix.
     pub(crate) libdir: String,
     /// A folder in front of all paths, for packages.
     pub(crate) destdir: Option<PathBuf>,
-    /// Whether to install the command line and the manual, too, and not only the files to build programs.
+    /// Whether to install the command line and the manual in addition to the files for building programs.
     pub(crate) all: bool,
 }
 
 impl Options {
-    /// What stands on the command line. Folders are named as seen from where the task was started.
+    /// Parses the arguments. A relative folder is relative to the folder in which the task was started.
     pub(crate) fn parse(args: &[&str]) -> Result<Self, String> {
         let mut options = Self {
             prefix: PathBuf::from("/usr/local"),
@@ -83,11 +83,11 @@ impl Options {
     }
 }
 
-/// The folder of this name, from the top.
+/// The absolute path of the prefix.
 fn prefix(text: &str) -> Result<PathBuf, String> {
     let wrong = |why: &str| format!("--prefix {text:?}: {why}");
     let path = std::path::absolute(text).map_err(|err| wrong(&err.to_string()))?;
-    // Its headers lie where an installation has them, and `uninstall` would remove them.
+    // The checkout's headers are where an installation puts its own, so `uninstall` would remove them.
     let checkout = fs::canonicalize(root()).map_err(|err| wrong(&err.to_string()))?;
     match fs::canonicalize(&path).is_ok_and(|it| it == checkout) {
         true => Err(wrong("this is the checkout itself")),
@@ -95,7 +95,7 @@ fn prefix(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// The folder of libraries, which is below the prefix wherever that is.
+/// The folder of libraries, which has to be below the prefix.
 fn libdir(text: &str) -> Result<String, String> {
     let path = Path::new(text);
     let is_below = path
@@ -105,7 +105,7 @@ fn libdir(text: &str) -> Result<String, String> {
     match is_below && !parts.is_empty() {
         true => Ok(parts.join("/")),
         false => Err(format!(
-            "--libdir {text:?}: it is a folder below the prefix, such as lib64"
+            "--libdir {text:?}: it must be a folder below the prefix, such as lib64"
         )),
     }
 }
@@ -135,7 +135,7 @@ pub(crate) fn install(options: &Options) -> Result<(), String> {
         files: Vec::new(),
     };
     let done = put_all(&mut to, options, &version);
-    // Also if it went wrong in the middle: `uninstall` removes what is there then.
+    // The list is written after a failure as well, so that `uninstall` removes the files that were installed.
     let listed = to.finish();
     done.and(listed)
 }
@@ -384,8 +384,8 @@ impl Installation {
         Ok(())
     }
 
-    /// Lists what is there: also what an earlier installation had put there and this one has not. That may be
-    /// of another version, or have another folder of libraries.
+    /// Writes the list of files. It includes those of earlier installations that this one has not replaced: they
+    /// may have another version, or another folder of libraries.
     fn finish(mut self) -> Result<(), String> {
         if self.files.is_empty() {
             return Ok(());
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_named_as_seen_from_where_the_task_was_started() {
+    fn a_relative_prefix_is_relative_to_the_folder_in_which_the_task_was_started() {
         let here = std::env::current_dir().unwrap();
         assert_eq!(
             of(&["--prefix", "out"]),
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_uninstall_could_not_clear_is_refused_by_name() {
+    fn a_folder_that_uninstall_could_not_clear_is_refused_and_named() {
         let checkout = root().join("docs/..").display().to_string();
         for (args, why) in [
             (&["--prefix", ""][..], "--prefix \"\""),
@@ -429,13 +429,13 @@ mod tests {
             (&["--libdir", ""], "--libdir"),
             (&["--prefx", "/usr"], "\"--prefx\""),
         ] {
-            let said = of(args).unwrap_err();
-            assert!(said.contains(why), "{said}");
+            let error = of(args).unwrap_err();
+            assert!(error.contains(why), "{error}");
         }
     }
 
     #[test]
-    fn uninstall_removes_what_each_installation_into_the_prefix_had_put_there() {
+    fn uninstall_removes_the_files_of_every_installation_into_the_prefix() {
         let folder = std::env::temp_dir().join(format!("shoal-install-{}", std::process::id()));
         let put = |path: &str| {
             let mut to = Installation {

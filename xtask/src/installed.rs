@@ -1,4 +1,4 @@
-//! An installation of Shoal in a folder of its own, and the helpers of its tests.
+//! An installation of Shoal in a separate folder, and the helpers of its tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::install::{self, Options};
 use crate::step::{cargo, run as run_command, target};
 
-/// An installation in a folder of its own.
+/// An installation in a separate folder.
 pub(crate) struct Installed {
     pub(crate) prefix: PathBuf,
     /// Where the programs are built.

@@ -27,13 +27,13 @@ const LANGUAGES: [(&str, &[&str]); 8] = [
 ];
 
 /// Runs the programs of all languages that are installed.
-pub(crate) fn run(there: &Installed) -> Result<(), String> {
+pub(crate) fn run(installed: &Installed) -> Result<(), String> {
     let folder = target().join("consumers/languages");
     let _ = fs::remove_dir_all(folder.join("examples"));
     copy(&root().join("examples"), &folder.join("examples"))?;
     let objects = PathBuf::from(format!("/dev/shm/shoal-languages-{}", std::process::id()));
     fs::create_dir_all(&objects).map_err(|err| format!("{}: {err}", objects.display()))?;
-    let done = chain(there, &folder, &objects);
+    let done = chain(installed, &folder, &objects);
     let left = fs::read_dir(&objects).map_or(0, Iterator::count);
     let _ = fs::remove_dir_all(&objects);
     match left {
@@ -42,15 +42,15 @@ pub(crate) fn run(there: &Installed) -> Result<(), String> {
     }
 }
 
-fn chain(there: &Installed, folder: &Path, objects: &Path) -> Result<(), String> {
+fn chain(installed: &Installed, folder: &Path, objects: &Path) -> Result<(), String> {
     let text = fs::read_to_string(root().join(PAGE)).map_err(|err| format!("{PAGE}: {err}"))?;
     let holder = folder.join("holder");
     let mut compile = program("cc", "-std=c99 tests/install/holder.c -pthread -ldl -lm -o");
     compile
         .arg(&holder)
         .arg("-I")
-        .arg(there.prefix.join("include"));
-    run_command(compile.arg(there.prefix.join("lib/libshoal.a")))?;
+        .arg(installed.prefix.join("include"));
+    run_command(compile.arg(installed.prefix.join("lib/libshoal.a")))?;
     let mut hold = Command::new(&holder);
     hold.arg("jobs").env("SHOAL_DIR", objects);
     let mut held = hold
@@ -68,7 +68,7 @@ fn chain(there: &Installed, folder: &Path, objects: &Path) -> Result<(), String>
         if !needs.iter().all(|it| is_there(it)) {
             continue;
         }
-        let Some(mut command) = command(language, &text, there)? else {
+        let Some(mut command) = command(language, &text, installed)? else {
             continue;
         };
         say(language);
@@ -93,13 +93,13 @@ fn chain(there: &Installed, folder: &Path, objects: &Path) -> Result<(), String>
 }
 
 /// The command of the page for a language, with its environment.
-fn command(language: &str, page: &str, there: &Installed) -> Result<Option<Command>, String> {
+fn command(language: &str, page: &str, installed: &Installed) -> Result<Option<Command>, String> {
     let script =
         script(page, language).ok_or_else(|| format!("{PAGE} has no command for {language}"))?;
     let mut command = Command::new("sh");
     let mut path = std::env::var("PATH").unwrap_or_default();
     match language {
-        // The task has installed the package in the project's environment.
+        // The package is installed in the project's environment.
         "Python" => {
             let environment = Environment::prepare("python3")?;
             environment.install()?;
@@ -125,8 +125,8 @@ fn command(language: &str, page: &str, there: &Installed) -> Result<Option<Comma
         _ => {}
     }
     command.args(["-euc", &script]).env("PATH", path);
-    command.env("PKG_CONFIG_PATH", there.prefix.join("lib/pkgconfig"));
-    command.env("LD_LIBRARY_PATH", there.prefix.join("lib"));
+    command.env("PKG_CONFIG_PATH", installed.prefix.join("lib/pkgconfig"));
+    command.env("LD_LIBRARY_PATH", installed.prefix.join("lib"));
     command
         .env("GOCACHE", target().join("go"))
         .env("GOFLAGS", "-mod=mod");
@@ -141,7 +141,7 @@ fn script(page: &str, language: &str) -> Option<String> {
     Some(code.split("\n```").next()?.to_owned())
 }
 
-/// The folder of a Java that is new enough: the one on PATH, or one where Debian puts them.
+/// The folder of a Java that is new enough: the one on PATH, or one of those in the folder that Debian uses.
 fn java() -> Option<PathBuf> {
     let installed = fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten();
     let installed = installed.map(|entry| entry.path().join("bin"));
@@ -150,8 +150,8 @@ fn java() -> Option<PathBuf> {
     all.into_iter().find(|folder| {
         // "java 25.0.1 2025-10-21", or "openjdk 17.0.15 …".
         let output = Command::new(folder.join("java")).arg("--version").output();
-        let said = output.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
-        let version = said.unwrap_or_default();
+        let printed = output.map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+        let version = printed.unwrap_or_default();
         let major = version
             .split(' ')
             .nth(1)
@@ -164,15 +164,15 @@ fn java() -> Option<PathBuf> {
 
 /// Copies a folder without `node_modules`.
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    let said = |err: std::io::Error| format!("{}: {err}", from.display());
-    fs::create_dir_all(to).map_err(said)?;
-    for entry in fs::read_dir(from).map_err(said)?.flatten() {
+    let failed = |err: std::io::Error| format!("{}: {err}", from.display());
+    fs::create_dir_all(to).map_err(failed)?;
+    for entry in fs::read_dir(from).map_err(failed)?.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         match path.is_dir() {
             true if name == "node_modules" => {}
             true => copy(&path, &to.join(name))?,
             false => {
-                fs::copy(&path, to.join(name)).map_err(said)?;
+                fs::copy(&path, to.join(name)).map_err(failed)?;
             }
         }
     }

@@ -16,8 +16,8 @@ impl Leftovers {
 
     /// Fails if there are objects that did not exist before and that no process uses.
     ///
-    /// Tests kill processes, so the liveness files of those are collected first, as the next program that creates
-    /// an object would do.
+    /// Tests kill processes, so the liveness files of killed processes are collected first, as the next program
+    /// that creates an object would do.
     pub(crate) fn none_after(&self) -> Result<(), String> {
         let shoal = target().join("release/shoal");
         let mut left = Vec::new();

@@ -52,7 +52,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   budget [--update]  compare the instructions of hot paths with benches/budget.txt, or write it
   bench --python     measure the Python package
   bench --python --busy 0,1,2,4
-                     the same beside so many programs that compute
+                     the same beside this many programs that compute
   header [--check]   write the files that are generated from src/ffi, or check that they are up to date:
                      the headers in include/, Python's declarations (as `abi` does), and the versions of
                      the library's symbols (as `symbols` does)
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     let asks = |words: &[&str]| words.iter().any(|it| ["-h", "--help"].contains(it));
     let done = match words.as_slice() {
         ["help"] => help(),
-        // The benchmark has a help of its own.
+        // The benchmark has its own help.
         [task, ..] if *task != "bench" && asks(&words) => help(),
         ["demo"] => demo::run(),
         ["dist"] => dist::run(),

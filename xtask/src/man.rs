@@ -60,8 +60,8 @@ fn warnings(pages: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
     let _ = fs::remove_dir_all(&folder);
     match output {
         Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            Ok(said.lines().map(str::to_owned).collect())
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+            Ok(printed.lines().map(str::to_owned).collect())
         }
         Err(_) => {
             println!("groff is not installed: the layout of the pages is not checked");
@@ -77,7 +77,7 @@ impl Manual {
             let name = format!("man3/{}.3", item.name);
             match item.kind {
                 Kind::Function => pages.insert(name, self.function(section, item)?),
-                // A type is described where its functions are.
+                // A type is described on the page of its functions.
                 Kind::Struct | Kind::Enum if item.name != section.page() => {
                     pages.insert(name, format!(".so man7/{}.7\n", section.page()))
                 }

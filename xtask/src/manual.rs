@@ -185,7 +185,7 @@ impl Manual {
             let unknown = words(doc)
                 .into_iter()
                 .filter(|word| !known.contains(&**word));
-            // `shoal_<object>_open`, files, and what may be a variable of the environment.
+            // Exceptions: `shoal_<object>_open`, files, and names that may be environment variables.
             let unknown = unknown.filter(|word| {
                 !word.ends_with('_')
                     && !["shoal_bindings", "shoal_tsan"].contains(&&**word)
@@ -225,7 +225,7 @@ impl Manual {
     }
 }
 
-/// The complaint about a function without an example.
+/// The fault of a function without an example.
 pub(crate) fn no_example(item: &Item) -> String {
     format!(
         "{} has no example: add a call to its comment or to {}",

@@ -144,21 +144,23 @@ fn refused() -> Result<(), String> {
         let mut check = cargo(&format!("check --quiet --lib --target {target}"));
         let output = in_folder(&mut check, "refused").output();
         let output = output.map_err(|err| err.to_string())?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        let sentence = said.lines().find(|line| line.starts_with("error: shoal "));
+        let printed = String::from_utf8_lossy(&output.stderr);
+        let sentence = printed
+            .lines()
+            .find(|line| line.starts_with("error: shoal "));
         match sentence {
             Some(line) if line.contains(word) && !output.status.success() => {
                 println!("{target}: {line}");
             }
-            _ => return Err(format!("{target} was not refused:\n{said}")),
+            _ => return Err(format!("{target} was not refused:\n{printed}")),
         }
     }
     Ok(())
 }
 
-/// Prints what is missing, and succeeds.
+/// Prints how to install what is missing, and succeeds.
 fn skip(install: &str) -> Result<(), String> {
-    println!("skipped: this machine lacks what this needs; try: {install}");
+    println!("skipped: a tool is missing on this machine; try: {install}");
     Ok(())
 }
 
@@ -166,7 +168,7 @@ fn skip(install: &str) -> Result<(), String> {
 fn nightly(args: &str) -> Command {
     let mut command = program("rustup", "run nightly cargo");
     command.args(args.split_whitespace());
-    // Those of the toolchain that runs this task.
+    // These variables belong to the toolchain that runs this task.
     for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
         command.env_remove(name);
     }

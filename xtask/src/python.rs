@@ -62,9 +62,9 @@ impl Environment {
     /// The environment of libraries that start processes. Tests skip those that cannot be installed.
     pub(crate) fn ecosystem() -> Result<Self, String> {
         let environment = Self::make("python3", &root().join(".venv/ecosystem"))?;
-        environment.have(TOOLS)?;
+        environment.ensure(TOOLS)?;
         for library in LIBRARIES {
-            let _ = environment.have(*library);
+            let _ = environment.ensure(*library);
         }
         Ok(environment)
     }
@@ -82,7 +82,7 @@ impl Environment {
                 "import sys; assert sys.version_info >= (3, 9)",
             ) {
                 return Err(format!(
-                    "{interpreter} is not there, or older than Python 3.9"
+                    "{interpreter} does not exist, or is older than Python 3.9"
                 ));
             }
             let mut make = Command::new(interpreter);
@@ -96,7 +96,7 @@ impl Environment {
     /// Installs the package from the checkout, with the library that `cargo build --release`
     /// left in the target folder.
     pub(crate) fn install(&self) -> Result<(), String> {
-        self.have(BUILD)?;
+        self.ensure(BUILD)?;
         let library = target().join("release/libshoal.so");
         let mut install =
             self.pip("--no-build-isolation --no-deps --force-reinstall ./bindings/python");
@@ -105,7 +105,7 @@ impl Environment {
 
     /// Builds the package's wheel into `folder`, with the same library.
     pub(crate) fn build_wheel(&self, folder: &Path) -> Result<(), String> {
-        self.have(BUILD)?;
+        self.ensure(BUILD)?;
         let wheel = "-m pip wheel --quiet --disable-pip-version-check --no-build-isolation";
         let mut build = program(&self.python, wheel);
         build.args(["--no-deps", "./bindings/python", "--wheel-dir"]);
@@ -115,27 +115,27 @@ impl Environment {
 
     /// Installs the packages that the tests need. Tests of numpy arrays and of cloudpickle are skipped without them.
     pub(crate) fn install_tools(&self) -> Result<(), String> {
-        let _ = self.have(EXTRAS);
-        self.have(TOOLS)
+        let _ = self.ensure(EXTRAS);
+        self.ensure(TOOLS)
     }
 
     /// Installs a NATS server, and returns its program.
     pub(crate) fn install_server(&self) -> Result<PathBuf, String> {
-        self.have(SERVER)?;
+        self.ensure(SERVER)?;
         Ok(self.python.with_file_name("nats-server"))
     }
 
     /// Installs the peers of the benchmark. It skips those that cannot be installed.
     pub(crate) fn install_peers(&self) {
-        let _ = self.have(EXTRAS);
+        let _ = self.ensure(EXTRAS);
         for peer in PEERS {
-            let _ = self.have(*peer);
+            let _ = self.ensure(*peer);
         }
     }
 
     /// The folder with CMake, Ninja and Meson, if they can be installed.
     pub(crate) fn build_tools(&self) -> Option<PathBuf> {
-        self.have(BUILDERS).ok()?;
+        self.ensure(BUILDERS).ok()?;
         self.python.parent().map(Path::to_path_buf)
     }
 
@@ -145,7 +145,7 @@ impl Environment {
     }
 
     /// Installs packages that are missing, so that a second run needs no network.
-    fn have(&self, (imports, packages): (&str, &str)) -> Result<(), String> {
+    fn ensure(&self, (imports, packages): (&str, &str)) -> Result<(), String> {
         if works(&self.python, imports) {
             return Ok(());
         }
@@ -167,7 +167,7 @@ fn folder_of(interpreter: &str) -> PathBuf {
     }
 }
 
-/// What a folder for an interpreter is called. The interpreter may be given by its path.
+/// The name of an interpreter's folder. The interpreter may be given by its path.
 pub(crate) fn folder_name(interpreter: &str) -> String {
     interpreter.replace('/', "-")
 }

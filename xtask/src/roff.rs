@@ -11,7 +11,7 @@ pub(crate) fn escaped(text: &str) -> String {
         .replace('^', "\\(ha")
         .replace('~', "\\(ti")
         .replace('`', "\\(ga")
-        // A macro takes the words between two of them as one, without them.
+        // A macro joins the words between two quotation marks into one argument, and removes the marks.
         .replace('"', "\\(dq");
     match text.starts_with('.') {
         true => format!("\\&{text}"),

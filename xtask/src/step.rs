@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-/// A program that runs for so long is considered to hang.
+/// A program that runs for longer than this is considered to hang.
 const WATCHDOG: Duration = Duration::from_secs(10 * 60);
 
 /// How long to wait for the last output of a program that has ended: for lines that must come, and for others.
@@ -84,7 +84,7 @@ fn scratch_file() -> std::io::Result<File> {
     Ok(file)
 }
 
-/// How many commands run at once. More than the cores of a small machine, because tests mostly wait.
+/// How many commands run at the same time: more than a small machine has cores, because tests mostly wait.
 const AT_ONCE: usize = 3;
 
 /// Runs the commands in this order, [`AT_ONCE`] at a time, and prints the output of each when it has ended. All of
@@ -129,7 +129,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn run_expecting(command: &mut Command, expected: &[&str]) -> Result<(), String> {
     let mut child = Watched::start(command.stdout(Stdio::piped()))?;
     let output = child.child.stdout.take().ok_or("no output")?;
-    // A thread of its own, so that the watchdog acts even if nothing is printed.
+    // A separate thread reads the output, so that the watchdog acts even if nothing is printed.
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -142,7 +142,8 @@ pub(crate) fn run_expecting(command: &mut Command, expected: &[&str]) -> Result<
     });
     child.succeed_within(WATCHDOG)?;
     let mut missing = expected.to_vec();
-    // The last lines may not have been read yet; a grandchild that stays keeps the pipe open.
+    // The last lines may not have been read yet. A grandchild that stays keeps the pipe open, so the wait is
+    // limited.
     let grace = |missing: &[&str]| match missing.is_empty() {
         true => SHORT_GRACE,
         false => GRACE,
@@ -205,7 +206,7 @@ impl Watched {
     }
 }
 
-/// The process and all its descendants, in whichever groups and sessions.
+/// The process and all its descendants, also those in other process groups and sessions.
 fn family(ancestor: u32) -> BTreeSet<u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -275,7 +276,7 @@ impl Steps {
         }
     }
 
-    /// Runs one step. A failure is recorded, and the next steps run all the same.
+    /// Runs one step. A failure is recorded, and the next steps still run.
     pub(crate) fn step(&mut self, name: &str, work: impl FnOnce() -> Result<(), String>) {
         if !name.contains(&self.only) {
             return;
@@ -346,10 +347,10 @@ mod tests {
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).stdout(Stdio::piped());
         let mut hanging = Watched::start(&mut shell).unwrap();
-        let mut said = String::new();
+        let mut printed = String::new();
         let mut output = BufReader::new(hanging.child.stdout.take().unwrap());
-        output.read_line(&mut said).unwrap();
-        let grandchild: u32 = said.trim().parse().unwrap();
+        output.read_line(&mut printed).unwrap();
+        let grandchild: u32 = printed.trim().parse().unwrap();
         assert!(family(hanging.child.id()).contains(&grandchild));
         // It is still a shell until it has executed the program.
         let comm = format!("/proc/{grandchild}/comm");
@@ -362,15 +363,15 @@ mod tests {
         assert!(why.starts_with("hung for 50ms and was killed: sh -c"));
         assert!(why.contains("\n    sleep: "), "{why}");
         // The pipe closes when the last process that holds it ends.
-        assert_eq!(output.read_line(&mut said).unwrap(), 0);
+        assert_eq!(output.read_line(&mut printed).unwrap(), 0);
     }
 
     #[test]
     fn an_expected_line_that_is_not_printed_is_a_failure() {
-        let said = |expected: &[&str]| run_expecting(&mut program("echo", "one  two"), expected);
-        assert_eq!(said(&["one two"]), Ok(()));
+        let result = |expected: &[&str]| run_expecting(&mut program("echo", "one  two"), expected);
+        assert_eq!(result(&["one two"]), Ok(()));
         assert!(
-            said(&["one"])
+            result(&["one"])
                 .unwrap_err()
                 .contains("did not print \"one\"")
         );

@@ -1,5 +1,5 @@
-//! `cargo xtask symbols`: the versions of the shared library's symbols, in packaging/libshoal.map. And
-//! `cargo xtask compat`: whether the C interface still serves programs that were built with the last release.
+//! `cargo xtask symbols`: the versions of the shared library's symbols, in packaging/libshoal.map. `cargo xtask
+//! compat` checks whether programs that were built with the last release can use the C interface.
 //!
 //! The map is a linker's version script. It has a node for each release that added functions, named
 //! `SHOAL_<major>.<minor>`; a function stays in its node. A program that uses a function of a later release
@@ -94,7 +94,7 @@ fn render(nodes: &[Node]) -> String {
     for (name, functions) in nodes {
         out += &format!("\n{name} {{\nglobal:\n");
         out.extend(functions.iter().map(|it| format!("    {it};\n")));
-        // Only in one node: it applies to all symbols that no node names.
+        // The wildcard is only in the first node, because it applies to all symbols that no node names.
         out += &match before {
             "" => "local:\n    *;\n};\n".to_owned(),
             before => format!("}} {before};\n"),
@@ -136,7 +136,7 @@ pub(crate) fn compat() -> Result<(), String> {
             .is_some_and(|now| now.is_superset(&functions))
         {
             faults.push(format!(
-                "{MAP}: {node} has not all functions that it had in {tag}"
+                "{MAP}: {node} lacks functions that it had in {tag}"
             ));
         }
     }

@@ -14,7 +14,8 @@ use crate::python::{self, Environment};
 use crate::step::{Steps, cargo, program, root, run as run_command, run_side_by_side};
 use crate::symbols;
 
-/// The tests of calls that are compiled: they are run without the compiled module of the Python package as well.
+/// The tests of calls that the compiled module of the Python package replaces. They run without that module as
+/// well.
 const COMPILED: [&str; 11] = [
     "array", "backends", "cache", "fast", "lease", "list", "map", "pipe", "queue", "reducers",
     "sync",
@@ -23,7 +24,7 @@ const COMPILED: [&str; 11] = [
 /// The test programs in `tests/` that also run optimised.
 const OPTIMISED: [&str; 3] = ["hostile", "locks", "queue"];
 
-/// The manifest of that module, which is a workspace of its own.
+/// The manifest of the Python package's compiled module, which is a separate workspace.
 const MODULE: &str = "--manifest-path bindings/python/fast/Cargo.toml";
 
 /// The steps and interpreters that were selected.
@@ -36,7 +37,7 @@ pub(crate) struct Choice<'a> {
 }
 
 pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
-    heed_signals();
+    restore_signals();
     let leftovers = Leftovers::before();
     let mut steps = Steps::new(choice.only);
     steps.step("format", || {
@@ -63,12 +64,12 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     steps.step("the tasks' own tests", || {
         step("test --quiet --package xtask")
     });
-    // One build has the crash points, so that most of the code is compiled once. The optimised programs have
+    // This build has the crash points, so that most of the code is compiled once. The optimised programs have
     // none.
     steps.step("rust, C, C++ and bridge tests, crash points", || {
         let server = Environment::prepare("python3")?.install_server()?;
         let mut bridge = bridge::cargo("test");
-        // Its tests mostly wait for servers and for each other.
+        // The tests of the bridge mostly wait for servers and for each other.
         bridge
             .env("NATS_SERVER", server)
             .env("RUST_TEST_THREADS", "4");
@@ -80,8 +81,8 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
             Some(bridge),
         )
     });
-    // Without debug assertions, the remaining checks must refuse hostile segments, and races have other
-    // timing. The other test programs would do the same work again.
+    // Without debug assertions, the remaining checks must refuse hostile segments, and races have other timing.
+    // The other test programs would do the same work again.
     steps.step("rust tests, optimised", || {
         let programs = OPTIMISED.map(|name| format!("--test {name}"));
         side_by_side("test --release --features cli", programs.into_iter(), None)
@@ -106,7 +107,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
         });
     }
     steps.step("instructions of hot paths", || bench::budget(false));
-    // Each of these has work for one core.
+    // Each of these steps uses one core.
     steps.side_by_side(&[
         ("ecosystem", ecosystem),
         ("the wheel, away from the checkout", wheel),
@@ -136,9 +137,9 @@ fn wheel() -> Result<(), String> {
 
 /// Restores the default actions of signals. A shell starts background jobs with SIGINT ignored, and `nohup` ignores
 /// SIGHUP; children inherit that, and tests of these signals would wait forever.
-fn heed_signals() {
+fn restore_signals() {
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
-        // SAFETY: the action of the system, and no other thread that changes it.
+        // SAFETY: SIG_DFL is a valid action, and no other thread changes it.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
 }

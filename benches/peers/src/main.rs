@@ -43,7 +43,7 @@ use times::Stopwatch;
 type Service = PortFactory<ipc::Service, [u8], ()>;
 
 /// How often a receiver polls before it yields the processor.
-const LOOKS: u32 = 64;
+const POLLS: u32 = 64;
 
 /// The arguments of the command line.
 struct Job {
@@ -107,7 +107,7 @@ fn work() -> Result<(), Failure> {
     }
 }
 
-/// The configuration of this measurement's files: apart from those of other programs, and with the
+/// The configuration of this measurement's files. They are separate from those of other programs, and have the
 /// name by which the harness finds and removes them afterwards.
 fn apart(name: &str) -> Result<Config, Failure> {
     let root = std::env::temp_dir().join(name);
@@ -171,7 +171,7 @@ impl Job {
         })
     }
 
-    /// Every message was taken, and no producer will put another one.
+    /// Whether every message was taken and no producer will put another one.
     fn is_over(&self) -> bool {
         if self.stage.turn().load(Acquire) < self.producers as u32 && !self.stage.is_ended() {
             return false;
@@ -256,7 +256,7 @@ impl Job {
             tally.messages.store(messages, Release);
             if self.stage.has_begun() {
                 stopwatch.record(Duration::from_nanos(now.saturating_sub(due)))?;
-                self.stage.has_result();
+                self.stage.announce_result();
             }
         }
         stopwatch.share(&self.stage);
@@ -298,12 +298,12 @@ impl Job {
             }
             if self.stage.is_measuring() {
                 times.record((took.as_nanos() as u64).max(1))?;
-                self.stage.has_result();
+                self.stage.announce_result();
             }
             seed += 1;
         }
         let at = |quantile| times.value_at_quantile(quantile) as f64;
-        self.stage.tell(&[at(0.5), at(0.99), times.len() as f64]);
+        self.stage.report(&[at(0.5), at(0.99), times.len() as f64]);
         Ok(())
     }
 
@@ -326,7 +326,8 @@ impl Job {
 impl Sender<'_> {
     fn loan(&self) -> Result<SampleMut<ipc::Service, [u8], ()>, Failure> {
         let sample = self.publisher.loan_slice_uninit(self.job.size)?;
-        // SAFETY: mapped shared memory, whose bytes are initialised, and every value is valid.
+        // SAFETY: the slice is mapped shared memory, so its bytes are initialised, and every value of a byte is
+        // valid.
         Ok(unsafe { sample.assume_init() })
     }
 }
@@ -335,7 +336,7 @@ impl Receiver<'_> {
     /// The next message; none at the end.
     fn receive(&self) -> Result<Option<Sample<ipc::Service, [u8], ()>>, Failure> {
         loop {
-            for _ in 0..LOOKS {
+            for _ in 0..POLLS {
                 if let Some(sample) = self.subscriber.receive()? {
                     if sample.len() != self.job.size {
                         return Err("a message of another length arrived".into());

@@ -1,4 +1,4 @@
-//! Redis: a store of Shoal's benchmark, asked over a Unix socket.
+//! Redis: a store of Shoal's benchmark, over a Unix socket.
 //!
 //! The harness runs the server, which stores nothing on a disk. Each get and each set is a request
 //! and its answer, as each call of the other stores is separate.
@@ -14,7 +14,7 @@ use store::{Failure, Store};
 
 /// Keys that are sent together while the store is filled.
 const TOGETHER: u64 = 10_000;
-/// How often a connection to the server is tried, a hundredth of a second apart.
+/// How often a connection to the server is tried, 10 ms apart.
 const TRIES: u32 = 500;
 
 struct Redis(Connection);

@@ -25,7 +25,7 @@ pub(crate) trait Store: Sized {
     /// Puts this many keys into it, in the order of their indices.
     fn fill(&mut self, keys: u64) -> Result<(), Failure>;
 
-    /// Puts one key, which is visible to others at once.
+    /// Puts one key. It is visible to other processes when the call returns.
     fn set(&mut self, key: &[u8; KEY], value: &[u8; VALUE]) -> Result<(), Failure>;
 
     /// Copies the value of a present key.

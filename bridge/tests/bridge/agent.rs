@@ -1,6 +1,6 @@
-//! A program of one machine: it does what it is told by lines, on the objects of its `SHOAL_DIR`.
+//! A program of one machine. It executes commands, one per line, on the objects of its `SHOAL_DIR`.
 //!
-//! It is this test program, started again. Answers begin with `>`, since the test harness prints as well.
+//! It is this test program, started again. Answers begin with `>`, because the test harness prints as well.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +13,7 @@ use shoal::{Lease, Map, Queue, Timeout};
 
 use crate::machine::WATCHDOG;
 
-/// Says that this process is an agent.
+/// The environment variable that makes this process an agent.
 const ROLE: &str = "SHOAL_BRIDGE_TEST_AGENT";
 
 /// The agent's own side: a test that does nothing unless it was started as an agent.
@@ -51,13 +51,13 @@ fn serve() {
             "put" => said(queue(1).put(words[2].as_bytes(), within(3)), |()| {
                 "ok".to_owned()
             }),
-            // So many messages of their number.
+            // Puts this many messages, each with its number.
             "puts" => {
                 let put =
                     |i: u64| queue(1).put(format!("{}{i}", words[3]).as_bytes(), Timeout::Infinite);
                 said((0..number(2)).try_for_each(put), |()| "ok".to_owned())
             }
-            // A message of so many bytes.
+            // Puts a message of this many bytes.
             "large" => {
                 let bytes: Vec<u8> = (0..number(2)).map(|i| (i % 251) as u8).collect();
                 said(queue(1).put(&bytes, within(3)), |()| "ok".to_owned())
@@ -83,7 +83,7 @@ fn serve() {
                 })
             }
             "len" => queue(1).len().to_string(),
-            // Works until nothing comes for so long, and says what it worked on.
+            // Leases and acks messages until none arrives within this time. Answers with their texts.
             "work" => {
                 let mut done = Vec::new();
                 while let Ok(lease) = queue(1).lease(within(2)) {
@@ -108,7 +108,7 @@ fn serve() {
                     None => "none".to_owned(),
                 },
             ),
-            // Waits until the key's version is another one.
+            // Waits until the key's version differs from this one.
             "wait" => said(
                 map(1).wait_key(words[2].as_bytes(), number(3), within(4)),
                 |version| version.to_string(),
@@ -121,7 +121,8 @@ fn serve() {
                 );
                 said(swapped, |swapped| swapped.to_string())
             }
-            // Adds one, so often, by swaps: how many succeeded, and of how many that is not known.
+            // Adds 1 this many times, by swaps. Answers with how many swaps succeeded and how many had an unknown
+            // outcome.
             "add" => {
                 let (mut added, mut unknown) = (0, 0);
                 while added + unknown < number(3) {
@@ -152,7 +153,7 @@ fn serve() {
             "close" => said(queue(1).close(), |()| "ok".to_owned()),
             "unlink" => said(shoal::unlink(words[1]), |()| "ok".to_owned()),
             "count" => said(map(1).len(), |len| len.to_string()),
-            other => panic!("an agent knows no {other:?}"),
+            other => panic!("an agent has no command {other:?}"),
         };
         println!("> {answer}");
         std::io::stdout().flush().unwrap();
@@ -166,7 +167,7 @@ fn said<T>(done: shoal::Result<T>, ok: impl FnOnce(T) -> String) -> String {
     }
 }
 
-/// What stands for a large message.
+/// A short text that identifies a large message.
 pub fn checksum(bytes: &[u8]) -> String {
     let sum = bytes.iter().fold(0u64, |sum, byte| {
         sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
@@ -174,11 +175,11 @@ pub fn checksum(bytes: &[u8]) -> String {
     format!("{}-{sum:x}", bytes.len())
 }
 
-/// An agent, as a test has it.
+/// A test's handle of an agent.
 pub struct Agent {
     child: Child,
     to: ChildStdin,
-    /// Its answers. A thread reads them, so that a missing one ends the test.
+    /// Its answers. A thread reads them, so that a missing answer fails the test.
     answers: Receiver<String>,
     /// The last command.
     told: String,
@@ -232,7 +233,7 @@ impl Agent {
         self.hear()
     }
 
-    /// As `kill -9` does.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,4 +1,4 @@
-//! What the bridge shows to the server, and what it asks of it: keys, credentials files, TLS.
+//! Credentials and certificates: tokens, keys, credentials files and TLS.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
 use crate::machine::Machine;
 use crate::server::{Server, Setup};
 
-/// A folder for keys, which is gone when this is dropped.
+/// A folder for keys, which is removed when this is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -41,7 +41,7 @@ fn server(extra: String) -> Server {
     })
 }
 
-/// A bridge with these variables connects, and a message gets to the server and back.
+/// Checks that a bridge with these variables connects, and that a message gets to the server and back.
 fn works(server: &Server, env: &[(&str, &str)]) {
     let mut machine = with(server, env);
     machine.start();
@@ -52,7 +52,7 @@ fn works(server: &Server, env: &[(&str, &str)]) {
     assert_eq!(agent.ask("ack 1"), "ok");
 }
 
-/// A bridge with these variables ends, and says this.
+/// Checks that a bridge with these variables ends with this error.
 #[track_caller]
 fn is_refused(server: &Server, env: &[(&str, &str)], why: &str) {
     let (code, said) = with(server, env).run_to_end();
@@ -141,8 +141,8 @@ fn the_right_credentials_file_is_accepted_and_one_of_another_account_is_refused(
     is_refused(&server, &[("NATS_CREDS", &other)], CREDENTIALS);
 }
 
-/// What `issuer` says of `subject`, as the server reads it: a JSON web token with the algorithm of NATS
-/// (`ed25519-nkey`; NATS documentation, "JWTs").
+/// The claims of `issuer` about `subject`: a JSON web token with the algorithm of NATS (`ed25519-nkey`; NATS
+/// documentation, "JWTs").
 fn signed(issuer: &KeyPair, subject: &KeyPair, nats: serde_json::Value) -> String {
     let encoded = |value: serde_json::Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
     let head = encoded(serde_json::json!({ "typ": "JWT", "alg": "ed25519-nkey" }));

@@ -1,4 +1,4 @@
-//! What a test does on the server by itself, without a bridge.
+//! What tests do on the server directly, without a bridge.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ pub fn is_pulled_from(server: &Server, stream: &str) -> bool {
     })
 }
 
-/// Whether the server's cluster makes a stream with so many copies. It is removed again.
+/// Whether the server's cluster can create a stream with this many copies. The stream is removed again.
 pub fn replicates(server: &Server, copies: usize) -> bool {
     on(server, |jetstream| async move {
         let config = stream::Config {
@@ -44,7 +44,7 @@ pub fn replicates(server: &Server, copies: usize) -> bool {
     })
 }
 
-/// The name of the server that leads a stream, which the server of the connection may learn of late.
+/// The name of the server that leads a stream. The server of the connection may learn it late.
 pub fn leader(server: &Server, stream: &str) -> String {
     on(server, |jetstream| async move {
         let begun = Instant::now();
@@ -64,7 +64,7 @@ pub fn leader(server: &Server, stream: &str) -> String {
 /// Waits until a stream that had messages has none. The server confirms an ack before it removes the message.
 pub fn becomes_empty(server: &Server, stream: &str) {
     let begun = Instant::now();
-    // The server of a stream that is just being started calls it new.
+    // A server that is still starting reports the stream as new, without a last number.
     while !matches!(found(server, stream), Some((0, 1..))) {
         assert!(begun.elapsed() < WATCHDOG, "{stream} is not empty");
         std::thread::sleep(Duration::from_millis(20));
@@ -104,7 +104,7 @@ pub fn publish(
     });
 }
 
-/// Makes a stream as someone else would.
+/// Creates a stream, as another program would.
 pub fn make(server: &Server, config: stream::Config) {
     on(server, |jetstream| async move {
         jetstream.create_stream(config).await.unwrap();

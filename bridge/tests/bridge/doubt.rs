@@ -1,4 +1,4 @@
-//! Swaps of which the answer was lost: they count once, or the program is told that nobody knows.
+//! Swaps whose answer was lost: they count once, or the program gets the error that the outcome is unknown.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +8,8 @@ use crate::maps::{reads, version};
 use crate::proxy::Proxy;
 use crate::server::Server;
 
-/// A swap whose answer is lost, as others change the key so often before the server is started again. What the
-/// program is told, and the map's key in the end.
+/// Makes a swap whose answer is lost, and changes the key `others` times before the server is started again.
+/// Returns the program's answer, and the key's value in the end.
 fn after_a_lost_answer(others: usize) -> (String, String) {
     let mut server = Server::start();
     let proxy = Proxy::start(server.port());
@@ -23,7 +23,7 @@ fn after_a_lost_answer(others: usize) -> (String, String) {
     let read = reads(&mut agent, "key", |answer| answer.ends_with(" old"));
     // The watch may report the set before the server's answer arrives, and a swap waits for that answer.
     machine.wait_for("the set", |report| report.maps[0].sent == 1);
-    proxy.deafen(true);
+    proxy.drop_answers(true);
     agent.tell(&format!("swap config key {} ours", version(&read)));
     let begun = Instant::now();
     while messages(&server, "KV_shoal_m_config") < 2 {
@@ -38,9 +38,9 @@ fn after_a_lost_answer(others: usize) -> (String, String) {
             format!("other{other}"),
         );
     }
-    // It loses everything that is not on disk.
+    // The server loses everything that is not on disk.
     server.kill();
-    proxy.deafen(false);
+    proxy.drop_answers(false);
     server.resume();
     let told = agent.hear();
     (told, agent.ask("get config key"))
@@ -55,7 +55,7 @@ fn a_swap_whose_answer_was_lost_is_found_behind_later_changes() {
 }
 
 #[test]
-fn a_swap_with_an_unknown_outcome_is_no_conflict() {
+fn a_swap_with_an_unknown_outcome_is_not_reported_as_a_conflict() {
     let (told, read) = after_a_lost_answer(40);
     assert!(told.contains("does not know what became"), "{told}");
     assert!(read.ends_with(" other39"), "{read}");

@@ -1,4 +1,4 @@
-//! What goes wrong: refusals, deaths, a server that is away.
+//! Faults: refusals, killed processes, and a server that is not reachable.
 
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,7 @@ fn a_bridge_is_connected_when_the_server_has_what_its_objects_need() {
 }
 
 #[test]
-fn an_account_without_jetstream_ends_the_bridge_and_is_named() {
+fn an_account_without_jetstream_ends_the_bridge_with_an_error_that_says_so() {
     let server = Server::with(&Setup {
         extra: "accounts { A { users: [ { user: u, password: p } ] } }\nno_auth_user: u".to_owned(),
         ..Setup::default()
@@ -96,7 +96,7 @@ fn a_bridge_that_was_stopped_is_not_shown_any_more() {
 }
 
 #[test]
-fn a_stream_with_other_settings_is_refused_by_the_name_of_the_difference() {
+fn a_stream_with_other_settings_is_refused_and_the_setting_is_named() {
     let server = Server::start();
     make(
         &server,
@@ -127,7 +127,7 @@ fn a_stream_with_other_settings_is_refused_by_the_name_of_the_difference() {
 }
 
 #[test]
-fn another_consumer_of_the_stream_is_refused_by_its_name() {
+fn another_consumer_of_the_stream_is_refused_and_named() {
     let server = Server::start();
     let first = Machine::up(&server, &["--queue", "jobs"]);
     drop(first);
@@ -161,7 +161,7 @@ fn the_second_bridge_of_a_machine_waits_and_takes_over() {
     machine.wait_for("the take-over", |report| {
         report.role == "active" && report.pid == pid
     });
-    // It finds the requests that the first left here, and sends them to the server.
+    // It finds the requests that the first bridge left here, and sends them to the server.
     agent.ask(&format!("ack {lease}"));
     machine.wait_for("the ack", |report| {
         report.pid == pid && report.queues[0].acked == 1
@@ -213,7 +213,7 @@ fn work_continues_without_the_server_and_nothing_is_lost_or_done_twice() {
 }
 
 #[test]
-fn what_waits_for_the_server_stays_in_shared_memory_and_is_not_copied_as_a_whole() {
+fn messages_that_wait_for_the_server_stay_in_shared_memory_and_are_not_all_copied() {
     let mut server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs"]);
     let mut agent = machine.agent();
@@ -289,7 +289,7 @@ fn a_bridge_may_start_before_its_server() {
 }
 
 #[test]
-fn metrics_are_served_on_the_loopback_port_that_was_asked_for() {
+fn metrics_are_served_on_the_loopback_port_that_was_requested() {
     use std::io::{Read, Write};
     let server = Server::start();
     let held = Port::free();
@@ -339,7 +339,7 @@ fn an_object_that_loses_its_name_ends_the_bridge_and_the_next_one_carries_the_ne
 }
 
 #[test]
-fn a_bridge_whose_log_nobody_reads_goes_on() {
+fn a_bridge_whose_log_is_not_read_continues() {
     let server = Server::start();
     let machine = Machine::new(&server, &["--queue", "jobs"]);
     let mut bridge = machine.spawn_to(std::process::Stdio::piped());
@@ -351,7 +351,7 @@ fn a_bridge_whose_log_nobody_reads_goes_on() {
 }
 
 #[test]
-fn bad_options_are_refused_before_anything_is_done() {
+fn invalid_options_are_refused_before_anything_is_done() {
     let server = Server::start();
     for (args, word) in [
         (&["--queue", "jobs:speed=1"][..], "speed of jobs"),
@@ -414,7 +414,7 @@ fn a_partition_that_heals_loses_nothing_and_repeats_nothing() {
 }
 
 #[test]
-fn an_ack_that_finds_nobody_is_told_when_the_stream_s_server_is_back() {
+fn an_ack_without_a_responder_is_repeated_until_the_stream_s_server_is_back() {
     let mut cluster = Server::cluster(3);
     let begun = Instant::now();
     while !replicates(&cluster[0], 3) {
@@ -427,20 +427,20 @@ fn an_ack_that_finds_nobody_is_told_when_the_stream_s_server_is_back() {
     there.wait_for("the bridge", |report| report.connected);
     let of_stream = leader(&cluster[0], "shoal_q_jobs");
     let which = cluster.iter().position(|server| server.name() == of_stream);
-    let which = which.expect("one of these");
+    let which = which.expect("the leader is one of these servers");
     let here = Machine::up(&cluster[which], &["--queue", "jobs"]);
     let (mut near, mut far) = (here.agent(), there.agent());
     near.ask("put jobs once 1000");
     let (lease, ..) = leased(&near.ask("lease jobs 50000"));
     cluster[which].kill();
-    // The bridge connects to one of the others, where nobody knows the consumer.
+    // The bridge connects to one of the other servers, which do not have the consumer.
     assert_eq!(near.ask(&format!("ack {lease}")), "ok");
     here.wait_for("another server", |report| report.connects == 2);
     std::thread::sleep(Duration::from_secs(2));
     let report = here.wait_for("a report", |_| true);
     assert_eq!(report.queues[0].acked, 0, "{}", here.log());
     cluster[which].resume();
-    // Had the ack been lost, this worker would get the message.
+    // If the ack were lost, this worker would get the message.
     far.tell("lease jobs 90000");
     here.wait_for("the ack", |report| report.queues[0].acked == 1);
     becomes_empty(&cluster[which], "shoal_q_jobs");
@@ -489,7 +489,7 @@ fn a_cluster_of_three_loses_nothing_when_its_servers_are_killed_in_turn() {
         report.connected && report.role == "active"
     });
     let mut agent = machine.agent();
-    // The cluster has formed once this has gone around.
+    // The cluster has formed once this message has been delivered and acked.
     agent.ask("set config turn none");
     agent.ask("put jobs first 1000");
     let (lease, ..) = leased(&agent.ask("lease jobs 50000"));

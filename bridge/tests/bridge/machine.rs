@@ -12,12 +12,12 @@ use shoal_bridge::counters::Report;
 use crate::agent::Agent;
 use crate::server::Server;
 
-/// How long anything may take before a test says that it hangs.
+/// How long anything may take before a test fails because it hangs.
 pub const WATCHDOG: Duration = Duration::from_secs(60);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A machine. Its folder and its bridge are gone when it is dropped.
+/// A machine. Its folder is removed and its bridge killed when it is dropped.
 pub struct Machine {
     folder: PathBuf,
     url: String,
@@ -50,7 +50,7 @@ impl Machine {
         }
     }
 
-    /// A machine whose bridge has connected, and has made what its objects need.
+    /// A machine whose bridge has connected, and has set up its objects on the server.
     pub fn up(server: &Server, args: &[&str]) -> Self {
         let mut machine = Self::new(server, args);
         machine.start();
@@ -85,7 +85,7 @@ impl Machine {
         self.spawn_to(log)
     }
 
-    /// The same, with its log there.
+    /// The same, with its log in `log`.
     pub fn spawn_to(&self, log: impl Into<Stdio>) -> Child {
         let mut command = self.command();
         command.arg("run").args(&self.args);
@@ -105,7 +105,7 @@ impl Machine {
         self.bridge = Some(self.spawn());
     }
 
-    /// As `kill -9` does.
+    /// Kills the bridge with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut bridge) = self.bridge.take() {
             let _ = bridge.kill();
@@ -113,7 +113,7 @@ impl Machine {
         }
     }
 
-    /// As `kill` does: how it ends.
+    /// Ends the bridge with SIGTERM. Returns its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         let mut bridge = self.bridge.take().expect("it runs");
         let pid = bridge.id().to_string();
@@ -122,7 +122,7 @@ impl Machine {
         bridge.wait().unwrap().code()
     }
 
-    /// Waits until the bridge ends by itself: its exit code.
+    /// Waits until the bridge ends by itself. Returns its exit code.
     pub fn ends(&mut self) -> Option<i32> {
         let mut bridge = self.bridge.take().expect("it runs");
         let begun = Instant::now();
@@ -138,7 +138,7 @@ impl Machine {
         }
     }
 
-    /// Runs a bridge to its end: its exit code, and what it said.
+    /// Runs a bridge to its end. Returns its exit code, and what it printed.
     pub fn run_to_end(&self) -> (Option<i32>, String) {
         let done = output(self.command().arg("run").args(&self.args));
         (
@@ -171,7 +171,7 @@ impl Machine {
     }
 }
 
-/// Runs a command to its end, or kills it.
+/// Runs a command to its end. Kills it if it takes too long.
 fn output(command: &mut Command) -> Output {
     let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = piped.spawn().unwrap();

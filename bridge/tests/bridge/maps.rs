@@ -83,7 +83,7 @@ fn a_key_expires_on_every_machine() {
         Machine::up(&server, &["--map", "config"]),
     );
     let (mut near, mut far) = (here.agent(), there.agent());
-    // The far program has the map open by then, and some seconds to see the value.
+    // The far program has opened the map by then, and has some seconds to see the value.
     assert_eq!(far.ask("get config short"), "none");
     near.ask("set-for config short x 5000");
     reads(&mut far, "short", |answer| answer.ends_with(" x"));
@@ -156,14 +156,15 @@ fn a_map_whose_last_change_was_purged_is_not_behind_its_bucket() {
         purge.await.unwrap();
     });
     reads(&mut agent, "goes", |answer| answer == "none");
-    // Compared anew, it is where the bucket is, and not where the last change is that the bucket still has.
+    // After the comparison its revision is the bucket's, and not that of the last change that the bucket still
+    // has.
     machine.wait_for("the comparison", |report| {
         report.maps[0].resyncs > 1 && report.maps[0].revision == 2
     });
 }
 
 #[test]
-fn a_value_beyond_the_server_s_limit_is_refused_with_both_sizes() {
+fn a_value_beyond_the_server_s_limit_is_refused_with_an_error_that_names_both_sizes() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--map", "config"]);
     let mut agent = machine.agent();
@@ -212,8 +213,8 @@ fn no_swap_is_lost_while_servers_and_bridges_are_killed() {
             server.resume();
         }
     }
-    // Those that were done, and those with an unknown outcome: the server was killed, and the key was changed
-    // too often since.
+    // The swaps that were done, and those with an unknown outcome: the server was killed, and the key has been
+    // changed too often since.
     let (mut done, mut unknown) = (0, 0);
     for agent in &mut agents {
         let told = agent.hear();

@@ -1,4 +1,4 @@
-//! A network that a test disturbs: between a bridge and its server.
+//! A proxy between a bridge and its server, with which a test disturbs the connection.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// Passes everything on, or nothing.
+/// Passes data in both directions, delays it, or drops the answers.
 pub struct Proxy {
     port: u16,
     flags: Arc<Flags>,
@@ -18,7 +18,7 @@ struct Flags {
     /// Sent data waits.
     is_stalled: AtomicBool,
     /// Data from the server is lost. The connections are unusable afterwards.
-    is_deaf: AtomicBool,
+    drops_answers: AtomicBool,
 }
 
 impl Proxy {
@@ -50,8 +50,8 @@ impl Proxy {
         self.flags.is_stalled.store(stalled, Ordering::Relaxed);
     }
 
-    pub fn deafen(&self, deaf: bool) {
-        self.flags.is_deaf.store(deaf, Ordering::Relaxed);
+    pub fn drop_answers(&self, dropped: bool) {
+        self.flags.drops_answers.store(dropped, Ordering::Relaxed);
     }
 }
 
@@ -61,7 +61,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, flags: &Flags, is_server: bool) 
         while flags.is_stalled.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(5));
         }
-        if is_server && flags.is_deaf.load(Ordering::Relaxed) {
+        if is_server && flags.drops_answers.load(Ordering::Relaxed) {
             continue;
         }
         if to.write_all(&some[..len]).is_err() {

@@ -9,7 +9,7 @@ use crate::direct::{becomes_empty, is_pulled_from, last, messages, publish};
 use crate::machine::{Machine, WATCHDOG};
 use crate::server::{Server, Setup};
 
-/// A lease's number, its attempts, and the message.
+/// The lease's number, its attempts and the message in an answer to `lease`.
 pub fn leased(answer: &str) -> (u64, u64, String) {
     let mut words = answer.splitn(3, ' ');
     let number = |word: Option<&str>| word.and_then(|word| word.parse().ok());
@@ -19,8 +19,9 @@ pub fn leased(answer: &str) -> (u64, u64, String) {
     }
 }
 
-/// All that the agent works on, sorted: what it answered to a first `work`, and what it does after that until it is
-/// as much as is wanted. On a busy machine the next message may take longer than the agent waits for it.
+/// Everything that the agent has worked on, sorted: `answer`, its answer to a first `work`, and those to further
+/// ones until `wanted` messages are reached. On a busy machine the next message may take longer than the agent
+/// waits for it.
 pub fn worked(agent: &mut Agent, mut answer: String, wanted: usize) -> Vec<String> {
     let begun = Instant::now();
     let mut done = Vec::new();
@@ -128,7 +129,7 @@ fn a_large_message_goes_through_the_object_store_and_leaves_nothing_there() {
 }
 
 #[test]
-fn what_one_machine_puts_comes_in_its_order_also_behind_large_messages() {
+fn messages_of_one_machine_arrive_in_order_although_some_are_large() {
     let server = Server::start();
     let here = Machine::up(&server, &["--queue", "jobs"]);
     let there = Machine::up(&server, &["--queue", "jobs"]);
@@ -155,10 +156,10 @@ fn a_queue_that_a_program_has_closed_leaves_its_messages_to_other_machines() {
     near.tell("lease jobs 60000");
     let begun = Instant::now();
     while !is_pulled_from(&server, "shoal_q_jobs") {
-        assert!(begun.elapsed() < WATCHDOG, "nothing is asked for");
+        assert!(begun.elapsed() < WATCHDOG, "no message is requested");
         std::thread::sleep(Duration::from_millis(20));
     }
-    // What the server sends for that finds the queue closed.
+    // The message that the server sends for this request finds the queue closed.
     assert_eq!(here.agent().ask("close jobs"), "ok");
     assert!(near.hear().contains("ErrClosed"));
     publish(&server, "shoal.q.jobs", &[], "other");
@@ -235,7 +236,7 @@ fn messages_of_other_programs_are_delivered_unchanged_and_unknown_formats_are_de
 }
 
 #[test]
-fn a_job_that_takes_long_is_not_given_away_where_the_bridge_was_not_told_the_ack_wait() {
+fn a_long_job_is_not_redelivered_if_another_bridge_has_set_the_ack_wait() {
     let server = Server::start();
     let first = Machine::up(&server, &["--queue", "jobs:ack-wait=1s"]);
     let second = Machine::up(&server, &["--queue", "jobs"]);
@@ -249,7 +250,7 @@ fn a_job_that_takes_long_is_not_given_away_where_the_bridge_was_not_told_the_ack
 }
 
 #[test]
-fn a_message_that_is_a_dead_letter_when_it_comes_takes_no_room_here() {
+fn a_message_that_is_a_dead_letter_when_it_arrives_uses_no_credit() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs:in-flight=2,max-attempts=1"]);
     let mut worker = machine.agent();
@@ -266,11 +267,11 @@ fn a_message_that_is_a_dead_letter_when_it_comes_takes_no_room_here() {
 }
 
 #[test]
-fn a_dead_letter_whose_reason_quotes_a_long_header_holds_up_no_other() {
+fn a_dead_letter_whose_reason_quotes_a_long_header_delays_no_other() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs", "--queue", "jobs.dead"]);
     let mut worker = machine.agent();
-    // The server takes 64 KiB of headers. Quoted, this is more.
+    // The server accepts 64 KiB of headers. With its quotation marks escaped, this header is longer.
     let format: &'static str = "\"".repeat(40_000).leak();
     for text in ["long", "short"] {
         let format = if text == "long" { format } else { "9" };
@@ -286,11 +287,11 @@ fn a_dead_letter_whose_reason_quotes_a_long_header_holds_up_no_other() {
 }
 
 #[test]
-fn a_dead_letter_says_nothing_of_what_was_put() {
+fn a_dead_letter_does_not_change_the_counters_of_puts() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs:max-messages=5,max-attempts=1"]);
     let mut agent = machine.agent();
-    // Six that nobody takes: one finds no room.
+    // Six messages that no worker takes. The last one finds no room.
     assert_eq!(agent.ask("puts jobs 6 m"), "ok");
     let is_full = |report: &Report| {
         let queue = &report.queues[0];
@@ -306,7 +307,7 @@ fn a_dead_letter_says_nothing_of_what_was_put() {
 }
 
 #[test]
-fn a_message_that_nobody_takes_goes_back_to_the_server_and_takes_no_room_here() {
+fn a_message_that_no_worker_takes_returns_to_the_server_and_uses_no_credit() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs:in-flight=1"]);
     for _ in 0..2 {
@@ -314,7 +315,7 @@ fn a_message_that_nobody_takes_goes_back_to_the_server_and_takes_no_room_here() 
         gone.tell("lease jobs 60000");
         let begun = Instant::now();
         while !is_pulled_from(&server, "shoal_q_jobs") {
-            assert!(begun.elapsed() < WATCHDOG, "nothing is asked for");
+            assert!(begun.elapsed() < WATCHDOG, "no message is requested");
             std::thread::sleep(Duration::from_millis(20));
         }
         gone.kill();
@@ -330,7 +331,7 @@ fn a_message_that_nobody_takes_goes_back_to_the_server_and_takes_no_room_here() 
     }
 }
 
-/// Puts 30 messages into a stream with a limit, of which it takes some at first.
+/// Puts 30 messages into a stream with a limit. At first the stream accepts a number of them in the range `takes`.
 fn a_full_stream(limit: &str, takes: std::ops::RangeInclusive<u64>) {
     let server = Server::start();
     let here = Machine::up(&server, &["--queue", &format!("jobs:{limit}")]);

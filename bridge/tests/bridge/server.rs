@@ -26,7 +26,7 @@ impl Default for Setup {
     }
 }
 
-/// A running server. Its folder and process are gone when this is dropped.
+/// A running server. Its process is killed and its folder removed when this is dropped.
 pub struct Server {
     folder: PathBuf,
     /// The port of its clients, and in a cluster that of its routes.
@@ -73,7 +73,8 @@ impl Server {
 
     fn prepare(setup: &Setup, held: Port) -> Self {
         let port = held.number();
-        // In memory: the kill of a process loses nothing that it wrote to a file, on a disk or not.
+        // The files are in memory: a killed process loses nothing that it wrote to a file, whether or not the file
+        // is on a disk.
         let store = std::env::var_os("BRIDGE_STORE").unwrap_or_else(|| "/dev/shm".into());
         let folder = Path::new(&store).join(format!("shoal-nats-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
@@ -109,12 +110,12 @@ impl Server {
         format!("nats://127.0.0.1:{}", self.port())
     }
 
-    /// What it calls itself.
+    /// Its name in the cluster.
     pub fn name(&self) -> String {
         format!("s{}", self.port())
     }
 
-    /// As `kill -9` does.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -157,8 +158,8 @@ impl Drop for Server {
     }
 }
 
-/// A port that nobody else is given while this lives, also while its server is away. A socket is bound to it and
-/// does not listen; a program that sets `SO_REUSEADDR`, as the server and the bridge do, can listen there.
+/// A port that no other program gets while this lives, even while its server does not run. A socket is bound to it
+/// and does not listen; a program that sets `SO_REUSEADDR`, as the server and the bridge do, can listen there.
 pub struct Port(TcpSocket);
 
 impl Port {
@@ -175,8 +176,8 @@ impl Port {
     }
 }
 
-/// The server's program: what `NATS_SERVER` names, or that of the checkout's virtual environment
-/// (`cargo xtask test` installs it there), or that of PATH.
+/// The server's program: the one that `NATS_SERVER` names, or the one in the checkout's virtual environment
+/// (`cargo xtask test` installs it there), or the one on PATH.
 pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("NATS_SERVER") {
         return named.into();

@@ -19,10 +19,11 @@ use crate::maps::reads;
 use crate::server::Server;
 
 const ROLE: &str = "SHOAL_BRIDGE_TEST_SOAK";
-/// How many times a message that some worker always fails is delivered.
+/// How many times a message is delivered that the workers always return.
 const ATTEMPTS: &str = "20";
 
-/// The side of a worker: leases, notes what it does, acks; now and then it dies or fails.
+/// The process of a worker. It leases a message, records it, and acks it. It returns messages that begin with
+/// `poison`.
 #[test]
 fn worker() {
     let Some(log) = std::env::var_os(ROLE) else {
@@ -37,7 +38,7 @@ fn worker() {
         .unwrap();
     let mut highest = 0;
     loop {
-        // Of one key a process never reads an older version after a later one.
+        // A process never reads an older version of a key after a later one.
         if let Some((_, version)) = map.get_versioned(b"count").unwrap() {
             assert!(version >= highest, "version {version} after {highest}");
             highest = version;
@@ -51,17 +52,17 @@ fn worker() {
             continue;
         }
         // Recorded before the ack: an acked message was processed.
-        note(&mut log, &text);
+        record(&mut log, &text);
         let _ = lease.ack();
     }
 }
 
 /// Appends a line by one write: several processes append to the file.
-fn note(log: &mut std::fs::File, line: &str) {
+fn record(log: &mut std::fs::File, line: &str) {
     log.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-/// The side of a counter: adds one by swaps, and notes each that succeeded.
+/// The process of a counter. It adds 1 by swaps, and records each swap that succeeded.
 #[test]
 fn counter() {
     let Some(log) = std::env::var_os(format!("{ROLE}_COUNTER")) else {
@@ -81,7 +82,7 @@ fn counter() {
         if let Ok(true) =
             map.compare_swap_version(b"count", version, Some(more.to_string().as_bytes()))
         {
-            note(&mut log, &more.to_string());
+            record(&mut log, &more.to_string());
         }
     }
 }
@@ -231,20 +232,25 @@ fn every_job_is_done_and_no_swap_is_lost_while_everything_is_killed_at_random() 
         assert!(waiting.elapsed() < WATCHDOG, "the stream is not empty");
         std::thread::sleep(Duration::from_millis(100));
     }
-    // A swap that was noted is in the count; one whose process was killed before it noted it may be as well.
-    let noted = lines(&swaps);
-    let distinct: HashSet<&String> = noted.iter().collect();
+    // A recorded swap is in the count. A swap whose process was killed before it recorded it may be in the count
+    // as well.
+    let recorded = lines(&swaps);
+    let distinct: HashSet<&String> = recorded.iter().collect();
     assert_eq!(
         distinct.len(),
-        noted.len(),
-        "two swaps have made the same value"
+        recorded.len(),
+        "two swaps have set the same value"
     );
-    let highest = noted
+    let highest = recorded
         .iter()
         .filter_map(|line| line.parse::<u64>().ok())
         .max()
         .unwrap_or(0);
-    assert!(highest >= noted.len() as u64, "{highest}, {}", noted.len());
+    assert!(
+        highest >= recorded.len() as u64,
+        "{highest}, {}",
+        recorded.len()
+    );
     // A machine may be a little behind.
     reads(&mut agents[0], "count", |read| {
         let now = read.rsplit(' ').next().and_then(|word| word.parse().ok());
@@ -254,7 +260,7 @@ fn every_job_is_done_and_no_swap_is_lost_while_everything_is_killed_at_random() 
         "{} jobs, {} done, {poison} dead letters, {} swaps",
         wanted.len(),
         lines(&done).len(),
-        noted.len()
+        recorded.len()
     );
     let ended = workers.iter_mut().any(Running::has_ended);
     assert!(!ended, "a worker has failed");
