@@ -98,7 +98,8 @@ impl Readers {
         if cfg!(not(target_arch = "x86_64")) {
             fence(Ordering::SeqCst);
         }
-        (before == 0).then_some(Reading(reading))
+        // Made only if the line was free: dropping it clears the line.
+        (before == 0).then(|| Reading(reading))
     }
 
     /// Initialises the lines of this participant: commits their memory and clears them.
@@ -287,6 +288,8 @@ mod tests {
         let all: Vec<_> = (0..LANES)
             .map(|lane| enter_at(&map, lane).unwrap())
             .collect();
+        assert!(enter().is_none());
+        // A thread that was refused leaves the line as it is.
         assert!(enter().is_none());
         // Then the lock is used.
         map.set(b"k", b"v").unwrap();
