@@ -189,6 +189,27 @@ impl Queue {
         }
     }
 
+    /// Leases the first message without waiting, if a relay delivered it; `Timeout` if not. As any lease, it
+    /// counts as a delivery.
+    pub(super) fn lease_delivered(&self) -> Result<LeasedMessage> {
+        self.take(Deadline::Now, false, |side, end| {
+            let Some(message) = end.peek()? else {
+                return Ok(None);
+            };
+            let token = match message.block() {
+                Some(block) => side.ring.store.head(block)?.token(),
+                None => 0,
+            };
+            if token == 0 {
+                return Ok(None);
+            }
+            side.check_soon();
+            let len = message.len() as u64;
+            let held = side.lease_message(end, message, 0, Deadline::Now)?;
+            Ok(Some((held, (1, len))))
+        })
+    }
+
     #[cold]
     fn no_room(&self, len: usize) -> Error {
         Error::Exhausted {
@@ -301,13 +322,21 @@ impl Queue {
         let finished = &self.ring.header.finished;
         let waits = &self.consumers.policy.waits;
         let mut nap = Nap::FIRST;
-        while self.unfinished_until(deadline)? > 0 {
+        loop {
+            // Where no consumer is left, no other call moves what was delivered too often to the dead
+            // letters.
+            if self.is_due() {
+                self.redeliver(self.lock::<ConsumersLock>(deadline)?, deadline)?;
+            }
+            if self.unfinished_until(deadline)? == 0 {
+                return Ok(());
+            }
             // `unfinished_until` takes the lock, so a process that finishes the last message after that sees
             // the sleeper.
             let done = || self.unfinished_until(deadline) == Ok(0);
-            nap.ended(finished.sleep(waits, nap.ns(), deadline, done)?);
+            let slice_ns = self.until_due(nap.ns());
+            nap.ended(finished.sleep(waits, slice_ns, deadline, done)?);
         }
-        Ok(())
     }
 
     /// Messages were finished, and a process waits in [`join`](Self::join).
@@ -320,6 +349,10 @@ impl Queue {
 
     /// The queue that gets messages which were delivered `max_attempts` times, if there is such a bound. Its
     /// name is this queue's with `.dead` appended, and remains when this queue is [unlinked](Self::unlink).
+    ///
+    /// If it refuses a message (it was closed, or has a smaller bound), the message stays here and is tried again
+    /// ten times a second. The call that tries it, which takes from this queue or joins it, returns `Invalid`
+    /// with the reason.
     pub fn dead_letters(&self) -> Option<&Queue> {
         self.dead_letters.as_deref()
     }
