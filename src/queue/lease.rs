@@ -166,12 +166,26 @@ impl Queue {
         visible: Option<Duration>,
         timeout: Timeout,
     ) -> Result<LeasedMessage> {
-        let deadline = Deadline::after(timeout);
+        self.lease_first(visible, false, Deadline::after(timeout))
+    }
+
+    /// Leases the first message; if only `delivered` ones are wanted, it is one that a relay delivered with a
+    /// token.
+    #[inline(always)]
+    pub(super) fn lease_first(
+        &self,
+        visible: Option<Duration>,
+        delivered: bool,
+        deadline: Deadline,
+    ) -> Result<LeasedMessage> {
         loop {
             let leased = self.take(deadline, false, |side, end| {
                 let Some(message) = end.peek()? else {
                     return Ok(None);
                 };
+                if delivered && !side.has_token(&message)? {
+                    return Ok(None);
+                }
                 let until = visible.map_or(0, from_now);
                 side.check_soon();
                 if until != 0 {
@@ -187,27 +201,6 @@ impl Queue {
                 leased => return leased,
             }
         }
-    }
-
-    /// Leases the first message without waiting, if a relay delivered it; `Timeout` if not. As any lease, it
-    /// counts as a delivery.
-    pub(super) fn lease_delivered(&self) -> Result<LeasedMessage> {
-        self.take(Deadline::Now, false, |side, end| {
-            let Some(message) = end.peek()? else {
-                return Ok(None);
-            };
-            let token = match message.block() {
-                Some(block) => side.ring.store.head(block)?.token(),
-                None => 0,
-            };
-            if token == 0 {
-                return Ok(None);
-            }
-            side.check_soon();
-            let len = message.len() as u64;
-            let held = side.lease_message(end, message, 0, Deadline::Now)?;
-            Ok(Some((held, (1, len))))
-        })
     }
 
     #[cold]
@@ -386,6 +379,15 @@ impl Queue {
 }
 
 impl TakeSide<'_> {
+    /// Whether a relay delivered the message with a token.
+    #[cold]
+    fn has_token(self, message: &Message) -> Result<bool> {
+        let Some(block) = message.block() else {
+            return Ok(false);
+        };
+        Ok(self.ring.store.head(block)?.token() != 0)
+    }
+
     /// Leases the next message and moves over it. After a kill before the head moves, the message is still in
     /// the ring, and the repair takes the lease back.
     fn lease_message(

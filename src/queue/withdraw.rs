@@ -37,7 +37,7 @@ impl QueueRelay {
         if queue.is_empty() {
             return Ok(None);
         }
-        let held = match queue.lease_delivered() {
+        let held = match queue.lease_first(None, true, Deadline::Now) {
             Ok(held) => held,
             Err(Error::Timeout | Error::Closed) => return Ok(None),
             Err(err) => return Err(err),
