@@ -94,6 +94,9 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 pub struct Array {
     header: SharedRef<ArrayHeader>,
     data: NonNull<u8>,
+    // As they were when they were checked: other processes may have written to the header since.
+    item: u64,
+    count: u64,
     len: usize,
     format: String,
     policy: WaitPolicy,
@@ -194,6 +197,8 @@ impl Array {
         Ok(Self {
             header,
             data,
+            item,
+            count,
             len,
             format: String::from_utf8_lossy(text).into_owned(),
             policy: WaitPolicy::default(),
@@ -221,12 +226,12 @@ impl Array {
 
     /// Bytes of an item.
     pub fn item_size(&self) -> u64 {
-        self.header.item.load(Ordering::Relaxed)
+        self.item
     }
 
     /// How many items there are.
     pub fn count(&self) -> u64 {
-        self.header.count.load(Ordering::Relaxed)
+        self.count
     }
 
     /// The description of an item that the creator gave.

@@ -157,6 +157,10 @@ fn forged_sizes_are_refused() {
         std::os::unix::fs::FileExt::write_all_at(&file, &word.to_le_bytes(), at).unwrap();
         // An open handle continues with the values that it has read, and a process that opens it gets an error or reads
         // within the mapping.
+        assert_eq!(
+            (array.item_size(), array.count(), array.len()),
+            (8, 100, 800)
+        );
         array.lock(NOWAIT).unwrap().write(792, &[1; 8]).unwrap();
         if let Ok(other) = Array::open(array.name()) {
             let end = other.len();
