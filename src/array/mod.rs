@@ -137,8 +137,7 @@ impl Array {
         format: &str,
         options: &Options,
     ) -> Result<Self> {
-        let makes = options.create || name.is_none();
-        if makes && item == 0 {
+        if options.creates(name) && item == 0 {
             return Err(Error::invalid("item size", "an item has at least 1 byte"));
         }
         if format.len() > FORMAT {
