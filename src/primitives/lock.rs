@@ -1,5 +1,8 @@
 //! A lock, plain or recursive.
 
+use std::marker::PhantomData;
+use std::sync::MutexGuard;
+
 use crate::error::{Error, Result};
 use crate::layout::SharedRef;
 use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
@@ -60,10 +63,22 @@ pub struct Lock {
 }
 
 /// Holds a [`Lock`] until dropped.
+///
+/// A recursive lock is its thread's, so the guard stays in the thread that took it. To release a plain lock in
+/// another thread, [`acquire`](Lock::acquire) it without a guard.
+///
+/// ```compile_fail,E0277
+/// # use shoal::{Lock, Options, Timeout};
+/// # let lock = Lock::recursive(None, &Options::create()).unwrap();
+/// let guard = lock.lock(Timeout::Infinite).unwrap();
+/// std::thread::scope(|scope| scope.spawn(move || drop(guard)).join());
+/// ```
 #[must_use]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
     taken: Acquisition,
+    // `Sync` and not `Send`: any thread may look at it, and only this one can release a recursive lock.
+    _of_its_thread: PhantomData<MutexGuard<'static, ()>>,
 }
 
 plain_open!(Lock, "lock");
@@ -107,7 +122,11 @@ impl Lock {
     #[inline]
     pub fn lock(&self, timeout: impl IntoTimeout) -> Result<LockGuard<'_>> {
         let taken = self.acquire(timeout)?;
-        Ok(LockGuard { lock: self, taken })
+        Ok(LockGuard {
+            lock: self,
+            taken,
+            _of_its_thread: PhantomData,
+        })
     }
 
     /// Takes the lock, which the caller then has to [`release`](Self::release). Waits while a living
