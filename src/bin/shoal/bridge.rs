@@ -1,9 +1,11 @@
 //! `shoal bridge …`: the program `shoal-bridge`, where it is installed.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+
+use crate::exec;
+use crate::output::say;
 
 /// The program, looked for beside this one and then in PATH.
 const PROGRAM: &str = "shoal-bridge";
@@ -25,10 +27,10 @@ impl Bridge {
         let beside = own.map(|own| own.with_file_name(PROGRAM));
         let program = beside.filter(|beside| beside.exists());
         let program = program.unwrap_or_else(|| PathBuf::from(PROGRAM));
-        let err = Command::new(program).args(self.args).exec();
-        eprintln!(
-            "shoal: {PROGRAM}: {err}; it is a package of its own: `cargo install --path bridge` in Shoal's sources"
-        );
+        let err = exec::replace(Command::new(program).args(self.args));
+        say(format_args!(
+            "{PROGRAM}: {err}; it is a package of its own: `cargo install --path bridge` in Shoal's sources"
+        ));
         ExitCode::from(NOT_FOUND)
     }
 }

@@ -1,10 +1,14 @@
 //! The `shoal` command line: shows shared objects and what they hold, live if that is wanted, removes
 //! those that dead processes left, runs programs on some of the devices, and measures.
 
+// A message that cannot be written must not change the exit code: these macros panic.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod bench;
 mod bridge;
 mod devices;
 mod doctor;
+mod exec;
 mod failure;
 mod generate;
 mod input;
@@ -29,7 +33,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::output::Failure;
+use crate::output::{Failure, say};
 
 /// Shared queues and maps that survive kill -9.
 ///
@@ -114,7 +118,7 @@ fn main() -> ExitCode {
         Err(Failure::Signal(signal)) => interrupt::end_by(signal),
         Err(Failure::Said) => ExitCode::FAILURE,
         Err(failure) => {
-            eprintln!("shoal: {failure}");
+            say(&failure);
             failure.code()
         }
     }

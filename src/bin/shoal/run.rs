@@ -4,8 +4,7 @@
 //! exit code are its own. It keeps a lease across the exec.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
+use std::io;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,8 +18,8 @@ use shoal::{Error, EventKind, ExitKind, Outcome, Restart, Spawn, Supervisor, Tim
 use signal_hook::consts::signal as signals;
 use signal_hook::iterator::Signals;
 
-use crate::interrupt;
-use crate::output::duration;
+use crate::output::{duration, say};
+use crate::{exec, interrupt};
 
 /// A shell's exit codes for a program that it cannot find, and for one that it cannot run.
 const NOT_FOUND: u8 = 127;
@@ -171,7 +170,7 @@ impl Run {
                 EnvEdit::Unset(name) => command.env_remove(name),
             };
         }
-        let err = command.exec();
+        let err = exec::replace(&mut command);
         Err(Refusal {
             code: match err.kind() {
                 io::ErrorKind::NotFound => NOT_FOUND,
@@ -203,7 +202,7 @@ impl Run {
         let lease = match request.acquire(now) {
             Err(Error::Timeout) if self.wait != Some(Duration::ZERO) => {
                 if !self.quiet {
-                    say(&format!(
+                    say(format_args!(
                         "waiting for {count} {} to be free",
                         devices(count)
                     ));
@@ -320,7 +319,7 @@ impl Run {
                             _ => true,
                         };
                         if is_news && !quiet {
-                            say(&event.to_string());
+                            say(event);
                         }
                     }
                     Err(Error::Interrupted) => {}
@@ -328,7 +327,7 @@ impl Run {
                 }
             }
             if let Ok(Some(failure)) = supervisor.output_failure() {
-                say(&failure.to_string());
+                say(failure);
             }
         });
         reported
@@ -368,11 +367,6 @@ impl Run {
 fn handled() -> Vec<i32> {
     let all: Vec<i32> = ENDING.into_iter().chain(PASSED_ON).collect();
     interrupt::not_ignored(&all)
-}
-
-/// One line on standard error, in one write, so that it is not mixed with what workers write.
-fn say(text: &str) {
-    let _ = io::stderr().write_all(format!("shoal: {text}\n").as_bytes());
 }
 
 fn code(code: i32) -> ExitCode {
