@@ -1,6 +1,7 @@
 //! `shoal run`.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 
 use crate::{command, finish, shoal, unique};
 
@@ -80,10 +81,62 @@ fn the_exit_code_and_the_signal_are_the_programs() {
 
 #[test]
 fn a_program_that_is_missing_is_127_and_one_that_cannot_run_126() {
-    shoal(&["run", "--", "/no/such/program"]).failed(127, "/no/such/program");
-    shoal(&["run", "--", "no-such-program-at-all"]).failed(127, "no-such-program-at-all");
-    shoal(&["run", "--", "/etc/passwd"]).failed(126, "/etc/passwd");
-    shoal(&["run", "--", "/"]).failed(126, "/");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let without_interpreter = dir.join(unique("without-interpreter"));
+    script(&without_interpreter, "#!/no/such/interpreter\n");
+    let without_interpreter = without_interpreter.to_str().unwrap();
+    let name = without_interpreter.rsplit('/').next().unwrap();
+    let too_long = format!("/{}", "x".repeat(5000));
+    for how in [&["run", "--"][..], &["run", "-n", "1", "--"]] {
+        let failed = |program: &str, code: i32, why: &str| {
+            let mut run = command(&[how, &[program]].concat());
+            finish(run.env("PATH", dir)).failed(code, why);
+        };
+        failed("/no/such/program", 127, "/no/such/program");
+        failed("no-such-program-at-all", 127, "no-such-program-at-all");
+        failed("/etc/passwd/program", 127, "/etc/passwd/program");
+        failed("", 127, "");
+        failed("/etc/passwd", 126, "/etc/passwd");
+        failed("/", 126, "/");
+        failed(without_interpreter, 126, "interpreter");
+        failed(name, 126, "interpreter");
+        failed(&too_long, 126, "");
+    }
+    std::fs::remove_file(without_interpreter).unwrap();
+}
+
+/// Makes an executable file. Another process writes it: what this one has open for writing, children of other
+/// tests have as well, and it cannot be executed then.
+fn script(path: &Path, text: &str) {
+    let write = "printf %s \"$1\" >\"$0\" && chmod +x \"$0\"";
+    let mut sh = std::process::Command::new("sh");
+    sh.args(["-c", write]).arg(path).arg(text);
+    assert!(sh.status().unwrap().success());
+}
+
+#[test]
+fn a_script_that_names_no_interpreter_is_run_by_the_shell() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("script"));
+    script(&path, "echo \"$0 has $*\"; exit 7\n");
+    let path = path.to_str().unwrap();
+    for how in [
+        &["run", "--"][..],
+        &["run", "-n", "1", "--no-labels", "--"],
+        &[
+            "run",
+            "-q",
+            "--restart",
+            "--max-restarts",
+            "0",
+            "--no-labels",
+            "--",
+        ],
+    ] {
+        let done = shoal(&[how, &[path, "a", "b"]].concat());
+        let said = format!("{path} has a b\n");
+        assert_eq!((done.code, done.out), (Some(7), said), "{how:?}");
+    }
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
@@ -112,7 +165,7 @@ fn masks_compose_through_as_many_runs_as_there_are() {
 
 #[test]
 fn the_program_inherits_input_and_output_unchanged() {
-    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let path = dir.join(unique("input"));
     std::fs::write(&path, "as it is").unwrap();
     let mut cat = command(&["run", "--devices", "0", "--", "cat"]);

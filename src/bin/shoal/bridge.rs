@@ -27,7 +27,7 @@ impl Bridge {
         let beside = own.map(|own| own.with_file_name(PROGRAM));
         let program = beside.filter(|beside| beside.exists());
         let program = program.unwrap_or_else(|| PathBuf::from(PROGRAM));
-        let err = exec::replace(Command::new(program).args(self.args));
+        let (_, err) = exec::replace(Command::new(program).args(self.args));
         say(format_args!(
             "{PROGRAM}: {err}; it is a package of its own: `cargo install --path bridge` in Shoal's sources"
         ));

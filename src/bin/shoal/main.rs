@@ -42,7 +42,7 @@ use crate::output::{Failure, say};
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object, key or element, 4 the time is up,
 /// 5 the queue is closed and empty. A signal ends a command as it ends other programs. `run` ends as the
 /// program does, also by a signal, and with several workers as the first of them that failed; 127 if the
-/// program was not found, 126 if it could not be run, 125 if `shoal` itself refused.
+/// program was not found, 126 if it is there and cannot be run, 125 if `shoal` itself refused.
 #[derive(Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]
 struct Cli {

@@ -4,7 +4,6 @@
 //! exit code are its own. It keeps a lease across the exec.
 
 use std::ffi::OsString;
-use std::io;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,14 +17,9 @@ use shoal::{Error, EventKind, ExitKind, Outcome, Restart, Spawn, Supervisor, Tim
 use signal_hook::consts::signal as signals;
 use signal_hook::iterator::Signals;
 
+use crate::exec::{self, REFUSED};
+use crate::interrupt;
 use crate::output::{duration, say};
-use crate::{exec, interrupt};
-
-/// A shell's exit codes for a program that it cannot find, and for one that it cannot run.
-const NOT_FOUND: u8 = 127;
-const NOT_RUNNABLE: u8 = 126;
-/// The exit code of `env`, `timeout` and similar programs when they fail themselves.
-const REFUSED: u8 = 125;
 
 /// Signals that end all workers.
 const ENDING: [i32; 4] = [
@@ -170,14 +164,9 @@ impl Run {
                 EnvEdit::Unset(name) => command.env_remove(name),
             };
         }
-        let err = exec::replace(&mut command);
-        Err(Refusal {
-            code: match err.kind() {
-                io::ErrorKind::NotFound => NOT_FOUND,
-                _ => NOT_RUNNABLE,
-            },
-            why: format!("{}: {err}", program.display()),
-        })
+        let (code, why) = exec::replace(&mut command);
+        let why = format!("{}: {why}", program.display());
+        Err(Refusal { code, why })
     }
 
     /// The lease that the options ask for.
@@ -252,14 +241,7 @@ impl Run {
             why: format!("signals cannot be handled: {err}"),
         })?;
         let supervisor = workers.start().map_err(|err| Refusal {
-            code: match &err {
-                Error::NotFound {
-                    what: "program", ..
-                } => NOT_FOUND,
-                Error::Permission { .. } => NOT_RUNNABLE,
-                Error::Invalid { what, .. } if what.starts_with("program ") => NOT_RUNNABLE,
-                _ => REFUSED,
-            },
+            code: exec::code_of(&err),
             why: err.to_string(),
         })?;
         // The workers hold the lease. It is free once the last of them has ended.
