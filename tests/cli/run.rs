@@ -177,6 +177,30 @@ fn the_program_inherits_input_and_output_unchanged() {
 }
 
 #[test]
+fn a_program_has_the_signals_that_its_caller_ignores_and_workers_ignore_none() {
+    let ignored = |ignore: &str, how: &str| {
+        let shell = format!("{ignore} exec {how} grep SigIgn /proc/self/status");
+        let mut run = std::process::Command::new("sh");
+        run.args(["-c", &shell, env!("CARGO_BIN_EXE_shoal")]);
+        let done = finish(&mut run).ok();
+        u64::from_str_radix(done.trim_start_matches("SigIgn:").trim(), 16).unwrap()
+    };
+    let [hup, pipe] = [libc::SIGHUP, libc::SIGPIPE].map(|signal| 1 << (signal - 1));
+    for (ignore, bits) in [
+        ("trap '' HUP PIPE;", hup | pipe),
+        ("trap '' PIPE;", pipe),
+        ("trap '' HUP;", hup),
+        ("", 0),
+    ] {
+        // Others may be ignored by the caller of this test.
+        assert_eq!(ignored(ignore, "env") & bits, bits);
+        assert_eq!(ignored(ignore, "\"$0\" run"), ignored(ignore, "env"));
+        let by_workers = ignored(ignore, "\"$0\" run -n 1 --no-labels");
+        assert_eq!(by_workers & (hup | pipe), 0);
+    }
+}
+
+#[test]
 fn a_program_has_the_streams_that_its_caller_had_closed() {
     let shell = r#""$0" run sh -c '
         for n in 0 1 2; do all="$all $(readlink /proc/$$/fd/$n)"; done; echo $all >&9
