@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::marked;
 use super::output::Output;
 use super::report::{Event, EventKind, Outcome, OutputFailure, WorkerState, WorkerStatus, exit_of};
-use super::restart::{Next, Policy};
+use super::restart::{Next, Policy, look_again};
 use crate::error::{Error, Result};
 use crate::process::handle::{Exit, ExitKind};
 use crate::process::spawn::Spawn;
@@ -420,8 +420,7 @@ impl Engine<'_> {
             self.start(index);
         }
         let next = self.phases.iter().map(due).min().unwrap_or(u64::MAX);
-        self.stop
-            .map_or(next, |deadline| deadline.slice(u64::MAX / 2).min(next))
+        look_again(self.stop, next, now, SLICE_NS)
     }
 
     fn start(&mut self, index: usize) {

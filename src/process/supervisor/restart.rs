@@ -1,6 +1,8 @@
-//! When a worker that has ended is restarted.
+//! When a worker that has ended is restarted, and when the engine looks again.
 
 use std::time::Duration;
+
+use crate::sys::clock::Deadline;
 
 /// Which workers are restarted when they have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -62,6 +64,16 @@ impl Policy {
     }
 }
 
+/// When the engine looks again if nothing wakes it: once a worker is due, at `next`, and at the deadline of a
+/// stop. After that it does so in slices, since a killed worker may take long to end.
+pub(super) fn look_again(stop: Option<Deadline>, next: u64, now: u64, slice: u64) -> u64 {
+    match stop {
+        None | Some(Deadline::Never) => next,
+        Some(Deadline::At(at)) if at > now => next.min(at),
+        Some(Deadline::At(_) | Deadline::Now) => next.min(now + slice),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +123,18 @@ mod tests {
             assert_eq!(next(LONG), Next::After(Duration::from_millis(100)));
             assert_eq!(next(SHORT), Next::After(Duration::from_millis(200)));
         }
+    }
+
+    #[test]
+    fn the_engine_sleeps_while_a_killed_worker_has_not_ended() {
+        let again = |stop| look_again(stop, 1000, 5, 100);
+        for passed in [Deadline::Now, Deadline::At(4), Deadline::At(5)] {
+            assert_eq!(again(Some(passed)), 105);
+        }
+        assert_eq!(again(Some(Deadline::At(6))), 6);
+        assert_eq!(again(Some(Deadline::Never)), 1000);
+        assert_eq!(again(None), 1000);
+        assert_eq!(look_again(Some(Deadline::Now), 6, 5, 100), 6);
     }
 
     #[test]
