@@ -96,7 +96,7 @@ pub(crate) struct Run {
         value_parser = restart
     )]
     restart: Option<Restart>,
-    /// Give up a worker that ended more often than this in a row within 10 s of its start
+    /// Give up a worker that was restarted so often in a row and ended within 10 s of its start each time
     #[arg(long, value_name = "TIMES", default_value_t = 10, requires = "restart")]
     max_restarts: u32,
     /// Leave the other workers running when one has failed for good

@@ -380,11 +380,8 @@ impl Engine<'_> {
             Next::Done => self.status(index, |it| it.state = WorkerState::Ended),
             Next::Failed => self.fail(index, exit, WorkerState::Failed),
             Next::GaveUp => {
-                let text = format!(
-                    "worker {index} is in a crash loop: it ended {} times in a row within {:?} of its \
-                     start, the last time {exit}. It is not started again",
-                    *short, self.job.policy.healthy
-                );
+                let said = self.job.policy.giving_up(*short, exit);
+                let text = format!("worker {index} {said}");
                 self.event(EventKind::GaveUp, Some(index), 0, Some(exit), text);
                 self.fail(index, exit, WorkerState::Failed);
             }
