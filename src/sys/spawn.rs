@@ -88,6 +88,20 @@ fn pointers(strings: &[CString]) -> Vec<*mut libc::c_char> {
     each.chain([ptr::null_mut()]).collect()
 }
 
+/// The shell that runs scripts without a `#!` line.
+const SHELL: &CStr = c"/bin/sh";
+
+/// A NULL-terminated array: the shell runs the program as a script with the program's arguments.
+fn shell_argv(plan: &Plan) -> Vec<*mut libc::c_char> {
+    let args = plan.argv.iter().skip(1).map(|arg| arg.as_ptr());
+    [SHELL.as_ptr(), plan.program.as_ptr()]
+        .into_iter()
+        .chain(args)
+        .chain([ptr::null()])
+        .map(<*const libc::c_char>::cast_mut)
+        .collect()
+}
+
 /// A signal set of all signals, or of none.
 pub(crate) fn signal_set(full: bool) -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
@@ -158,6 +172,8 @@ pub(crate) struct Start<'a> {
     plan: &'a Plan,
     ranges: Vec<(libc::c_uint, libc::c_uint)>,
     argv: Vec<*mut libc::c_char>,
+    /// The arguments of the shell, if the program turns out to be a script without a `#!` line.
+    shell_argv: Vec<*mut libc::c_char>,
     envp: Vec<*mut libc::c_char>,
     stack: UnsafeCell<Vec<MaybeUninit<u128>>>,
     /// The process that starts it, which is the child's parent.
@@ -181,6 +197,7 @@ impl<'a> Start<'a> {
             plan,
             ranges: plan.closed(),
             argv: pointers(&plan.argv),
+            shell_argv: shell_argv(plan),
             envp: pointers(&plan.envp),
             stack: UnsafeCell::new(Vec::with_capacity(STACK)),
             parent: Cell::new(0),
@@ -339,7 +356,42 @@ impl Start<'_> {
             libc::pthread_sigmask(libc::SIG_SETMASK, &plan.mask, ptr::null_mut());
             let (argv, envp) = (self.argv.as_ptr(), self.envp.as_ptr());
             libc::execve(plan.program.as_ptr(), argv.cast(), envp.cast());
-            (8, errno())
+            let failed = errno();
+            // As `execvp` and shells do.
+            if failed == libc::ENOEXEC && may_be_script(&plan.program) {
+                let argv = self.shell_argv.as_ptr();
+                libc::execve(SHELL.as_ptr(), argv.cast(), envp.cast());
+            }
+            // If there is no shell, the error is that of the program.
+            (8, failed)
         }
     }
+}
+
+/// Whether a shell can make sense of a file: its first line is text. A program for another kind of machine
+/// is no script, and neither is a file that may not be read.
+///
+/// # Safety
+///
+/// As [`Start::become_program`].
+unsafe fn may_be_script(file: &CStr) -> bool {
+    let mut start = [0u8; 256];
+    // SAFETY: system calls on a path that ends with NUL, and on a place of this stack with its size.
+    let len = unsafe {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        let fd = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, file.as_ptr(), flags);
+        if fd < 0 {
+            return false;
+        }
+        let len = libc::syscall(libc::SYS_read, fd, start.as_mut_ptr(), start.len());
+        libc::syscall(libc::SYS_close, fd);
+        len
+    };
+    let Some(start) = usize::try_from(len).ok().and_then(|len| start.get(..len)) else {
+        return false;
+    };
+    start
+        .iter()
+        .take_while(|&&byte| byte != b'\n')
+        .all(|&byte| byte != 0)
 }
