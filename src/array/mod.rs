@@ -255,7 +255,11 @@ impl Array {
     /// `Timeout`; `Interrupted` when a signal handler ran while waiting.
     pub fn lock(&self, timeout: impl IntoTimeout) -> Result<ArrayGuard<'_>> {
         let taken = self.acquire(timeout)?;
-        Ok(ArrayGuard { array: self, taken })
+        Ok(ArrayGuard {
+            array: self,
+            me: self.segment.me(),
+            taken,
+        })
     }
 
     /// The same; the caller has to [`release`](Self::release) it.
@@ -326,6 +330,7 @@ fn padded(format: &str) -> [u8; FORMAT] {
 #[must_use]
 pub struct ArrayGuard<'a> {
     array: &'a Array,
+    me: u64,
     taken: Acquisition,
 }
 
@@ -361,7 +366,9 @@ impl ArrayGuard<'_> {
 
 impl Drop for ArrayGuard<'_> {
     fn drop(&mut self) {
-        // Fails in a forked child, whose parent has the lock.
-        let _ = self.array.release();
+        // In a forked child, the lock is its parent's; the child may have taken it itself by then.
+        if self.array.segment.me() == self.me {
+            let _ = self.array.release();
+        }
     }
 }

@@ -59,10 +59,11 @@ pub struct Lock {
     segment: Segment,
 }
 
-/// Holds a [`Lock`] until dropped.
+/// Holds a [`Lock`] until dropped. In a child that is forked meanwhile, dropping the copy does nothing.
 #[must_use]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
+    me: u64,
     taken: Acquisition,
 }
 
@@ -107,7 +108,11 @@ impl Lock {
     #[inline]
     pub fn lock(&self, timeout: impl IntoTimeout) -> Result<LockGuard<'_>> {
         let taken = self.acquire(timeout)?;
-        Ok(LockGuard { lock: self, taken })
+        Ok(LockGuard {
+            lock: self,
+            me: self.segment.me(),
+            taken,
+        })
     }
 
     /// Takes the lock, which the caller then has to [`release`](Self::release). Waits while a living
@@ -221,7 +226,10 @@ impl LockGuard<'_> {
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        // Another process may have released a plain lock meanwhile, which is allowed.
-        let _ = self.lock.release();
+        // In a child that was forked meanwhile, the lock is its parent's.
+        if self.lock.segment.me() == self.me {
+            // Another process may have released a plain lock meanwhile, which is allowed.
+            let _ = self.lock.release();
+        }
     }
 }
