@@ -107,10 +107,11 @@ impl Lock {
     /// As for [`acquire`](Self::acquire).
     #[inline]
     pub fn lock(&self, timeout: impl IntoTimeout) -> Result<LockGuard<'_>> {
-        let taken = self.acquire(timeout)?;
+        let me = self.segment.me();
+        let taken = self.acquire_as(me, timeout)?;
         Ok(LockGuard {
             lock: self,
-            me: self.segment.me(),
+            me,
             taken,
         })
     }
@@ -122,8 +123,14 @@ impl Lock {
     /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
     #[inline]
     pub fn acquire(&self, timeout: impl IntoTimeout) -> Result<Acquisition> {
+        self.acquire_as(self.segment.me(), timeout)
+    }
+
+    /// The same, where the caller has read its owner word.
+    #[inline(always)]
+    fn acquire_as(&self, me: u64, timeout: impl IntoTimeout) -> Result<Acquisition> {
         // Reading the clock costs more than an uncontended lock.
-        match self.try_acquire()? {
+        match self.cell.try_acquire(me)? {
             Some(taken) => Ok(taken),
             None => {
                 let deadline = Deadline::after(timeout);
@@ -229,7 +236,7 @@ impl Drop for LockGuard<'_> {
         // In a child that was forked meanwhile, the lock is its parent's.
         if self.lock.segment.me() == self.me {
             // Another process may have released a plain lock meanwhile, which is allowed.
-            let _ = self.lock.release();
+            let _ = self.lock.cell.release(self.me);
         }
     }
 }
