@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::sys::clock::Deadline;
 
 use super::handoff::Try;
-use super::lock::{LockCell, Peers};
+use super::lock::{LockCell, NOBODY, Peers, no_slot};
 use super::policy::{Ask, WaitPolicy};
 use super::waits::Waits;
 
@@ -72,7 +72,7 @@ impl RobustMutex {
     ///
     /// # Errors
     /// `Timeout`; `Poisoned` when an earlier repair was abandoned; `Internal` if this thread has the
-    /// lock.
+    /// lock; `Exhausted` in a child without a slot.
     #[inline]
     pub(crate) fn lock(&self, deadline: Deadline) -> Result<Acquired<'_>> {
         let me = self.me();
@@ -103,6 +103,9 @@ impl RobustMutex {
 
     #[cold]
     fn lock_slow(&self, me: u64, deadline: Deadline) -> Result<Acquired<'_>> {
+        if me == NOBODY {
+            return Err(no_slot());
+        }
         if self.cell.is_mine(me) {
             return Err(Error::Internal {
                 what: "a call was made from inside another one on the same object".into(),
@@ -143,6 +146,11 @@ impl RobustMutex {
     /// The threads that wait for it.
     pub(crate) fn waits(&self) -> &Waits {
         &self.policy.waits
+    }
+
+    /// Whether this process can have the lock: false in a child without a slot.
+    pub(crate) fn has_slot(&self) -> bool {
+        self.me() != NOBODY
     }
 
     #[inline(always)]
@@ -192,7 +200,7 @@ impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
         // In a child that was forked meanwhile, `me` still names its parent, which works under the lock.
-        if self.is_ours() && !self.mutex.cell.free_own(self.me) {
+        if !(self.is_ours() && self.mutex.cell.free_own(self.me)) {
             self.poison_if_unrepaired();
         }
     }
@@ -201,7 +209,7 @@ impl Drop for Guard<'_> {
 impl Guard<'_> {
     #[cold]
     fn poison_if_unrepaired(&self) {
-        if self.mutex.cell.is_unrepaired(self.me) {
+        if self.is_ours() && self.mutex.cell.is_unrepaired(self.me) {
             self.mutex.cell.poison();
         }
     }
