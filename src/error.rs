@@ -160,7 +160,8 @@ pub enum Error {
         /// Why the repair failed.
         what: Cow<'static, str>,
     },
-    /// All of a fixed number of places are taken.
+    /// All of a fixed number of places are taken. In a forked child also: the object had no free slot for it at the
+    /// fork, or no descriptor was free. It may open the object again by name.
     #[error("no more than {limit} {what} fit")]
     Exhausted {
         /// The places.

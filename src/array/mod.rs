@@ -262,6 +262,7 @@ impl Array {
         let taken = self.acquire(timeout)?;
         Ok(ArrayGuard {
             array: self,
+            me: self.segment.me(),
             taken,
             _of_its_thread: PhantomData,
         })
@@ -344,6 +345,7 @@ fn padded(format: &str) -> [u8; FORMAT] {
 #[must_use]
 pub struct ArrayGuard<'a> {
     array: &'a Array,
+    me: u64,
     taken: Acquisition,
     // Not `Send`, because only this thread can release the lock. Not `Sync`, because two threads that share
     // a guard would write at the same time.
@@ -394,7 +396,9 @@ impl ArrayGuard<'_> {
 
 impl Drop for ArrayGuard<'_> {
     fn drop(&mut self) {
-        // Fails in a forked child, whose parent has the lock.
-        let _ = self.array.release();
+        // In a forked child, the lock is its parent's; the child may have taken it itself by then.
+        if self.array.segment.me() == self.me {
+            let _ = self.array.release();
+        }
     }
 }

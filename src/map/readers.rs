@@ -112,12 +112,15 @@ impl Readers {
     /// Initialises the lines of this participant: commits their memory and clears them.
     #[cold]
     fn register(&self, segment: &Segment) -> Option<&ParticipantLines> {
-        let known = segment.known();
+        let (known, slot) = (segment.known(), segment.slot());
+        // A child without a slot has no lines.
+        if usize::from(slot) >= PARTICIPANTS {
+            return None;
+        }
         let claim =
             known.compare_exchange(ptr::null_mut(), BUSY, Ordering::Acquire, Ordering::Relaxed);
         // Another thread is doing it, or has just done it.
         claim.ok()?;
-        let slot = segment.slot();
         let pages = u32::from(slot) / PARTICIPANTS_PER_PAGE + 1;
         if segment.commit(self.base, u64::from(pages) * PAGE).is_err() {
             known.store(ptr::null_mut(), Ordering::Release);

@@ -62,7 +62,7 @@ pub struct Lock {
     segment: Segment,
 }
 
-/// Holds a [`Lock`] until dropped.
+/// Holds a [`Lock`] until dropped. In a child that is forked meanwhile, dropping the copy does nothing.
 ///
 /// A recursive lock is its thread's, so the guard stays in the thread that took it. To release a plain lock in
 /// another thread, [`acquire`](Lock::acquire) it without a guard.
@@ -76,6 +76,7 @@ pub struct Lock {
 #[must_use]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
+    me: u64,
     taken: Acquisition,
     // `Sync` and not `Send`: any thread may look at it, and only this one can release a recursive lock.
     _of_its_thread: PhantomData<MutexGuard<'static, ()>>,
@@ -121,9 +122,11 @@ impl Lock {
     /// As for [`acquire`](Self::acquire).
     #[inline]
     pub fn lock(&self, timeout: impl IntoTimeout) -> Result<LockGuard<'_>> {
-        let taken = self.acquire(timeout)?;
+        let me = self.segment.me();
+        let taken = self.acquire_as(me, timeout)?;
         Ok(LockGuard {
             lock: self,
+            me,
             taken,
             _of_its_thread: PhantomData,
         })
@@ -136,8 +139,14 @@ impl Lock {
     /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
     #[inline]
     pub fn acquire(&self, timeout: impl IntoTimeout) -> Result<Acquisition> {
+        self.acquire_as(self.segment.me(), timeout)
+    }
+
+    /// The same, where the caller has read its owner word.
+    #[inline(always)]
+    fn acquire_as(&self, me: u64, timeout: impl IntoTimeout) -> Result<Acquisition> {
         // Reading the clock costs more than an uncontended lock.
-        match self.try_acquire()? {
+        match self.cell.try_acquire(me)? {
             Some(taken) => Ok(taken),
             None => {
                 let deadline = Deadline::after(timeout);
@@ -240,7 +249,10 @@ impl LockGuard<'_> {
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        // Another process may have released a plain lock meanwhile, which is allowed.
-        let _ = self.lock.release();
+        // In a child that was forked meanwhile, the lock is its parent's.
+        if self.lock.segment.me() == self.me {
+            // Another process may have released a plain lock meanwhile, which is allowed.
+            let _ = self.lock.cell.release(self.me);
+        }
     }
 }

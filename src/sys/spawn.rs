@@ -20,6 +20,7 @@ use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::AtomicU32;
 
 use super::errno;
 use super::fd::off_streams;
@@ -181,6 +182,9 @@ pub(crate) struct Start<'a> {
     /// The step of [`STEPS`] that failed, and its `errno`. The child writes it while the
     /// parent's thread sleeps in `clone`; the parent reads it after.
     failed: Cell<Option<(usize, i32)>>,
+    /// The child, for as long as it uses this process's memory; else 0. Written by the kernel, which also wakes its
+    /// sleepers: so it holds if the thread that started the child is killed meanwhile.
+    running: AtomicU32,
 }
 
 /// Starts the program. After a failure, the child is already reaped.
@@ -202,7 +206,13 @@ impl<'a> Start<'a> {
             stack: UnsafeCell::new(Vec::with_capacity(STACK)),
             parent: Cell::new(0),
             failed: Cell::new(None),
+            running: AtomicU32::new(0),
         }
+    }
+
+    /// The number of the child while it uses this memory, in a start without a descriptor; else 0. A futex word.
+    pub(crate) fn running(&self) -> &AtomicU32 {
+        &self.running
     }
 
     /// As [`start`], with a descriptor of the child if `with_pidfd`. Neither allocates nor takes a lock.
@@ -226,15 +236,26 @@ impl<'a> Start<'a> {
         let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
         let this = ptr::from_ref(self).cast_mut().cast();
         let plain = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let running = self.running.as_ptr();
+        // The kernel sets `running` before the child runs, and clears it at its exec or end.
+        let noted = plain | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID;
         let with = plain | libc::CLONE_PIDFD;
         // Without a descriptor on the second try: emulators refuse one.
-        for flags in [if with_pidfd { with } else { plain }, plain] {
+        for flags in [if with_pidfd { with } else { noted }, plain] {
             let mut fd: libc::c_int = -1;
+            let place = if flags == noted {
+                running.cast()
+            } else {
+                &raw mut fd
+            };
             // SAFETY: the stack is aligned, large enough for `child`, and lives until the child no longer
             // needs it, as do `self` and all that it borrows: this thread sleeps until then. The child has a
             // copy of the descriptors and of the signal actions, and calls only what a child of vfork may
-            // call. `fd` is room for a descriptor.
-            let pid = unsafe { libc::clone(child, top.cast(), flags, this, &raw mut fd) };
+            // call. `fd` is room for a descriptor, and `running` for a number, for as long as the child.
+            let pid = unsafe {
+                let tls = ptr::null_mut::<libc::c_void>();
+                libc::clone(child, top.cast(), flags, this, place, tls, running)
+            };
             if pid > 0 {
                 // SAFETY: the kernel just made this descriptor for us.
                 let pidfd = (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) });

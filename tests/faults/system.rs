@@ -357,9 +357,9 @@ fn too_few_descriptors_leave_nothing_behind() {
 }
 
 #[test]
-fn a_child_that_had_to_share_its_parents_slot_keeps_the_object() {
+fn a_child_that_is_forked_while_no_descriptor_is_free_keeps_the_object() {
     let _alone = alone();
-    let name = Name::new("shared-slot");
+    let name = Name::new("no-descriptor");
     let (told, done) = (Bell::new(), Bell::new());
     let mut parent = fork(|| {
         let queue = Queue::with_options(Some(&name), &tiny()).unwrap();

@@ -172,3 +172,20 @@ fn forged_sizes_are_refused() {
         }
     }
 }
+
+#[test]
+fn a_guard_that_a_forked_child_drops_does_not_release_what_the_child_has_locked() {
+    let _alone = alone();
+    let array = array(8, 1);
+    let mut guard = Some(array.lock(NOWAIT).unwrap());
+    let free = Bell::new();
+    let child = fork(|| {
+        free.hear();
+        let _own = array.lock(NOWAIT).unwrap();
+        drop(guard.take());
+        assert_eq!(array.lock_depth(), 1);
+    });
+    drop(guard.take());
+    free.ring();
+    child.ends_well();
+}
