@@ -646,7 +646,9 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_join(shoal_queue *q, int64_t 
 /**
  * Opens the queue of the dead letters: messages that were leased `max_attempts` times and not acked. It is a
  * queue like any other; its name is that of this queue followed by `.dead`. It exists as long as this queue
- * does, and longer if a process has it open.
+ * does, and longer if a process has it open. If it refuses a message (it was closed, or has a smaller bound),
+ * the message stays in this queue and is tried again ten times a second. The call that tries it, which takes
+ * from this queue or joins it, returns SHOAL_ERR_INVALID.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (there is no `max_attempts`); as "Opening".
  */
@@ -1526,9 +1528,9 @@ shoal_status shoal_list_get_many(shoal_list *l, uint64_t start, void *buf, size_
  *
  * `compare`, `arg`: returns below 0, 0 or above 0 if its first element comes before the second, is equal,
  * or comes after it; `arg` is passed on. NULL sorts by the bytes. It is called with the list locked: it
- * must return, and not use the list.
+ * must return, and not use the list. If it contradicts itself, the elements are in some order.
  *
- * Errors: SHOAL_ERR_NO_SPACE or SHOAL_ERR_INTERNAL (`compare` contradicts itself): the list is as it was.
+ * Errors: SHOAL_ERR_NO_SPACE (the list is as it was).
  */
 SHOAL_API
 shoal_status shoal_list_sort(shoal_list *l, int (*compare)(const void *a, size_t a_len,

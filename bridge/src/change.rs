@@ -224,6 +224,9 @@ impl Sender {
                     if is_ours {
                         return Outcome::Done(change);
                     }
+                    let revision = change.as_ref().map_or(0, |change| change.revision);
+                    let is_there = change.as_ref().is_some_and(|change| change.value.is_some());
+                    let as_expected = version == Some(if is_there { revision } else { 0 });
                     if was_sent {
                         match self.probe(&link, epoch, &id).await {
                             Some(true) => return Outcome::Done(change),
@@ -239,6 +242,8 @@ impl Sender {
                             .await
                         {
                             Ok(true) => return Outcome::Unknown(change),
+                            // The key is as the swap expects it, but the probe has used up the id of the swap.
+                            Ok(false) if as_expected => return Outcome::Unknown(change),
                             Ok(false) => return Outcome::Conflict(change),
                             Err(why) => {
                                 self.map.bridge_counters.record_error(&why.to_string());
@@ -247,10 +252,7 @@ impl Sender {
                             }
                         }
                     }
-                    let revision = change.as_ref().map_or(0, |change| change.revision);
-                    let is_there = change.as_ref().is_some_and(|change| change.value.is_some());
-                    let has = if is_there { revision } else { 0 };
-                    if version != Some(has) || tries == TRIES {
+                    if !as_expected || tries == TRIES {
                         return Outcome::Conflict(change);
                     }
                     // Either the key was removed and has the revision of its removal, or the server has

@@ -347,7 +347,9 @@ pub unsafe extern "C" fn shoal_queue_join(q: *mut QueueHandle, timeout_ns: i64) 
 
 /// Opens the queue of the dead letters: messages that were leased `max_attempts` times and not acked. It is a
 /// queue like any other; its name is that of this queue followed by `.dead`. It exists as long as this queue
-/// does, and longer if a process has it open.
+/// does, and longer if a process has it open. If it refuses a message (it was closed, or has a smaller bound),
+/// the message stays in this queue and is tried again ten times a second. The call that tries it, which takes
+/// from this queue or joins it, returns SHOAL_ERR_INVALID.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (there is no `max_attempts`); as "Opening".
 #[must_use]

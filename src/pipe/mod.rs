@@ -461,9 +461,7 @@ impl Pipe {
         let (deadline, mut nap) = (Deadline::after(timeout), self.policy.nap());
         while answer.as_ref().is_err_and(nothing) {
             if deadline != Deadline::Now {
-                let until = deadline.slice(nap.ns());
-                let slice = Duration::from_nanos(until.saturating_sub(clock::now_ns()));
-                answer = attempt(Timeout::Val(slice));
+                answer = attempt(Deadline::At(deadline.slice(nap.ns())).left());
                 self.policy.set_idle(answer.as_ref().is_err_and(nothing));
                 if !answer.as_ref().is_err_and(nothing) {
                     break;
@@ -471,8 +469,9 @@ impl Pipe {
                 nap.ended(Slept::TimedOut);
             }
             if self.check_other()? {
-                // Returns what it had sent, or `Closed`: no call waits at a closed queue.
-                return attempt(Timeout::Infinite);
+                // Returns what it had sent, or `Closed`. It waits while another process at this end has
+                // leased what is left of that, because it may be given back.
+                return attempt(deadline.left());
             }
             if deadline == Deadline::Now {
                 break;

@@ -1,5 +1,8 @@
 //! A lock, plain or recursive.
 
+use std::marker::PhantomData;
+use std::sync::MutexGuard;
+
 use crate::error::{Error, Result};
 use crate::layout::SharedRef;
 use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
@@ -60,11 +63,23 @@ pub struct Lock {
 }
 
 /// Holds a [`Lock`] until dropped. In a child that is forked meanwhile, dropping the copy does nothing.
+///
+/// A recursive lock is its thread's, so the guard stays in the thread that took it. To release a plain lock in
+/// another thread, [`acquire`](Lock::acquire) it without a guard.
+///
+/// ```compile_fail,E0277
+/// # use shoal::{Lock, Options, Timeout};
+/// # let lock = Lock::recursive(None, &Options::create()).unwrap();
+/// let guard = lock.lock(Timeout::Infinite).unwrap();
+/// std::thread::scope(|scope| scope.spawn(move || drop(guard)).join());
+/// ```
 #[must_use]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
     me: u64,
     taken: Acquisition,
+    // `Sync` and not `Send`: any thread may look at it, and only this one can release a recursive lock.
+    _of_its_thread: PhantomData<MutexGuard<'static, ()>>,
 }
 
 plain_open!(Lock, "lock");
@@ -113,6 +128,7 @@ impl Lock {
             lock: self,
             me,
             taken,
+            _of_its_thread: PhantomData,
         })
     }
 

@@ -11,10 +11,12 @@ use crate::sync::Waits;
 use crate::sync::crash::crash_point;
 use crate::sys::clock::{Deadline, Timeout};
 
+use super::commit::Delivery;
 use super::core::Queue;
 use super::header::RELAYED;
 use super::locked::{ConsumersLock, ProducersLock};
 use super::mark::MessageState;
+use super::reservation::PutBy;
 use super::taken::Companions;
 
 impl Relayed for Queue {
@@ -67,7 +69,9 @@ impl Attached {
     pub(super) fn removed(self, deadline: Deadline) -> Result<Role<Queue>> {
         let queue = self.role.object();
         self.requests.drain_closed(deadline, |frame| {
-            queue.put_until(frame.second, false, deadline)
+            let (data, none) = (frame.second, Delivery::NONE);
+            let fill = |to: &mut [u8]| to.copy_from_slice(data);
+            queue.put_by(PutBy::Removal, data.len(), none, deadline, fill)
         })?;
         self.settled.close()?;
         queue.forget_tokens()?;

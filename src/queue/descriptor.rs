@@ -106,9 +106,10 @@ impl Made {
         self.process == std::process::id()
     }
 
-    /// False if the program has closed it, as daemons do that close all descriptors.
+    /// False if the program has closed it, as daemons do that close all descriptors. What is read of the signal
+    /// is the member of what is readable.
     fn is_open(&self) -> bool {
-        self.readable.is_open() && self.signal.signal.is_open()
+        self.readable.is_open() && self.signal.signal.has_writer()
     }
 
     /// Ends its watch. Only in the process that made it: in a forked child, another thread may have held the

@@ -166,12 +166,26 @@ impl Queue {
         visible: Option<Duration>,
         timeout: Timeout,
     ) -> Result<LeasedMessage> {
-        let deadline = Deadline::after(timeout);
+        self.lease_first(visible, false, Deadline::after(timeout))
+    }
+
+    /// Leases the first message; if only `delivered` ones are wanted, it is one that a relay delivered with a
+    /// token.
+    #[inline(always)]
+    pub(super) fn lease_first(
+        &self,
+        visible: Option<Duration>,
+        delivered: bool,
+        deadline: Deadline,
+    ) -> Result<LeasedMessage> {
         loop {
             let leased = self.take(deadline, false, |side, end| {
                 let Some(message) = end.peek()? else {
                     return Ok(None);
                 };
+                if delivered && !side.has_token(&message)? {
+                    return Ok(None);
+                }
                 let until = visible.map_or(0, from_now);
                 side.check_soon();
                 if until != 0 {
@@ -301,13 +315,21 @@ impl Queue {
         let finished = &self.ring.header.finished;
         let waits = &self.consumers.policy.waits;
         let mut nap = Nap::FIRST;
-        while self.unfinished_until(deadline)? > 0 {
+        loop {
+            // Where no consumer is left, no other call moves what was delivered too often to the dead
+            // letters.
+            if self.is_due() {
+                self.redeliver(self.lock::<ConsumersLock>(deadline)?, deadline)?;
+            }
+            if self.unfinished_until(deadline)? == 0 {
+                return Ok(());
+            }
             // `unfinished_until` takes the lock, so a process that finishes the last message after that sees
             // the sleeper.
             let done = || self.unfinished_until(deadline) == Ok(0);
-            nap.ended(finished.sleep(waits, nap.ns(), deadline, done)?);
+            let slice_ns = self.until_due(nap.ns());
+            nap.ended(finished.sleep(waits, slice_ns, deadline, done)?);
         }
-        Ok(())
     }
 
     /// Messages were finished, and a process waits in [`join`](Self::join).
@@ -320,6 +342,10 @@ impl Queue {
 
     /// The queue that gets messages which were delivered `max_attempts` times, if there is such a bound. Its
     /// name is this queue's with `.dead` appended, and remains when this queue is [unlinked](Self::unlink).
+    ///
+    /// If it refuses a message (it was closed, or has a smaller bound), the message stays here and is tried again
+    /// ten times a second. The call that tries it, which takes from this queue or joins it, returns `Invalid`
+    /// with the reason.
     pub fn dead_letters(&self) -> Option<&Queue> {
         self.dead_letters.as_deref()
     }
@@ -353,6 +379,15 @@ impl Queue {
 }
 
 impl TakeSide<'_> {
+    /// Whether a relay delivered the message with a token.
+    #[cold]
+    fn has_token(self, message: &Message) -> Result<bool> {
+        let Some(block) = message.block() else {
+            return Ok(false);
+        };
+        Ok(self.ring.store.head(block)?.token() != 0)
+    }
+
     /// Leases the next message and moves over it. After a kill before the head moves, the message is still in
     /// the ring, and the repair takes the lease back.
     fn lease_message(

@@ -88,16 +88,34 @@ impl Queue {
             // Returning it tells the relay that it is a dead letter.
             return self.return_lease(leased, RETRY);
         }
-        let put = self.dead_letters().map(|it| {
-            // SAFETY: the message is leased to this process, so no other process writes to it or frees it.
-            let payload = unsafe { leased.bytes() };
-            it.put(payload, Timeout::Val(Duration::ZERO))
-        });
-        match put {
-            Some(Ok(())) => self.ack(leased),
-            _ => self.return_lease(leased, RETRY),
+        let Some(dead_letters) = self.dead_letters() else {
+            return self.return_lease(leased, RETRY);
+        };
+        // SAFETY: the message is leased to this process, so no other process writes to it or frees it.
+        let payload = unsafe { leased.bytes() };
+        let Err(err) = dead_letters.put(payload, Timeout::Val(Duration::ZERO)) else {
+            return self.ack(leased);
+        };
+        self.return_lease(leased, RETRY)?;
+        match err {
+            // There may be room later.
+            Error::Timeout
+            | Error::Interrupted
+            | Error::NoSpace { .. }
+            | Error::Exhausted { .. }
+            | Error::RelayBehind { .. } => Ok(()),
+            lasting => Err(refused(dead_letters.name(), &lasting)),
         }
     }
+}
+
+/// The queue of dead letters takes no message, or not this one.
+#[cold]
+fn refused(name: &str, why: &Error) -> Error {
+    let why = format!(
+        "the queue {name:?} refuses a message that was delivered too often, which stays and is tried again: {why}"
+    );
+    Error::invalid("dead letters", why)
 }
 
 impl TakeSide<'_> {

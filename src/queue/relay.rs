@@ -265,26 +265,18 @@ impl QueueRelay {
                 limit: MAX_TOKEN as u64,
             });
         }
-        let queue = self.queue();
-        queue.room_for(payload.len())?;
-        let len = payload.len() + token.len();
-        let place = queue.reserve_here(len, PutBy::Relay, Deadline::after(timeout))?;
-        // Never `None` for the relay.
-        let place = place.ok_or(Error::Closed)?;
-        // SAFETY: reserved just now, for this call alone.
-        let to = unsafe { std::slice::from_raw_parts_mut(place.span.as_ptr(), len) };
-        let (front, behind) = to.split_at_mut(payload.len());
-        front.copy_from_slice(payload);
-        behind.copy_from_slice(token);
         let delivery = Delivery {
             token: token.len() as u32,
             attempts: attempts.min(u8::MAX.into()) as u8,
         };
-        queue
-            .commit_here(&place, payload.len(), delivery)
-            .inspect_err(|_| {
-                let _ = queue.discard(&place);
-            })
+        let fill = |to: &mut [u8]| {
+            let (front, behind) = to.split_at_mut(payload.len());
+            front.copy_from_slice(payload);
+            behind.copy_from_slice(token);
+        };
+        let deadline = Deadline::after(timeout);
+        self.queue()
+            .put_by(PutBy::Relay, payload.len(), delivery, deadline, fill)
     }
 
     /// How much can be delivered now without waiting. Nothing else bounds what is delivered and not settled:

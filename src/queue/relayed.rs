@@ -129,13 +129,8 @@ impl Queue {
         if frame.len() < LARGE {
             return self.put_until(&frame.to_vec(), false, deadline);
         }
-        self.room_for(frame.len())?;
-        let place = self.reserve_here(frame.len(), PutBy::Relay, deadline)?;
-        let place = place.ok_or(Error::Closed)?;
-        // SAFETY: reserved just now, for this call alone.
-        let to = unsafe { std::slice::from_raw_parts_mut(place.span.as_ptr(), place.len) };
-        frame.write_to(to);
-        self.commit_here(&place, place.len, Delivery::NONE)
+        let fill = |to: &mut [u8]| frame.write_to(to);
+        self.put_by(PutBy::Relay, frame.len(), Delivery::NONE, deadline, fill)
     }
 
     /// A reservation for a payload of `len` bytes, in the companion. `None` if the queue has no relay any

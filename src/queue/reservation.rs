@@ -88,8 +88,12 @@ impl MessagePlace {
 /// What puts a message into a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PutBy {
+    /// A program's call. It becomes a request if the queue has a relay.
     Others,
+    /// The relay, which delivers a message.
     Relay,
+    /// The removal of a relay, for a request whose call has returned. The queue may be closed since.
+    Removal,
 }
 
 // SAFETY: only this value reaches the span until it is committed or discarded, and any thread may do either.
@@ -192,6 +196,7 @@ impl Queue {
             let side = guard.side();
             match by {
                 PutBy::Relay => side.check_open()?,
+                PutBy::Removal => guard.check_usable()?,
                 PutBy::Others if side.takes_puts()? => {}
                 PutBy::Others => return Ok(None),
             }
@@ -209,6 +214,35 @@ impl Queue {
         }
     }
 
+    /// Whether a wait for room has become useless.
+    pub(super) fn has_ended_for(&self, by: PutBy) -> bool {
+        match by {
+            PutBy::Others => self.has_ended() || self.is_relayed(),
+            PutBy::Relay => self.has_ended(),
+            PutBy::Removal => self.is_poisoned(),
+        }
+    }
+
+    /// Puts a message of `used` bytes, which `fill` writes, and the token of `delivery` behind it.
+    pub(super) fn put_by(
+        &self,
+        by: PutBy,
+        used: usize,
+        delivery: Delivery,
+        deadline: Deadline,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<()> {
+        self.room_for(used)?;
+        let len = used + delivery.token as usize;
+        // `None` only for `Others`.
+        let place = self.reserve_here(len, by, deadline)?.ok_or(Error::Closed)?;
+        // SAFETY: reserved just now, for this call alone.
+        fill(unsafe { std::slice::from_raw_parts_mut(place.span.as_ptr(), len) });
+        self.commit_here(&place, used, delivery).inspect_err(|_| {
+            let _ = self.discard(&place);
+        })
+    }
+
     /// Waits a moment for room in the message store.
     #[cold]
     fn wait_for_store(&self, by: PutBy, deadline: Deadline) -> Result<()> {
@@ -222,7 +256,7 @@ impl Queue {
             return Err(Error::Timeout);
         }
         let not_full = &self.ring.header.not_full;
-        let ended = || self.has_ended() || by == PutBy::Others && self.is_relayed();
+        let ended = || self.has_ended_for(by);
         let waits = &self.producers.policy.waits;
         not_full.sleep(waits, STORE_NS, deadline, ended).map(drop)
     }

@@ -17,8 +17,8 @@ const SMALL_RING_MESSAGES: u64 = 8;
 const SMALL_RING: u64 = 4 << 20;
 
 impl Queue {
-    /// Waits until there may be room for `need` bytes, or makes some by growing. Unless `by` is the relay,
-    /// the wait ends when the queue becomes relayed.
+    /// Waits until there may be room for `need` bytes, or makes some by growing. The wait also ends when
+    /// nothing can be put by `by` any more.
     #[cold]
     pub(super) fn make_room(&self, need: u64, by: PutBy, deadline: Deadline) -> Result<()> {
         let capacity = self.ring.capacity()?;
@@ -68,10 +68,7 @@ impl Queue {
             return Err(Error::Timeout);
         }
         let changed = || self.ring.capacity() != Ok(capacity);
-        let ready = || {
-            let ended = self.has_ended() || by == PutBy::Others && self.is_relayed();
-            room() || ended || changed() || self.ring.starts_done()
-        };
+        let ready = || room() || self.has_ended_for(by) || changed() || self.ring.starts_done();
         self.consumers.unpark();
         let not_full = &self.ring.header.not_full;
         self.sleep(not_full, &self.producers, deadline, ready, |_| {
@@ -79,7 +76,7 @@ impl Queue {
         })
     }
 
-    /// Doubles the ring, unless another process was faster or the queue was closed.
+    /// Doubles the ring, unless another process was faster.
     fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<()> {
         self.lock_both(deadline)?.grow(seen, need)
     }
@@ -149,10 +146,10 @@ impl Queue {
 }
 
 impl BothSides<'_> {
-    /// Doubles the ring, unless it is no longer as large as `seen` or the queue was closed.
+    /// Doubles the ring, unless it is no longer as large as `seen`.
     fn grow(&self, seen: u64, need: u64) -> Result<()> {
         let capacity = self.ring.capacity()?;
-        if capacity != seen || self.is_closed() {
+        if capacity != seen {
             return Ok(());
         }
         let roomy = need.saturating_mul(SMALL_RING_MESSAGES).min(SMALL_RING);

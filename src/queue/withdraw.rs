@@ -6,13 +6,11 @@
 //! here, as a message that no relay delivered. Its origin outside this queue is not touched, so it is not
 //! lost.
 
-use std::time::Duration;
-
 use super::locked::ConsumersLock;
 use super::relay::QueueRelay;
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::Deadline;
 
 /// A message that was [withdrawn](QueueRelay::withdraw).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +37,7 @@ impl QueueRelay {
         if queue.is_empty() {
             return Ok(None);
         }
-        let held = match queue.lease_place(None, Timeout::Val(Duration::ZERO)) {
+        let held = match queue.lease_first(None, true, Deadline::Now) {
             Ok(held) => held,
             Err(Error::Timeout | Error::Closed) => return Ok(None),
             Err(err) => return Err(err),
@@ -49,10 +47,6 @@ impl QueueRelay {
             // SAFETY: in the message's extent, which stays while this process leases it.
             unsafe { std::slice::from_raw_parts(at.as_ptr(), len) }.to_vec()
         });
-        if token.is_empty() {
-            queue.nack(&held, Duration::ZERO)?;
-            return Ok(None);
-        }
         let guard = queue.lock::<ConsumersLock>(Deadline::Never)?;
         store.head(held.place.block)?.set_token(0);
         crash_point!();

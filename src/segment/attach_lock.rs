@@ -35,7 +35,7 @@ impl<'a> AttachLock<'a> {
 
     /// `None` if a process has it.
     pub(super) fn try_acquire(fd: BorrowedFd<'a>) -> Result<Option<Self>> {
-        Ok(ofd::try_lock(fd, ATTACH_LOCK)?.then_some(Self(fd)))
+        Ok(ofd::try_lock(fd, ATTACH_LOCK)?.then(|| Self(fd)))
     }
 }
 

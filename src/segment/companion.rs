@@ -21,6 +21,7 @@ use crate::layout::{Offset, Region};
 use crate::sync::crash::crash_point;
 use crate::sys::shm;
 
+use super::fifo;
 use super::file::find;
 use super::name::PUBLISHED;
 use super::stamp;
@@ -79,6 +80,7 @@ pub(super) fn remove(file: &str, family: u64) {
         if let Ok((open, stamp)) = find(&name, &file)
             && stamp.family() == (family, which as u32)
         {
+            fifo::remove(&file, stamp.fifos());
             shm::unlink_if_same(&file, open.as_fd());
             crash_point!();
         }

@@ -85,7 +85,7 @@ impl Segment {
         let file = name::file_of(name)?;
         // Other processes may create and leave between the two attempts, but not for ever.
         for _ in 0..TRIES {
-            if options.exclusive {
+            if options.create && options.exclusive {
                 if is_alive(name, &file)? {
                     return Err(Error::Exists {
                         name: name.to_owned(),

@@ -183,6 +183,12 @@ impl Options {
         self
     }
 
+    /// Whether an object may be created under `name`: always without a name. Then the arguments that a new object
+    /// needs have to be checked, and otherwise they have no meaning.
+    pub(crate) fn creates(&self, name: Option<&str>) -> bool {
+        self.create || name.is_none()
+    }
+
     /// An error if an option is set that `kind` does not have.
     pub(super) fn check(&self, kind: Kind) -> Result<()> {
         use Kind::{List, Map, Pipe, Queue};

@@ -102,6 +102,15 @@ impl Deadline {
         }
     }
 
+    /// The time that is left.
+    pub(crate) fn left(self) -> Timeout {
+        match self {
+            Deadline::Now => Timeout::Val(Duration::ZERO),
+            Deadline::At(at) => Timeout::Val(Duration::from_nanos(at.saturating_sub(now_ns()))),
+            Deadline::Never => Timeout::Infinite,
+        }
+    }
+
     pub(crate) fn passed(self) -> bool {
         match self {
             Deadline::Now => true,

@@ -85,9 +85,9 @@ impl Signal {
         self.fd.number()
     }
 
-    /// Whether the program has not closed it.
-    pub(crate) fn is_open(&self) -> bool {
-        self.fd.get().is_some() && self.writer().get().is_some()
+    /// Whether the program has not closed what is written to, if that is another descriptor than what is read.
+    pub(crate) fn has_writer(&self) -> bool {
+        self.writer.as_ref().is_none_or(|it| it.get().is_some())
     }
 
     /// Whether it is readable.

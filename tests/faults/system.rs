@@ -112,7 +112,10 @@ fn nothing_is_created_in_a_full_shm_and_the_sizes_are_reported() {
         let large = Options::create().capacity(4 << 20);
         for name in [None, Some("large")] {
             let err = Queue::with_options(name, &large).unwrap_err();
-            let Error::NoSpace { needed, available } = err else {
+            let Error::NoSpace {
+                needed, available, ..
+            } = err
+            else {
                 panic!("{err}")
             };
             assert!(needed >= 4 << 20, "{needed}");

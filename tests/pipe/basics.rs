@@ -425,3 +425,22 @@ fn a_lease_of_a_dead_receiver_is_received_by_another_at_its_end() {
     fork(|| std::mem::forget(here.lease(FOREVER).unwrap())).wait();
     assert_eq!(here.recv_vec(FOREVER).unwrap(), b"work");
 }
+
+#[test]
+fn a_timeout_holds_while_another_process_at_this_end_has_the_last_message() {
+    let _alone = alone();
+    let (here, sender) = Pipe::simplex().unwrap();
+    let second = Pipe::open(here.name(), End::First).unwrap();
+    sender.send(b"last", NOWAIT).unwrap();
+    drop(sender);
+    let lease = here.lease(NOWAIT).unwrap();
+    // It may still be given back, so the pipe is not at its end.
+    assert_eq!(second.recv_vec(NOWAIT), Err(Error::Timeout));
+    assert_eq!(second.recv_vec(millis(5)), Err(Error::Timeout));
+    assert_eq!(second.poll(NOWAIT), Ok(false));
+    assert_eq!(second.poll(millis(5)), Ok(false));
+    assert_eq!(second.lease(millis(5)).unwrap_err(), Error::Timeout);
+    lease.nack(std::time::Duration::ZERO).unwrap();
+    assert_eq!(second.recv_vec(NOWAIT).unwrap(), b"last");
+    assert_eq!(second.recv_vec(FOREVER), Err(Error::Closed));
+}

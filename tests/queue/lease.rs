@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::common::{Bell, Child, FOREVER, NOWAIT, Name, alone, fixed, fork, holder, millis};
-use shoal::{Error, Options, Queue, Timeout};
+use shoal::{Error, Options, Queue, Status, Timeout};
 
 fn with_attempts(times: u8) -> Queue {
     Queue::with_options(None, &Options::create().max_attempts(times)).unwrap()
@@ -441,4 +441,50 @@ fn a_closed_queue_stays_open_for_a_forked_child_while_its_parent_has_a_lease() {
     child.wait_asleep();
     lease.nack(Duration::ZERO).unwrap();
     child.ends_well();
+}
+
+#[test]
+fn a_join_ends_when_the_last_worker_was_killed_at_the_last_attempt() {
+    let _alone = alone();
+    let queue = with_attempts(1);
+    queue.put(b"work", NOWAIT).unwrap();
+    holder(&queue).kill();
+    // No call takes from this queue, so nobody else moves the message.
+    queue.join(FOREVER).unwrap();
+    assert_eq!(
+        queue.dead_letters().unwrap().get_vec(NOWAIT).unwrap(),
+        b"work"
+    );
+}
+
+#[test]
+fn dead_letters_that_are_refused_for_good_are_reported_and_nothing_else_waits_for_them() {
+    let _alone = alone();
+    let closed = with_attempts(1);
+    closed.dead_letters().unwrap().close().unwrap();
+    let name = Name::new("small");
+    let dead = Options::create().capacity(4096).max_capacity(4096);
+    let dead = Queue::with_options(Some(&format!("{}.dead", &*name)), &dead).unwrap();
+    let small = Queue::with_options(Some(&name), &Options::create().max_attempts(1)).unwrap();
+    for queue in [&closed, &small] {
+        queue.put(&[1; 8000], NOWAIT).unwrap();
+        queue.lease(NOWAIT).unwrap().nack(Duration::ZERO).unwrap();
+        // Reported by the call that tries it again.
+        let text = queue.lease(FOREVER).unwrap_err().to_string();
+        let name = queue.dead_letters().unwrap().name();
+        assert!(
+            text.contains("dead letters") && text.contains(name),
+            "{text}"
+        );
+        // Other messages are delivered in between.
+        queue.put(b"other", NOWAIT).unwrap();
+        let other = std::iter::repeat_with(|| queue.lease(FOREVER)).find_map(Result::ok);
+        other.unwrap().ack().unwrap();
+        let refused = |err: Error| assert_eq!(err.status(), Status::ErrInvalid);
+        refused(queue.join(FOREVER).unwrap_err());
+        queue.close().unwrap();
+        refused(queue.get_vec(FOREVER).unwrap_err());
+        assert_eq!(queue.unfinished(), Ok(1));
+    }
+    drop(dead);
 }

@@ -497,3 +497,17 @@ fn join_waits_until_what_was_delivered_is_finished() {
         drop(queue.lease(NOWAIT).unwrap());
     });
 }
+
+#[test]
+fn a_withdrawal_does_not_count_as_a_delivery_of_what_no_relay_delivered() {
+    let _turn = beside_others();
+    let options = Options::create().max_attempts(3);
+    let queue = Arc::new(Queue::with_options(None, &options).unwrap());
+    queue.put(b"ours", NOWAIT).unwrap();
+    let relay = attach(&queue);
+    for _ in 0..5 {
+        assert_eq!(relay.withdraw(), Ok(None));
+    }
+    let lease = queue.lease(NOWAIT).unwrap();
+    assert_eq!((&lease[..], lease.attempts()), (&b"ours"[..], 1));
+}

@@ -196,3 +196,35 @@ fn requests_outlive_all_processes_but_those_of_the_queue() {
     let relay = attach(&queue);
     assert_eq!(&relay.next_request(NOWAIT).unwrap()[..], b"kept");
 }
+
+#[test]
+fn the_relay_of_a_closed_queue_is_removed_and_its_requests_are_messages() {
+    let _turn = beside_others();
+    // The second one has to grow for its requests.
+    for len in [1, 100_000] {
+        let (queue, relay) = relayed();
+        let message = vec![7; len];
+        queue.put(&message, NOWAIT).unwrap();
+        queue.close().unwrap();
+        relay.detach(FOREVER).unwrap();
+        assert!(!queue.is_relayed());
+        assert_eq!(queue.get_vec(NOWAIT).unwrap(), message);
+        assert_eq!(queue.get_vec(FOREVER), Err(Error::Closed));
+    }
+}
+
+#[test]
+fn the_descriptors_of_a_relay_leave_no_file() {
+    let _turn = beside_others();
+    let (queue, relay) = relayed();
+    let name = queue.name().to_owned();
+    relay.fds().unwrap();
+    drop(relay);
+    drop(queue);
+    let left = std::fs::read_dir("/dev/shm").unwrap().flatten();
+    let left = left.map(|it| it.file_name());
+    let left: Vec<_> = left
+        .filter(|it| it.to_string_lossy().contains(&name))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -79,6 +79,7 @@ functions! {
     queue_get_many(*mut c_void, i64, *mut u8, usize, *mut usize, usize, *mut usize);
     queue_lease(*mut c_void, i64, i64, *mut Message);
     queue_ack(*mut c_void, *mut Message);
+    queue_fd(*mut c_void, *mut c_int);
     pipe_send(*mut c_void, *const u8, usize, i64);
     pipe_recv(*mut c_void, i64, *mut u8, usize, *mut usize);
     pipe_poll(*mut c_void, i64, *mut bool);

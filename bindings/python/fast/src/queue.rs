@@ -2,7 +2,9 @@
 
 use std::ptr::null_mut;
 
-use pyo3_ffi::{Py_ssize_t, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyObject};
+use pyo3_ffi::{
+    Py_ssize_t, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyLong_FromLong, PyObject,
+};
 
 use crate::batch::{get_many, get_many_bytes, put_many, put_many_bytes};
 use crate::buffer::{Buffer, LARGE, brief};
@@ -21,7 +23,7 @@ use crate::python::{
 use crate::waiting::Waiting;
 
 pub(crate) const METHODS: Methods = methods!(c"Queue":
-    put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes, lease);
+    put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes, lease, fileno);
 
 /// A message as a new `bytes`, or null with an exception, and its first byte, 0 if it has none.
 pub(crate) type Message = (*mut PyObject, u8);
@@ -244,4 +246,13 @@ fn get_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
     let given = args.given(0, [&BLOCK, &TIMEOUT_NAME])?;
     let found = take(queue, &given, &PYTHON_GET_BYTES)?;
     Some(found.map_or_else(|rest| rest, |(data, _)| data))
+}
+
+/// `fileno()`. Selectors ask for it before each wait.
+fn fileno(queue: This, args: Args) -> Option<*mut PyObject> {
+    let mut fd = -1;
+    // SAFETY: the pointer of a queue, which `now` keeps alive; a place for the descriptor.
+    let mut call = || unsafe { queue.now(|native, pointer| (native.queue_fd)(pointer, &mut fd)) };
+    // SAFETY: a number.
+    (args.are(0) && call() == OK).then(|| unsafe { PyLong_FromLong(fd.into()) })
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from array import array
 from ctypes import byref, c_bool, c_char_p, c_int, c_size_t, c_uint64, c_void_p
 from itertools import accumulate, chain
@@ -100,15 +101,15 @@ def untyped(name: str) -> Any:
     ctypes spends half the time of a call with five arguments on converting them to the types of the
     prototype. Without one, it passes handles, `bytes` and arrays as pointers, and an `int` as a C int,
     which libffi extends to the register. So no number above `INT_MAX` may be passed. A put and a get
-    take 1740 ns with prototypes and 840 ns without.
+    take 1740 ns with prototypes and 840 ns without. PyPy's calls are faster with one.
     """
-    assert name in _abi.PROTOTYPES
-    return lib[name]
+    return _plainly(lib, name)
 
 
 INT_MAX = 2**31 - 1
 
-_keeping = ctypes.PyDLL(lib._name)
+# PyPy has no such class.
+_keeping = getattr(ctypes, "PyDLL", ctypes.CDLL)(lib._name)
 
 
 def never_waits(name: str) -> Any:
@@ -117,8 +118,12 @@ def never_waits(name: str) -> Any:
     For functions that never wait, with an argument made by `prebuilt`. To release the interpreter's
     lock and take it again costs more than such a call.
     """
+    return _plainly(_keeping, name)
+
+
+def _plainly(library: ctypes.CDLL, name: str) -> Any:
     assert name in _abi.PROTOTYPES
-    return _keeping[name]
+    return library[name] if sys.implementation.name == "cpython" else getattr(lib, name)
 
 
 class _Place(ctypes.c_char):
@@ -269,20 +274,16 @@ def strings(items: Sequence[bytes]) -> Any:
     return (c_char_p * (len(items) + 1))(*items, None)
 
 
-def address_of(data: bytes) -> int:
-    """The address of the bytes, valid for as long as the object lives."""
-    return ctypes.cast(c_char_p(data), c_void_p).value or 0
-
-
 class Slices:
     """A C array of ``shoal_slice``: the pieces of a copy of ``items``, built without a Python loop."""
 
-    __slots__ = ("_blob", "_pairs", "address", "count")
+    __slots__ = ("_pairs", "_text", "address", "count")
 
     def __init__(self, items: Sequence[bytes]) -> None:
-        self._blob = b"".join(items)
+        # The bytes, or with PyPy a copy, stay where they are for as long as this object lives.
+        self._text = c_char_p(b"".join(items))
         lengths = [len(item) for item in items]
-        first = address_of(self._blob)
+        first = ctypes.cast(self._text, c_void_p).value or 0
         # Pairs of an address and a length.
         pairs = chain.from_iterable(zip(accumulate(lengths, initial=first), lengths))
         self._pairs = array("Q", pairs)

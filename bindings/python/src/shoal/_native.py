@@ -6,6 +6,9 @@ handle may run before that of a program's object that still uses the lock. It cl
 only afterwards. So a handle that is still referred to when its finalizer runs is freed once the
 collection is over. At the end of the interpreter no collection ends; then the end of the process
 frees it (see `_end`).
+
+PyPy does not count references. Its collector finalizes an object before those that it refers to, except
+in cycles.
 """
 
 from __future__ import annotations
@@ -20,17 +23,27 @@ if TYPE_CHECKING:
     from typing import Any, Callable, ClassVar, List
 
 
+COUNTS_REFERENCES = hasattr(sys, "getrefcount")
+# The number of references to an object; 0 where they are not counted.
+references: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: 0)
+
+
 class _Probe(c_void_p):
-    """Measures which reference count `__del__` sees for an object without other references."""
+    """Measures which reference counts a function sees for an object without other references."""
 
-    seen = 0
+    in_del = 0
 
-    def __del__(self) -> None:
-        _Probe.seen = sys.getrefcount(self)
+    def __del__(self, _references: Callable[[object], int] = references) -> None:
+        _Probe.in_del = _references(self)
+
+    @staticmethod
+    def in_variable() -> int:
+        probe = _Probe()
+        return references(probe)
 
 
-_Probe()
-_ALONE = _Probe.seen
+_IN_VARIABLE = _Probe.in_variable()
+_IN_DEL = _Probe.in_del
 
 
 class Handle(c_void_p):
@@ -51,8 +64,8 @@ class Handle(c_void_p):
     # Arguments with defaults, because globals may be gone at the end of the interpreter.
     def __del__(
         self,
-        _references: Callable[[object], int] = sys.getrefcount,
-        _alone: int = _ALONE,
+        _references: Callable[[object], int] = references,
+        _alone: int = _IN_DEL,
         _is_ending: Callable[[], bool] = sys.is_finalizing,
     ) -> None:
         if not self.value:
@@ -83,5 +96,5 @@ def _free_postponed(phase: str, _: object) -> None:
         while _postponed:
             handle = _postponed.pop()
             # Unless a finalizer has resurrected an object that refers to it.
-            if sys.getrefcount(handle) <= 2:
+            if references(handle) <= _IN_VARIABLE:
                 handle._free()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import pickle
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Callable, Dict, List, Tuple
 
@@ -90,8 +91,17 @@ def discard_picklers() -> None:
     _spare.clear()
 
 
-def _pickler(*args: Any) -> Any:
-    made = _Pickler(*args)
+# A pickler that is written in Python (PyPy's) takes `buffer_callback` by keyword only, which `ForkingPickler`
+# does not pass on.
+_IN_PYTHON = issubclass(_Pickler, pickle._Pickler)  # type: ignore[attr-defined]
+
+
+def _pickler(sink: _Sink, aside: Any = None) -> Any:
+    if _IN_PYTHON:
+        made = _Pickler(sink, -1)
+        made._buffer_callback = aside
+    else:
+        made = _Pickler(sink, -1, True, aside)
     made.dispatch_table = _table
     return made
 
@@ -105,7 +115,7 @@ def dumps(obj: object, protocol: int = -1) -> bytes:
         if chosen is not _Pickler:
             return bytes(chosen.dumps(obj))
         parts: List[bytes] = []
-        both = parts, _pickler(_Sink(parts.append), -1)
+        both = parts, _pickler(_Sink(parts.append))
     if _general != _general_then:
         _renew()
     written, pickler = both
@@ -125,7 +135,7 @@ def dumps_apart(obj: object, aside: Any) -> bytes:
     written: List[bytes] = []
     if _general != _general_then:
         _renew()
-    _pickler(_Sink(written.append), -1, True, aside).dump(obj)
+    _pickler(_Sink(written.append), aside).dump(obj)
     return _together(written)
 
 

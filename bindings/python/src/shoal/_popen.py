@@ -69,9 +69,13 @@ class Followed:
         """Whether the child has ended and was reaped by other code: a handler of SIGCHLD, or the kernel
         where that signal is ignored."""
         try:
-            # WNOWAIT does not reap the child.
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
+            if hasattr(os, "waitid"):
+                # WNOWAIT does not reap the child.
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            else:
+                # PyPy. A process that was started since may have the number; then this takes longer.
+                os.kill(self.pid, 0)
+        except (ChildProcessError, ProcessLookupError):
             from ._original import connection
 
             return bool(connection.wait([self.sentinel], 0))

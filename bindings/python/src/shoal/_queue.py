@@ -269,6 +269,10 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         """The queue of messages that were delivered ``max_attempts`` times and not acked.
 
         Its name is the name of this queue and ``.dead``. `AttributeError` if ``max_attempts`` is 0.
+
+        If it refuses a message (it was closed, or has a smaller bound), the message stays here and is tried
+        again ten times a second. The call that tries it, which takes from this queue or joins it, raises
+        `InvalidError`.
         """
         handle = QueueHandle()
         try:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 from typing import Any
 
-# `sys.getrefcount` of memory to which only its `Span` refers: that reference and the argument.
-_ALONE = 2
+from ._native import COUNTS_REFERENCES, references
 
 
 class Span:
-    """A view of bytes in shared memory. It can tell whether anything made from it is still in use."""
+    """A view of bytes in shared memory. It can tell whether anything made from it is still in use.
+
+    Without reference counts (PyPy) it cannot. So the view is that of a copy there, which is written back at
+    the end.
+    """
 
     def __init__(self, address: int, size: int, handle: Any, *, readonly: bool) -> None:
         memory: Any = (ctypes.c_ubyte * size).from_address(address)
         # Anything made from the view keeps the shared object mapped.
         memory._handle = handle
         self.memory = memory
+        if not COUNTS_REFERENCES:
+            self._shared = memory
+            self.memory = type(memory).from_buffer_copy(memory)
         self._readonly = readonly
         self.view = self._make_view()
 
@@ -29,6 +34,17 @@ class Span:
         """Ends the view. `BufferError` while a slice of it, or an array, refers to the memory."""
         self.view.release()
         # Slices and numpy's arrays refer to the memory without being exports of the view.
-        if sys.getrefcount(self.memory) > _ALONE:
+        if self._references() > _ALONE:
             self.view = self._make_view()
             raise BufferError("something made from the data is still in use")
+        if not (COUNTS_REFERENCES or self._readonly):
+            ctypes.memmove(self._shared, self.memory, ctypes.sizeof(self.memory))
+
+    def _references(self) -> int:
+        return references(self.memory)
+
+
+_probe = Span.__new__(Span)
+_probe.memory = ctypes.c_ubyte()
+# What `_references` returns if only the `Span` refers to the memory.
+_ALONE = _probe._references()
