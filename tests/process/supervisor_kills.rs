@@ -278,6 +278,8 @@ unsafe extern "C" fn prctl(option: i32, a: usize, b: usize, c: usize, d: usize) 
     unsafe {
         if asks && KILLS_GUARDIAN.swap(false, Ordering::SeqCst) {
             let guardian = libc::syscall(libc::SYS_getppid);
+            // Before the guardian ends: the host may kill this worker at once.
+            COUNTED.fetch_add(1, Ordering::SeqCst);
             libc::syscall(libc::SYS_kill, guardian, libc::SIGKILL);
             let pause = libc::timespec {
                 tv_sec: 0,
