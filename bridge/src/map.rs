@@ -61,6 +61,8 @@ struct Compared {
     /// Whether the local map may have values of another bucket of that name, or values that the server has lost.
     /// Otherwise an entry of a lower revision than the local one comes from a server of a cluster that is behind.
     is_other: bool,
+    /// While it is compared and `is_other`: the keys that the watch has reported, and their revisions.
+    reported: HashMap<Vec<u8>, u64>,
 }
 
 /// Opens or creates the local map, and becomes its relay. Waits while another bridge is its relay. Returns `None`
@@ -166,8 +168,21 @@ impl BridgedMap {
             ahead.remove(&change.key);
             return;
         }
+        if !self.is_comparing.load(Ordering::Relaxed) {
+            *known = change.revision;
+            return self.write(change);
+        }
+        let compared = lock(&self.compared);
+        if compared.reported.get(&change.key) > Some(&change.revision) {
+            ahead.remove(&change.key);
+            return;
+        }
         *known = change.revision;
-        self.write(change);
+        // The local value may be of another bucket, where it had a higher revision.
+        match compared.is_other {
+            true => self.force(change),
+            false => self.write(change),
+        }
     }
 
     /// Writes a change to the local map, unless the map has a later one.
@@ -224,6 +239,7 @@ impl Mirror for BridgedMap {
             revision,
             // This stays true until a comparison is complete.
             is_other: is_other || compared.is_other,
+            reported: HashMap::new(),
         };
         self.is_comparing.store(true, Ordering::Relaxed);
         // Until the whole bucket is read, local revisions may come from an earlier bucket.
@@ -239,10 +255,13 @@ impl Mirror for BridgedMap {
             ahead.remove(&change.key);
         }
         if self.is_comparing.load(Ordering::Relaxed) {
-            return match lock(&self.compared).is_other {
-                true => self.force(&change),
-                false => self.write(&change),
-            };
+            let mut compared = lock(&self.compared);
+            if !compared.is_other {
+                return self.write(&change);
+            }
+            self.force(&change);
+            compared.reported.insert(change.key, change.revision);
+            return;
         }
         self.write(&change);
         let _ = self.relay.set_revision(change.revision);
@@ -258,7 +277,9 @@ impl Mirror for BridgedMap {
             }
         }
         self.is_comparing.store(false, Ordering::Relaxed);
-        lock(&self.compared).is_other = false;
+        let mut compared = lock(&self.compared);
+        compared.is_other = false;
+        compared.reported = HashMap::new();
         let _ = self.relay.set_revision(revision);
     }
 
@@ -362,5 +383,33 @@ mod tests {
         map.apply(20);
         map.0.begin(created(0), 21);
         assert_eq!(map.compare(created(0), 21, 6), 6);
+    }
+
+    #[test]
+    fn a_change_made_during_the_comparison_with_another_bucket_replaces_its_value() {
+        let map = TestMap::new();
+        assert_eq!(map.compare(created(0), 20, 20), 20);
+        map.0.begin(created(1), 3);
+        map.0.apply_ahead(&TestMap::change(8));
+        assert_eq!(map.value(), 8);
+        // The watch reports what the bucket had when the comparison began, and then the change.
+        map.apply(3);
+        map.0.complete(&HashSet::from([b"k".to_vec()]), 3);
+        assert_eq!(map.value(), 8);
+        map.apply(8);
+        map.apply(9);
+        assert_eq!(map.value(), 9);
+    }
+
+    #[test]
+    fn a_change_that_the_comparison_has_passed_does_not_replace_a_later_one() {
+        let map = TestMap::new();
+        assert_eq!(map.compare(created(0), 20, 20), 20);
+        map.0.begin(created(1), 9);
+        map.apply(9);
+        map.0.apply_ahead(&TestMap::change(8));
+        assert_eq!(map.value(), 9);
+        map.0.complete(&HashSet::from([b"k".to_vec()]), 9);
+        assert_eq!(map.value(), 9);
     }
 }
