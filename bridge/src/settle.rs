@@ -225,9 +225,17 @@ impl Settler {
         first: Result<(Answer, Request, Unconfirmed)>,
     ) -> Result<()> {
         let mut next = Some(first);
+        let mut ended = Ok(());
         let mut without_responder = Vec::new();
         while let Some(answered) = next {
-            let (answer, request, unconfirmed) = answered?;
+            let (answer, request, unconfirmed) = match answered {
+                Ok(answered) => answered,
+                // The client has ended. What was answered before is kept for the next one.
+                Err(why) => {
+                    ended = Err(why);
+                    break;
+                }
+            };
             if matches!(answer, Answer::NobodyListens) {
                 without_responder.push((request, unconfirmed));
             } else {
@@ -243,7 +251,7 @@ impl Settler {
         for (request, unconfirmed) in without_responder {
             exchange.put_back(request, unconfirmed, TIMES);
         }
-        Ok(())
+        ended
     }
 
     /// Looks up the messages of unanswered acknowledgements in the stream, and confirms those that it no longer
@@ -368,4 +376,81 @@ async fn send(
             },
         )
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::{Settings, server::Server};
+    use crate::context::Context;
+    use crate::counters::Counters;
+    use crate::large::Large;
+    use crate::options::Carried;
+    use shoal::{Options, Queue, QueueRelay, RelayOptions};
+
+    /// A bridged queue on a server, without the tasks of a bridge. Its name is removed at the end.
+    struct TestQueue {
+        queue: Arc<BridgedQueue>,
+        link: Link,
+        links: Links,
+        _sender: tokio::sync::watch::Sender<Option<Link>>,
+    }
+
+    impl TestQueue {
+        async fn new(server: &Server, name: &str) -> Self {
+            let counters = Arc::new(Counters::default());
+            let context = Context::at(server.url());
+            let link = Link::connect(&context, "test", &counters).await.unwrap();
+            let name = format!("{name}-{}", std::process::id());
+            let queue = Queue::with_options(Some(&name), &Options::create().persistent()).unwrap();
+            let relay = QueueRelay::attach(Arc::new(queue), &RelayOptions::new(), SLICE).unwrap();
+            let settings = Settings {
+                prefix: "t".to_owned(),
+                counters,
+                large: Arc::new(Large::new("large".to_owned(), 1)),
+            };
+            let (queue, _) = BridgedQueue::new(Carried::new(&name), relay, &settings);
+            let (sender, links) = Links::new();
+            sender.send_replace(Some(link.clone()));
+            Self {
+                queue,
+                link,
+                links,
+                _sender: sender,
+            }
+        }
+    }
+
+    impl Drop for TestQueue {
+        fn drop(&mut self) {
+            let _ = Queue::unlink(&self.queue.carried.name);
+        }
+    }
+
+    #[tokio::test]
+    async fn acks_that_nobody_listens_to_survive_the_end_of_the_client() {
+        let server = Server::start();
+        let test = TestQueue::new(&server, "acks").await;
+        let settler = Settler {
+            queue: test.queue.clone(),
+            links: test.links.clone(),
+        };
+        let mut exchange = Exchange::on(test.link.clone()).await.unwrap();
+        for number in 1..=3 {
+            let reply = format!("$JS.ACK.none.shoal.1.{number}.1.1.0");
+            let token = Token::read(reply.as_bytes()).unwrap();
+            send(&mut exchange, Acknowledgement::ack(token, None))
+                .await
+                .unwrap();
+        }
+        // The server has answered them all when the client ends.
+        test.link.jetstream.query_account().await.unwrap();
+        test.link.client.drain().await.unwrap();
+        let mut link = test.link.clone();
+        let epoch = link.epoch();
+        link.changed(epoch).await;
+        let first = exchange.next().await;
+        settler.answered(&mut exchange, first).unwrap_err();
+        assert_eq!(exchange.len(), 3);
+    }
 }
