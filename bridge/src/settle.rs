@@ -13,7 +13,7 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
 use shoal::{Settlement, SettlementKind};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, interval};
 
 use crate::delivery::Delivery;
@@ -30,8 +30,11 @@ const WINDOW: usize = 8192;
 /// How often an acknowledgement is sent on one connection before its message is looked up in the stream.
 const TIMES: u32 = 3;
 
-/// How often the deletion of an object is tried.
+/// How often the deletion of an object is tried in any case.
 const DELETIONS: u32 = 8;
+/// How many deletions are tried until they succeed. A settlement stays in shared memory until then, where the next
+/// settlements need room.
+static PATIENT: Semaphore = Semaphore::const_new(1024);
 
 const ACK: &[u8] = b"+ACK";
 
@@ -332,11 +335,24 @@ async fn delete(
     settlement: Option<Settlement>,
 ) {
     let mut pause = Pause::new();
-    for _ in 0..DELETIONS {
+    let mut permit = None;
+    let mut tries = 0;
+    loop {
         let (link, _) = links.up().await;
         match queue.large.delete(&link.jetstream, &object).await {
             Ok(()) => break,
             Err(why) => queue.bridge_counters.record_error(&why.to_string()),
+        }
+        tries += 1;
+        if tries >= DELETIONS && permit.is_none() {
+            permit = PATIENT.try_acquire().ok();
+            if permit.is_none() {
+                tracing::error!(
+                    object,
+                    "the server refuses the deletion of many objects; this one stays"
+                );
+                break;
+            }
         }
         tokio::time::sleep(pause.next()).await;
     }
@@ -452,5 +468,24 @@ mod tests {
         let first = exchange.next().await;
         settler.answered(&mut exchange, first).unwrap_err();
         assert_eq!(exchange.len(), 3);
+    }
+    #[tokio::test]
+    async fn an_object_is_deleted_once_the_server_permits_it() {
+        let server = Server::start();
+        let test = TestQueue::new(&server, "deletions").await;
+        // Each attempt fails, because the object store does not exist.
+        let (queue, links) = (test.queue.clone(), test.links.clone());
+        let mut deletion = tokio::spawn(delete(queue, links, "a-1".to_owned(), None));
+        let early = tokio::time::timeout(Duration::from_secs(8), &mut deletion);
+        assert!(early.await.is_err(), "it has given up");
+        let (large, link) = (&test.queue.large, &test.link);
+        large.put(link, "a-1", &[7; 3]).await.unwrap();
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, deletion)
+            .await
+            .unwrap()
+            .unwrap();
+        let found = large.get(&link.jetstream, "a-1", 3).await.unwrap();
+        assert_eq!(found, None);
     }
 }
