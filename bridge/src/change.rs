@@ -209,7 +209,7 @@ impl Sender {
                 }
                 Some(Published::Refused(why)) => return Outcome::Refused(why),
                 Some(Published::Conflict) => {
-                    let latest = match self.read_latest(&link, &subject, key).await {
+                    let latest = match self.read_key(&link, &subject, key).await {
                         Ok(latest) => latest,
                         Err(why) => {
                             self.map.bridge_counters.record_error(&why.to_string());
@@ -273,7 +273,7 @@ impl Sender {
         let mut pause = Pause::new();
         loop {
             let (link, _) = self.links.up().await;
-            match self.read_latest(&link, subject, key).await {
+            match self.read_key(&link, subject, key).await {
                 Ok(latest) => {
                     let change = latest.map(|latest| latest.change);
                     let there = change.as_ref().filter(|change| change.value.is_some());
@@ -364,7 +364,18 @@ impl Sender {
         Ok(true)
     }
 
-    /// The latest entry of the key, read from the leader of the bucket.
+    /// The latest entry of a key of the map. If it has none, the key is removed here too: a purge of its subject
+    /// leaves no marker, so the watch does not report it.
+    async fn read_key(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
+        let before = self.map.version(key);
+        let latest = self.read_latest(link, subject, key).await?;
+        if latest.is_none() {
+            self.map.purged(key, before);
+        }
+        Ok(latest)
+    }
+
+    /// The latest entry of the subject, read from the leader of the bucket.
     async fn read_latest(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
         let stream = self.stream(link).await?;
         let message = match stream.get_last_raw_message_by_subject(subject).await {

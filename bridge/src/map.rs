@@ -127,6 +127,7 @@ impl BridgedMap {
             mirror: self.clone(),
             counters: self.counters.clone(),
             bridge_counters: self.bridge_counters.clone(),
+            recounted: None,
         };
         let this = self.clone();
         threads.task(
@@ -182,6 +183,20 @@ impl BridgedMap {
         match compared.is_other {
             true => self.force(change),
             false => self.write(change),
+        }
+    }
+
+    /// The version of a key in the local map; 0 if it has none.
+    pub(crate) fn version(&self, key: &[u8]) -> u64 {
+        self.relay.map().version_of(key).unwrap_or(0)
+    }
+
+    /// Removes a key of which the bucket has no entry any more, unless it has a later version than this one.
+    pub(crate) fn purged(&self, key: &[u8], version: u64) {
+        let _ahead = lock(&self.ahead);
+        // The watch has not reported a later revision, or a comparison will decide.
+        if version <= self.relay.revision() {
+            let _ = self.relay.remove(key, version + 1);
         }
     }
 
