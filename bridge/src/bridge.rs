@@ -362,7 +362,7 @@ fn client_name(options: &BridgeOptions) -> String {
 }
 
 /// Watches the client and the parts of the bridge. Returns when the client has to be replaced: if it reports
-/// that it is connected but cannot reach the server, or if its task has ended.
+/// that it is connected but cannot reach the server, if the server refuses it, or if its task has ended.
 async fn watch_client(
     link: &Link,
     counters: &Counters,
@@ -373,6 +373,10 @@ async fn watch_client(
     loop {
         tokio::select! {
             Some(Ended { name, why }) = ended.recv() => return Err(Error::Broken { task: name, why }),
+            () = link.refused() => {
+                tracing::warn!("the server refuses the connection; the credentials are read again");
+                return Ok(());
+            }
             _ = check.tick() => {
                 // A client that is not connected reconnects by itself.
                 if !link.is_up() && link.is_alive() {

@@ -100,6 +100,41 @@ fn the_right_key_is_accepted_and_another_is_refused() {
 }
 
 #[test]
+fn credentials_that_are_refused_after_a_restart_of_the_server_end_the_bridge() {
+    let mut server = server("authorization { user: shoal, password: first }".to_owned());
+    let env = [("NATS_USER", "shoal"), ("NATS_PASSWORD", "first")];
+    let mut machine = with(&server, &env);
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected);
+    server.kill();
+    server.configure("first", "second");
+    server.resume();
+    assert_eq!(machine.ends(), Some(3));
+    assert!(machine.log().contains(CREDENTIALS), "{}", machine.log());
+}
+
+#[test]
+fn a_key_that_was_renewed_in_its_file_is_used_from_the_next_connect() {
+    let (old, new) = (KeyPair::new_user(), KeyPair::new_user());
+    let mut server = server(format!(
+        "authorization {{ users: [ {{ nkey: {} }} ] }}",
+        old.public_key()
+    ));
+    let folder = Folder::new("renewed");
+    let file = folder.write("key", old.seed().unwrap());
+    let mut machine = with(&server, &[("NATS_NKEY", &file)]);
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected);
+    server.kill();
+    folder.write("key", new.seed().unwrap());
+    server.configure(&old.public_key(), &new.public_key());
+    server.resume();
+    machine.wait_for("the new key", |report| {
+        report.connected && report.connects == 2
+    });
+}
+
+#[test]
 fn the_right_credentials_file_is_accepted_and_one_of_another_account_is_refused() {
     let operator = KeyPair::new_operator();
     let [account, system, stranger] = [(); 3].map(|()| KeyPair::new_account());
