@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy, push};
+use async_nats::jetstream::context::RequestErrorKind;
 use async_nats::jetstream::stream::Stream;
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, interval};
 
@@ -136,6 +138,7 @@ impl<M: Mirror> Watcher<M> {
         let mut changes = consumer.messages().await.map_err(|why| away(&why))?;
         let mut check = interval(CHECK);
         let mut last_heard = Instant::now();
+        let mut asked = None;
         loop {
             tokio::select! {
                 () = self.links.lost(link, epoch) => return Ok(()),
@@ -156,22 +159,36 @@ impl<M: Mirror> Watcher<M> {
                     }
                     self.counters.revision.set(last);
                 }
-                _ = check.tick() => {
-                    let info = stream.get_info().await.map_err(|why| away(&why))?;
+                _ = check.tick(), if asked.is_none() => {
+                    let before = (last, self.mirror.len(), entries.others.len() as u64);
+                    asked = Some(Box::pin(async move { (before, stream.get_info().await) }));
+                }
+                // Changes are applied meanwhile: on a slow connection the answer waits behind them.
+                Some(((before, keys, others), info)) = OptionFuture::from(asked.as_mut()) => {
+                    asked = None;
+                    let info = match info {
+                        Ok(info) => info,
+                        Err(why) if why.kind() == RequestErrorKind::TimedOut && last_heard.elapsed() < SILENCE => {
+                            self.bridge_counters.record_error(&format!("{}: {why}", self.bucket));
+                            continue;
+                        }
+                        Err(why) => return Err(away(&why)),
+                    };
                     if info.created != stream.cached_info().created {
                         return Err(away(&"the bucket was created again"));
                     }
                     let state = &info.state;
                     self.counters.lag.set(state.last_sequence.saturating_sub(last));
-                    if state.last_sequence < last {
+                    if state.last_sequence < before {
                         return Err(away(&"the bucket has lost changes; compared again"));
                     }
                     let is_behind = state.last_sequence > last && last_heard.elapsed() > SILENCE;
                     // Purged keys leave no marker.
-                    let has = self.mirror.len();
+                    let keys = keys.min(self.mirror.len());
+                    let others = others.min(entries.others.len() as u64);
                     let is_short = is_complete && state.last_sequence == last
-                        && (state.subjects_count < has
-                            || state.subjects_count < has + entries.others.len() as u64 && self.may_recount());
+                        && (state.subjects_count < keys
+                            || state.subjects_count < keys + others && self.may_recount());
                     if is_behind || is_short {
                         return Err(away(&"it disagrees with the bucket; compared again"));
                     }

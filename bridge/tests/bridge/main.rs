@@ -13,4 +13,5 @@ mod maps;
 mod proxy;
 mod queues;
 mod server;
+mod slow;
 mod soak;
