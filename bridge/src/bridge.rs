@@ -370,6 +370,7 @@ async fn watch_client(
 ) -> Result<()> {
     let mut check = tokio::time::interval(CHECK);
     let mut failures = 0;
+    let mut received = link.received();
     loop {
         tokio::select! {
             Some(Ended { name, why }) = ended.recv() => return Err(Error::Broken { task: name, why }),
@@ -383,7 +384,9 @@ async fn watch_client(
                     failures = 0;
                     continue;
                 }
-                match link.check().await {
+                let checked = link.check(received).await;
+                received = link.received();
+                match checked {
                     Ok(()) => failures = 0,
                     // The client has noticed the loss meanwhile.
                     Err(_) if !link.is_up() && link.is_alive() => failures = 0,
@@ -419,13 +422,13 @@ mod tests {
             .await
             .unwrap();
         assert!(link.is_up() && link.is_alive());
-        link.check().await.unwrap();
+        link.check(link.received()).await.unwrap();
         // This has the same effect as a panic of its task.
         link.client.drain().await.unwrap();
         let (_threads, mut ended) = Threads::new();
         watch_client(&link, &counters, &mut ended).await.unwrap();
         let link = connect_client(&options, &counters).await.unwrap();
-        link.check().await.unwrap();
+        link.check(link.received()).await.unwrap();
     }
 
     #[tokio::test]

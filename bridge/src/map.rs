@@ -7,7 +7,7 @@
 //! with the whole bucket.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,13 +17,14 @@ use shoal::{Map, MapRelay, Options, RelayOptions};
 use tokio::sync::mpsc;
 
 use crate::bridge::Settings;
-use crate::change::Sender;
+use crate::change::{Sender, Waiting};
 use crate::counters::{Counters, MapCounters};
 use crate::error::{Error, Result};
 use crate::link::{Link, Links};
 use crate::names::Names;
 use crate::options::Carried;
 use crate::queue::{SLICE, lock};
+use crate::requests::MOST_COPIED;
 use crate::settings;
 use crate::threads::Threads;
 use crate::watch::{Change, Mirror, Watcher};
@@ -139,11 +140,16 @@ impl BridgedMap {
         );
     }
 
-    fn read_requests(&self, to: &mpsc::Sender<shoal::MapRequest>, threads: &Threads) {
+    fn read_requests(&self, to: &mpsc::Sender<Waiting>, threads: &Threads) {
+        let copied = Arc::new(AtomicUsize::new(0));
         while !threads.is_ending() {
+            if copied.load(Ordering::Relaxed) > MOST_COPIED {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
             match self.relay.next_request(SLICE) {
                 Ok(request) => {
-                    if to.blocking_send(request).is_err() {
+                    if to.blocking_send(Waiting::new(request, &copied)).is_err() {
                         return;
                     }
                 }

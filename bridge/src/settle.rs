@@ -185,7 +185,7 @@ impl Settler {
     ) {
         let (mut link, mut epoch) = self.links.up().await;
         let mut exchange = loop {
-            match Exchange::on(link.clone()).await {
+            match Exchange::on(link.clone(), &self.queue.names.stream).await {
                 Ok(exchange) => break exchange,
                 Err(why) => self.queue.bridge_counters.record_error(&why.to_string()),
             }
@@ -451,7 +451,7 @@ mod tests {
             queue: test.queue.clone(),
             links: test.links.clone(),
         };
-        let mut exchange = Exchange::on(test.link.clone()).await.unwrap();
+        let mut exchange = Exchange::on(test.link.clone(), "jobs").await.unwrap();
         for number in 1..=3 {
             let reply = format!("$JS.ACK.none.shoal.1.{number}.1.1.0");
             let token = Token::read(reply.as_bytes()).unwrap();

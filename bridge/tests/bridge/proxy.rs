@@ -21,6 +21,8 @@ struct Flags {
     drops_answers: AtomicBool,
     /// How many bytes pass in each direction in a second; 0 for no limit.
     rate: AtomicU64,
+    /// How many bytes were sent to the server.
+    sent: AtomicU64,
 }
 
 impl Proxy {
@@ -56,6 +58,11 @@ impl Proxy {
         self.flags.drops_answers.store(dropped, Ordering::Relaxed);
     }
 
+    /// How many bytes were sent to the server.
+    pub fn sent(&self) -> u64 {
+        self.flags.sent.load(Ordering::Relaxed)
+    }
+
     /// Limits the connections to this many bytes a second.
     pub fn limit(&self, rate: u64) {
         self.flags.rate.store(rate, Ordering::Relaxed);
@@ -73,6 +80,9 @@ fn pass(mut from: TcpStream, mut to: TcpStream, flags: &Flags, is_server: bool) 
         }
         while flags.is_stalled.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(5));
+        }
+        if !is_server {
+            flags.sent.fetch_add(len as u64, Ordering::Relaxed);
         }
         if is_server && flags.drops_answers.load(Ordering::Relaxed) {
             continue;
