@@ -210,7 +210,11 @@ async fn work(
             .collect(),
         objects.maps.iter().map(|map| map.relay.clone()).collect(),
     );
-    let first = connect(&options, &counters, &objects).await?;
+    let mut gone = std::pin::pin!(gone);
+    let first = tokio::select! {
+        first = connect(&options, &counters, &objects) => first?,
+        gone = &mut gone => return Err(gone),
+    };
     counters.is_set_up.store(true, Ordering::Relaxed);
     for (queue, inboxes) in objects.queues {
         queue.start(&links, inboxes, threads)?;

@@ -328,6 +328,19 @@ fn an_object_that_loses_its_name_ends_the_bridge_and_the_next_one_carries_the_ne
 }
 
 #[test]
+fn an_object_that_loses_its_name_before_the_server_is_reached_ends_the_bridge() {
+    let mut server = Server::start();
+    server.kill();
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    machine.start();
+    machine.wait_for("the bridge", |report| report.role == "active");
+    assert_eq!(machine.agent().ask("unlink jobs"), "ok");
+    assert_eq!(machine.ends(), Some(1));
+    let said = machine.log();
+    assert!(said.contains("jobs: its name was removed"), "{said}");
+}
+
+#[test]
 fn a_bridge_whose_log_is_not_read_continues() {
     let server = Server::start();
     let machine = Machine::new(&server, &["--queue", "jobs"]);
