@@ -461,10 +461,11 @@ fn headers(id: &str, is_value: bool, life: Option<Duration>) -> HeaderMap {
         headers.insert(NATS_MESSAGE_TTL, format!("{}s", MARKERS.as_secs()));
     } else if let Some(life) = life {
         // The server counts whole seconds. The other machines read the exact time from the header.
-        headers.insert(
-            NATS_MESSAGE_TTL,
-            format!("{}s", life.as_millis().div_ceil(1000).max(1)),
-        );
+        let seconds = life.as_millis().div_ceil(1000).max(1);
+        // The server refuses what is not a number of nanoseconds for it: 292 years. It keeps such a value.
+        if seconds <= i64::MAX as u128 / 1_000_000_000 {
+            headers.insert(NATS_MESSAGE_TTL, format!("{seconds}s"));
+        }
         headers.insert(LIFE_HEADER, life.as_nanos().to_string());
     }
     headers

@@ -92,6 +92,21 @@ fn a_key_expires_on_every_machine() {
 }
 
 #[test]
+fn a_key_with_a_lifetime_of_centuries_is_stored() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--map", "config"]);
+    let mut agent = machine.agent();
+    const YEAR: u64 = 365 * 24 * 60 * 60 * 1000;
+    for years in [100, 292, 293, 500] {
+        let set = format!("set-for config for{years} x {}", years * YEAR);
+        assert_eq!(agent.ask(&set), "ok");
+        reads(&mut agent, &format!("for{years}"), |answer| {
+            answer.ends_with(" x")
+        });
+    }
+}
+
+#[test]
 fn a_watch_survives_restarts_of_the_server_and_of_the_bridge() {
     let mut server = Server::start();
     let here = Machine::up(&server, &["--map", "config"]);
