@@ -1,6 +1,9 @@
 //! Credentials and certificates: tokens, keys, credentials files and TLS.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
@@ -278,4 +281,20 @@ fn a_server_that_requests_a_certificate_gets_that_of_the_bridge() {
     }
     let (code, said) = with(&server, &[("NATS_NKEY", &other)]).run_to_end();
     assert!(code == Some(2) && said.contains(&other), "{said}");
+}
+
+#[test]
+fn a_variable_that_is_not_text_is_refused_by_name() {
+    for name in ["NATS_URL", "NATS_CREDS", "NATS_CONTEXT"] {
+        let done = Command::new("timeout")
+            .args(["30", env!("CARGO_BIN_EXE_shoal-bridge")])
+            .args(["run", "--queue", "jobs"])
+            .env("SHOAL_DIR", "/nowhere")
+            .env(name, OsStr::from_bytes(b"nats://\xff:4222"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert!(said.contains(name) && said.contains("not UTF-8"), "{said}");
+    }
 }
