@@ -13,5 +13,6 @@ mod maps;
 mod proxy;
 mod queues;
 mod server;
+mod settings;
 mod slow;
 mod soak;
