@@ -210,7 +210,11 @@ async fn work(
             .collect(),
         objects.maps.iter().map(|map| map.relay.clone()).collect(),
     );
-    let first = connect(&options, &counters, &objects).await?;
+    let mut gone = std::pin::pin!(gone);
+    let first = tokio::select! {
+        first = connect(&options, &counters, &objects) => first?,
+        gone = &mut gone => return Err(gone),
+    };
     counters.is_set_up.store(true, Ordering::Relaxed);
     for (queue, inboxes) in objects.queues {
         queue.start(&links, inboxes, threads)?;
@@ -362,7 +366,7 @@ fn client_name(options: &BridgeOptions) -> String {
 }
 
 /// Watches the client and the parts of the bridge. Returns when the client has to be replaced: if it reports
-/// that it is connected but cannot reach the server, or if its task has ended.
+/// that it is connected but cannot reach the server, if the server refuses it, or if its task has ended.
 async fn watch_client(
     link: &Link,
     counters: &Counters,
@@ -370,16 +374,23 @@ async fn watch_client(
 ) -> Result<()> {
     let mut check = tokio::time::interval(CHECK);
     let mut failures = 0;
+    let mut received = link.received();
     loop {
         tokio::select! {
             Some(Ended { name, why }) = ended.recv() => return Err(Error::Broken { task: name, why }),
+            () = link.refused() => {
+                tracing::warn!("the server refuses the connection; the credentials are read again");
+                return Ok(());
+            }
             _ = check.tick() => {
                 // A client that is not connected reconnects by itself.
                 if !link.is_up() && link.is_alive() {
                     failures = 0;
                     continue;
                 }
-                match link.check().await {
+                let checked = link.check(received).await;
+                received = link.received();
+                match checked {
                     Ok(()) => failures = 0,
                     // The client has noticed the loss meanwhile.
                     Err(_) if !link.is_up() && link.is_alive() => failures = 0,
@@ -415,13 +426,13 @@ mod tests {
             .await
             .unwrap();
         assert!(link.is_up() && link.is_alive());
-        link.check().await.unwrap();
+        link.check(link.received()).await.unwrap();
         // This has the same effect as a panic of its task.
         link.client.drain().await.unwrap();
         let (_threads, mut ended) = Threads::new();
         watch_client(&link, &counters, &mut ended).await.unwrap();
         let link = connect_client(&options, &counters).await.unwrap();
-        link.check().await.unwrap();
+        link.check(link.received()).await.unwrap();
     }
 
     #[tokio::test]

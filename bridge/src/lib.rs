@@ -11,6 +11,7 @@ pub mod error;
 mod exchange;
 mod held;
 mod large;
+mod line;
 mod link;
 mod map;
 mod metrics;

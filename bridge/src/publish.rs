@@ -122,7 +122,7 @@ impl Publisher {
 
     async fn begin<T>(&mut self, link: &mut Link, epoch: &mut u64) -> Exchange<T> {
         loop {
-            match Exchange::on(link.clone()).await {
+            match Exchange::on(link.clone(), &self.stream).await {
                 Ok(exchange) => return exchange,
                 Err(why) => self.bridge_counters.record_error(&why.to_string()),
             }

@@ -13,4 +13,6 @@ mod maps;
 mod proxy;
 mod queues;
 mod server;
+mod settings;
+mod slow;
 mod soak;
