@@ -8,6 +8,7 @@ mod credentials;
 mod direct;
 mod doubt;
 mod faults;
+mod kept;
 mod machine;
 mod maps;
 mod proxy;
