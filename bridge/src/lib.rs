@@ -15,6 +15,7 @@ mod link;
 mod map;
 mod metrics;
 pub mod names;
+mod objects;
 pub mod options;
 mod publish;
 mod pull;
