@@ -14,6 +14,7 @@ mod large;
 mod link;
 mod map;
 mod metrics;
+mod moving;
 pub mod names;
 mod objects;
 pub mod options;

@@ -11,6 +11,7 @@ mod faults;
 mod kept;
 mod machine;
 mod maps;
+mod moving;
 mod proxy;
 mod queues;
 mod server;
