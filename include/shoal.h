@@ -153,9 +153,9 @@
  *   message that it had just got is lost with it. The next process that uses the object repairs it.
  * - A process that is stopped (SIGSTOP, a debugger) inside a call blocks the others. So does a thread that
  *   ends inside a call (longjmp out of a signal handler) for as long as its process lives.
- * - An object that is not persistent goes with its last handle. If its last process is killed, or ends by
- *   `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens its name, or until a
- *   process creates its first object or finds no memory.
+ * - An object that is not persistent and has no relay goes with its last handle. If its last process is
+ *   killed, or ends by `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens
+ *   its name, or until a process creates its first object or finds no memory.
  *
  * # Where objects are
  *
@@ -439,7 +439,7 @@ SHOAL_API shoal_status shoal_end_waits(void *handle);
 
    A program in Rust can be a queue's relay (`relayed` in its statistics): messages that are put go to the
    relay, and are in the queue once it has delivered them. SHOAL_ERR_TIMEOUT then means that the relay is
-   behind or does not run.
+   behind or does not run. A queue with a relay is persistent.
 
    Killed: What the process was putting is there completely or not at all; of several messages, the first
    ones. A message that it was getting, or had just got, may be lost with it. What it had reserved is
@@ -964,7 +964,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_fd(shoal_pipe *p, int *out);
    A program in Rust can be a map's relay (`relayed` in its statistics): changes go to the relay, and are
    visible once it has delivered them. Changes that depend on the old value wait for its answer. Any change
    may then fail with SHOAL_ERR_TIMEOUT, or with SHOAL_ERR_UNSUPPORTED if the relay refuses it; keys cannot
-   be locked.
+   be locked. A map with a relay is persistent.
 
    Killed: A change of a key is done completely or not at all; of several keys, any number are changed. A key
    that the process had locked is free, and `*owner_died` reports this to the next process that locks it. Its

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shoal::QueueRelay;
+use shoal::{QueueRelay, RelayRequest};
 use tokio::sync::mpsc;
 
 use crate::publish::Outgoing;
-use crate::queue::{Kept, SLICE};
+use crate::queue::SLICE;
 use crate::threads::Threads;
 
 /// How many bytes of messages, or of changes of a map, may be copied and not yet stored by the server. The others stay
@@ -20,7 +20,7 @@ pub(crate) const MOST_COPIED: usize = 64 << 20;
 pub(crate) fn read_requests(
     relay: &QueueRelay,
     name: &str,
-    to: &mpsc::Sender<Outgoing<Kept>>,
+    to: &mpsc::Sender<Outgoing<RelayRequest>>,
     threads: &Threads,
 ) {
     let copied = Arc::new(AtomicUsize::new(0));
@@ -36,7 +36,7 @@ pub(crate) fn read_requests(
                     bytes: Bytes::from_owner(Copied::new(&request, &copied)),
                     dead_letter_reason: None,
                     before: 0,
-                    kept: Kept::Request(request),
+                    kept: request,
                 };
                 if to.blocking_send(outgoing).is_err() {
                     return;

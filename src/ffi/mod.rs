@@ -131,9 +131,9 @@
 //!   message that it had just got is lost with it. The next process that uses the object repairs it.
 //! - A process that is stopped (SIGSTOP, a debugger) inside a call blocks the others. So does a thread that
 //!   ends inside a call (longjmp out of a signal handler) for as long as its process lives.
-//! - An object that is not persistent goes with its last handle. If its last process is killed, or ends by
-//!   `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens its name, or until a
-//!   process creates its first object or finds no memory.
+//! - An object that is not persistent and has no relay goes with its last handle. If its last process is
+//!   killed, or ends by `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens
+//!   its name, or until a process creates its first object or finds no memory.
 //!
 //! # Where objects are
 //!

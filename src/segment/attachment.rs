@@ -199,9 +199,11 @@ impl Attachment {
             {
                 leave(table, self.slot());
                 crash_point!();
-                if matches!(table.has_others_that_stay(self.slot()), Ok(false)) {
+                if matches!(table.has_others_that_stay(self.slot()), Ok(false))
+                    // Read after that: no process that stays is left to change it.
+                    && !companion::has_any(&self.region)
+                {
                     fifo::remove_of(&self.region, &self.file.published);
-                    companion::remove_of(&self.region, &self.file.published);
                     crash_point!();
                     shm::unlink_if_same(name, file.as_fd());
                 }
