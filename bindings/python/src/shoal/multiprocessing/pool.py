@@ -284,14 +284,7 @@ class _Engine:
         if waited_for is None:
             # The whole job has failed.
             return
-        try:
-            waited_for._set(index, result)
-        except BaseException:
-            # A callback raised. Threads that wait for the result must be woken all the same.
-            sys.excepthook(*sys.exc_info())
-            waited_for._callback = waited_for._error_callback = None
-            waited_for._number_left = 1
-            waited_for._set(index, result)
+        _complete(waited_for, index, result)
 
     def _fail_rest(self, job: int, index: int, error: Exception) -> None:
         """The iterable of a job has failed, so no task after this one comes."""
@@ -338,7 +331,7 @@ class _Engine:
                 result._error_callback = None
             if isinstance(result, _std.MapResult):
                 result._number_left = 1
-            result._set(0, (False, error))
+            _complete(result, 0, (False, error))
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -391,6 +384,18 @@ def _failure(what: str, error: BaseException) -> Exception:
     failure = ProcessError(f"{what} raised {error!r}")
     failure.__cause__ = error
     return failure
+
+
+def _complete(waited_for: Any, index: int, result: Tuple[bool, Any]) -> None:
+    """Sets a result. An exception of the program's callback is reported: it ends no thread of the pool."""
+    try:
+        waited_for._set(index, result)
+    except BaseException:
+        # Threads that wait for the result must be woken all the same.
+        sys.excepthook(*sys.exc_info())
+        waited_for._callback = waited_for._error_callback = None
+        waited_for._number_left = 1
+        waited_for._set(index, result)
 
 
 def _end_iteration(result: Any, error: Exception) -> None:
