@@ -226,9 +226,18 @@ def _dumps(obj: object, protocol: int = -1) -> bytes:
 
 
 def _dumps_apart(obj: object, aside: Any) -> bytes:
-    if _served:
-        _dumps(obj)
-    return _pickling.dumps_apart(obj, aside)
+    if not _served:
+        return _pickling.dumps_apart(obj, aside)
+    buffers: PyList[Any] = []
+
+    def both(buffer: Any) -> Any:
+        buffers.append(buffer)
+        return aside(buffer)
+
+    data = _pickling.dumps_apart(obj, both)
+    if _PROXY in data:
+        _Served(io.BytesIO(data), buffers=buffers).load()
+    return data
 
 
 class _Served(pickle.Unpickler):

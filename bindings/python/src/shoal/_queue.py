@@ -117,6 +117,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         Raises `Full` if there is no room in time, `TooLargeError` if the object can never fit,
         `ClosedError` after `close`, and the exceptions of pickling.
         """
+        data = None
         if not self._large:
             data = self._dumps(obj, _PROTOCOL)
             size = len(data)
@@ -125,7 +126,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
                 if _put(self._fast, data, size, timeout_ns):
                     self._put_slowly(data, block, timeout)
                 return
-        self._send_large(obj, block, timeout)
+        self._send_large(obj, data, block, timeout)
 
     def put_nowait(self, obj: T) -> None:
         """`put` without waiting."""
