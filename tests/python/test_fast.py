@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import types
+import weakref
 from typing import Any, Callable, List
 
 import pytest
@@ -215,6 +216,72 @@ def test_a_handle_is_freed_with_its_object() -> None:
     gc.collect()
     with pytest.raises(shoal.NotFoundError):
         shoal.Queue(name, create=False)
+
+
+class OwnValue(shoal.Value):
+    pass
+
+
+def test_objects_in_reference_cycles_are_freed() -> None:
+    class Tagged:
+        alive = 0
+
+        def __init__(self) -> None:
+            Tagged.alive += 1
+
+        def __del__(self) -> None:
+            Tagged.alive -= 1
+
+    def make() -> None:
+        # A value and its lock, as a process has them that received the lock.
+        value = OwnValue("i", 3)
+        value.get_lock()._keeps = value
+        assert value.value == 3
+        # A map that is among its own cached values, and functions that refer to their object.
+        table: Any = shoal.Map()
+        table["a"] = 1
+        table._cache["itself"] = (table, 1, table)
+        queue: Any = shoal.Queue()
+        queue.put(1)
+        lease = queue.lease()
+        lease.itself = lease
+        for one in (value, table, queue, lease):
+            one.tag = Tagged()
+        queue.itself = queue
+
+    def churn() -> None:
+        for _ in range(20):
+            make()
+            gc.collect()
+
+    make()
+    assert Tagged.alive == 4
+    gc.collect()
+    assert Tagged.alive == 0
+    threads = [threading.Thread(target=churn) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    gc.collect()
+    assert Tagged.alive == 0
+
+
+@needs_it
+def test_an_object_keeps_its_class_and_no_other() -> None:
+    for base in (shoal.Value, shoal.Lease):
+        kind: Any = type("Kind", (base,), {})
+        before = sys.getrefcount(kind)
+        some = [kind.__new__(kind, "i") for _ in range(10)]
+        assert sys.getrefcount(kind) == before + 10 and all(map(gc.is_tracked, some))
+        del some
+        assert sys.getrefcount(kind) == before
+        # The class and its object refer to each other.
+        kind.one = kind.__new__(kind, "i")
+        gone = weakref.ref(kind)
+        del kind
+        gc.collect()
+        assert gone() is None
 
 
 @needs_it

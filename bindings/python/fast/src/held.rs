@@ -1,15 +1,16 @@
 //! `Held`, the base class of shared objects: their handle and other state that compiled methods read.
 
-use std::ffi::{c_char, c_int, c_void};
-use std::ptr::{null, null_mut};
+use std::ffi::{c_char, c_int, c_ulong, c_void};
+use std::ptr::{addr_of_mut, null, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3_ffi::{
-    Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TYPE, Py_ssize_t, Py_tp_dealloc,
-    Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, PyDict_CheckExact, PyErr_Occurred,
-    PyErr_SetString, PyEval_SaveThread, PyExc_TypeError, PyGetSetDef, PyLong_AsSsize_t,
-    PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject, PyObject_GetAttrString, PyType_GenericAlloc,
-    PyType_GetSlot, PyType_IsSubtype, PyTypeObject,
+    Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TPFLAGS_HAVE_GC, Py_TYPE, Py_ssize_t,
+    Py_tp_clear, Py_tp_dealloc, Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, Py_tp_traverse,
+    PyDict_CheckExact, PyErr_Occurred, PyErr_SetString, PyEval_SaveThread, PyExc_TypeError,
+    PyGetSetDef, PyLong_AsSsize_t, PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject,
+    PyObject_GC_UnTrack, PyObject_GetAttrString, PyType_GenericAlloc, PyType_GetSlot,
+    PyType_IsSubtype, PyTypeObject, visitproc,
 };
 
 use crate::class::{make_class, slot};
@@ -167,10 +168,53 @@ pub(crate) unsafe extern "C" fn new(
     unsafe { PyType_GenericAlloc(class, 0) }
 }
 
-pub(crate) unsafe extern "C-unwind" fn dealloc(object: *mut PyObject) {
-    // SAFETY: CPython calls this once, as the last for an object of the class. A class that is made at run
-    // time is kept by its objects.
+/// Shows the garbage collector what an object refers to: its class, since Python 3.9, and all but the handle. A
+/// handle refers to nothing that the collector could find a cycle by, and so stays out of its garbage.
+pub(crate) unsafe extern "C" fn traverse(
+    object: *mut PyObject,
+    visit: visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    // SAFETY: CPython calls this with an object of the class, and a function for objects that live.
     unsafe {
+        let held = object.cast::<Held>();
+        let class = Py_TYPE(object).cast();
+        for it in [class, (*held).dumps, (*held).cache, (*held).lock] {
+            if !it.is_null() {
+                let stop = visit(it, arg);
+                if stop != 0 {
+                    return stop;
+                }
+            }
+        }
+    }
+    0
+}
+
+/// Releases what may be part of a reference cycle. The object is garbage, but code that runs meanwhile may still
+/// use it.
+pub(crate) unsafe extern "C-unwind" fn clear(object: *mut PyObject) -> c_int {
+    // SAFETY: CPython calls this with an object of the class. Each field is null before its object is released,
+    // because that may run code. Without its lock the number of a value is Python's to read.
+    unsafe {
+        let held = object.cast::<Held>();
+        (*held).format = 0;
+        for field in [
+            addr_of_mut!((*held).dumps),
+            addr_of_mut!((*held).cache),
+            addr_of_mut!((*held).lock),
+        ] {
+            Py_DecRef(std::mem::replace(&mut *field, null_mut()));
+        }
+    }
+    0
+}
+
+pub(crate) unsafe extern "C-unwind" fn dealloc(object: *mut PyObject) {
+    // SAFETY: CPython calls this once, as the last for an object of the class. The collector does not see it any
+    // more when its fields are released. A class that is made at run time is kept by its objects.
+    unsafe {
+        PyObject_GC_UnTrack(object.cast());
         let class = Py_TYPE(object);
         let held = object.cast::<Held>();
         let owned = [(*held).handle, (*held).dumps, (*held).cache, (*held).lock];
@@ -347,6 +391,8 @@ pub(crate) unsafe fn class() -> *mut PyObject {
     let mut slots = [
         slot(Py_tp_new, new as *mut c_void),
         slot(Py_tp_dealloc, dealloc as *mut c_void),
+        slot(Py_tp_traverse, traverse as *mut c_void),
+        slot(Py_tp_clear, clear as *mut c_void),
         slot(Py_tp_getset, attributes.as_mut_ptr().cast()),
         slot(
             Py_tp_doc,
@@ -359,5 +405,8 @@ pub(crate) unsafe fn class() -> *mut PyObject {
     ];
     let (name, size) = (c"shoal._fast.Held", size_of::<Held>());
     // SAFETY: the slots end with 0 and have the functions that they are named after.
-    unsafe { make_class(name, size, Py_TPFLAGS_BASETYPE, null_mut(), &mut slots) }
+    unsafe { make_class(name, size, FLAGS, null_mut(), &mut slots) }
 }
+
+/// Of `Held` and of each class that is derived from it.
+pub(crate) const FLAGS: c_ulong = Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC;
