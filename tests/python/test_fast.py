@@ -284,6 +284,64 @@ def test_an_object_keeps_its_class_and_no_other() -> None:
         assert gone() is None
 
 
+class Upper(shoal.Map[Any, Any]):
+    def _encode_key(self, key: Any) -> bytes:
+        return super()._encode_key(key.upper())
+
+    def _decode_value(self, data: Any) -> Any:
+        return ["decoded", super()._decode_value(data)]
+
+
+class Tenfold(shoal.List[Any]):
+    def _encode(self, value: Any) -> bytes:
+        return super()._encode(value * 10)
+
+
+class Clamped(shoal.Value):
+    @property
+    def value(self) -> Any:
+        return super().value
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        inherited: Any = shoal.Value.value
+        inherited.__set__(self, min(new, 9))
+
+
+class Counting(shoal.Queue[Any]):
+    made = 0
+
+    def _dumps(self, obj: Any, protocol: int) -> bytes:
+        self.made += 1
+        return pickle.dumps(obj, protocol)
+
+
+def test_the_methods_of_a_derived_class_are_called() -> None:
+    number = Clamped("i", 0)
+    number.value = 7
+    assert (number.value, number.get_obj().value) == (7, 7)
+    number.value = 70
+    assert (number.value, number.get_obj().value) == (9, 9)
+    table = Upper()
+    for _ in range(3):
+        table["a"] = 1
+        assert table["A"] == table.get("a") == ["decoded", 1] and "a" in table
+        assert table.add("a", 2) == 3
+        assert table.raw.copy() == {b"A": (3).to_bytes(8, "little")}
+        del table["a"]
+        assert table.get("A") is None
+    words = Tenfold()
+    words.append(1)
+    assert words[0] == words.pop() == 10
+    queue = Counting()
+    for n in range(3):
+        queue.put(n)
+    assert queue.made == 3 and queue.get_many() == [0, 1, 2]
+    queue._dumps = lambda obj, protocol: pickle.dumps([obj], protocol)  # type: ignore[method-assign]
+    queue.put(4)
+    assert queue.get() == [4]
+
+
 @needs_it
 def test_hostile_arguments_crash_nothing() -> None:
     queue: "shoal.Queue[Any]" = shoal.Queue(maxsize=4)

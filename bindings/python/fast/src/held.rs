@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use pyo3_ffi::{
     Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TPFLAGS_HAVE_GC, Py_TYPE, Py_ssize_t,
     Py_tp_clear, Py_tp_dealloc, Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, Py_tp_traverse,
-    PyDict_CheckExact, PyErr_Occurred, PyErr_SetString, PyEval_SaveThread, PyExc_TypeError,
-    PyGetSetDef, PyLong_AsSsize_t, PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject,
+    PyDict_CheckExact, PyErr_Clear, PyErr_Occurred, PyErr_SetString, PyEval_SaveThread,
+    PyExc_TypeError, PyGetSetDef, PyLong_AsSsize_t, PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject,
     PyObject_GC_UnTrack, PyObject_GetAttrString, PyType_GenericAlloc, PyType_GetSlot,
     PyType_IsSubtype, PyTypeObject, visitproc,
 };
@@ -35,7 +35,7 @@ pub(crate) struct Held {
     pointer: *mut c_void,
     /// The object that owns the pointer, or null.
     handle: *mut PyObject,
-    /// The attribute `_dumps` of the class, once it was used; or null.
+    /// The attribute `_dumps`, once it was used, if it is that of the class, a function without `self`; or null.
     dumps: *mut PyObject,
     /// `_cache` of a map: the `dict` of its cached values; or null.
     pub(crate) cache: *mut PyObject,
@@ -135,21 +135,30 @@ impl This {
         }
     }
 
-    /// The pickle of `object`: the result of the class's `_dumps`, or null with an exception.
+    /// The pickle of `object`: the result of `_dumps`, or null with an exception.
     pub(crate) fn dumps(self, object: *mut PyObject, protocol: *mut PyObject) -> *mut PyObject {
-        // SAFETY: a `Held` (`new`), and objects that live. The class attribute is looked up once in the life
-        // of an object. The call has a reference of its own, because the called code may free this object.
+        // SAFETY: a `Held` (`new`), and objects that live. A static method is looked up once in the life of an
+        // object; what is bound to the object, which would be kept by it, each time. The call has a reference
+        // of its own, because the called code may free this object.
         unsafe {
             let held = self.held();
-            if (*held).dumps.is_null() {
-                let found = PyObject_GetAttr(Py_TYPE(self.0).cast(), DUMPS_NAME.get());
-                if found.is_null() {
+            let mut dumps = (*held).dumps;
+            if dumps.is_null() {
+                dumps = PyObject_GetAttr(self.0, DUMPS_NAME.get());
+                if dumps.is_null() {
                     return null_mut();
                 }
-                let before = std::mem::replace(&mut (*held).dumps, found);
-                Py_DecRef(before);
+                let mut class = PyObject_GetAttr(Py_TYPE(self.0).cast(), DUMPS_NAME.get());
+                if class.is_null() {
+                    // It is an attribute of the object alone.
+                    PyErr_Clear();
+                } else if class == dumps {
+                    class = std::mem::replace(&mut (*held).dumps, class);
+                }
+                Py_DecRef(class);
+            } else {
+                dumps = new_reference(dumps);
             }
-            let dumps = new_reference((*held).dumps);
             let data =
                 PyObject_CallFunctionObjArgs(dumps, object, protocol, null_mut::<PyObject>());
             Py_DecRef(dumps);

@@ -35,6 +35,8 @@ _encode_key = _codec.encode_key
 _number = _codec.COUNTER.unpack_from
 # The first number that is too large for a counter.
 _COUNTER_END = 1 << 63
+# The methods of `Map` that encode and decode the most frequent keys and values themselves.
+_SHORTCUTS = "__getitem__", "__setitem__", "__delitem__", "__contains__", "get", "add"
 
 
 class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
@@ -434,6 +436,11 @@ class Map(Cached, _SharedMap[K, V]):
 
     __module__ = "shoal"
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        hooks = "_encode_key", "_encode_value", "_decode_value"
+        _hot.without_shortcuts(cls, Map, _SharedMap, hooks, _SHORTCUTS)
+
     def _encode_key(self, key: Any) -> bytes:
         return _codec.encode_key(key)
 
@@ -456,7 +463,8 @@ class Map(Cached, _SharedMap[K, V]):
             if copy is not None and copy[0].value == copy[1]:
                 cached: V = copy[2]
                 return cached
-        value: V = self.get(key, _MISSING)
+        # Not that of a derived class, as in a `dict`.
+        value: V = Map.get(self, key, _MISSING)
         if value is _MISSING:
             raise KeyError(key)
         return value
