@@ -135,7 +135,7 @@ class _Items(Shared):
         options = ArrayOptions(
             flags=_ffi.flags(create, exclusive, persistent),
             item_size=ctypes.sizeof(item) if create else 0,
-            count=count,
+            count=_ffi.number(count, "the number of items"),
             format=code.encode() if create and isinstance(code, str) else None,
         )
         encoded = None if name is None else _ffi.encode(name)

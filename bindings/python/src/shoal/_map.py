@@ -373,7 +373,7 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
         Wraps around at 64 bits. `InvalidError` if the value is no such integer.
         """
-        data = self._encode_key(key)
+        data, delta = self._encode_key(key), _ffi.number(delta, "delta", signed=True)
         out = ctypes.c_int64()
         _ffi.check(_lib.shoal_map_add(self._live(), data, len(data), delta, ctypes.byref(out)))
         return out.value

@@ -134,9 +134,7 @@ class Reservation(_InPlace):
         `TooLargeError` for more than was reserved; and `InvalidError` if it was committed or discarded
         before. After an error the reservation is still valid.
         """
-        used = self._size if used is None else used
-        if used < 0:
-            raise ValueError(f"used must not be negative, but is {used}")
+        used = self._size if used is None else _ffi.number(used, "used")
         if self._message.data and used > self._size:
             # Raises, and must not end the view.
             message = ctypes.byref(self._message)

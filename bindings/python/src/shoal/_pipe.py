@@ -198,8 +198,7 @@ class Connection(Shared, Sender):
 
         The message consists of raw bytes, for `recv_bytes`. Raises as `send` does.
         """
-        if size < 0:
-            raise ValueError(f"size must not be negative, but is {size}")
+        size = _ffi.number(size, "size")
         message = Message()
         handle = self._live()
         self._send_with(

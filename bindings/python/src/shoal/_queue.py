@@ -172,8 +172,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         The message consists of raw bytes, for `get_bytes`. It is copied once less than by `put_bytes`.
         Waits and raises as `put` does. A reservation counts as a message for ``maxsize``.
         """
-        if size < 0:
-            raise ValueError(f"size must not be negative, but is {size}")
+        size = _ffi.number(size, "size")
         message = Message()
         handle = self._live()
 
@@ -327,8 +326,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
     def peek_bytes(self, index: int = 0) -> bytes:
         """`peek` for messages of plain bytes."""
-        if not 0 <= index < 2**64:
-            raise ValueError(f"index is a number from 0 to 2**64 - 1, not {index}")
+        index = _ffi.number(index, "index")
         try:
             return _ffi.fetch_text(_ffi.lib.shoal_queue_peek, self._live(), index)
         except NotFoundError:
