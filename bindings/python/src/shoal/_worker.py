@@ -12,8 +12,8 @@ import types
 from multiprocessing.process import parent_process
 from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
 
-from . import _queue
-from ._errors import ClosedError, Empty, Full, ShoalError
+from . import _backpressure, _queue
+from ._errors import ClosedError, Empty, Full, NoSpaceError, ShoalError
 from ._interactive import ByValue, Pickler
 from ._message import Lease
 from ._original import pool as _std
@@ -42,6 +42,8 @@ LARGE = 1 << 20
 LOOK_SECONDS = 1.0
 # The longest sleep of a thread that holds a large message back, before it checks again.
 LONGEST_PAUSE = 0.1
+# How many times in a row a queue without messages is looked at before a message is found not to fit.
+IDLE_LOOKS = 8
 # How many functions a worker caches.
 FUNCTIONS = 256
 
@@ -61,7 +63,8 @@ def put_throttled(
 ) -> None:
     """Puts a message. A large one first waits until fewer than ``limit`` messages are in the queue.
 
-    Large messages may not all fit. The call drops the message and returns once ``goes_on()`` is
+    Large messages may not all fit. If there is no memory for one, the call waits for others to be taken or
+    done, and raises `NoSpaceError` if there are none. It drops the message and returns once ``goes_on()`` is
     false, because then no process takes messages any more.
     """
     if len(data) >= LARGE:
@@ -69,12 +72,22 @@ def put_throttled(
         while to.qsize() >= limit and goes_on():
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+    idle = 0
+
+    def is_idle() -> bool:
+        # Another process may just be putting a message, which is not counted before it is there.
+        nonlocal idle
+        idle = 0 if to.unfinished else idle + 1
+        return idle > IDLE_LOOKS or not goes_on()
+
     while True:
         try:
-            return to.put_bytes(data, timeout=LOOK_SECONDS)
-        except Full:
+            return _backpressure.send(lambda: to.put_bytes(data, timeout=LOOK_SECONDS), is_idle)
+        except (Full, NoSpaceError) as error:
             if not goes_on():
                 return
+            if isinstance(error, NoSpaceError):
+                raise
 
 
 class Tasks:
@@ -88,12 +101,19 @@ class Tasks:
         """The next task; None if there will be no more."""
         while True:
             try:
-                return self._tasks.lease(timeout=LOOK_SECONDS)
+                return _backpressure.send(self._lease, self._is_idle)
             except Empty:
                 if not self.are_wanted():
                     return None
             except ClosedError:
                 return None
+
+    def _lease(self) -> Lease:
+        return self._tasks.lease(timeout=LOOK_SECONDS)
+
+    def _is_idle(self) -> bool:
+        """Whether no other worker has a task, whose memory will be free. A large one needs some to be leased."""
+        return not self._tasks.leased
 
     def are_wanted(self) -> bool:
         """Whether the pool's process lives."""
