@@ -395,7 +395,11 @@ class Array(_Items):
             self._object[index] = new
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self[:])
+        items = self[:]
+        if isinstance(items, bytes):
+            # Of length 1, as an index gives them.
+            return (items[at : at + 1] for at in range(len(items)))
+        return iter(items)
 
     @attribute
     def value(self) -> Any:
