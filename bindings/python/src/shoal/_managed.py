@@ -351,7 +351,7 @@ class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
 
     _typeid = "Namespace"
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         self._map = _Map(compact=True)
         self._map.update(values)
 
