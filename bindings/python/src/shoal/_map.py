@@ -383,9 +383,9 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
         The value is 8 bytes, little-endian; `InvalidError` if it is not.
         """
-        out = ctypes.c_double()
+        data, out = self._encode_key(key), ctypes.c_double()
         _ffi.check(
-            _lib.shoal_map_add_f64(self._live(), key, len(key), delta, ctypes.byref(out))
+            _lib.shoal_map_add_f64(self._live(), data, len(data), delta, ctypes.byref(out))
         )
         return out.value
 
@@ -394,8 +394,8 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
         `ExhaustedError` if all twelve views and key locks of its part of the map are taken.
         """
-        live, view = self._live(), _structs.View()
-        status = _lib.shoal_map_view(live, key, len(key), ctypes.byref(view))
+        live, view, data = self._live(), _structs.View(), self._encode_key(key)
+        status = _lib.shoal_map_view(live, data, len(data), ctypes.byref(view))
         if status == _abi.ERR_NOT_FOUND:
             raise KeyError(key)
         _ffi.check(status)
