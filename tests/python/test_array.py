@@ -72,6 +72,10 @@ def test_an_array_behaves_like_the_standard_one() -> None:
     assert text.value == b"hello" and text.raw == b"hello" + bytes(5)
     text.raw = b"0123456789"
     assert text.raw == b"0123456789"
+    digits = [b"%d" % number for number in range(10)]
+    assert list(text) == digits and list(reversed(text)) == digits[::-1] and text[3] == b"3"
+    assert b"3" in text and b"x" not in text and max(text) == b"9"
+    assert list(shoal.Array("u", "ab")) == ["a", "b"] and list(shoal.Array("c", 0)) == []
     with pytest.raises(TypeError):
         shoal.Array("?", 1)
     with pytest.raises(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 from multiprocessing import reduction as std_reduction
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 import shoal.multiprocessing as mp
+from conftest import WATCHDOG
 from shoal.multiprocessing import reduction
 
 
@@ -124,3 +126,40 @@ def test_sockets_are_arguments_and_messages(ctx: Any, kind: str) -> None:
     os.close(writer)
     with open(reader, "rb") as file:
         assert file.read() == b"and this"
+
+
+def answer_and_close(source: Any) -> None:
+    conn, _ = source.get() if hasattr(source, "get") else source.recv()
+    conn.sendall(b"hello") if isinstance(conn, socket.socket) else conn.send("hello")
+    conn.close()
+
+
+LARGE = [bytes(200_000), [pickle.PickleBuffer(bytes(200_000))], [pickle.PickleBuffer(b"small")]]
+
+
+@pytest.mark.parametrize("way", ["queue", "pipe"])
+@pytest.mark.parametrize("kind", ["connection", "socket"])
+@pytest.mark.parametrize("first", range(3))
+def test_what_is_sent_with_something_large_ends_with_its_receiver(
+    kind: str, way: str, first: int
+) -> None:
+    # A pickle that nobody receives would keep the descriptor open in this process.
+    ctx = mp.get_context("fork")
+    source, sink = ctx.Pipe(False)
+    if way == "queue":
+        source = sink = ctx.Queue()
+    for large in LARGE[first:] + LARGE[:first]:
+        child = ctx.Process(target=answer_and_close, args=(source,))
+        child.start()
+        ours, theirs = socket.socketpair() if kind == "socket" else ctx.Pipe()
+        sink.put((theirs, large)) if way == "queue" else sink.send((theirs, large))
+        child.join()
+        theirs.close()
+        if isinstance(ours, socket.socket):
+            ours.settimeout(WATCHDOG / 2)
+            assert ours.recv(5) == b"hello" and ours.recv(5) == b""
+        else:
+            assert ours.recv() == "hello" and ours.poll(WATCHDOG / 2)
+            with pytest.raises(EOFError):
+                ours.recv()
+        ours.close()

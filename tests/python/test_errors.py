@@ -179,3 +179,42 @@ BEHIND = """
 @pytest.mark.parametrize("method", START_METHODS)
 def test_a_sender_without_memory_waits_for_its_reader(method: str, tmp_path: Path) -> None:
     assert run_in_small_shm(tmp_path, BEHIND, method, "8m") == (0, "")
+
+
+WORKERS = """
+    import sys, shoal.multiprocessing as mp
+    from shoal.futures import ProcessPoolExecutor
+
+    def length(data):
+        return len(data)
+
+    def make(size):
+        return bytes(size)
+
+    if __name__ == "__main__":
+        ctx = mp.get_context(sys.argv[1])
+        for size in 1_900_000, 500_000:
+            for function, argument, result in (
+                (length, bytes(size), size), (make, size, bytes(size))
+            ):
+                with ctx.Pool(4) as pool:
+                    waits = [pool.apply_async(function, (argument,)) for _ in range(24)]
+                    assert all(wait.get() == result for wait in waits)
+                    assert pool.map(function, [argument] * 24, chunksize=1) == [result] * 24
+                with ProcessPoolExecutor(4, mp_context=ctx) as executor:
+                    assert list(executor.map(function, [argument] * 24)) == [result] * 24
+        # What can never fit is an error, and the others are done.
+        with ctx.Pool(2) as pool:
+            waits = [pool.apply_async(make, (n,)) for n in (10, 16 << 20, 20)]
+            assert len(waits[0].get()) == 10 and len(waits[2].get()) == 20
+            try:
+                waits[1].get()
+            except mp.pool.MaybeEncodingError:
+                pass
+"""
+
+
+@pytest.mark.skipif(not PRIVATE, reason="needs the right to mount a small /dev/shm")
+@pytest.mark.parametrize("method", START_METHODS)
+def test_tasks_and_results_wait_for_memory(method: str, tmp_path: Path) -> None:
+    assert run_in_small_shm(tmp_path, WORKERS, method, "8m") == (0, "")

@@ -35,6 +35,24 @@ def test_an_exception_returns_the_message(queue: "shoal.Queue[Any]") -> None:
         assert job.attempts == 4
 
 
+def test_after_an_exception_the_data_of_a_lease_is_invalid(queue: "shoal.Queue[Any]") -> None:
+    queue.put_bytes(b"job")
+    with pytest.raises(KeyError):
+        with queue.lease() as job:
+            kept = job.data
+            raise KeyError
+    for data in (lambda: kept, lambda: job.data):
+        with pytest.raises(ValueError):
+            data()[0]
+    # It is returned even if something still looks at it.
+    with pytest.raises(KeyError):
+        with queue.lease() as job:
+            holder = pickle.PickleBuffer(job.data)
+            raise KeyError
+    holder.release()
+    assert queue.get_bytes(False) == b"job"
+
+
 def test_a_message_may_be_acked_or_returned_inside_the_block(queue: "shoal.Queue[Any]") -> None:
     queue.put(1)
     with queue.lease() as job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from typing import Any, Iterator, List
+from typing import Any, Iterator, List, Tuple
 
 import pytest
 
@@ -226,3 +226,58 @@ def test_a_capacity_that_is_too_large_is_an_error_that_names_it(kind: Any) -> No
     for what in ("capacity", "max_capacity"):
         with pytest.raises(shoal.TooLargeError, match=f"^{what} of {2**60} bytes"):
             kind(**{what: 2**60})
+
+
+def arguments() -> "Iterator[Tuple[str, Any, int]]":
+    """The name of an argument, a call with it, and the largest number that C has for it."""
+    queue: "shoal.Queue[Any]" = shoal.Queue()
+    table: "shoal.Map[str, Any]" = shoal.Map()
+    here, _there = shoal.Pipe()
+    room = queue.reserve(8)
+    child = shoal.spawn(["sleep", "60"], die_with_parent=True)
+    most = 2**64 - 1
+    yield "size", queue.reserve, most
+    yield "size", here.reserve, most
+    yield "used", room.commit, most
+    yield "index", queue.peek, most
+    yield "version", lambda n: table.compare_swap_version("k", n, 1), most
+    yield "seen", lambda n: table.wait_change(n, 0), most
+    yield "seen", lambda n: table.wait_key("k", n, 0), most
+    yield "delta", lambda n: table.raw.add(b"k", n), 2**63 - 1
+    yield "items", lambda n: shoal.Array("i", n), most
+    yield "max_attempts", lambda n: shoal.Queue(max_attempts=n), most
+    yield "signal", child.send_signal, 2**31 - 1
+    yield "descriptor", lambda n: shoal.wait([n], 0), 2**31 - 1
+    yield "descriptor", lambda n: shoal.spawn(["true"], stdin=n), 2**30 - 1
+    yield "workers", lambda n: shoal.Supervisor(["true"], n), most
+    child.kill()
+    child.join()
+
+
+def test_a_number_beyond_its_type_is_an_error_that_names_it() -> None:
+    for name, call, most in arguments():
+        # ctypes would pass the lowest bits: 2**64 + 8 as 8.
+        for number in (most + 1, 2**64 + 8, 2**64, 2**200):
+            with pytest.raises(ValueError, match=f"{name}.* {number}"):
+                call(number)
+        if name != "max_attempts":
+            with pytest.raises(ValueError):
+                call(-(2**200))
+
+
+def test_a_managers_array_refuses_a_number_that_its_type_cannot_have() -> None:
+    # As the original, and not as an array of ctypes, which takes the lowest bits.
+    with mp.Manager() as manager:
+        for code, most in ("b", 127), ("B", 255), ("i", 2**31 - 1), ("Q", 2**64 - 1):
+            array = manager.Array(code, [0, most, 1])
+            for number in (most + 1, -(2**64)):
+                with pytest.raises(OverflowError):
+                    manager.Array(code, [number])
+                with pytest.raises(OverflowError):
+                    array[0] = number
+                with pytest.raises(OverflowError):
+                    array[0:2] = [1, number]
+            assert list(array) == [0, most, 1]
+            array[0:2] = [most, 3]
+            array[2] = 5
+            assert list(array) == [most, 3, 5]

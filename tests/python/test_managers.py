@@ -503,3 +503,13 @@ def test_a_dictionary_keeps_the_order_of_insertion() -> None:
         shared.clear()
         shared[1], shared["2"], shared[0.25] = "1", 2, None
         assert str(shared) == "{1: '1', '2': 2, 0.25: None}"
+
+
+def test_every_name_may_be_a_key_or_an_attribute() -> None:
+    names = "self kind args kwds kwargs values typeid name other compact ordered".split()
+    entries = {name: number for number, name in enumerate(names)}
+    with mp.Manager() as manager:
+        made = manager.dict(**entries)
+        assert dict(made) == entries
+        space = manager.Namespace(**entries)
+        assert [getattr(space, name) for name in names] == list(range(len(names)))

@@ -310,3 +310,17 @@ def test_popitem_of_expired_keys_is_an_error_and_no_hang(ordered: bool) -> None:
         assert shared.popitem() == ("there", 2)
         with pytest.raises(KeyError):
             shared.popitem()
+
+
+def test_every_call_of_a_bytes_map_takes_bytes_only() -> None:
+    with shoal.BytesMap() as raw:
+        raw[b"spent"] = bytes(8)
+        for call in (raw.add, lambda key: raw.add_float(key, 0.5), raw.view, raw.get, raw.lock_key):
+            for key in ("spent", 5, None):
+                with pytest.raises(TypeError):
+                    call(key)
+        for key in (b"spent", bytearray(b"spent"), memoryview(b"-spent-")[1:-1]):
+            with raw.view(key) as view:
+                assert view.data.nbytes == 8
+            raw.add_float(key, 0.5)
+        assert raw.add_float(b"spent", 0) == 1.5 and list(raw) == [b"spent"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
@@ -35,6 +36,49 @@ def test_an_exception_discards(queue: "shoal.Queue[Any]") -> None:
             raise KeyError
     queue.put_bytes(b"next")
     assert queue.get_bytes(False) == b"next"
+
+
+def test_after_an_exception_the_data_cannot_reach_another_message(
+    queue: "shoal.Queue[Any]",
+) -> None:
+    with pytest.raises(KeyError):
+        with queue.reserve(4096) as room:
+            kept = room.data
+            kept[:] = b"A" * 4096
+            raise KeyError
+    with queue.reserve(4096) as other:
+        other.data[:] = b"B" * 4096
+        for data in (lambda: kept, lambda: room.data):
+            with pytest.raises(ValueError):
+                data()[:] = b"C" * 4096
+    assert queue.get_bytes(False) == b"B" * 4096
+
+
+@pytest.mark.parametrize("how", ["an exception", "the collector"])
+def test_memory_that_an_array_still_refers_to_becomes_no_other_message(how: str) -> None:
+    queue: "shoal.Queue[Any]" = shoal.Queue(maxsize=2)
+    for holds in (pickle.PickleBuffer, lambda data: data[10:20]):
+        room = queue.reserve(4096)
+        # As a numpy array does, these refer to the memory and not to the reservation.
+        array = memoryview(holds(room.data))
+        if how == "an exception":
+            with pytest.raises(KeyError):
+                with room:
+                    raise KeyError
+            with pytest.raises(ValueError):
+                room.data[0]
+        del room
+        gc.collect()
+        with queue.reserve(4096) as other:
+            other.data[:] = b"B" * 4096
+            array[:] = b"C" * len(array)
+        # It counts as a message until then.
+        with pytest.raises(shoal.Full):
+            queue.put_bytes(b"", False)
+        assert queue.get_bytes(False) == b"B" * 4096
+        del array
+        gc.collect()
+        assert queue.put_many_bytes([b"", b""], False) == len(queue.get_many_bytes()) == 2
 
 
 def test_a_reservation_that_is_lost_is_discarded(queue: "shoal.Queue[Any]") -> None:

@@ -10,12 +10,13 @@ import threading
 import time
 import weakref
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, List
 
 import pytest
 
 import shoal
-from conftest import START_METHODS
+import shoal.multiprocessing as mp
+from conftest import START_METHODS, wait_until
 
 fork = multiprocessing.get_context("fork")
 
@@ -369,3 +370,37 @@ def test_ctrl_c_ends_a_wait() -> None:
         # Inside the block: outside it would end all tests.
         threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
         lock.acquire()
+
+
+@pytest.mark.parametrize("module", [shoal, mp])
+def test_a_notification_of_any_number_wakes_as_many_as_wait(module: Any) -> None:
+    condition = module.Condition()
+    woken: List[bool] = []
+
+    def wait(timeout: float) -> None:
+        with condition:
+            woken.append(condition.wait(timeout))
+
+    def waiting(timeout: float) -> "List[threading.Thread]":
+        threads = [threading.Thread(target=wait, args=(timeout,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: condition._waiting() == 3)
+        return threads
+
+    for number in (2**32, 2**64 + 1, 3):
+        threads = waiting(60.0)
+        with condition:
+            condition.notify(number)
+        for thread in threads:
+            thread.join()
+        assert woken == [True] * 3
+        woken.clear()
+    threads = waiting(0.5)
+    with condition:
+        condition.notify(0)
+        condition.notify(-1)
+        condition.notify(-(2**64))
+    for thread in threads:
+        thread.join()
+    assert woken == [False] * 3

@@ -1,15 +1,16 @@
 //! `Held`, the base class of shared objects: their handle and other state that compiled methods read.
 
-use std::ffi::{c_char, c_int, c_void};
-use std::ptr::{null, null_mut};
+use std::ffi::{c_char, c_int, c_ulong, c_void};
+use std::ptr::{addr_of_mut, null, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3_ffi::{
-    Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TYPE, Py_ssize_t, Py_tp_dealloc,
-    Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, PyDict_CheckExact, PyErr_Occurred,
-    PyErr_SetString, PyEval_SaveThread, PyExc_TypeError, PyGetSetDef, PyLong_AsSsize_t,
-    PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject, PyObject_GetAttrString, PyType_GenericAlloc,
-    PyType_GetSlot, PyType_IsSubtype, PyTypeObject,
+    Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TPFLAGS_HAVE_GC, Py_TYPE, Py_ssize_t,
+    Py_tp_clear, Py_tp_dealloc, Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, Py_tp_traverse,
+    PyDict_CheckExact, PyErr_Clear, PyErr_Occurred, PyErr_SetString, PyEval_SaveThread,
+    PyExc_TypeError, PyGetSetDef, PyLong_AsSsize_t, PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject,
+    PyObject_GC_UnTrack, PyObject_GetAttrString, PyType_GenericAlloc, PyType_GetSlot,
+    PyType_IsSubtype, PyTypeObject, visitproc,
 };
 
 use crate::class::{make_class, slot};
@@ -34,7 +35,7 @@ pub(crate) struct Held {
     pointer: *mut c_void,
     /// The object that owns the pointer, or null.
     handle: *mut PyObject,
-    /// The attribute `_dumps` of the class, once it was used; or null.
+    /// The attribute `_dumps`, once it was used, if it is that of the class, a function without `self`; or null.
     dumps: *mut PyObject,
     /// `_cache` of a map: the `dict` of its cached values; or null.
     pub(crate) cache: *mut PyObject,
@@ -134,21 +135,30 @@ impl This {
         }
     }
 
-    /// The pickle of `object`: the result of the class's `_dumps`, or null with an exception.
+    /// The pickle of `object`: the result of `_dumps`, or null with an exception.
     pub(crate) fn dumps(self, object: *mut PyObject, protocol: *mut PyObject) -> *mut PyObject {
-        // SAFETY: a `Held` (`new`), and objects that live. The class attribute is looked up once in the life
-        // of an object. The call has a reference of its own, because the called code may free this object.
+        // SAFETY: a `Held` (`new`), and objects that live. A static method is looked up once in the life of an
+        // object; what is bound to the object, which would be kept by it, each time. The call has a reference
+        // of its own, because the called code may free this object.
         unsafe {
             let held = self.held();
-            if (*held).dumps.is_null() {
-                let found = PyObject_GetAttr(Py_TYPE(self.0).cast(), DUMPS_NAME.get());
-                if found.is_null() {
+            let mut dumps = (*held).dumps;
+            if dumps.is_null() {
+                dumps = PyObject_GetAttr(self.0, DUMPS_NAME.get());
+                if dumps.is_null() {
                     return null_mut();
                 }
-                let before = std::mem::replace(&mut (*held).dumps, found);
-                Py_DecRef(before);
+                let mut class = PyObject_GetAttr(Py_TYPE(self.0).cast(), DUMPS_NAME.get());
+                if class.is_null() {
+                    // It is an attribute of the object alone.
+                    PyErr_Clear();
+                } else if class == dumps {
+                    class = std::mem::replace(&mut (*held).dumps, class);
+                }
+                Py_DecRef(class);
+            } else {
+                dumps = new_reference(dumps);
             }
-            let dumps = new_reference((*held).dumps);
             let data =
                 PyObject_CallFunctionObjArgs(dumps, object, protocol, null_mut::<PyObject>());
             Py_DecRef(dumps);
@@ -167,10 +177,53 @@ pub(crate) unsafe extern "C" fn new(
     unsafe { PyType_GenericAlloc(class, 0) }
 }
 
-pub(crate) unsafe extern "C-unwind" fn dealloc(object: *mut PyObject) {
-    // SAFETY: CPython calls this once, as the last for an object of the class. A class that is made at run
-    // time is kept by its objects.
+/// Shows the garbage collector what an object refers to: its class, since Python 3.9, and all but the handle. A
+/// handle refers to nothing that the collector could find a cycle by, and so stays out of its garbage.
+pub(crate) unsafe extern "C" fn traverse(
+    object: *mut PyObject,
+    visit: visitproc,
+    arg: *mut c_void,
+) -> c_int {
+    // SAFETY: CPython calls this with an object of the class, and a function for objects that live.
     unsafe {
+        let held = object.cast::<Held>();
+        let class = Py_TYPE(object).cast();
+        for it in [class, (*held).dumps, (*held).cache, (*held).lock] {
+            if !it.is_null() {
+                let stop = visit(it, arg);
+                if stop != 0 {
+                    return stop;
+                }
+            }
+        }
+    }
+    0
+}
+
+/// Releases what may be part of a reference cycle. The object is garbage, but code that runs meanwhile may still
+/// use it.
+pub(crate) unsafe extern "C-unwind" fn clear(object: *mut PyObject) -> c_int {
+    // SAFETY: CPython calls this with an object of the class. Each field is null before its object is released,
+    // because that may run code. Without its lock the number of a value is Python's to read.
+    unsafe {
+        let held = object.cast::<Held>();
+        (*held).format = 0;
+        for field in [
+            addr_of_mut!((*held).dumps),
+            addr_of_mut!((*held).cache),
+            addr_of_mut!((*held).lock),
+        ] {
+            Py_DecRef(std::mem::replace(&mut *field, null_mut()));
+        }
+    }
+    0
+}
+
+pub(crate) unsafe extern "C-unwind" fn dealloc(object: *mut PyObject) {
+    // SAFETY: CPython calls this once, as the last for an object of the class. The collector does not see it any
+    // more when its fields are released. A class that is made at run time is kept by its objects.
+    unsafe {
+        PyObject_GC_UnTrack(object.cast());
         let class = Py_TYPE(object);
         let held = object.cast::<Held>();
         let owned = [(*held).handle, (*held).dumps, (*held).cache, (*held).lock];
@@ -347,6 +400,8 @@ pub(crate) unsafe fn class() -> *mut PyObject {
     let mut slots = [
         slot(Py_tp_new, new as *mut c_void),
         slot(Py_tp_dealloc, dealloc as *mut c_void),
+        slot(Py_tp_traverse, traverse as *mut c_void),
+        slot(Py_tp_clear, clear as *mut c_void),
         slot(Py_tp_getset, attributes.as_mut_ptr().cast()),
         slot(
             Py_tp_doc,
@@ -359,5 +414,8 @@ pub(crate) unsafe fn class() -> *mut PyObject {
     ];
     let (name, size) = (c"shoal._fast.Held", size_of::<Held>());
     // SAFETY: the slots end with 0 and have the functions that they are named after.
-    unsafe { make_class(name, size, Py_TPFLAGS_BASETYPE, null_mut(), &mut slots) }
+    unsafe { make_class(name, size, FLAGS, null_mut(), &mut slots) }
 }
+
+/// Of `Held` and of each class that is derived from it.
+pub(crate) const FLAGS: c_ulong = Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC;

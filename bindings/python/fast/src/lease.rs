@@ -8,14 +8,14 @@ use std::mem::offset_of;
 use std::ptr::{addr_of_mut, null, null_mut};
 
 use pyo3_ffi::{
-    Py_None, Py_T_PYSSIZET, Py_T_UINT, Py_TPFLAGS_BASETYPE, Py_TYPE, Py_ssize_t, Py_tp_dealloc,
-    Py_tp_doc, Py_tp_getset, Py_tp_members, Py_tp_new, PyGetSetDef, PyLong_FromLong,
+    Py_None, Py_T_PYSSIZET, Py_T_UINT, Py_TYPE, Py_ssize_t, Py_tp_clear, Py_tp_dealloc, Py_tp_doc,
+    Py_tp_getset, Py_tp_members, Py_tp_new, Py_tp_traverse, PyGetSetDef, PyLong_FromLong,
     PyLong_FromVoidPtr, PyMemberDef, PyObject, PyType_GenericAlloc, PyType_IsSubtype,
 };
 
 use crate::buffer::LARGE;
 use crate::class::{make_class, slot};
-use crate::held::{Held, This, dealloc, new};
+use crate::held::{FLAGS, Held, This, clear, dealloc, new, traverse};
 use crate::methods::{Methods, methods};
 use crate::names::{
     BLOCK, LEASE_CLASS, LEASE_SLOWLY, LOADS, RAISE_FOR, TAKEN, TIMEOUT_NAME, VISIBLE,
@@ -232,6 +232,8 @@ pub(crate) unsafe fn class(held: *mut PyObject) -> *mut PyObject {
     let mut slots = [
         slot(Py_tp_new, new as *mut c_void),
         slot(Py_tp_dealloc, dealloc as *mut c_void),
+        slot(Py_tp_traverse, traverse as *mut c_void),
+        slot(Py_tp_clear, clear as *mut c_void),
         slot(Py_tp_getset, attributes.as_mut_ptr().cast()),
         slot(Py_tp_members, members.as_mut_ptr().cast()),
         slot(Py_tp_doc, doc.as_ptr().cast_mut().cast()),
@@ -239,5 +241,5 @@ pub(crate) unsafe fn class(held: *mut PyObject) -> *mut PyObject {
     ];
     let (name, size) = (c"shoal._fast.Taken", size_of::<Taken>());
     // SAFETY: the slots end with 0 and have the functions that they are named after.
-    unsafe { make_class(name, size, Py_TPFLAGS_BASETYPE, held, &mut slots) }
+    unsafe { make_class(name, size, FLAGS, held, &mut slots) }
 }

@@ -31,7 +31,6 @@ const METHODS: &[Methods] = &[
     semaphore::METHODS,
     event::METHODS,
     items::METHODS,
-    value::METHODS,
 ];
 
 /// `setup(path, handle)`: finds the functions of the library at `path`, which is loaded already, and notes the

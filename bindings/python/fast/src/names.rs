@@ -67,8 +67,6 @@ names! {
     KEY = c"key";
     MAXLENGTH = c"maxlength";
     MAX_ITEMS = c"max_items";
-    NAME = c"name";
-    NEW = c"new";
     OBJ = c"obj";
     OBJS = c"objs";
     TIMEOUT_NAME = c"timeout";

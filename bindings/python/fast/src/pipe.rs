@@ -80,7 +80,8 @@ fn send(pipe: This, args: Args) -> Option<*mut PyObject> {
     // SAFETY: objects that live; `data` is released.
     unsafe {
         let result = if PyBytes_CheckExact(data) == 0 || bytes(data).len >= LARGE {
-            PyObject_CallMethodObjArgs(pipe.object(), SEND_LARGE.get(), given.get(0), end)
+            let (name, obj) = (SEND_LARGE.get(), given.get(0));
+            PyObject_CallMethodObjArgs(pipe.object(), name, obj, data, end)
         } else if send_now(pipe, data) {
             none()
         } else {

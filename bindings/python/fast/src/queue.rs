@@ -132,8 +132,8 @@ fn put(queue: This, args: Args) -> Option<*mut PyObject> {
         let small = PyBytes_CheckExact(data) != 0 && bytes(data).len < LARGE;
         let result = if !small {
             let (block, timeout) = (given.or_true(1), given.or_none(2));
-            let name = SEND_LARGE.get();
-            PyObject_CallMethodObjArgs(queue.object(), name, given.get(0), block, timeout, end)
+            let (name, obj) = (SEND_LARGE.get(), given.get(0));
+            PyObject_CallMethodObjArgs(queue.object(), name, obj, data, block, timeout, end)
         } else {
             match put_within(queue, data, &given) {
                 Some(Ok(())) => none(),

@@ -13,11 +13,8 @@ use pyo3_ffi::{
 
 use crate::held::This;
 use crate::items::{lock_now, unlock};
-use crate::methods::{Methods, methods};
-use crate::names::{CLASS, NAME, NEW, PYTHON_VALUE, VALUE};
-use crate::python::{Args, Py_DecRef, PyObject_GetAttr, PyObject_SetAttr, new_reference, none};
-
-pub(crate) const METHODS: Methods = methods!(c"Value": __setattr__);
+use crate::names::{CLASS, PYTHON_VALUE};
+use crate::python::{Py_DecRef, PyObject_GetAttr, PyObject_SetAttr, new_reference, none};
 
 /// The size of a C type in bytes, and whether it is signed.
 fn integer(format: u8) -> Option<(usize, bool)> {
@@ -129,16 +126,6 @@ fn write(value: This, to: *mut PyObject) -> Option<()> {
         };
         locked(value, |data| store(data, bytes, bits))
     }
-}
-
-/// `__setattr__(name, new)`.
-fn __setattr__(value: This, args: Args) -> Option<*mut PyObject> {
-    // Names of attributes in source code are interned, so they are compared by identity.
-    let given = args.given(2, [&NAME, &NEW])?;
-    if given.get(0) != VALUE.get() {
-        return None;
-    }
-    write(value, given.get(1)).map(|()| none())
 }
 
 /// `value`.

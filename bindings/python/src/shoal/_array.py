@@ -136,7 +136,7 @@ class _Items(Shared):
         options = ArrayOptions(
             flags=_ffi.flags(create, exclusive, persistent),
             item_size=ctypes.sizeof(item) if create else 0,
-            count=count,
+            count=_ffi.number(count, "the number of items"),
             format=code.encode() if create and isinstance(code, str) else None,
         )
         encoded = None if name is None else _ffi.encode(name)
@@ -399,7 +399,11 @@ class Array(_Items):
             self._object[index] = new
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self[:])
+        items = self[:]
+        if isinstance(items, bytes):
+            # Of length 1, as an index gives them.
+            return (items[at : at + 1] for at in range(len(items)))
+        return iter(items)
 
     @attribute
     def value(self) -> Any:

@@ -11,6 +11,7 @@ drops its reference. (A call that waits returns: see `_handles.Shared.detach`.)
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
 import sys
 from array import array
@@ -252,12 +253,22 @@ def give_buffer(buffer: Buffer) -> None:
 
 def options(kind: Type[Sized], flags: int, **numbers: int) -> "ctypes._CArgObject":
     """A pointer to the options of a queue, a map, a list or a pipe, with these numbers."""
-    for what, number in numbers.items():
-        # ctypes would silently pass the lowest 64 bits.
-        if not 0 <= number < 2**64:
-            what = "maxsize" if what == "max_items" else what
-            raise ValueError(f"{what} is a number from 0 to 2**64 - 1, not {number}")
+    for what, value in numbers.items():
+        numbers[what] = number(value, "maxsize" if what == "max_items" else what)
     return byref(kind(flags=flags, **numbers))
+
+
+def number(value: Any, what: str, bits: int = 64, *, signed: bool = False) -> int:
+    """A number that a program has passed, for an argument or a field of so many bits.
+
+    ctypes would silently pass the lowest bits of one that is too large. `ValueError` with the text ``what``.
+    """
+    found = operator.index(value)
+    end = bits - signed
+    if not (-(1 << end) if signed else 0) <= found < 1 << end:
+        least = f"-2**{end}" if signed else "0"
+        raise ValueError(f"{what} is a number from {least} to 2**{end} - 1, not {found}")
+    return found
 
 
 def encode(text: str, what: str = "name") -> bytes:

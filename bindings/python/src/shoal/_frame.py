@@ -101,9 +101,23 @@ def message(
     except BufferError:
         # A buffer is not contiguous. A plain pickle copies it into one that is.
         views = []
-    if sum(view.nbytes for view in views) >= LARGE:
+    # A pickle that has descriptors is the only one, however small its buffers are.
+    if sum(view.nbytes for view in views) >= LARGE or (views and passes_descriptors(pickled)):
         return Frame(PICKLED, pickled, views)
     return dumps(obj, PROTOCOL) if buffers else pickled
+
+
+# The modules and classes by which a pickle names a descriptor that its receiver fetches (`_pipe._Fetched`).
+_DESCRIPTORS = b"resource_sharer", b"_Fetched"
+
+
+def passes_descriptors(pickled: bytes) -> bool:
+    """Whether a pickle may be the one by which a receiver fetches descriptors: of connections or sockets.
+
+    Such an object is not pickled twice. The descriptors of the pickle that nobody receives would stay open in
+    this process, and the other end of a connection would wait for them.
+    """
+    return any(name in pickled for name in _DESCRIPTORS)
 
 
 class Sender:
@@ -122,7 +136,13 @@ class Sender:
     _send_whole: Callable[..., None]
     reserve: Callable[..., Any]
 
-    def _send_large(self, obj: object, *waiting: Any) -> None:
+    def _send_large(self, obj: object, pickled: Any, *waiting: Any) -> None:
+        """Sends an object, of which ``pickled`` is a large pickle, or None."""
+        if isinstance(pickled, bytes) and passes_descriptors(pickled):
+            # The next one is pickled once, and has its buffers apart.
+            self._large = True
+            self._send_whole(pickled, *waiting)
+            return
         frame = message(obj, self._dumps, self._dumps_apart)
         if isinstance(frame, bytes):
             self._large = len(frame) >= LARGE

@@ -20,7 +20,7 @@ from .__version__ import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional, TypeVar
+    from typing import Any, Optional, Sequence, TypeVar
 
     _C = TypeVar("_C", bound=type)
 
@@ -91,7 +91,6 @@ def as_argument(handle: _ffi.Handle) -> Any:
     return _ffi.prebuilt(handle) if _fast is None else handle
 
 
-
 def place(value: Any, address: Optional[int], code: Any, lock: Any) -> None:
     """Tells the compiled methods of a value the address of its number.
 
@@ -111,6 +110,23 @@ def compiled(cls: _C) -> _C:
         setattr(cls, f"_python_{name}", python)
         setattr(cls, name, _fast.method(cls, cls.__name__, name, f"{text}{python.__doc__}"))
     return cls
+
+
+def without_shortcuts(
+    cls: Any, base: Any, general: Any, hooks: Sequence[str], names: Sequence[str]
+) -> None:
+    """Gives a class that is derived from ``base`` methods that call its own ``hooks``, if it has any.
+
+    Those methods of ``base`` that have the ``names`` do not call all of the hooks. Those of ``general``, from
+    which it is derived, do; and so do Python's.
+    """
+    if all(getattr(cls, hook) is getattr(base, hook) for hook in hooks):
+        return
+    for name in names:
+        here = getattr(base, name)
+        if getattr(cls, name) is here:
+            python = getattr(base, f"_python_{name}", here)
+            setattr(cls, name, getattr(general, name, python))
 
 
 def _signature(call: Any) -> str:

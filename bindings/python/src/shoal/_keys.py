@@ -98,6 +98,7 @@ class Keys(Generic[K, V]):
 
         A ``version`` of 0 expects that the key is absent. A ``new`` of ``None`` removes the key.
         """
+        version = _ffi.number(version, "version")
         data = None if new is None else self._encode_value(new)
         return self._swap_version(self._encode_key(key), version, data)
 
@@ -250,7 +251,7 @@ class Keys(Generic[K, V]):
 
         Raises `TimeoutError` after ``timeout`` seconds.
         """
-        out = ctypes.c_uint64()
+        out, seen = ctypes.c_uint64(), _ffi.number(seen, "seen")
         status = _wait.wait(
             lambda ns: _lib.shoal_map_wait_change(self._live(), seen, ns, ctypes.byref(out)),
             _wait.deadline(True, timeout),
@@ -272,7 +273,7 @@ class Keys(Generic[K, V]):
         seconds.
         """
         data = self._encode_key(key)
-        out = ctypes.c_uint64()
+        out, seen = ctypes.c_uint64(), _ffi.number(seen, "seen")
         status = _wait.wait(
             lambda ns: _lib.shoal_map_wait_key(
                 self._live(), data, len(data), seen, ns, ctypes.byref(out)

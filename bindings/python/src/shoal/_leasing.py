@@ -243,6 +243,7 @@ class WorkerDevices:
             raise ValueError(f"mode is one of {', '.join(_MODES)}, not {mode!r}")
         if not 0 <= number < workers:
             raise ValueError(f"there is no worker {number} of {workers}: they are counted from 0")
+        _ffi.number(workers, "workers", 32)
         self.lease = lease
         self.number = number
         self.workers = workers

@@ -493,6 +493,11 @@ class List(_SharedList[T]):
 
     __module__ = "shoal"
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        shortcuts = "__getitem__", "append", "pop"
+        _hot.without_shortcuts(cls, List, _SharedList, ("_encode", "_decode"), shortcuts)
+
     # How elements are pickled, always with the highest protocol.
     _dumps: Any = staticmethod(pickle.dumps)
 

@@ -226,9 +226,18 @@ def _dumps(obj: object, protocol: int = -1) -> bytes:
 
 
 def _dumps_apart(obj: object, aside: Any) -> bytes:
-    if _served:
-        _dumps(obj)
-    return _pickling.dumps_apart(obj, aside)
+    if not _served:
+        return _pickling.dumps_apart(obj, aside)
+    buffers: PyList[Any] = []
+
+    def both(buffer: Any) -> Any:
+        buffers.append(buffer)
+        return aside(buffer)
+
+    data = _pickling.dumps_apart(obj, both)
+    if _PROXY in data:
+        _Served(io.BytesIO(data), buffers=buffers).load()
+    return data
 
 
 class _Served(pickle.Unpickler):
@@ -342,7 +351,7 @@ class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
 
     _typeid = "Namespace"
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         self._map = _Map(compact=True)
         self._map.update(values)
 
@@ -419,17 +428,35 @@ class ArrayProxy(Managed, _array.Array, _std.ArrayProxy):  # type: ignore[misc]
     _typeid = "Array"
 
     def __init__(self, typecode: Any, sequence: Any, **opening: Any) -> None:
-        super().__init__(typecode, sequence if opening else list(sequence), **opening)
+        super().__init__(typecode, sequence if opening else _items(typecode, sequence), **opening)
 
     def __getitem__(self, index: Any) -> Any:
         found = super().__getitem__(index)
         return _std.array.array(self._type._type_, found) if isinstance(index, slice) else found
+
+    def __setitem__(self, index: Any, new: Any) -> None:
+        code = self._type._type_
+        super().__setitem__(
+            index, _items(code, new) if isinstance(index, slice) else _items(code, [new])[0]
+        )
 
     def _getvalue(self) -> Any:
         return self[:]
 
     def __str__(self) -> str:
         return str(self[:])
+
+
+def _items(typecode: Any, sequence: Any) -> PyList[Any]:
+    """The items of an array. As in the original, which is one of the module `array`, `OverflowError` for an
+    integer that the type cannot have. ctypes would cut it."""
+    items = list(sequence)
+    if isinstance(typecode, str) and typecode in _INTEGERS:
+        _std.array.array(typecode, items)
+    return items
+
+
+_INTEGERS = tuple("bBhHiIlLqQ")
 
 
 class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ignore[misc]

@@ -35,6 +35,8 @@ _encode_key = _codec.encode_key
 _number = _codec.COUNTER.unpack_from
 # The first number that is too large for a counter.
 _COUNTER_END = 1 << 63
+# The methods of `Map` that encode and decode the most frequent keys and values themselves.
+_SHORTCUTS = "__getitem__", "__setitem__", "__delitem__", "__contains__", "get", "add"
 
 
 class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
@@ -379,7 +381,7 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
         Wraps around at 64 bits. `InvalidError` if the value is no such integer.
         """
-        data = self._encode_key(key)
+        data, delta = self._encode_key(key), _ffi.number(delta, "delta", signed=True)
         out = ctypes.c_int64()
         _ffi.check(_lib.shoal_map_add(self._live(), data, len(data), delta, ctypes.byref(out)))
         return out.value
@@ -389,9 +391,9 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
         The value is 8 bytes, little-endian; `InvalidError` if it is not.
         """
-        out = ctypes.c_double()
+        data, out = self._encode_key(key), ctypes.c_double()
         _ffi.check(
-            _lib.shoal_map_add_f64(self._live(), key, len(key), delta, ctypes.byref(out))
+            _lib.shoal_map_add_f64(self._live(), data, len(data), delta, ctypes.byref(out))
         )
         return out.value
 
@@ -400,8 +402,8 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
         `ExhaustedError` if all twelve views and key locks of its part of the map are taken.
         """
-        live, view = self._live(), _structs.View()
-        status = _lib.shoal_map_view(live, key, len(key), ctypes.byref(view))
+        live, view, data = self._live(), _structs.View(), self._encode_key(key)
+        status = _lib.shoal_map_view(live, data, len(data), ctypes.byref(view))
         if status == _abi.ERR_NOT_FOUND:
             raise KeyError(key)
         _ffi.check(status)
@@ -442,6 +444,11 @@ class Map(Cached, _SharedMap[K, V]):
 
     __module__ = "shoal"
 
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        hooks = "_encode_key", "_encode_value", "_decode_value"
+        _hot.without_shortcuts(cls, Map, _SharedMap, hooks, _SHORTCUTS)
+
     def _encode_key(self, key: Any) -> bytes:
         return _codec.encode_key(key)
 
@@ -464,7 +471,8 @@ class Map(Cached, _SharedMap[K, V]):
             if copy is not None and copy[0].value == copy[1]:
                 cached: V = copy[2]
                 return cached
-        value: V = self.get(key, _MISSING)
+        # Not that of a derived class, as in a `dict`.
+        value: V = Map.get(self, key, _MISSING)
         if value is _MISSING:
             raise KeyError(key)
         return value

@@ -58,6 +58,20 @@ class _InPlace(_hot.Taken):
             self._made_span.end()
         _ffi.check(function(self._handle, ctypes.byref(self._message), *arguments))
 
+    def _end_later(self, function: Any) -> None:
+        """Ends it when nothing refers to its memory any more."""
+        message = Message.from_buffer_copy(self._message)
+        # In a forked child this does nothing; at the end of the process it is done in time.
+        ends = (function, self._handle, message)
+        util.Finalize(self._span.memory, _end, args=ends, exitpriority=10)
+        # Spent, as far as this object is concerned.
+        self._message.data = None
+
+    def _drop_view(self) -> bool:
+        """Ends the view of the data. Returns whether nothing else refers to the memory."""
+        span = self._made_span
+        return span is None or span.drop()
+
     def _abandon(self) -> None:
         raise NotImplementedError
 
@@ -78,8 +92,7 @@ class _InPlace(_hot.Taken):
             self._abandon()
 
     def __del__(self) -> None:
-        # Even if something still refers to the data. In a forked child the call fails and changes
-        # nothing, as intended.
+        # In a forked child the call fails and changes nothing, as intended.
         if self._message.data:
             self._abandon()
 
@@ -98,7 +111,8 @@ class Reservation(_InPlace):
 
     ``data`` is a writable `memoryview` of the requested size. At first it holds bytes of earlier
     messages. An exception that leaves the block discards the reservation, and so does the garbage
-    collector. The message gets its position in the queue by the commit; consumers do not wait for it.
+    collector. If a numpy array made from ``data`` is left then, the memory is freed after the array. The
+    message gets its position in the queue by the commit; consumers do not wait for it.
 
     After a fork it belongs to the parent: in the child `commit` and `discard` raise.
     """
@@ -120,9 +134,7 @@ class Reservation(_InPlace):
         `TooLargeError` for more than was reserved; and `InvalidError` if it was committed or discarded
         before. After an error the reservation is still valid.
         """
-        used = self._size if used is None else used
-        if used < 0:
-            raise ValueError(f"used must not be negative, but is {used}")
+        used = self._size if used is None else _ffi.number(used, "used")
         if self._message.data and used > self._size:
             # Raises, and must not end the view.
             message = ctypes.byref(self._message)
@@ -136,7 +148,12 @@ class Reservation(_InPlace):
     _finish = commit
 
     def _abandon(self) -> None:
-        self._discard(self._handle, ctypes.byref(self._message))
+        if self._drop_view():
+            self._discard(self._handle, ctypes.byref(self._message))
+        else:
+            # What refers to the memory may write to it, which must not become another message until then.
+            self._end_later(self._discard)
+            self._made_span = None
 
     def __enter__(self) -> "Reservation":
         return self
@@ -209,13 +226,9 @@ class PipeLease(_InPlace):
 
     def keep(self) -> memoryview:
         """The message, acked when nothing looks at it any more instead of by `ack`."""
-        span, message = self._span, Message.from_buffer_copy(self._message)
-        # In a forked child this does nothing; at the end of the process it is done in time.
-        ends = (self._ack, self._handle, message)
-        util.Finalize(span.memory, _end, args=ends, exitpriority=10)
-        # Spent, as far as this object is concerned.
-        self._message.data = None
-        return span.view
+        view = self._span.view
+        self._end_later(self._ack)
+        return view
 
     def nack(self, delay: float = 0.0) -> None:
         """Returns the message, which is delivered again after ``delay`` seconds. After its last delivery
@@ -225,6 +238,8 @@ class PipeLease(_InPlace):
     _finish = ack
 
     def _abandon(self) -> None:
+        # Returned in any case: what still refers to the message can only read.
+        self._drop_view()
         self._nack(self._handle, ctypes.byref(self._message), 0)
 
     def __enter__(self: _LeaseT) -> _LeaseT:

@@ -167,12 +167,13 @@ class Connection(Shared, Sender):
 
         Raises `BrokenPipeError` if the other end is closed, and the exceptions of pickling.
         """
+        data = None
         if not self._large:
             data = self._dumps(obj, PROTOCOL)
             if len(data) < LARGE:
                 self._send_whole(data)
                 return
-        self._send_large(obj)
+        self._send_large(obj, data)
 
     def send_bytes(self, buf: BytesLike, offset: int = 0, size: Optional[int] = None) -> None:
         """Sends bytes as one message: ``size`` bytes from ``offset`` on, or all.
@@ -197,8 +198,7 @@ class Connection(Shared, Sender):
 
         The message consists of raw bytes, for `recv_bytes`. Raises as `send` does.
         """
-        if size < 0:
-            raise ValueError(f"size must not be negative, but is {size}")
+        size = _ffi.number(size, "size")
         message = Message()
         handle = self._live()
         self._send_with(

@@ -136,7 +136,13 @@ def stream_code(stream: Stream) -> int:
         return _abi.STDIO_NULL
     if stream < 0:
         raise ValueError(f"{stream} is not a descriptor (subprocess.STDOUT is not supported)")
-    return stream + 1
+    # No kernel has more.
+    return _ffi.number(stream, "a descriptor", 30) + 1
+
+
+def signal_number(signal: int) -> int:
+    """The number of a signal as a C int."""
+    return _ffi.number(signal, "a signal", 32, signed=True)
 
 
 def _open(fd: int, which: int) -> BinaryIO:
@@ -241,6 +247,7 @@ class Process:
 
         Does nothing if it has ended. The signal never reaches another process that reuses its id.
         """
+        signal = signal_number(signal)
         _ffi.check(_lib.shoal_process_signal(self._handle, signal, group))
 
     def terminate(self) -> None:

@@ -117,6 +117,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         Raises `Full` if there is no room in time, `TooLargeError` if the object can never fit,
         `ClosedError` after `close`, and the exceptions of pickling.
         """
+        data = None
         if not self._large:
             data = self._dumps(obj, _PROTOCOL)
             size = len(data)
@@ -125,7 +126,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
                 if _put(self._fast, data, size, timeout_ns):
                     self._put_slowly(data, block, timeout)
                 return
-        self._send_large(obj, block, timeout)
+        self._send_large(obj, data, block, timeout)
 
     def put_nowait(self, obj: T) -> None:
         """`put` without waiting."""
@@ -171,8 +172,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         The message consists of raw bytes, for `get_bytes`. It is copied once less than by `put_bytes`.
         Waits and raises as `put` does. A reservation counts as a message for ``maxsize``.
         """
-        if size < 0:
-            raise ValueError(f"size must not be negative, but is {size}")
+        size = _ffi.number(size, "size")
         message = Message()
         handle = self._live()
 
@@ -326,8 +326,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
     def peek_bytes(self, index: int = 0) -> bytes:
         """`peek` for messages of plain bytes."""
-        if not 0 <= index < 2**64:
-            raise ValueError(f"index is a number from 0 to 2**64 - 1, not {index}")
+        index = _ffi.number(index, "index")
         try:
             return _ffi.fetch_text(_ffi.lib.shoal_queue_peek, self._live(), index)
         except NotFoundError:

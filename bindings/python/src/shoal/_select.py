@@ -87,7 +87,7 @@ def _handle(thing: Any) -> Union[_ffi.Handle, int]:
         if handle.waitable:
             return handle
     elif isinstance(thing, int):
-        return thing
+        return _ffi.number(thing, "a descriptor", 32, signed=True)
     else:
         # Imported late: it takes longer than all that a program of queues imports.
         from ._process import Process

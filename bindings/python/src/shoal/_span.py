@@ -40,6 +40,15 @@ class Span:
         if not (COUNTS_REFERENCES or self._readonly):
             ctypes.memmove(self._shared, self.memory, ctypes.sizeof(self.memory))
 
+    def drop(self) -> bool:
+        """Ends the view, whose bytes nobody needs. Returns whether nothing else refers to the memory."""
+        try:
+            self.view.release()
+        except BufferError:
+            # Something has asked the view for its buffer.
+            return False
+        return self._references() <= _ALONE
+
     def _references(self) -> int:
         return references(self.memory)
 

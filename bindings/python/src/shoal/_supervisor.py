@@ -7,7 +7,7 @@ from signal import SIGTERM
 from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type
 
 from . import _abi, _ffi, _wait
-from ._process import StrPath, Stream, as_exitcode, spawn_options, stream_code
+from ._process import StrPath, Stream, as_exitcode, signal_number, spawn_options, stream_code
 from ._structs import Outcome, SupervisorOptions, WorkerEvent, WorkerStatus
 from .devices import DevicesArgument
 
@@ -143,7 +143,7 @@ class Supervisor:
         program = spawn_options(argv, env, cwd, streams, devices, family)
         options = SupervisorOptions()
         options.program = ctypes.addressof(program)
-        options.workers = workers
+        options.workers = _ffi.number(workers, "workers")
         options.restart = _RESTARTS[restart]
         options.max_restarts = max_restarts
         # 0 would mean the default of the library.
@@ -185,13 +185,14 @@ class Supervisor:
         constructor. None is restarted.
         """
         grace_ns = self._grace_ns if grace is None else _wait.nanoseconds(grace)
+        signal = signal_number(signal)
         _ffi.check(_lib.shoal_supervisor_begin_stop(self._handle, signal, grace_ns))
         self.wait()
 
     def send_signal(self, signal: int, worker: Optional[int] = None) -> None:
         """Sends a signal to the process group of a worker, or of each worker that runs."""
         number = _abi.EVERY_WORKER if worker is None else self._number(worker)
-        _ffi.check(_lib.shoal_supervisor_signal(self._handle, number, signal))
+        _ffi.check(_lib.shoal_supervisor_signal(self._handle, number, signal_number(signal)))
 
     def _number(self, worker: int) -> int:
         if not 0 <= worker < self._count:

@@ -326,9 +326,9 @@ class Condition(Sync):
         return _ffi.fetch_stats(_lib.shoal_condition_stat, self._live(), ConditionStats)
 
     def notify(self, n: int = 1) -> None:
-        """Wakes ``n`` of those that wait, the longest waiting first."""
+        """Wakes ``n`` of those that wait, the longest waiting first; all if there are fewer."""
         assert self._depth(), "lock is not owned"
-        _ffi.check(_lib.shoal_condition_notify(self._live(), n))
+        _ffi.check(_lib.shoal_condition_notify(self._live(), max(0, min(n, _abi.ALL))))
 
     def notify_all(self) -> None:
         """Wakes all that wait."""

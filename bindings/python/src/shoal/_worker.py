@@ -13,7 +13,7 @@ from contextlib import suppress
 from multiprocessing.process import parent_process
 from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
 
-from . import _queue
+from . import _backpressure, _queue
 from ._errors import ClosedError, Empty, ExhaustedError, Full, NoSpaceError, ShoalError
 from ._interactive import ByValue, Pickler
 from ._message import Lease
@@ -43,6 +43,8 @@ LARGE = 1 << 20
 LOOK_SECONDS = 1.0
 # The longest sleep of a thread that holds a large message back, before it checks again.
 LONGEST_PAUSE = 0.1
+# How many times in a row a queue without messages is looked at before a message is found not to fit.
+IDLE_LOOKS = 8
 # How many functions a worker caches.
 FUNCTIONS = 256
 
@@ -62,7 +64,8 @@ def put_throttled(
 ) -> None:
     """Puts a message. A large one first waits until fewer than ``limit`` messages are in the queue.
 
-    Large messages may not all fit. The call drops the message and returns once ``goes_on()`` is
+    Large messages may not all fit. If there is no memory for one, the call waits for others to be taken or
+    done, and raises `NoSpaceError` if there are none. It drops the message and returns once ``goes_on()`` is
     false, because then no process takes messages any more.
     """
     if len(data) >= LARGE:
@@ -70,12 +73,22 @@ def put_throttled(
         while to.qsize() >= limit and goes_on():
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+    idle = 0
+
+    def is_idle() -> bool:
+        # Another process may just be putting a message, which is not counted before it is there.
+        nonlocal idle
+        idle = 0 if to.unfinished else idle + 1
+        return idle > IDLE_LOOKS or not goes_on()
+
     while True:
         try:
-            return to.put_bytes(data, timeout=LOOK_SECONDS)
-        except Full:
+            return _backpressure.send(lambda: to.put_bytes(data, timeout=LOOK_SECONDS), is_idle)
+        except (Full, NoSpaceError) as error:
             if not goes_on():
                 return
+            if isinstance(error, NoSpaceError):
+                raise
 
 
 def put_small(to: "_queue.Queue[Any]", data: bytes, goes_on: Callable[[], object]) -> None:

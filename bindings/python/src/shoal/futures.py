@@ -33,7 +33,7 @@ from traceback import format_exception
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from . import _executor, _frame, _queue, _worker
-from ._errors import ClosedError, Empty, Full
+from ._errors import ClosedError, Empty, Full, NoSpaceError
 from ._result_waits import Wakeup
 from .multiprocessing import pool as _pool
 
@@ -193,7 +193,8 @@ class _Dispatcher:
                     self.interrupted(call)
                     raise
                 self.ready.pop(call.number, None)
-                if isinstance(error, Full) and self.ready:
+                # There is room again, or memory, once one of them is taken or done.
+                if isinstance(error, (Full, NoSpaceError)) and self.ready:
                     self.wait_again([call])
                     return
                 del self.futures[call.number]

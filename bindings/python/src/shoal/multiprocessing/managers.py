@@ -110,7 +110,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         super().connect()
         self._is_served = True
 
-    def _create(self, *args: Any, **kwds: Any) -> Any:
+    def _create(self, /, *args: Any, **kwds: Any) -> Any:
         self._need_server()
         return super()._create(*args, **kwds)
 
@@ -158,7 +158,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
 
     # -- factories -------------------------------------------------------------------------
 
-    def _make(self, kind: Callable[..., _M], *args: Any, **kwds: Any) -> _M:
+    def _make(self, kind: Callable[..., _M], /, *args: Any, **kwds: Any) -> _M:
         self._check()
         if self._is_served:
             served: _M = getattr(_std.SyncManager, kind._typeid)(self, *args, **kwds)  # type: ignore[attr-defined]
@@ -169,7 +169,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         self._sent.search_if_due()
         return one
 
-    def dict(self, *args: Any, **kwargs: Any) -> "_managed.DictProxy[Any, Any]":
+    def dict(self, /, *args: Any, **kwargs: Any) -> "_managed.DictProxy[Any, Any]":
         """A shared dictionary, with the arguments of `dict`."""
         if self._is_served:
             return self._make(_managed.DictProxy, *args, **kwargs)
@@ -188,7 +188,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         made.extend(sequence)
         return made
 
-    def Namespace(self, **values: Any) -> _managed.NamespaceProxy:
+    def Namespace(self, /, **values: Any) -> _managed.NamespaceProxy:
         """Shared attributes."""
         return self._make(_managed.NamespaceProxy, **values)
 

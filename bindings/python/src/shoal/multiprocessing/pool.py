@@ -29,12 +29,13 @@ import re
 import signal
 import threading
 from collections import deque
+from contextlib import suppress
 from multiprocessing.context import ProcessError
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from .. import _default, _queue, _results, _worker
 from .. import devices as _devices
-from .._errors import Full, InvalidError
+from .._errors import Full, InvalidError, NoSpaceError
 from .._interactive import ByValue, Pickler, sendable
 from .._original import connection, util
 from .._original import pool as _std
@@ -221,16 +222,22 @@ class _Engine:
             messages = [data for _, _, data in batch]
             put = 1
             try:
-                if len(messages) == 1 or max(map(len, messages)) >= _worker.LARGE:
-                    _worker.put_throttled(self.tasks, messages[0], self.processes, self._takes_tasks)
-                else:
-                    put = self.tasks.put_many_bytes(messages, timeout=_worker.LOOK_SECONDS)
+                put = self._put_some(messages)
             except Full:
                 put = 0
             except BaseException as error:
                 job, index, _ = batch[0]
                 self._post(self._set, job, index, (False, _results.failure("putting the task", error)))
             del batch[:put]
+
+    def _put_some(self, messages: List[bytes]) -> int:
+        """Puts the first of the messages, or more. Returns how many."""
+        if len(messages) > 1 and max(map(len, messages)) < _worker.LARGE:
+            # What does not fit now waits for memory, one by one.
+            with suppress(NoSpaceError):
+                return self.tasks.put_many_bytes(messages, timeout=_worker.LOOK_SECONDS)
+        _worker.put_throttled(self.tasks, messages[0], self.processes, self._takes_tasks)
+        return 1
 
     def _takes_tasks(self) -> bool:
         return self.state != TERMINATE and self.broken is None
