@@ -64,10 +64,10 @@ impl Waiting {
     pub(crate) fn new(request: MapRequest, copied: &Arc<AtomicUsize>) -> Self {
         let value = match request.change() {
             MapChange::Set { value, .. } => value.len(),
-            MapChange::Swap { new, .. } => match new {
-                SwapTo::Value { value, .. } => value.len(),
-                _ => 0,
-            },
+            MapChange::Swap {
+                new: SwapTo::Value { value, .. },
+                ..
+            } => value.len(),
             _ => 0,
         };
         Self {
