@@ -79,10 +79,11 @@ class ItemsLock(_hot.Held):
             lambda ns: _lib.shoal_array_lock(self._handle, ns, out),
             _wait.deadline(block, timeout),
         )
-        self._owner_died = died.value
         if status == _abi.ERR_TIMEOUT:
             return False
         _ffi.check(status)
+        # Only the thread that has the lock sets it. Still true if this is a recursive acquisition.
+        self._owner_died = died.value or (self._owner_died and self._depth() > 1)
         return True
 
     def release(self) -> None:

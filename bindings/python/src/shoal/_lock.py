@@ -219,13 +219,17 @@ class Lock(Sync):
         """
         if _unlock(*self._unlock_with) == 0:
             return
-        handle = self._live()
-        status = _lib.shoal_lock_unlock(handle)
-        if status:
-            raise self._not_mine(_ffi.error(status))
-        if not self._depth():
+        handle, died = self._live(), self.owner_died
+        if died and (not self._own_flags or self._depth() == 1):
+            # Before the next owner has the lock, who may set it again. Any thread may release a `Lock`.
             self.owner_died = False
             self._call_with(_hot.as_argument(handle))
+        status = _lib.shoal_lock_unlock(handle)
+        if status:
+            if died:
+                self.owner_died = True
+                self._call_with(None)
+            raise self._not_mine(_ffi.error(status))
 
     def _not_mine(self, error: Exception) -> Exception:
         """The exception for a release that is not allowed."""
