@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from . import _abi, _ffi, _hot, _wait
 from ._attribute import attribute
-from ._handles import Shared, attach, hold_for
+from ._handles import Shared, attach, hold_for, unlink
 from ._structs import ArrayOptions, ArrayStats
 
 _lib = _ffi.lib
@@ -215,7 +215,7 @@ class _Items(Shared):
     @staticmethod
     def unlink(name: str) -> None:
         """Removes the name. Attached processes may continue."""
-        _ffi.unlink(name, _abi.KIND_ARRAY)
+        unlink(name, _abi.KIND_ARRAY)
 
 
 def _is_lock(lock: Any) -> bool:

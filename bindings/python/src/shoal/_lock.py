@@ -77,7 +77,7 @@ class Sync(Shared):
             NotFoundError: there is no object of that name.
             WrongKindError: the object is of another type.
         """
-        _ffi.unlink(name, getattr(_abi, f"KIND_{cls._kind.upper()}"))
+        _handles.unlink(name, getattr(_abi, f"KIND_{cls._kind.upper()}"))
 
     def __repr__(self) -> str:
         return f"<shoal.{type(self).__name__} {self._name!r}>"

@@ -10,7 +10,7 @@ from . import _abi, _ffi, _frame, _hot, _wait
 from ._attribute import attribute
 from ._errors import Empty, Full, NotFoundError
 from ._frame import unpickle
-from ._handles import Shared, attach
+from ._handles import Shared, attach, unlink
 from ._message import Lease, Reservation, viewed
 from ._structs import Message, QueueOptions, QueueStats
 
@@ -565,7 +565,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
     @staticmethod
     def unlink(name: str) -> None:
         """Removes the name. Attached processes may continue. Needed for persistent queues."""
-        _ffi.unlink(name, _abi.KIND_QUEUE)
+        unlink(name, _abi.KIND_QUEUE)
 
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{self.qsize()} messages"
