@@ -384,7 +384,9 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         That is all of them, unless the timeout passes or the queue is closed first. If not even one
         was put, it raises as `put` does.
         """
-        return self.put_many_bytes([self._dumps(obj, _PROTOCOL) for obj in objs], block, timeout)
+        items = [self._dumps(obj, _PROTOCOL) for obj in objs]
+        # Not the `put_many_bytes` of a derived class, which may count them once more.
+        return self._put_rest(items, 0, block, timeout)
 
     def put_many_bytes(
         self, items: Sequence[bytes], block: bool = True, timeout: Optional[float] = None
