@@ -217,14 +217,14 @@ def test_only_the_thread_that_has_the_lock_releases_it() -> None:
 
         def other() -> None:
             outcome.append(counter.acquire(False))
-            with pytest.raises(ValueError):
+            with pytest.raises(AssertionError, match="not"):
                 counter.release()
 
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
         assert outcome == [False]
-    with pytest.raises(ValueError):
+    with pytest.raises(AssertionError, match="not"):
         counter.release()
 
 

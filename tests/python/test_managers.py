@@ -546,3 +546,21 @@ def test_an_object_that_waits_in_a_queue_of_the_manager_is_kept() -> None:
         make_many()
         lease.nack()
         assert list(queue.get()) == [4]
+
+
+def test_a_negative_timeout_of_a_queue_is_an_error_as_in_the_original() -> None:
+    with mp.Manager() as manager:
+        queue, bounded = manager.Queue(), manager.Queue(1)
+        for one in (queue_module.Queue(), queue):
+            one.put(1, True, -1)
+            with pytest.raises(ValueError, match="'timeout' must be a non-negative number"):
+                one.get(timeout=-1)
+            assert one.get(False, -1) == 1
+            with pytest.raises(queue_module.Empty):
+                one.get(False, -1)
+        for one in (queue_module.Queue(1), bounded):
+            with pytest.raises(ValueError, match="'timeout' must be a non-negative number"):
+                one.put(1, timeout=-0.5)
+            one.put(1, False, -1)
+            with pytest.raises(queue_module.Full):
+                one.put(2, False, -1)

@@ -87,8 +87,10 @@ class ItemsLock(_hot.Held):
         return True
 
     def release(self) -> None:
-        """Releases the lock. `InvalidError`, a `ValueError`, if this thread does not hold it."""
-        _ffi.check(_lib.shoal_array_unlock(self._handle))
+        """Releases the lock. `AssertionError` if this thread does not hold it, as an `RLock`."""
+        status = _lib.shoal_array_unlock(self._handle)
+        if status:
+            raise AssertionError(str(_ffi.error(status)))
 
     def _depth(self) -> int:
         """How many times the calling thread holds the lock."""

@@ -503,6 +503,20 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
     _dumps = staticmethod(_dumps)
     _dumps_apart = staticmethod(_dumps_apart)
 
+    def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
+        """As `shoal.Queue.put`. `ValueError` for a negative timeout, if the queue has a bound."""
+        if block and timeout is not None and timeout < 0 and _queue.Queue.stats(self).max_items:
+            raise ValueError(_NEGATIVE)
+        super().put(obj, block, timeout)
+
+    def get(
+        self, block: bool = True, timeout: Optional[float] = None, copy: bool = True
+    ) -> T:
+        """As `shoal.Queue.get`. `ValueError` for a negative timeout."""
+        if block and timeout is not None and timeout < 0:
+            raise ValueError(_NEGATIVE)
+        return super().get(block, timeout, copy)
+
     def _shut_down(self) -> None:
         self.close()
 
@@ -530,6 +544,10 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
                 return super()._take_slowly(buffer, until)
             except ClosedError:
                 raise _shut_down() from None
+
+
+# As `queue.Queue` says it.
+_NEGATIVE = "'timeout' must be a non-negative number"
 
 
 def _shut_down() -> Exception:
