@@ -119,10 +119,12 @@
  *
  * Handles work in a forked child, which becomes a participant of its own. Its copies of process handles cannot
  * tell how those processes ended. Of a process with other threads the usual rule holds for your own code: what
- * they had locked stays locked in the child. Handles do not survive exec: open by name. A child that is
- * forked while no descriptor is free, or where the directory of the objects and /proc cannot be reached
- * (`chroot`), is one participant together with its parent: if it is killed, what it had is given back when
- * the parent has ended, too.
+ * they had locked stays locked in the child. Handles do not survive exec: open by name. Before a
+ * fork, each handle takes one more of the 1024 slots of its object for the child, and the library opens a
+ * descriptor; one is kept in reserve for a fork at which none is free, or at which the directory of the objects
+ * and /proc cannot be reached (`chroot`). A child for which there is none has no part in the objects: what its
+ * parent has stays untouched, and its calls through inherited handles fail with SHOAL_ERR_EXHAUSTED, except for
+ * those that take no lock, as on events. It may open the objects again by name.
  *
  * A program that locks its memory adds MCL_ONFAULT to the flags of `mlockall`. Without that the kernel commits
  * all that an object can grow to, which fills the file system.
@@ -151,9 +153,9 @@
  *   message that it had just got is lost with it. The next process that uses the object repairs it.
  * - A process that is stopped (SIGSTOP, a debugger) inside a call blocks the others. So does a thread that
  *   ends inside a call (longjmp out of a signal handler) for as long as its process lives.
- * - An object that is not persistent goes with its last handle. If its last process is killed, or ends by
- *   `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens its name, or until a
- *   process creates its first object or finds no memory.
+ * - An object that is not persistent and has no relay goes with its last handle. If its last process is
+ *   killed, or ends by `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens
+ *   its name, or until a process creates its first object or finds no memory.
  *
  * # Where objects are
  *
@@ -437,7 +439,7 @@ SHOAL_API shoal_status shoal_end_waits(void *handle);
 
    A program in Rust can be a queue's relay (`relayed` in its statistics): messages that are put go to the
    relay, and are in the queue once it has delivered them. SHOAL_ERR_TIMEOUT then means that the relay is
-   behind or does not run.
+   behind or does not run. A queue with a relay is persistent.
 
    Killed: What the process was putting is there completely or not at all; of several messages, the first
    ones. A message that it was getting, or had just got, may be lost with it. What it had reserved is
@@ -962,7 +964,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_fd(shoal_pipe *p, int *out);
    A program in Rust can be a map's relay (`relayed` in its statistics): changes go to the relay, and are
    visible once it has delivered them. Changes that depend on the old value wait for its answer. Any change
    may then fail with SHOAL_ERR_TIMEOUT, or with SHOAL_ERR_UNSUPPORTED if the relay refuses it; keys cannot
-   be locked.
+   be locked. A map with a relay is persistent.
 
    Killed: A change of a key is done completely or not at all; of several keys, any number are changed. A key
    that the process had locked is free, and `*owner_died` reports this to the next process that locks it. Its
@@ -1526,9 +1528,9 @@ shoal_status shoal_list_get_many(shoal_list *l, uint64_t start, void *buf, size_
  *
  * `compare`, `arg`: returns below 0, 0 or above 0 if its first element comes before the second, is equal,
  * or comes after it; `arg` is passed on. NULL sorts by the bytes. It is called with the list locked: it
- * must return, and not use the list.
+ * must return, and not use the list. If it contradicts itself, the elements are in some order.
  *
- * Errors: SHOAL_ERR_NO_SPACE or SHOAL_ERR_INTERNAL (`compare` contradicts itself): the list is as it was.
+ * Errors: SHOAL_ERR_NO_SPACE (the list is as it was).
  */
 SHOAL_API
 shoal_status shoal_list_sort(shoal_list *l, int (*compare)(const void *a, size_t a_len,
@@ -2520,8 +2522,8 @@ typedef struct shoal_exit {
 } shoal_exit;
 
 /**
- * Starts a program, and returns once it runs: one that cannot be executed is an error here. The child
- * always has descriptors 0, 1 and 2.
+ * Starts a program, and returns once it runs: one that cannot be executed is an error here. `/bin/sh` runs
+ * a script without a `#!` line. The child always has descriptors 0, 1 and 2.
  *
  * It waits for the exec only, and runs no signal handler meanwhile. If the child has pipes, a fork in
  * another thread waits for the exec too. With SHOAL_SPAWN_DIE_WITH_PARENT the first call starts a thread

@@ -53,13 +53,15 @@ pub enum Error {
         /// Which user owns it, or what was refused.
         why: String,
     },
-    /// Shared memory is full: the file system has no room for `needed` more bytes.
-    #[error("no space: {}", no_space(*needed, *available))]
+    /// Shared memory is full: the object or the file system has no room for `needed` more bytes.
+    #[error("no space: {}", no_space(*needed, *available, *in_object))]
     NoSpace {
         /// Bytes asked for.
         needed: u64,
-        /// Bytes free in the object, or in the file system.
+        /// Bytes free in the file system; or, if it is the object that is full, in one piece in that.
         available: u64,
+        /// If it is the object that is full, or too fragmented: all its free bytes.
+        in_object: Option<u64>,
     },
     /// No file for another object can be created: the file system has no inode left.
     #[error(
@@ -158,7 +160,8 @@ pub enum Error {
         /// Why the repair failed.
         what: Cow<'static, str>,
     },
-    /// All of a fixed number of places are taken.
+    /// All of a fixed number of places are taken. In a forked child also: the object had no free slot for it at the
+    /// fork, or no descriptor was free. It may open the object again by name.
     #[error("no more than {limit} {what} fit")]
     Exhausted {
         /// The places.
@@ -239,7 +242,21 @@ pub enum Status {
     ErrInternal = 20,
 }
 
-fn no_space(needed: u64, available: u64) -> String {
+fn no_space(needed: u64, available: u64, in_object: Option<u64>) -> String {
+    match in_object {
+        Some(free) if free >= needed => {
+            return format!(
+                "the object has no {needed} bytes in one piece: of its {free} free bytes, at most {available} \
+                 are contiguous (see max_capacity)"
+            );
+        }
+        Some(free) => {
+            return format!(
+                "the object is full: {needed} more bytes do not fit, {free} are free (see max_capacity)"
+            );
+        }
+        None => {}
+    }
     if available >= needed {
         return format!(
             "the memory limit of this process's control group (memory.max), or of the machine, leaves no \
@@ -247,8 +264,8 @@ fn no_space(needed: u64, available: u64) -> String {
         );
     }
     format!(
-        "{needed} more bytes of shared memory do not fit; {available} are free (see max_capacity if the \
-         object is full; `shoal gc`, --shm-size, the tmpfs size option or SHOAL_DIR if the file system is)"
+        "{needed} more bytes of shared memory do not fit; {available} are free (see `shoal gc`, --shm-size, the \
+         tmpfs size option or SHOAL_DIR)"
     )
 }
 
@@ -308,13 +325,23 @@ impl Error {
         Error::Corrupt { what: what.into() }
     }
 
-    /// `NoSpace` with the memory that is free now, after a part was given back; other errors as they are.
+    /// `NoSpace` of the file system, which has so many free bytes.
+    pub(crate) fn no_memory(needed: u64, available: u64) -> Self {
+        Error::NoSpace {
+            needed,
+            available,
+            in_object: None,
+        }
+    }
+
+    /// That with the memory that is free now, after a part was given back; other errors as they are.
     pub(crate) fn with_available(self, free: impl FnOnce() -> u64) -> Self {
         match self {
-            Error::NoSpace { needed, .. } => Error::NoSpace {
+            Error::NoSpace {
                 needed,
-                available: free(),
-            },
+                in_object: None,
+                ..
+            } => Self::no_memory(needed, free()),
             other => other,
         }
     }

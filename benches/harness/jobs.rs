@@ -1,5 +1,7 @@
 //! The start of a worker process: it finds its job and runs it.
 
+use std::io::Write;
+
 use super::busy::Busy;
 use super::failure::Failure;
 use super::stage::Stage;
@@ -14,7 +16,8 @@ pub(crate) fn worker() {
     let code = match work(&job.to_string_lossy()) {
         Ok(()) => 0,
         Err(why) => {
-            eprintln!("a benchmark's worker failed: {why}");
+            // Not by `eprintln!`, which panics if this cannot be written.
+            let _ = writeln!(std::io::stderr(), "a benchmark's worker failed: {why}");
             1
         }
     };

@@ -42,6 +42,16 @@ pub(crate) struct Arrived {
     bytes: Source,
 }
 
+impl Arrived {
+    /// A message that was in the local queue before.
+    pub(crate) fn again(token: Token, bytes: Bytes) -> Self {
+        Self {
+            token,
+            bytes: Source::Here(bytes),
+        }
+    }
+}
+
 /// Where the bytes of a message are.
 enum Source {
     Here(Bytes),

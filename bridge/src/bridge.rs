@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shoal::{MapRelay, QueueRelay};
 use tokio::sync::{mpsc, watch};
 
 use crate::context::Context;
@@ -14,15 +13,14 @@ use crate::error::{Error, Result};
 use crate::exchange::Pause;
 use crate::large::Large;
 use crate::link::{Link, Links};
-use crate::map::{self, BridgedMap};
 use crate::metrics;
 use crate::names;
+use crate::objects::{self, Objects};
 use crate::options::Carried;
-use crate::queue::{self, BridgedQueue};
 use crate::status::{self, Board};
 use crate::threads::{Ended, Threads};
 
-/// How often the client and the names of the objects are checked.
+/// How often the client is checked.
 const CHECK: Duration = Duration::from_secs(5);
 /// How often the report is written.
 const REPORT: Duration = Duration::from_secs(1);
@@ -128,12 +126,6 @@ pub(crate) struct Settings {
     pub(crate) large: Arc<Large>,
 }
 
-/// The objects that this bridge relays.
-struct Objects {
-    queues: Vec<(Arc<BridgedQueue>, queue::Inboxes)>,
-    maps: Vec<Arc<BridgedMap>>,
-}
-
 /// Runs a bridge until `stop` is ready. The next bridge of this machine continues its unfinished work, so it
 /// may be stopped, or killed, at any time.
 ///
@@ -191,7 +183,7 @@ async fn work(
         large: large.clone(),
     };
     let (queues, maps) = (options.queues.clone(), options.maps.clone());
-    let objects = attach(queues, maps, settings, threads).await?;
+    let objects = objects::attach(queues, maps, settings, threads).await?;
     counters.is_active.store(true, Ordering::Relaxed);
     tracing::info!(servers = ?options.context.servers(), "the objects of this machine are relayed by this bridge");
 
@@ -202,15 +194,12 @@ async fn work(
             large.keep_clean(links, &counters).await;
         });
     }
-    let gone = wait_for_lost_name(
-        objects
-            .queues
-            .iter()
-            .map(|(queue, _)| queue.relay.clone())
-            .collect(),
-        objects.maps.iter().map(|map| map.relay.clone()).collect(),
-    );
-    let first = connect(&options, &counters, &objects).await?;
+    let gone = objects.wait_for_lost_name();
+    let mut gone = std::pin::pin!(gone);
+    let first = tokio::select! {
+        first = connect(&options, &counters, &objects) => first?,
+        gone = &mut gone => return Err(gone),
+    };
     counters.is_set_up.store(true, Ordering::Relaxed);
     for (queue, inboxes) in objects.queues {
         queue.start(&links, inboxes, threads)?;
@@ -241,73 +230,6 @@ async fn carry(
     }
 }
 
-/// Waits until an object of this machine has lost its name. From then on programs that open the name get another
-/// object, which this bridge does not carry.
-async fn wait_for_lost_name(queues: Vec<Arc<QueueRelay>>, maps: Vec<Arc<MapRelay>>) -> Error {
-    loop {
-        tokio::time::sleep(CHECK).await;
-        let queue = queues.iter().find(|relay| !relay.is_named());
-        let map = maps.iter().find(|relay| !relay.is_named());
-        let name = queue
-            .map(|relay| relay.queue().name().to_owned())
-            .or_else(|| map.map(|relay| relay.map().name().to_owned()));
-        if let Some(name) = name {
-            return Error::Nameless { name };
-        }
-    }
-}
-
-/// Becomes the relay of all objects, one after the other in the order of their names, so that two bridges of
-/// one machine cannot deadlock.
-async fn attach(
-    mut queues: Vec<Carried>,
-    mut maps: Vec<Carried>,
-    settings: Settings,
-    threads: &Arc<Threads>,
-) -> Result<Objects> {
-    let ending = threads.clone();
-    let attached = tokio::task::spawn_blocking(move || {
-        let mut objects = Objects {
-            queues: Vec::new(),
-            maps: Vec::new(),
-        };
-        let ends = || Error::away("the objects", "the bridge ends");
-        queues.sort_by(|a, b| a.name.cmp(&b.name));
-        let named: Vec<String> = queues.iter().map(|queue| queue.name.clone()).collect();
-        for carried in queues {
-            let local = queue::open_local(&carried)?;
-            let dead = local.dead_letters().map(|dead| Carried::new(dead.name()));
-            let dead = dead.filter(|dead| !named.contains(&dead.name));
-            for (carried, local) in [(Some(carried), Some(local)), (dead, None)] {
-                let Some(carried) = carried else { continue };
-                let local = match local {
-                    Some(local) => local,
-                    None => queue::open_local(&carried)?,
-                };
-                let Some(relay) = queue::attach(&local, &ending)? else {
-                    return Err(ends());
-                };
-                objects
-                    .queues
-                    .push(BridgedQueue::new(carried, relay, &settings));
-            }
-        }
-        maps.sort_by(|a, b| a.name.cmp(&b.name));
-        for carried in maps {
-            let relay = map::attach(&carried, &ending)?.ok_or_else(ends)?;
-            objects
-                .maps
-                .push(BridgedMap::new(carried, relay, &settings));
-        }
-        Ok(objects)
-    });
-    let broken = |why: tokio::task::JoinError| Error::Broken {
-        task: "attaching".to_owned(),
-        why: why.to_string(),
-    };
-    attached.await.map_err(broken)?
-}
-
 /// Connects and sets up the objects on the server. Retries after temporary errors.
 async fn connect(
     options: &BridgeOptions,
@@ -318,23 +240,12 @@ async fn connect(
     loop {
         let link = connect_client(options, counters).await?;
         while link.is_up() {
-            match set_up(objects, &link).await {
+            match objects.set_up(&link).await {
                 Ok(()) => return Ok(link),
                 Err(why) => pause_or_fail(why, counters, &mut pause).await?,
             }
         }
     }
-}
-
-/// Creates or checks the streams and buckets of the objects.
-async fn set_up(objects: &Objects, link: &Link) -> Result<()> {
-    for (queue, _) in &objects.queues {
-        queue.set_up(link).await?;
-    }
-    for map in &objects.maps {
-        map.set_up(link).await?;
-    }
-    Ok(())
 }
 
 /// Connects a client: the first one, or one that replaces a client that has failed.
@@ -362,7 +273,7 @@ fn client_name(options: &BridgeOptions) -> String {
 }
 
 /// Watches the client and the parts of the bridge. Returns when the client has to be replaced: if it reports
-/// that it is connected but cannot reach the server, or if its task has ended.
+/// that it is connected but cannot reach the server, if the server refuses it, or if its task has ended.
 async fn watch_client(
     link: &Link,
     counters: &Counters,
@@ -370,16 +281,23 @@ async fn watch_client(
 ) -> Result<()> {
     let mut check = tokio::time::interval(CHECK);
     let mut failures = 0;
+    let mut received = link.received();
     loop {
         tokio::select! {
             Some(Ended { name, why }) = ended.recv() => return Err(Error::Broken { task: name, why }),
+            () = link.refused() => {
+                tracing::warn!("the server refuses the connection; the credentials are read again");
+                return Ok(());
+            }
             _ = check.tick() => {
                 // A client that is not connected reconnects by itself.
                 if !link.is_up() && link.is_alive() {
                     failures = 0;
                     continue;
                 }
-                match link.check().await {
+                let checked = link.check(received).await;
+                received = link.received();
+                match checked {
                     Ok(()) => failures = 0,
                     // The client has noticed the loss meanwhile.
                     Err(_) if !link.is_up() && link.is_alive() => failures = 0,
@@ -415,13 +333,13 @@ mod tests {
             .await
             .unwrap();
         assert!(link.is_up() && link.is_alive());
-        link.check().await.unwrap();
+        link.check(link.received()).await.unwrap();
         // This has the same effect as a panic of its task.
         link.client.drain().await.unwrap();
         let (_threads, mut ended) = Threads::new();
         watch_client(&link, &counters, &mut ended).await.unwrap();
         let link = connect_client(&options, &counters).await.unwrap();
-        link.check().await.unwrap();
+        link.check(link.received()).await.unwrap();
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -28,10 +29,12 @@ use tokio::time::interval;
 
 use crate::error::{Error, Result};
 use crate::exchange::{Answer, Pause, Published};
+use crate::line::Line;
 use crate::link::{Link, Links};
 use crate::map::BridgedMap;
 use crate::names;
 use crate::queue::unfinished;
+use crate::requests::Room;
 use crate::settings::MARKERS;
 use crate::watch::{self, Change, LIFE_HEADER, PROBE};
 
@@ -50,11 +53,36 @@ struct Latest {
     id: Option<String>,
 }
 
+/// A change that waits to be sent, or for its answer.
+pub(crate) struct Waiting {
+    request: MapRequest,
+    _room: Room,
+}
+
+impl Waiting {
+    /// The change, counted in `copied`.
+    pub(crate) fn new(request: MapRequest, copied: &Arc<AtomicUsize>) -> Self {
+        let value = match request.change() {
+            MapChange::Set { value, .. } => value.len(),
+            MapChange::Swap {
+                new: SwapTo::Value { value, .. },
+                ..
+            } => value.len(),
+            _ => 0,
+        };
+        Self {
+            _room: Room::new(value + request.key().len(), copied),
+            request,
+        }
+    }
+}
+
 /// Sends the changes of one map.
 #[derive(Clone)]
 pub(crate) struct Sender {
     map: Arc<BridgedMap>,
     links: Links,
+    line: Arc<Line>,
 }
 
 /// The outcome of a change, and the present value of the key if it is known.
@@ -68,13 +96,17 @@ enum Outcome {
 
 impl Sender {
     pub(crate) fn new(map: Arc<BridgedMap>, links: Links) -> Self {
-        Self { map, links }
+        Self {
+            map,
+            links,
+            line: Arc::new(Line::new()),
+        }
     }
 
     /// Sends the changes that `requests` yields. Those of one key are sent in order.
-    pub(crate) async fn run(self, mut requests: mpsc::Receiver<MapRequest>) {
+    pub(crate) async fn run(self, mut requests: mpsc::Receiver<Waiting>) {
         // For each key with a change in flight, the changes that follow.
-        let mut behind: HashMap<Vec<u8>, VecDeque<MapRequest>> = HashMap::new();
+        let mut behind: HashMap<Vec<u8>, VecDeque<Waiting>> = HashMap::new();
         let mut waiting = 0usize;
         let mut in_flight = FuturesUnordered::new();
         let mut tick = interval(COUNT);
@@ -94,10 +126,10 @@ impl Sender {
                 request = requests.recv(), if waiting < WINDOW => {
                     let Some(request) = request else { return };
                     waiting += 1;
-                    match behind.get_mut(request.key()) {
+                    match behind.get_mut(request.request.key()) {
                         Some(changes) => changes.push_back(request),
                         None => {
-                            behind.insert(request.key().to_vec(), VecDeque::new());
+                            behind.insert(request.request.key().to_vec(), VecDeque::new());
                             in_flight.push(self.clone().carry(request));
                         }
                     }
@@ -107,7 +139,8 @@ impl Sender {
     }
 
     /// Carries one change to its end, and returns its key.
-    async fn carry(mut self, request: MapRequest) -> Vec<u8> {
+    async fn carry(mut self, waiting: Waiting) -> Vec<u8> {
+        let Waiting { request, _room } = waiting;
         let key = request.key().to_vec();
         let outcome = self.settle(&request, &key).await;
         let counters = &self.map.counters;
@@ -209,7 +242,7 @@ impl Sender {
                 }
                 Some(Published::Refused(why)) => return Outcome::Refused(why),
                 Some(Published::Conflict) => {
-                    let latest = match self.read_latest(&link, &subject, key).await {
+                    let latest = match self.read_key(&link, &subject, key).await {
                         Ok(latest) => latest,
                         Err(why) => {
                             self.map.bridge_counters.record_error(&why.to_string());
@@ -273,7 +306,7 @@ impl Sender {
         let mut pause = Pause::new();
         loop {
             let (link, _) = self.links.up().await;
-            match self.read_latest(&link, subject, key).await {
+            match self.read_key(&link, subject, key).await {
                 Ok(latest) => {
                     let change = latest.map(|latest| latest.change);
                     let there = change.as_ref().filter(|change| change.value.is_some());
@@ -300,11 +333,21 @@ impl Sender {
         payload: Bytes,
     ) -> Option<Published> {
         let client = link.client.clone();
-        let request = async_nats::Request::new().headers(headers).payload(payload);
+        let request = async_nats::Request::new()
+            .headers(headers)
+            .payload(payload)
+            .timeout(None);
+        let (place, bucket, present) = (self.line.send(), self.bucket(), link.clone());
         let answered = tokio::select! {
             answered = client.send_request(subject.to_owned(), request) => answered,
             () = self.links.lost(&mut link, epoch) => return None,
+            () = self.line.lost(place, &present, &bucket) => {
+                let why = format!("{bucket}: no answer to a change; it is sent again");
+                self.map.bridge_counters.record_error(&why);
+                return None;
+            }
         };
+        self.line.answered(place);
         match answered {
             Ok(message) => Some(Published::from(&Answer::Message(message))),
             Err(why) if why.kind() == RequestErrorKind::NoResponders => {
@@ -364,7 +407,18 @@ impl Sender {
         Ok(true)
     }
 
-    /// The latest entry of the key, read from the leader of the bucket.
+    /// The latest entry of a key of the map. If it has none, the key is removed here too: a purge of its subject
+    /// leaves no marker, so the watch does not report it.
+    async fn read_key(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
+        let before = self.map.version(key);
+        let latest = self.read_latest(link, subject, key).await?;
+        if latest.is_none() {
+            self.map.purged(key, before);
+        }
+        Ok(latest)
+    }
+
+    /// The latest entry of the subject, read from the leader of the bucket.
     async fn read_latest(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
         let stream = self.stream(link).await?;
         let message = match stream.get_last_raw_message_by_subject(subject).await {
@@ -407,10 +461,11 @@ fn headers(id: &str, is_value: bool, life: Option<Duration>) -> HeaderMap {
         headers.insert(NATS_MESSAGE_TTL, format!("{}s", MARKERS.as_secs()));
     } else if let Some(life) = life {
         // The server counts whole seconds. The other machines read the exact time from the header.
-        headers.insert(
-            NATS_MESSAGE_TTL,
-            format!("{}s", life.as_millis().div_ceil(1000).max(1)),
-        );
+        let seconds = life.as_millis().div_ceil(1000).max(1);
+        // The server refuses what is not a number of nanoseconds for it: 292 years. It keeps such a value.
+        if seconds <= i64::MAX as u128 / 1_000_000_000 {
+            headers.insert(NATS_MESSAGE_TTL, format!("{seconds}s"));
+        }
         headers.insert(LIFE_HEADER, life.as_nanos().to_string());
     }
     headers

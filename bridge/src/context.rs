@@ -18,6 +18,20 @@ use crate::error::{Error, Result};
 /// The default address of the server.
 pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
 
+/// The variables that are read.
+const VARIABLES: [&str; 10] = [
+    "NATS_CONTEXT",
+    "NATS_URL",
+    "NATS_CREDS",
+    "NATS_NKEY",
+    "NATS_USER",
+    "NATS_PASSWORD",
+    "NATS_TOKEN",
+    "NATS_CA",
+    "NATS_CERT",
+    "NATS_KEY",
+];
+
 /// A server and the credentials for it.
 #[derive(Clone, Default)]
 pub struct Context {
@@ -67,8 +81,13 @@ impl Context {
     /// the one that `NATS_CONTEXT` names. Fields that are missing come from the environment.
     ///
     /// # Errors
-    /// `Invalid`: there is no such file, or it is not JSON of this form.
+    /// `Invalid`: there is no such file, or it is not JSON of this form; or a variable is not UTF-8.
     pub fn load(file: Option<&Path>) -> Result<Self> {
+        // Such a variable must not count as unset: the bridge would go to another server.
+        let is_text = |name: &&str| !matches!(env::var(name), Err(env::VarError::NotUnicode(_)));
+        if let Some(name) = VARIABLES.iter().find(|name| !is_text(name)) {
+            return Err(Error::invalid(*name, "it is not UTF-8"));
+        }
         Self::load_from(file, |name| {
             env::var(name).ok().filter(|value| !value.is_empty())
         })

@@ -61,10 +61,15 @@ impl Demand {
 
     /// The time until the next tick, if `unleased` messages wait.
     pub(crate) fn pause(&self, unleased: usize) -> Duration {
-        match self.quiet >= RETURN_AFTER && unleased == 0 {
+        match self.is_quiet() && unleased == 0 {
             true => QUIET_TICK,
             false => TICK,
         }
+    }
+
+    /// Whether no message was wanted or finished for long.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet >= RETURN_AFTER
     }
 
     /// Called after each [pause](Self::pause). `is_wanted`: a worker found the queue empty, or waits. Returns whether
@@ -85,7 +90,7 @@ impl Demand {
             self.waiting_ticks = 0;
             self.ahead /= 2;
         }
-        if self.quiet >= RETURN_AFTER {
+        if self.is_quiet() {
             self.ahead = 0;
             return unleased > 0;
         }

@@ -1,9 +1,9 @@
 //! Many concurrent requests, each with an answer, over a connection that may break.
 //!
 //! One inbox receives all answers; the last word of its subject is the number of the request. So a request
-//! costs neither a subscription nor a timer. Requests without an answer when the connection breaks, or in
-//! time, are [sent again](Exchange::resend) in their original order. So requests have to be idempotent:
-//! publishes with an id, acks.
+//! costs neither a subscription nor a timer. Requests without an answer when the connection breaks, or that
+//! [are lost](crate::line), are [sent again](Exchange::resend) in their original order. So requests have to be
+//! idempotent: publishes with an id, acks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::line::{self, Line};
 use crate::link::{ANSWER, Link};
 
 /// A request.
@@ -40,19 +41,39 @@ pub(crate) struct Exchange<T> {
     answers: Subscriber,
     sent: BTreeMap<u64, Sent<T>>,
     next: u64,
+    /// The requests on this connection.
+    line: Line,
+    /// The subject of markers.
+    marker: Subject,
+    /// The marker whose answer is awaited: its number, the last request before it, and when it was sent.
+    awaited: Option<(u64, u64, Instant)>,
+    /// The last request that the server has read for certain, and when that was known.
+    read: (u64, Instant),
 }
 
 struct Sent<T> {
     request: Request,
     kept: T,
-    due: Instant,
+    /// Its place in the line, and when it was sent.
+    place: u64,
+    at: Instant,
+    /// When it is sent again, because its answer was inconclusive or a later request was answered.
+    due: Option<Instant>,
     /// How often it was sent on this connection.
     times: u32,
 }
 
+impl<T> Sent<T> {
+    /// Whether it has to be sent again.
+    fn is_due(&self, line: &Line, read: (u64, Instant), now: Instant) -> bool {
+        let is_silent = line.heard().max(read.1) + ANSWER < now;
+        self.due.is_some_and(|due| due < now) || self.place <= read.0 && is_silent
+    }
+}
+
 impl<T> Exchange<T> {
-    /// An exchange without requests on this link.
-    pub(crate) async fn on(link: Link) -> Result<Self> {
+    /// An exchange without requests on this link. They will concern this stream.
+    pub(crate) async fn on(link: Link, stream: &str) -> Result<Self> {
         let inbox = link.client.new_inbox();
         let answers = subscribe(&link, &inbox).await?;
         Ok(Self {
@@ -61,6 +82,10 @@ impl<T> Exchange<T> {
             answers,
             sent: BTreeMap::new(),
             next: 0,
+            line: Line::new(),
+            marker: line::marker(stream),
+            awaited: None,
+            read: (0, Instant::now()),
         })
     }
 
@@ -69,10 +94,14 @@ impl<T> Exchange<T> {
         self.inbox = link.client.new_inbox();
         self.answers = subscribe(&link, &self.inbox).await?;
         self.link = link;
+        self.line = Line::new();
+        self.awaited = None;
+        self.read = (0, Instant::now());
         for sent in self.sent.values_mut() {
             sent.times = 0;
+            sent.due = Some(Instant::now());
         }
-        self.resend(Instant::now() + 2 * ANSWER).await
+        self.resend(Instant::now() + ANSWER).await
     }
 
     /// How many requests are unanswered.
@@ -84,14 +113,15 @@ impl<T> Exchange<T> {
     pub(crate) async fn send(&mut self, request: Request, kept: T) -> Result<()> {
         let number = self.next;
         self.next += 1;
-        let due = Instant::now() + ANSWER;
         // Stored first: if the client fails, the request is repeated on the next link.
         self.sent.insert(
             number,
             Sent {
                 request: request.clone(),
                 kept,
-                due,
+                place: self.line.send(),
+                at: Instant::now(),
+                due: None,
                 times: 1,
             },
         );
@@ -110,11 +140,19 @@ impl<T> Exchange<T> {
                 return Err(Error::away("the server's answers", "the client is closed"));
             };
             let number = message.subject.rsplit('.').next();
-            let number = number.and_then(|number| number.parse().ok());
+            let number: Option<u64> = number.and_then(|number| number.parse().ok());
+            if let Some((marker, place, _)) = self.awaited
+                && number == Some(marker)
+            {
+                self.awaited = None;
+                self.read = (place, Instant::now());
+                continue;
+            }
             // An unknown answer, or the second answer to a request that was sent twice.
-            let Some(sent) = number.and_then(|number: u64| self.sent.remove(&number)) else {
+            let Some(sent) = number.and_then(|number| self.sent.remove(&number)) else {
                 continue;
             };
+            self.line.answered(sent.place);
             let answer = match message.status {
                 Some(StatusCode::NO_RESPONDERS) => Answer::NobodyListens,
                 _ => Answer::Message(message),
@@ -123,17 +161,41 @@ impl<T> Exchange<T> {
         }
     }
 
-    /// Repeats the requests whose answer was due before `now`.
+    /// Repeats the requests that are lost at the time `now`, and sends a marker if that is not known.
     pub(crate) async fn resend(&mut self, now: Instant) -> Result<()> {
-        let due = Instant::now() + ANSWER;
+        let (line, read) = (&self.line, self.read);
         for (&number, sent) in &mut self.sent {
-            if sent.due < now {
-                sent.due = due;
+            if sent.is_due(line, read, now) {
+                sent.place = line.send();
+                sent.at = Instant::now();
+                sent.due = None;
                 sent.times += 1;
                 publish(&self.link, &self.inbox, number, sent.request.clone()).await?;
+            } else if sent.due.is_none() && line.is_overtaken(sent.place) {
+                sent.due = Some(now + ANSWER);
             }
         }
-        Ok(())
+        self.mark(now).await
+    }
+
+    /// Sends a marker if a request waits for its answer, no answer has come for long, and it is not known whether
+    /// the server has read the request.
+    async fn mark(&mut self, now: Instant) -> Result<()> {
+        let is_awaited = |(_, _, at): (u64, u64, Instant)| at + line::MARKER > now;
+        let is_silent = |at: Instant| at.max(self.line.heard()) + ANSWER < now;
+        let is_unread = |sent: &Sent<T>| sent.place > self.read.0 && is_silent(sent.at);
+        if self.awaited.is_some_and(is_awaited) || !self.sent.values().any(is_unread) {
+            return Ok(());
+        }
+        let number = self.next;
+        self.next += 1;
+        self.awaited = Some((number, self.line.sent(), now));
+        let request = Request {
+            subject: self.marker.clone(),
+            headers: None,
+            payload: Bytes::new(),
+        };
+        publish(&self.link, &self.inbox, number, request).await
     }
 
     /// Takes back a request whose answer is inconclusive: it is sent again by the next [`resend`](Self::resend),
@@ -141,22 +203,25 @@ impl<T> Exchange<T> {
     pub(crate) fn put_back(&mut self, request: Request, kept: T, times: u32) {
         let number = self.next;
         self.next += 1;
-        let due = Instant::now();
+        let now = Instant::now();
         self.sent.insert(
             number,
             Sent {
                 request,
                 kept,
-                due,
+                place: self.line.sent(),
+                at: now,
+                due: Some(now),
                 times,
             },
         );
     }
 
-    /// The numbers of the requests that were sent at least `times` times on this connection, and whose answer was
-    /// due before `now`.
+    /// The numbers of the requests that were sent at least `times` times on this connection, and that are lost at
+    /// the time `now`.
     pub(crate) fn silent(&self, times: u32, now: Instant) -> Vec<u64> {
-        let is_silent = |sent: &Sent<T>| sent.times >= times && sent.due < now;
+        let is_silent =
+            |sent: &Sent<T>| sent.times >= times && sent.is_due(&self.line, self.read, now);
         let silent = self.sent.iter().filter(|(_, sent)| is_silent(sent));
         silent.map(|(&number, _)| number).collect()
     }
@@ -359,5 +424,42 @@ mod tests {
             Published::from(&Answer::NobodyListens),
             Published::NotReady(_)
         ));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_lost_is_sent_again_on_the_same_connection() {
+        let server = crate::bridge::server::Server::start();
+        let context = crate::context::Context::at(server.url());
+        let counters = Default::default();
+        let link = Link::connect(&context, "test", &counters).await.unwrap();
+        let mut exchange = Exchange::on(link.clone(), "none").await.unwrap();
+        let mut requests = link.client.subscribe("work").await.unwrap();
+        let request = || Request {
+            subject: "work".into(),
+            headers: None,
+            payload: Bytes::new(),
+        };
+        let mut tick = tokio::time::interval(Duration::from_millis(200));
+        // The first one of these requests is lost, with and without later ones that are answered.
+        for others in [0, 2] {
+            for number in 0..=others {
+                exchange.send(request(), number).await.unwrap();
+            }
+            let (mut taken, mut answered) = (0, Vec::new());
+            while exchange.len() > 0 {
+                tokio::select! {
+                    Some(message) = requests.next() => {
+                        taken += 1;
+                        if taken > 1 {
+                            let reply = message.reply.unwrap();
+                            link.client.publish(reply, Bytes::new()).await.unwrap();
+                        }
+                    }
+                    answer = exchange.next() => answered.push(answer.unwrap().2),
+                    _ = tick.tick() => exchange.resend(Instant::now()).await.unwrap(),
+                }
+            }
+            assert_eq!((taken, answered.last()), (others + 2, Some(&0)));
+        }
     }
 }

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectError, ConnectErrorKind, Event};
+use async_nats::{Client, ClientError, ConnectError, ConnectErrorKind, Event, ServerError};
 use async_nats::{jetstream, rustls};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::context::Context;
 use crate::counters::Counters;
@@ -49,6 +49,8 @@ pub(crate) struct Link {
     pub(crate) jetstream: jetstream::Context,
     /// Odd while connected; every loss and every connect adds one.
     epoch: watch::Receiver<u64>,
+    /// Notified when a reconnect has failed for a reason that the client does not resolve.
+    refused: Arc<Notify>,
 }
 
 impl Link {
@@ -63,8 +65,10 @@ impl Link {
         counters: &Arc<Counters>,
     ) -> Result<Self> {
         let (sender, epoch) = watch::channel(0);
+        let refused = Arc::new(Notify::new());
         let options = context.options().await?;
         let (counted, number) = (counters.clone(), counters.link.begin());
+        let told = refused.clone();
         let options = options
             .name(name)
             .request_timeout(Some(ANSWER))
@@ -75,6 +79,9 @@ impl Link {
             })
             .event_callback(move |event| {
                 record_event(&event, &sender, &counted, number);
+                if is_refusal(&event) {
+                    told.notify_one();
+                }
                 async {}
             });
         let servers = context.servers();
@@ -100,6 +107,7 @@ impl Link {
             client,
             jetstream,
             epoch,
+            refused,
         };
         let up = async { link.epoch.wait_for(|epoch| epoch % 2 == 1).await.is_ok() };
         if !tokio::time::timeout(ANSWER, up).await.unwrap_or(false) {
@@ -131,14 +139,27 @@ impl Link {
         }
     }
 
-    /// Whether the server answers. A client whose task has panicked still reports that it is connected; this
-    /// detects it.
-    pub(crate) async fn check(&self) -> Result<()> {
+    /// Waits until the server has refused the credentials or the certificate. The client reconnects with those that
+    /// it was made with, so only another client may succeed.
+    pub(crate) async fn refused(&self) {
+        self.refused.notified().await;
+    }
+
+    /// How many bytes were received from the server.
+    pub(crate) fn received(&self) -> u64 {
+        self.client.statistics().in_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client works: it has sent everything, or has received something since it had received `before`
+    /// bytes. On a slow connection there may always be something to send. A client whose task has panicked still
+    /// reports that it is connected; this detects it.
+    pub(crate) async fn check(&self, before: u64) -> Result<()> {
         let flushed = tokio::time::timeout(ANSWER, self.client.flush()).await;
         match flushed {
             Ok(Ok(())) => Ok(()),
             Ok(Err(why)) => Err(Error::away("the client", why)),
-            Err(_) => Err(Error::away("the client", "no answer to a ping")),
+            Err(_) if self.received() != before => Ok(()),
+            Err(_) => Err(Error::away("the client", "nothing is sent or received")),
         }
     }
 }
@@ -168,6 +189,22 @@ fn is_untrusted_certificate(why: &ConnectError) -> bool {
         }
     }
     false
+}
+
+/// Whether the server has refused the client's credentials, or one side does not trust a certificate.
+fn is_refusal(event: &Event) -> bool {
+    match event {
+        Event::ServerError(why) => *why == ServerError::AuthorizationViolation,
+        // A failed reconnect is reported by the text of its kind.
+        Event::ClientError(ClientError::Other(why)) => [
+            ConnectErrorKind::AuthorizationViolation,
+            ConnectErrorKind::Authentication,
+            ConnectErrorKind::Tls,
+        ]
+        .iter()
+        .any(|kind| *why == kind.to_string()),
+        _ => false,
+    }
 }
 
 /// Records an event of the client with this number.

@@ -7,7 +7,7 @@
 //! with the whole bucket.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,13 +17,14 @@ use shoal::{Map, MapRelay, Options, RelayOptions};
 use tokio::sync::mpsc;
 
 use crate::bridge::Settings;
-use crate::change::Sender;
+use crate::change::{Sender, Waiting};
 use crate::counters::{Counters, MapCounters};
 use crate::error::{Error, Result};
 use crate::link::{Link, Links};
 use crate::names::Names;
 use crate::options::Carried;
 use crate::queue::{SLICE, lock};
+use crate::requests::MOST_COPIED;
 use crate::settings;
 use crate::threads::Threads;
 use crate::watch::{Change, Mirror, Watcher};
@@ -61,6 +62,8 @@ struct Compared {
     /// Whether the local map may have values of another bucket of that name, or values that the server has lost.
     /// Otherwise an entry of a lower revision than the local one comes from a server of a cluster that is behind.
     is_other: bool,
+    /// While it is compared and `is_other`: the keys that the watch has reported, and their revisions.
+    reported: HashMap<Vec<u8>, u64>,
 }
 
 /// Opens or creates the local map, and becomes its relay. Waits while another bridge is its relay. Returns `None`
@@ -125,6 +128,7 @@ impl BridgedMap {
             mirror: self.clone(),
             counters: self.counters.clone(),
             bridge_counters: self.bridge_counters.clone(),
+            recounted: None,
         };
         let this = self.clone();
         threads.task(
@@ -136,11 +140,16 @@ impl BridgedMap {
         );
     }
 
-    fn read_requests(&self, to: &mpsc::Sender<shoal::MapRequest>, threads: &Threads) {
+    fn read_requests(&self, to: &mpsc::Sender<Waiting>, threads: &Threads) {
+        let copied = Arc::new(AtomicUsize::new(0));
         while !threads.is_ending() {
+            if copied.load(Ordering::Relaxed) > MOST_COPIED {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            }
             match self.relay.next_request(SLICE) {
                 Ok(request) => {
-                    if to.blocking_send(request).is_err() {
+                    if to.blocking_send(Waiting::new(request, &copied)).is_err() {
                         return;
                     }
                 }
@@ -166,8 +175,35 @@ impl BridgedMap {
             ahead.remove(&change.key);
             return;
         }
+        if !self.is_comparing.load(Ordering::Relaxed) {
+            *known = change.revision;
+            return self.write(change);
+        }
+        let compared = lock(&self.compared);
+        if compared.reported.get(&change.key) > Some(&change.revision) {
+            ahead.remove(&change.key);
+            return;
+        }
         *known = change.revision;
-        self.write(change);
+        // The local value may be of another bucket, where it had a higher revision.
+        match compared.is_other {
+            true => self.force(change),
+            false => self.write(change),
+        }
+    }
+
+    /// The version of a key in the local map; 0 if it has none.
+    pub(crate) fn version(&self, key: &[u8]) -> u64 {
+        self.relay.map().version_of(key).unwrap_or(0)
+    }
+
+    /// Removes a key of which the bucket has no entry any more, unless it has a later version than this one.
+    pub(crate) fn purged(&self, key: &[u8], version: u64) {
+        let _ahead = lock(&self.ahead);
+        // The watch has not reported a later revision, or a comparison will decide.
+        if version <= self.relay.revision() {
+            let _ = self.relay.remove(key, version + 1);
+        }
     }
 
     /// Writes a change to the local map, unless the map has a later one.
@@ -224,6 +260,7 @@ impl Mirror for BridgedMap {
             revision,
             // This stays true until a comparison is complete.
             is_other: is_other || compared.is_other,
+            reported: HashMap::new(),
         };
         self.is_comparing.store(true, Ordering::Relaxed);
         // Until the whole bucket is read, local revisions may come from an earlier bucket.
@@ -239,10 +276,13 @@ impl Mirror for BridgedMap {
             ahead.remove(&change.key);
         }
         if self.is_comparing.load(Ordering::Relaxed) {
-            return match lock(&self.compared).is_other {
-                true => self.force(&change),
-                false => self.write(&change),
-            };
+            let mut compared = lock(&self.compared);
+            if !compared.is_other {
+                return self.write(&change);
+            }
+            self.force(&change);
+            compared.reported.insert(change.key, change.revision);
+            return;
         }
         self.write(&change);
         let _ = self.relay.set_revision(change.revision);
@@ -258,7 +298,9 @@ impl Mirror for BridgedMap {
             }
         }
         self.is_comparing.store(false, Ordering::Relaxed);
-        lock(&self.compared).is_other = false;
+        let mut compared = lock(&self.compared);
+        compared.is_other = false;
+        compared.reported = HashMap::new();
         let _ = self.relay.set_revision(revision);
     }
 
@@ -362,5 +404,33 @@ mod tests {
         map.apply(20);
         map.0.begin(created(0), 21);
         assert_eq!(map.compare(created(0), 21, 6), 6);
+    }
+
+    #[test]
+    fn a_change_made_during_the_comparison_with_another_bucket_replaces_its_value() {
+        let map = TestMap::new();
+        assert_eq!(map.compare(created(0), 20, 20), 20);
+        map.0.begin(created(1), 3);
+        map.0.apply_ahead(&TestMap::change(8));
+        assert_eq!(map.value(), 8);
+        // The watch reports what the bucket had when the comparison began, and then the change.
+        map.apply(3);
+        map.0.complete(&HashSet::from([b"k".to_vec()]), 3);
+        assert_eq!(map.value(), 8);
+        map.apply(8);
+        map.apply(9);
+        assert_eq!(map.value(), 9);
+    }
+
+    #[test]
+    fn a_change_that_the_comparison_has_passed_does_not_replace_a_later_one() {
+        let map = TestMap::new();
+        assert_eq!(map.compare(created(0), 20, 20), 20);
+        map.0.begin(created(1), 9);
+        map.apply(9);
+        map.0.apply_ahead(&TestMap::change(8));
+        assert_eq!(map.value(), 9);
+        map.0.complete(&HashSet::from([b"k".to_vec()]), 9);
+        assert_eq!(map.value(), 9);
     }
 }

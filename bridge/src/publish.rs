@@ -24,6 +24,12 @@ use crate::wire::{self, Body};
 /// How many publishes may be unanswered.
 pub(crate) const WINDOW: usize = 4096;
 
+/// A decision about a message that the stream does not accept, for [`Publisher::run`]: it is published again until
+/// the stream accepts it.
+pub(crate) fn is_repeated<T>(kept: T, _object: Option<String>, _why: &str) -> Option<T> {
+    Some(kept)
+}
+
 /// A message to publish.
 pub(crate) struct Outgoing<T> {
     /// Its id, the same for every attempt.
@@ -59,10 +65,15 @@ pub(crate) struct Publisher {
 impl Publisher {
     /// Publishes the messages that `source` yields and calls `finish` for each that is stored, until the source
     /// ends and all messages are stored.
+    ///
+    /// `refuse` decides about a message that the stream does not accept, because it is full, or refuses it. It gets
+    /// what was kept, the object with the message's bytes if they may be in the object store, and the reason. It
+    /// returns what was kept if the message is to be published again.
     pub(crate) async fn run<T: Send>(
         mut self,
         mut source: mpsc::Receiver<Outgoing<T>>,
         finish: impl Fn(T),
+        refuse: impl Fn(T, Option<String>, &str) -> Option<T>,
     ) {
         let (mut link, mut epoch) = self.links.up().await;
         let mut exchange = self.begin(&mut link, &mut epoch).await;
@@ -81,7 +92,7 @@ impl Publisher {
                     let mut sent = Ok(());
                     while let Some(answer) = answered {
                         match answer {
-                            Ok(answer) => self.answered(answer, &mut refused, &finish),
+                            Ok(answer) => self.answered(answer, &mut refused, &finish, &refuse),
                             Err(why) => {
                                 sent = Err(why);
                                 break;
@@ -92,7 +103,7 @@ impl Publisher {
                     sent
                 }
                 first = source.recv(), if is_open && has_room => match first {
-                    Some(first) => self.send_some(&link, &mut exchange, first, &mut source).await,
+                    Some(first) => self.send_some(&link, &mut exchange, first, &mut source, &refuse).await,
                     None => {
                         is_open = false;
                         Ok(())
@@ -122,7 +133,7 @@ impl Publisher {
 
     async fn begin<T>(&mut self, link: &mut Link, epoch: &mut u64) -> Exchange<T> {
         loop {
-            match Exchange::on(link.clone()).await {
+            match Exchange::on(link.clone(), &self.stream).await {
                 Ok(exchange) => return exchange,
                 Err(why) => self.bridge_counters.record_error(&why.to_string()),
             }
@@ -138,11 +149,13 @@ impl Publisher {
         exchange: &mut Exchange<T>,
         first: Outgoing<T>,
         source: &mut mpsc::Receiver<Outgoing<T>>,
+        refuse: &impl Fn(T, Option<String>, &str) -> Option<T>,
     ) -> Result<()> {
         let mut next = Some(first);
         while let Some(outgoing) = next {
-            let (request, kept) = self.request(link, outgoing).await;
-            exchange.send(request, kept).await?;
+            if let Some((request, kept)) = self.request(link, outgoing, refuse).await {
+                exchange.send(request, kept).await?;
+            }
             next = if exchange.len() < WINDOW {
                 source.try_recv().ok()
             } else {
@@ -152,13 +165,20 @@ impl Publisher {
         Ok(())
     }
 
-    async fn request<T>(&self, link: &Link, outgoing: Outgoing<T>) -> (Request, T) {
+    /// The request that publishes a message, whose bytes are in the object store then if they are too long. `None`
+    /// if they could not be stored and are not to be tried again.
+    async fn request<T>(
+        &self,
+        link: &Link,
+        outgoing: Outgoing<T>,
+        refuse: &impl Fn(T, Option<String>, &str) -> Option<T>,
+    ) -> Option<(Request, T)> {
         let Outgoing {
             id,
             bytes,
             dead_letter_reason,
             before,
-            kept,
+            mut kept,
         } = outgoing;
         let mut body = Body::Here;
         let mut payload = bytes;
@@ -173,6 +193,7 @@ impl Publisher {
             let mut pause = Pause::new();
             while let Err(why) = self.large.put(&link, &id, &payload).await {
                 self.bridge_counters.record_error(&why.to_string());
+                kept = refuse(kept, Some(id.clone()), &why.to_string())?;
                 tokio::time::sleep(pause.next()).await;
                 (link, _) = links.up().await;
             }
@@ -195,7 +216,7 @@ impl Publisher {
             headers: Some(headers),
             payload,
         };
-        (request, kept)
+        Some((request, kept))
     }
 
     /// Deletes an object that was stored again for a message that was processed meanwhile.
@@ -216,10 +237,12 @@ impl Publisher {
         (answer, request, kept): (Answer, Request, T),
         refused: &mut Refused<T>,
         finish: &impl Fn(T),
+        refuse: &impl Fn(T, Option<String>, &str) -> Option<T>,
     ) {
+        let object = || wire::object(request.headers.as_ref());
         match Published::from(&answer) {
             Published::Stored { again, sequence } => {
-                if again && let Some(object) = wire::object(request.headers.as_ref()) {
+                if again && let Some(object) = object() {
                     self.delete_if_gone(object, sequence);
                 }
                 self.counters.published.add(1);
@@ -229,6 +252,9 @@ impl Publisher {
                 finish(kept);
             }
             Published::Full(why) => {
+                let Some(kept) = refuse(kept, object(), &why) else {
+                    return;
+                };
                 self.counters.full.set(1);
                 self.bridge_counters.record_error(&format!(
                     "{}: {why}; messages wait in shared memory",
@@ -237,17 +263,27 @@ impl Publisher {
                 refused.add(request, kept);
             }
             // A refused message is kept as well: the cause may be removed on the server, and no message is lost.
-            Published::NotReady(why) | Published::Refused(why) => {
-                self.bridge_counters
-                    .record_error(&format!("{}: {why}", self.subject));
+            Published::Refused(why) => {
+                if let Some(kept) = refuse(kept, object(), &why) {
+                    self.is_not_ready(&why);
+                    refused.add(request, kept);
+                }
+            }
+            Published::NotReady(why) => {
+                self.is_not_ready(&why);
                 refused.add(request, kept);
             }
             Published::Conflict => refused.add(request, kept),
         }
     }
+
+    fn is_not_ready(&self, why: &str) {
+        self.bridge_counters
+            .record_error(&format!("{}: {why}", self.subject));
+    }
 }
 
-/// Messages that the stream did not accept.
+/// Messages that the stream did not accept, and that are published again.
 struct Refused<T> {
     waiting: VecDeque<(Request, T)>,
     not_before: Instant,

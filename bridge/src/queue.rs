@@ -26,9 +26,10 @@ use crate::error::{Error, Result};
 use crate::held::{HeldTable, Phase};
 use crate::large::Large;
 use crate::link::{Link, Links};
+use crate::moving::{self, Moved, Moving};
 use crate::names::Names;
 use crate::options::Carried;
-use crate::publish::{DeadLetterReason, Outgoing, Publisher, WINDOW};
+use crate::publish::{self, DeadLetterReason, Outgoing, Publisher, WINDOW};
 use crate::pull::Puller;
 use crate::requests::read_requests;
 use crate::settings;
@@ -64,20 +65,12 @@ pub(crate) struct BridgedQueue {
     pub(crate) arrivals: mpsc::UnboundedSender<Arrived>,
     acknowledgements: mpsc::UnboundedSender<Acknowledgement>,
     letters: mpsc::UnboundedSender<DeadLetter>,
-    outgoing: Mutex<Option<mpsc::Sender<Outgoing<Kept>>>>,
+    pub(crate) moving: Mutex<Moving>,
     /// When the last message was put into the local queue.
     pub(crate) delivered_at: Mutex<Instant>,
     /// How long the server waits for an ack or a progress report, in milliseconds. It is read from the consumer,
     /// which another bridge may have created.
     ack_wait_ms: AtomicU64,
-}
-
-/// What a publish to the queue's own stream is for.
-pub(crate) enum Kept {
-    /// A message that a program of this machine has put.
-    Request(RelayRequest),
-    /// A message that no worker here took: its copy goes to other machines.
-    Withdrawn(Token),
 }
 
 /// The receiving ends of the channels to the tasks of a queue.
@@ -147,7 +140,7 @@ impl BridgedQueue {
             arrivals,
             acknowledgements,
             letters,
-            outgoing: Mutex::default(),
+            moving: Mutex::default(),
             delivered_at: Mutex::new(Instant::now()),
             ack_wait_ms: AtomicU64::new(millis(settings::ACK_WAIT)),
             carried,
@@ -200,7 +193,6 @@ impl BridgedQueue {
         self.counters.in_flight.set(self.held.len() as u64);
 
         let (requests, request_inbox) = mpsc::channel(WINDOW);
-        *lock(&self.outgoing) = Some(requests.clone());
         let (relay, ending) = (self.relay.clone(), threads.clone());
         let of = name.clone();
         threads.spawn(format!("puts {name}"), move || {
@@ -213,20 +205,29 @@ impl BridgedQueue {
         });
 
         let publisher = self.publisher(links, &self.names, self.counters.clone());
-        let this = self.clone();
-        let finish = move |kept: Kept| match kept {
-            Kept::Request(request) => {
-                if let Err(why) = request.done() {
-                    tracing::warn!(%why, "a request is not done");
-                }
+        let finish = |request: RelayRequest| {
+            if let Err(why) = request.done() {
+                tracing::warn!(%why, "a request is not done");
             }
-            // The copy is stored, so the original can be acked.
-            Kept::Withdrawn(token) => this.acknowledge(Acknowledgement::ack(token, None)),
         };
         threads.task(
             format!("publishing {name}"),
-            publisher.run(request_inbox, finish),
+            publisher.run(request_inbox, finish, publish::is_repeated),
         );
+
+        // Not among the messages that were put here: a stream that refuses those may be full of originals.
+        let (copies, copy_inbox) = mpsc::channel(moving::COPIES);
+        let publisher = self.publisher(links, &self.names, Arc::default());
+        let (this, that, of) = (self.clone(), self.clone(), links.clone());
+        let publishing = publisher.run(
+            copy_inbox,
+            move |moved| this.moved(moved),
+            move |moved, object, why| {
+                that.not_moved(&of, moved, object, why);
+                None
+            },
+        );
+        threads.task(format!("moving {name}"), publishing);
 
         let settler = Settler {
             queue: self.clone(),
@@ -241,9 +242,11 @@ impl BridgedQueue {
         // Separate counters: those of the queue count the messages that were put here.
         let publisher = self.publisher(links, &self.dead, Arc::default());
         let this = self.clone();
-        let publishing = publisher.run(dead_inbox, move |letter: DeadLetter| {
-            this.dead_letter_stored(letter)
-        });
+        let publishing = publisher.run(
+            dead_inbox,
+            move |letter: DeadLetter| this.dead_letter_stored(letter),
+            publish::is_repeated,
+        );
         threads.task(format!("dead letters of {name}"), publishing);
         let mut letters = inboxes.letters;
         let this = self.clone();
@@ -277,7 +280,10 @@ impl BridgedQueue {
             format!("arrivals of {name}"),
             self.clone().deliver_arrived(inboxes.arrivals),
         );
-        threads.task(format!("demand of {name}"), self.clone().adjust_credit());
+        threads.task(
+            format!("demand of {name}"),
+            self.clone().adjust_credit(copies),
+        );
         threads.task(
             format!("progress of {name}"),
             self.clone().keep_alive(links.clone()),
@@ -302,7 +308,7 @@ impl BridgedQueue {
     }
 
     /// Adjusts the credit to the demand, forever.
-    async fn adjust_credit(self: Arc<Self>) {
+    async fn adjust_credit(self: Arc<Self>, copies: mpsc::Sender<Outgoing<Moved>>) {
         let mut pause = Duration::ZERO;
         loop {
             tokio::time::sleep(pause).await;
@@ -311,17 +317,20 @@ impl BridgedQueue {
             let _ = self.relay.queue().leased();
             let unleased = self.unleased();
             let is_wanted = self.is_wanted();
-            let (must_return, credit);
-            (must_return, credit, pause) = {
+            let (must_return, is_quiet, credit);
+            (must_return, is_quiet, credit, pause) = {
                 let mut demand = lock(&self.demand);
                 (
                     demand.tick(is_wanted, unleased),
+                    demand.is_quiet(),
                     demand.credit(self.held.len(), unleased),
                     demand.pause(unleased),
                 )
             };
             if must_return {
-                self.withdraw_unleased();
+                self.move_unleased(&copies);
+            } else if !is_quiet {
+                lock(&self.moving).is_over();
             }
             if credit > 0 {
                 self.room.notify_one();
@@ -344,33 +353,6 @@ impl BridgedQueue {
         self.relay
             .last_wanted()
             .is_some_and(|ago| ago.is_zero() || ago < since)
-    }
-
-    /// Withdraws messages that no worker here takes, and publishes them again for other machines. A nak would
-    /// count as a delivery, although no worker has had the message.
-    fn withdraw_unleased(&self) {
-        let Some(outgoing) = lock(&self.outgoing).clone() else {
-            return;
-        };
-        while let Ok(room) = outgoing.try_reserve() {
-            let Ok(Some(withdrawn)) = self.relay.withdraw() else {
-                return;
-            };
-            let Some(token) = Token::read(&withdrawn.token) else {
-                continue;
-            };
-            tracing::info!(
-                queue = self.carried.name,
-                "a message is moved to other machines: no worker takes it here"
-            );
-            room.send(Outgoing {
-                id: format!("{}-{}", token.delivery.sequence, token.delivery.stored),
-                bytes: withdrawn.payload.into(),
-                dead_letter_reason: None,
-                before: withdrawn.attempts.into(),
-                kept: Kept::Withdrawn(token),
-            });
-        }
     }
 
     /// Reports to the server, again and again, that the messages here are in progress. The first report includes

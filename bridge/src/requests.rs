@@ -5,22 +5,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shoal::QueueRelay;
+use shoal::{QueueRelay, RelayRequest};
 use tokio::sync::mpsc;
 
 use crate::publish::Outgoing;
-use crate::queue::{Kept, SLICE};
+use crate::queue::SLICE;
 use crate::threads::Threads;
 
-/// How many bytes of messages may be copied and not yet stored by the server. The other messages stay in shared
-/// memory.
-const MOST_COPIED: usize = 64 << 20;
+/// How many bytes of messages, or of changes of a map, may be copied and not yet stored by the server. The others stay
+/// in shared memory.
+pub(crate) const MOST_COPIED: usize = 64 << 20;
 
 /// Passes messages to the publisher, as long as at most [`MOST_COPIED`] bytes are copied.
 pub(crate) fn read_requests(
     relay: &QueueRelay,
     name: &str,
-    to: &mpsc::Sender<Outgoing<Kept>>,
+    to: &mpsc::Sender<Outgoing<RelayRequest>>,
     threads: &Threads,
 ) {
     let copied = Arc::new(AtomicUsize::new(0));
@@ -36,7 +36,7 @@ pub(crate) fn read_requests(
                     bytes: Bytes::from_owner(Copied::new(&request, &copied)),
                     dead_letter_reason: None,
                     before: 0,
-                    kept: Kept::Request(request),
+                    kept: request,
                 };
                 if to.blocking_send(outgoing).is_err() {
                     return;
@@ -51,18 +51,17 @@ pub(crate) fn read_requests(
     }
 }
 
-/// The copied bytes of a request, counted as long as they are kept.
+/// The copied bytes of a request.
 struct Copied {
     bytes: Vec<u8>,
-    count: Arc<AtomicUsize>,
+    _room: Room,
 }
 
 impl Copied {
     fn new(bytes: &[u8], count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(bytes.len(), Ordering::Relaxed);
         Self {
+            _room: Room::new(bytes.len(), count),
             bytes: bytes.to_vec(),
-            count: count.clone(),
         }
     }
 }
@@ -73,8 +72,24 @@ impl AsRef<[u8]> for Copied {
     }
 }
 
-impl Drop for Copied {
+/// Some bytes, counted as long as this lives.
+pub(crate) struct Room {
+    bytes: usize,
+    count: Arc<AtomicUsize>,
+}
+
+impl Room {
+    pub(crate) fn new(bytes: usize, count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(bytes, Ordering::Relaxed);
+        Self {
+            bytes,
+            count: count.clone(),
+        }
+    }
+}
+
+impl Drop for Room {
     fn drop(&mut self) {
-        self.count.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.count.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }

@@ -148,6 +148,9 @@ pub(crate) async fn queue_consumer(
     )?;
     differ.same("max_deliver", &theirs.max_deliver, &-1)?;
     differ.same("max_ack_pending", &theirs.max_ack_pending, &-1)?;
+    differ.same("headers_only", &theirs.headers_only, &false)?;
+    // It would replace ack_wait.
+    differ.same("backoff", &theirs.backoff, &Vec::new())?;
     if !theirs.filter_subject.is_empty() {
         differ.same("filter_subject", &theirs.filter_subject, &names.subject)?;
     }
@@ -240,6 +243,9 @@ fn compare_queue(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<
     differ.common(theirs, wanted, choices)?;
     differ.same("retention", &theirs.retention, &wanted.retention)?;
     differ.same("max_age", &theirs.max_age, &Duration::ZERO)?;
+    // Beyond it the server would drop the oldest messages, whatever it does beyond the other limits.
+    let per_subject = theirs.max_messages_per_subject.max(0);
+    differ.same("max_msgs_per_subject", &per_subject, &0)?;
     if let Some(max) = choices.max_messages {
         differ.same("max_msgs", &theirs.max_messages, &max)?;
     }

@@ -13,7 +13,7 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
 use shoal::{Settlement, SettlementKind};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, interval};
 
 use crate::delivery::Delivery;
@@ -30,8 +30,11 @@ const WINDOW: usize = 8192;
 /// How often an acknowledgement is sent on one connection before its message is looked up in the stream.
 const TIMES: u32 = 3;
 
-/// How often the deletion of an object is tried.
+/// How often the deletion of an object is tried in any case.
 const DELETIONS: u32 = 8;
+/// How many deletions are tried until they succeed. A settlement stays in shared memory until then, where the next
+/// settlements need room.
+static PATIENT: Semaphore = Semaphore::const_new(1024);
 
 const ACK: &[u8] = b"+ACK";
 
@@ -182,7 +185,7 @@ impl Settler {
     ) {
         let (mut link, mut epoch) = self.links.up().await;
         let mut exchange = loop {
-            match Exchange::on(link.clone()).await {
+            match Exchange::on(link.clone(), &self.queue.names.stream).await {
                 Ok(exchange) => break exchange,
                 Err(why) => self.queue.bridge_counters.record_error(&why.to_string()),
             }
@@ -225,9 +228,17 @@ impl Settler {
         first: Result<(Answer, Request, Unconfirmed)>,
     ) -> Result<()> {
         let mut next = Some(first);
+        let mut ended = Ok(());
         let mut without_responder = Vec::new();
         while let Some(answered) = next {
-            let (answer, request, unconfirmed) = answered?;
+            let (answer, request, unconfirmed) = match answered {
+                Ok(answered) => answered,
+                // The client has ended. What was answered before is kept for the next one.
+                Err(why) => {
+                    ended = Err(why);
+                    break;
+                }
+            };
             if matches!(answer, Answer::NobodyListens) {
                 without_responder.push((request, unconfirmed));
             } else {
@@ -243,7 +254,7 @@ impl Settler {
         for (request, unconfirmed) in without_responder {
             exchange.put_back(request, unconfirmed, TIMES);
         }
-        Ok(())
+        ended
     }
 
     /// Looks up the messages of unanswered acknowledgements in the stream, and confirms those that it no longer
@@ -324,11 +335,24 @@ async fn delete(
     settlement: Option<Settlement>,
 ) {
     let mut pause = Pause::new();
-    for _ in 0..DELETIONS {
+    let mut permit = None;
+    let mut tries = 0;
+    loop {
         let (link, _) = links.up().await;
         match queue.large.delete(&link.jetstream, &object).await {
             Ok(()) => break,
             Err(why) => queue.bridge_counters.record_error(&why.to_string()),
+        }
+        tries += 1;
+        if tries >= DELETIONS && permit.is_none() {
+            permit = PATIENT.try_acquire().ok();
+            if permit.is_none() {
+                tracing::error!(
+                    object,
+                    "the server refuses the deletion of many objects; this one stays"
+                );
+                break;
+            }
         }
         tokio::time::sleep(pause.next()).await;
     }
@@ -368,4 +392,100 @@ async fn send(
             },
         )
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::{Settings, server::Server};
+    use crate::context::Context;
+    use crate::counters::Counters;
+    use crate::large::Large;
+    use crate::options::Carried;
+    use shoal::{Options, Queue, QueueRelay, RelayOptions};
+
+    /// A bridged queue on a server, without the tasks of a bridge. Its name is removed at the end.
+    struct TestQueue {
+        queue: Arc<BridgedQueue>,
+        link: Link,
+        links: Links,
+        _sender: tokio::sync::watch::Sender<Option<Link>>,
+    }
+
+    impl TestQueue {
+        async fn new(server: &Server, name: &str) -> Self {
+            let counters = Arc::new(Counters::default());
+            let context = Context::at(server.url());
+            let link = Link::connect(&context, "test", &counters).await.unwrap();
+            let name = format!("{name}-{}", std::process::id());
+            let queue = Queue::with_options(Some(&name), &Options::create().persistent()).unwrap();
+            let relay = QueueRelay::attach(Arc::new(queue), &RelayOptions::new(), SLICE).unwrap();
+            let settings = Settings {
+                prefix: "t".to_owned(),
+                counters,
+                large: Arc::new(Large::new("large".to_owned(), 1)),
+            };
+            let (queue, _) = BridgedQueue::new(Carried::new(&name), relay, &settings);
+            let (sender, links) = Links::new();
+            sender.send_replace(Some(link.clone()));
+            Self {
+                queue,
+                link,
+                links,
+                _sender: sender,
+            }
+        }
+    }
+
+    impl Drop for TestQueue {
+        fn drop(&mut self) {
+            let _ = Queue::unlink(&self.queue.carried.name);
+        }
+    }
+
+    #[tokio::test]
+    async fn acks_that_nobody_listens_to_survive_the_end_of_the_client() {
+        let server = Server::start();
+        let test = TestQueue::new(&server, "acks").await;
+        let settler = Settler {
+            queue: test.queue.clone(),
+            links: test.links.clone(),
+        };
+        let mut exchange = Exchange::on(test.link.clone(), "jobs").await.unwrap();
+        for number in 1..=3 {
+            let reply = format!("$JS.ACK.none.shoal.1.{number}.1.1.0");
+            let token = Token::read(reply.as_bytes()).unwrap();
+            send(&mut exchange, Acknowledgement::ack(token, None))
+                .await
+                .unwrap();
+        }
+        // The server has answered them all when the client ends.
+        test.link.jetstream.query_account().await.unwrap();
+        test.link.client.drain().await.unwrap();
+        let mut link = test.link.clone();
+        let epoch = link.epoch();
+        link.changed(epoch).await;
+        let first = exchange.next().await;
+        settler.answered(&mut exchange, first).unwrap_err();
+        assert_eq!(exchange.len(), 3);
+    }
+    #[tokio::test]
+    async fn an_object_is_deleted_once_the_server_permits_it() {
+        let server = Server::start();
+        let test = TestQueue::new(&server, "deletions").await;
+        // Each attempt fails, because the object store does not exist.
+        let (queue, links) = (test.queue.clone(), test.links.clone());
+        let mut deletion = tokio::spawn(delete(queue, links, "a-1".to_owned(), None));
+        let early = tokio::time::timeout(Duration::from_secs(8), &mut deletion);
+        assert!(early.await.is_err(), "it has given up");
+        let (large, link) = (&test.queue.large, &test.link);
+        large.put(link, "a-1", &[7; 3]).await.unwrap();
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, deletion)
+            .await
+            .unwrap()
+            .unwrap();
+        let found = large.get(&link.jetstream, "a-1", 3).await.unwrap();
+        assert_eq!(found, None);
+    }
 }

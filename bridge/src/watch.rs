@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy, push};
+use async_nats::jetstream::context::RequestErrorKind;
 use async_nats::jetstream::stream::Stream;
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, interval};
 
@@ -28,6 +30,9 @@ use crate::names;
 const CHECK: Duration = Duration::from_secs(5);
 /// The watch is restarted if the bucket is ahead and no change has arrived for this long.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How often the watch is restarted at most because the bucket may have fewer values than the map. It may also
+/// have fewer markers, which expire silently.
+const RECOUNT: Duration = Duration::from_secs(10 * 60);
 
 /// The lifetime of a value in nanoseconds; the server's own header counts seconds.
 pub(crate) const LIFE_HEADER: &str = "Shoal-Life";
@@ -66,6 +71,17 @@ pub(crate) struct Watcher<M> {
     pub(crate) mirror: Arc<M>,
     pub(crate) counters: Arc<MapCounters>,
     pub(crate) bridge_counters: Arc<Counters>,
+    /// When the bucket seemed to have fewer values than the map.
+    pub(crate) recounted: Option<Instant>,
+}
+
+/// The entries of a bucket that the watch has reported.
+#[derive(Default)]
+struct Entries {
+    /// The keys with a value, until the whole bucket was reported.
+    values: HashSet<Vec<u8>>,
+    /// The subjects whose last entry is no value of the map: a marker, a probe, or that of another program.
+    others: HashSet<String>,
 }
 
 impl<M: Mirror> Watcher<M> {
@@ -115,13 +131,14 @@ impl<M: Mirror> Watcher<M> {
             .await
             .map_err(|why| away(&why))?;
         let mut is_complete = consumer.cached_info().num_pending == 0;
-        let mut seen = HashSet::new();
+        let mut entries = Entries::default();
         if is_complete {
-            self.complete(&seen, last);
+            self.complete(&entries.values, last);
         }
         let mut changes = consumer.messages().await.map_err(|why| away(&why))?;
         let mut check = interval(CHECK);
         let mut last_heard = Instant::now();
+        let mut asked = None;
         loop {
             tokio::select! {
                 () = self.links.lost(link, epoch) => return Ok(()),
@@ -131,36 +148,62 @@ impl<M: Mirror> Watcher<M> {
                         last_heard = Instant::now();
                         let next = next.ok_or_else(|| away(&"it ended"))?.map_err(|why| away(&why))?;
                         let pending = pending(&next.message);
-                        let revision = self.changed(&next.message, (!is_complete).then_some(&mut seen));
+                        let revision = self.changed(&next.message, is_complete, &mut entries);
                         last = revision.map_or(last, |revision| revision.max(last));
                         if !is_complete && pending == Some(0) {
                             is_complete = true;
-                            self.complete(&seen, last);
-                            seen = HashSet::new();
+                            self.complete(&entries.values, last);
+                            entries.values = HashSet::new();
                         }
                         change = changes.next().now_or_never();
                     }
                     self.counters.revision.set(last);
                 }
-                _ = check.tick() => {
-                    let info = stream.get_info().await.map_err(|why| away(&why))?;
+                _ = check.tick(), if asked.is_none() => {
+                    let before = (last, self.mirror.len(), entries.others.len() as u64);
+                    asked = Some(Box::pin(async move { (before, stream.get_info().await) }));
+                }
+                // Changes are applied meanwhile: on a slow connection the answer waits behind them.
+                Some(((before, keys, others), info)) = OptionFuture::from(asked.as_mut()) => {
+                    asked = None;
+                    let info = match info {
+                        Ok(info) => info,
+                        Err(why) if why.kind() == RequestErrorKind::TimedOut && last_heard.elapsed() < SILENCE => {
+                            self.bridge_counters.record_error(&format!("{}: {why}", self.bucket));
+                            continue;
+                        }
+                        Err(why) => return Err(away(&why)),
+                    };
                     if info.created != stream.cached_info().created {
                         return Err(away(&"the bucket was created again"));
                     }
                     let state = &info.state;
                     self.counters.lag.set(state.last_sequence.saturating_sub(last));
-                    if state.last_sequence < last {
+                    if state.last_sequence < before {
                         return Err(away(&"the bucket has lost changes; compared again"));
                     }
                     let is_behind = state.last_sequence > last && last_heard.elapsed() > SILENCE;
                     // Purged keys leave no marker.
-                    let is_short = is_complete && state.last_sequence == last && state.subjects_count < self.mirror.len();
+                    let keys = keys.min(self.mirror.len());
+                    let others = others.min(entries.others.len() as u64);
+                    let is_short = is_complete && state.last_sequence == last
+                        && (state.subjects_count < keys
+                            || state.subjects_count < keys + others && self.may_recount());
                     if is_behind || is_short {
                         return Err(away(&"it disagrees with the bucket; compared again"));
                     }
                 }
             }
         }
+    }
+
+    /// Whether it is long enough since this was true.
+    fn may_recount(&mut self) -> bool {
+        let may = self.recounted.is_none_or(|last| last.elapsed() > RECOUNT);
+        if may {
+            self.recounted = Some(Instant::now());
+        }
+        may
     }
 
     fn complete(&self, seen: &HashSet<Vec<u8>>, revision: u64) {
@@ -170,22 +213,30 @@ impl<M: Mirror> Watcher<M> {
     }
 
     /// Applies one change, and returns its revision.
-    fn changed(&self, message: &Message, seen: Option<&mut HashSet<Vec<u8>>>) -> Option<u64> {
+    fn changed(&self, message: &Message, is_complete: bool, entries: &mut Entries) -> Option<u64> {
         let revision = Delivery::read(message.reply.as_deref()?)?.sequence;
         // `$KV.<bucket>.<key>`
         let word = message.subject.splitn(3, '.').nth(2)?;
-        if word.starts_with(PROBE) {
-            return Some(revision);
-        }
-        let Some(key) = names::unescape_key(word) else {
-            self.counters.undecodable.add(1);
+        let key = match word.starts_with(PROBE) {
+            true => None,
+            false => {
+                let key = names::unescape_key(word);
+                self.counters.undecodable.add(key.is_none().into());
+                key
+            }
+        };
+        let Some(key) = key else {
+            entries.others.insert(word.to_owned());
             return Some(revision);
         };
         let change = change(key, message.headers.as_ref(), &message.payload, revision);
-        if let Some(seen) = seen
-            && change.value.is_some()
-        {
-            seen.insert(change.key.clone());
+        if change.value.is_none() {
+            entries.others.insert(word.to_owned());
+        } else {
+            entries.others.remove(word);
+            if !is_complete {
+                entries.values.insert(change.key.clone());
+            }
         }
         self.mirror.apply(change);
         self.counters.applied.add(1);

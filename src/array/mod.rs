@@ -12,6 +12,7 @@
 //! All memory is committed at creation, so that writing to an item never raises SIGBUS. The library returns
 //! the address and does not read what is written: a kill leaves what was stored.
 
+use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -93,6 +94,9 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 pub struct Array {
     header: SharedRef<ArrayHeader>,
     data: NonNull<u8>,
+    // As they were when they were checked: other processes may have written to the header since.
+    item: u64,
+    count: u64,
     len: usize,
     format: String,
     policy: WaitPolicy,
@@ -133,8 +137,7 @@ impl Array {
         format: &str,
         options: &Options,
     ) -> Result<Self> {
-        let makes = options.create || name.is_none();
-        if makes && item == 0 {
+        if options.creates(name) && item == 0 {
             return Err(Error::invalid("item size", "an item has at least 1 byte"));
         }
         if format.len() > FORMAT {
@@ -193,6 +196,8 @@ impl Array {
         Ok(Self {
             header,
             data,
+            item,
+            count,
             len,
             format: String::from_utf8_lossy(text).into_owned(),
             policy: WaitPolicy::default(),
@@ -220,12 +225,12 @@ impl Array {
 
     /// Bytes of an item.
     pub fn item_size(&self) -> u64 {
-        self.header.item.load(Ordering::Relaxed)
+        self.item
     }
 
     /// How many items there are.
     pub fn count(&self) -> u64 {
-        self.header.count.load(Ordering::Relaxed)
+        self.count
     }
 
     /// The description of an item that the creator gave.
@@ -255,7 +260,12 @@ impl Array {
     /// `Timeout`; `Interrupted` when a signal handler ran while waiting.
     pub fn lock(&self, timeout: impl IntoTimeout) -> Result<ArrayGuard<'_>> {
         let taken = self.acquire(timeout)?;
-        Ok(ArrayGuard { array: self, taken })
+        Ok(ArrayGuard {
+            array: self,
+            me: self.segment.me(),
+            taken,
+            _of_its_thread: PhantomData,
+        })
     }
 
     /// The same; the caller has to [`release`](Self::release) it.
@@ -322,11 +332,24 @@ fn padded(format: &str) -> [u8; FORMAT] {
 }
 
 /// An array whose lock this thread has; released when dropped.
+///
+/// The lock is the thread's, so the guard stays in it:
+///
+/// ```compile_fail,E0277
+/// # use shoal::{Array, Options, Timeout};
+/// # let array = Array::with_options(None, 1, 8, "B", &Options::create()).unwrap();
+/// let guard = array.lock(Timeout::Infinite).unwrap();
+/// std::thread::scope(|scope| scope.spawn(|| guard.write(0, b"x")).join());
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct ArrayGuard<'a> {
     array: &'a Array,
+    me: u64,
     taken: Acquisition,
+    // Not `Send`, because only this thread can release the lock. Not `Sync`, because two threads that share
+    // a guard would write at the same time.
+    _of_its_thread: PhantomData<*mut ()>,
 }
 
 impl ArrayGuard<'_> {
@@ -338,11 +361,12 @@ impl ArrayGuard<'_> {
     /// Copies bytes from `offset` on.
     ///
     /// # Errors
-    /// `Invalid` if they are not within the array.
+    /// `Invalid` if they are not within the array, or if the lock was [released](Array::release) meanwhile.
     pub fn read(&self, offset: usize, to: &mut [u8]) -> Result<()> {
-        let from = self.array.span(offset, to.len())?;
-        // SAFETY: a span of the mapping, and the caller's own memory. If a process writes there
-        // without the lock, the bytes are arbitrary.
+        let from = self.locked_span(offset, to.len())?;
+        // SAFETY: a span of the mapping, and the caller's own memory. This thread has the lock, so no other
+        // guard of this process writes there. If a process writes there without the lock, the bytes are
+        // arbitrary.
         unsafe { copy(from, NonNull::from(&mut *to).cast(), to.len()) };
         Ok(())
     }
@@ -350,18 +374,31 @@ impl ArrayGuard<'_> {
     /// Copies bytes to `offset` and on.
     ///
     /// # Errors
-    /// `Invalid` if they do not fit there; nothing is then written.
+    /// `Invalid` if they do not fit there, or if the lock was [released](Array::release) meanwhile; nothing is
+    /// then written.
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<()> {
-        let to = self.array.span(offset, from.len())?;
+        let to = self.locked_span(offset, from.len())?;
         // SAFETY: as for `read`.
         unsafe { copy(NonNull::from(from).cast(), to, from.len()) };
         Ok(())
+    }
+
+    /// A span of the items. An error if this thread has the lock no longer: safe code can release it beside
+    /// the guard, and in a forked child it is the parent's.
+    fn locked_span(&self, offset: usize, len: usize) -> Result<NonNull<u8>> {
+        if !self.array.header.lock.is_mine(self.array.segment.me()) {
+            let why = "it was released while there was a guard, or is the parent's";
+            return Err(Error::invalid("lock of an array", why));
+        }
+        self.array.span(offset, len)
     }
 }
 
 impl Drop for ArrayGuard<'_> {
     fn drop(&mut self) {
-        // Fails in a forked child, whose parent has the lock.
-        let _ = self.array.release();
+        // In a forked child, the lock is its parent's; the child may have taken it itself by then.
+        if self.array.segment.me() == self.me {
+            let _ = self.array.release();
+        }
     }
 }

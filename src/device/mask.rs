@@ -16,6 +16,7 @@
 //! - M3: indices and unique ids are never mixed.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use crate::error::{Error, Result};
 
@@ -283,15 +284,20 @@ fn entry(token: &str, list: &mut Vec<Device>) -> Result<(), String> {
     } else if let Some((first, last)) = token.split_once('-')
         && !first.is_empty()
     {
-        let (first, last) = (index(first, token)?, index(last, token)?);
-        if first > last {
-            return Err(format!("the range \"{token}\" runs backwards"));
-        }
-        list.extend((first..=last).map(Device::Index));
+        list.extend(range(first, last, token)?.map(Device::Index));
     } else {
         list.push(Device::Index(index(token, token)?));
     }
     Ok(())
+}
+
+/// The indices of a range, of which there is at least one; `token` is what the message shows.
+pub(super) fn range(first: &str, last: &str, token: &str) -> Result<RangeInclusive<u32>, String> {
+    let (first, last) = (index(first, token)?, index(last, token)?);
+    match first <= last {
+        true => Ok(first..=last),
+        false => Err(format!("the range \"{token}\" runs backwards")),
+    }
 }
 
 /// A decimal index within [`MAX_INDEX`]; `token` is what the message shows.

@@ -4,7 +4,7 @@
 //! tolerates: a mask that CUDA silently truncates is truncated here too, at the same place. If a runtime's
 //! reading is not documented, an unusual value is an error.
 
-use super::mask::{Device, Mask, index};
+use super::mask::{Device, Mask, index, range};
 
 /// The documented reading of a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,8 +189,7 @@ fn plain(value: &str) -> Result<Vec<Device>, String> {
                 tile: index(tile, token)?,
             });
         } else if let Some((first, last)) = token.split_once('-') {
-            let (first, last) = (index(first, token)?, index(last, token)?);
-            list.extend((first..=last).map(Device::Index));
+            list.extend(range(first, last, token)?.map(Device::Index));
         } else {
             list.push(Device::Index(index(token, token)?));
         }

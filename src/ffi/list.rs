@@ -382,9 +382,9 @@ pub unsafe extern "C" fn shoal_list_get_many(
 ///
 /// `compare`, `arg`: returns below 0, 0 or above 0 if its first element comes before the second, is equal,
 /// or comes after it; `arg` is passed on. NULL sorts by the bytes. It is called with the list locked: it
-/// must return, and not use the list.
+/// must return, and not use the list. If it contradicts itself, the elements are in some order.
 ///
-/// Errors: SHOAL_ERR_NO_SPACE or SHOAL_ERR_INTERNAL (`compare` contradicts itself): the list is as it was.
+/// Errors: SHOAL_ERR_NO_SPACE (the list is as it was).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_sort(
     l: *mut ListHandle,

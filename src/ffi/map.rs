@@ -7,7 +7,7 @@
 //! A program in Rust can be a map's relay (`relayed` in its statistics): changes go to the relay, and are
 //! visible once it has delivered them. Changes that depend on the old value wait for its answer. Any change
 //! may then fail with SHOAL_ERR_TIMEOUT, or with SHOAL_ERR_UNSUPPORTED if the relay refuses it; keys cannot
-//! be locked.
+//! be locked. A map with a relay is persistent.
 //!
 //! Killed: A change of a key is done completely or not at all; of several keys, any number are changed. A key
 //! that the process had locked is free, and `*owner_died` reports this to the next process that locks it. Its

@@ -97,10 +97,12 @@
 //!
 //! Handles work in a forked child, which becomes a participant of its own. Its copies of process handles cannot
 //! tell how those processes ended. Of a process with other threads the usual rule holds for your own code: what
-//! they had locked stays locked in the child. Handles do not survive exec: open by name. A child that is
-//! forked while no descriptor is free, or where the directory of the objects and /proc cannot be reached
-//! (`chroot`), is one participant together with its parent: if it is killed, what it had is given back when
-//! the parent has ended, too.
+//! they had locked stays locked in the child. Handles do not survive exec: open by name. Before a
+//! fork, each handle takes one more of the 1024 slots of its object for the child, and the library opens a
+//! descriptor; one is kept in reserve for a fork at which none is free, or at which the directory of the objects
+//! and /proc cannot be reached (`chroot`). A child for which there is none has no part in the objects: what its
+//! parent has stays untouched, and its calls through inherited handles fail with SHOAL_ERR_EXHAUSTED, except for
+//! those that take no lock, as on events. It may open the objects again by name.
 //!
 //! A program that locks its memory adds MCL_ONFAULT to the flags of `mlockall`. Without that the kernel commits
 //! all that an object can grow to, which fills the file system.
@@ -129,9 +131,9 @@
 //!   message that it had just got is lost with it. The next process that uses the object repairs it.
 //! - A process that is stopped (SIGSTOP, a debugger) inside a call blocks the others. So does a thread that
 //!   ends inside a call (longjmp out of a signal handler) for as long as its process lives.
-//! - An object that is not persistent goes with its last handle. If its last process is killed, or ends by
-//!   `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens its name, or until a
-//!   process creates its first object or finds no memory.
+//! - An object that is not persistent and has no relay goes with its last handle. If its last process is
+//!   killed, or ends by `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens
+//!   its name, or until a process creates its first object or finds no memory.
 //!
 //! # Where objects are
 //!

@@ -176,7 +176,7 @@ pub(super) unsafe fn sync(
     let given = unsafe { read(options) }?;
     let (flags, count) = given.map_or((0, 0), |it| (it.flags, it.count));
     let mut options = object(flags & !own, 0, 0)?;
-    options.create |= name.is_none();
+    options.create = options.creates(name);
     Ok(Sync {
         options,
         count,

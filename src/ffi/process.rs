@@ -59,8 +59,8 @@ pub struct Exit {
     pub code: i32,
 }
 
-/// Starts a program, and returns once it runs: one that cannot be executed is an error here. The child
-/// always has descriptors 0, 1 and 2.
+/// Starts a program, and returns once it runs: one that cannot be executed is an error here. `/bin/sh` runs
+/// a script without a `#!` line. The child always has descriptors 0, 1 and 2.
 ///
 /// It waits for the exec only, and runs no signal handler meanwhile. If the child has pipes, a fork in
 /// another thread waits for the exec too. With SHOAL_SPAWN_DIE_WITH_PARENT the first call starts a thread

@@ -5,7 +5,7 @@
 //!
 //! A program in Rust can be a queue's relay (`relayed` in its statistics): messages that are put go to the
 //! relay, and are in the queue once it has delivered them. SHOAL_ERR_TIMEOUT then means that the relay is
-//! behind or does not run.
+//! behind or does not run. A queue with a relay is persistent.
 //!
 //! Killed: What the process was putting is there completely or not at all; of several messages, the first
 //! ones. A message that it was getting, or had just got, may be lost with it. What it had reserved is

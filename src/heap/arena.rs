@@ -23,7 +23,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::block::{BLOCK, Backing, Heap, PAGE, Purpose, Word, commit_store};
+use super::block::{Backing, Heap, PAGE, Purpose, Word, commit_store};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
@@ -31,7 +31,7 @@ use crate::sync::crash::crash_point;
 /// Free extents of this many blocks (64 KiB) give their memory back.
 pub(crate) const PUNCH: u32 = 64;
 /// How many extents of nearly the right size are tried before a larger one is split.
-const TRIES: usize = 16;
+pub(crate) const TRIES: usize = 16;
 pub(crate) const BINS: usize = 128;
 
 /// The arena's state in shared memory; drawn at the top of this file.
@@ -394,7 +394,7 @@ impl Arena<'_> {
     }
 
     /// The free extent that ends where `block` begins.
-    fn free_before(&self, block: u32) -> Result<Option<(u32, u32)>> {
+    pub(crate) fn free_before(&self, block: u32) -> Result<Option<(u32, u32)>> {
         if block <= 1 {
             return Ok(None);
         }
@@ -468,14 +468,5 @@ impl Arena<'_> {
             self.state.full[bin / 64].fetch_and(!(1 << (bin % 64)), Ordering::Relaxed);
         }
         Ok(())
-    }
-
-    #[cold]
-    pub(crate) fn no_space(&self, blocks: u32) -> Error {
-        let (used, all) = self.usage();
-        Error::NoSpace {
-            needed: blocks as u64 * BLOCK,
-            available: all.saturating_sub(used) * BLOCK,
-        }
     }
 }

@@ -231,10 +231,16 @@ impl<M: Memory> GuardedHeap<M> {
 }
 
 impl ObjectGuard<'_> {
+    /// Whether this process took the lock: false in a child that was forked meanwhile, which must change nothing.
+    #[inline]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_ours)
+    }
+
     /// Whether a panic has interrupted what this guard protects.
     #[inline]
     pub(crate) fn is_interrupted(&self) -> bool {
-        self.abandons.is_some() && thread::panicking()
+        self.abandons.is_some() && thread::panicking() && self.is_ours()
     }
 }
 

@@ -1,12 +1,12 @@
-//! Walks over the arena's extents: rebuilding what is derived, and checking all of it.
+//! Walks over the arena's extents: rebuilding what is derived, checking all of it, and what an error says of it.
 //!
 //! The words at the heads of extents tile the heap (P1), so a walk from block 1 meets every extent
 //! once, whatever the lists say.
 
 use std::sync::atomic::Ordering;
 
-use super::arena::{Arena, BINS, PUNCH, bin_of};
-use super::block::{Extent, Purpose, Word};
+use super::arena::{Arena, BINS, PUNCH, TRIES, bin_of};
+use super::block::{BLOCK, Extent, Purpose, Word};
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
@@ -158,5 +158,43 @@ impl Arena<'_> {
             return Err(Error::corrupt("a free extent is in no list"));
         }
         Ok(extents)
+    }
+
+    /// The error of a heap that has no extent of so many blocks.
+    #[cold]
+    pub(crate) fn no_space(&self, blocks: u32) -> Error {
+        let (used, all) = self.usage();
+        let largest = self.largest_free().unwrap_or(0);
+        Error::NoSpace {
+            needed: blocks as u64 * BLOCK,
+            available: largest * BLOCK,
+            in_object: Some(all.saturating_sub(used) * BLOCK),
+        }
+    }
+
+    /// Blocks of the largest extent that could be allocated. Looks only at the first extents of the last list,
+    /// whose sizes differ by a quarter at most: the number is for an error, and there may be very many of them.
+    fn largest_free(&self) -> Result<u64> {
+        let frontier = self.frontier()?;
+        let last = self.free_before(frontier)?.map_or(0, |(_, blocks)| blocks);
+        let mut largest = u64::from(self.heap.blocks() - frontier) + u64::from(last);
+        let bits = |index: usize| self.state.full[index].load(Ordering::Relaxed);
+        let bin = u128::from(bits(1)) << 64 | u128::from(bits(0));
+        let Some(bin) = bin.checked_ilog2() else {
+            return Ok(largest);
+        };
+        let mut at = self.state.bins[bin as usize].load(Ordering::Relaxed);
+        for _ in 0..TRIES {
+            if at == 0 {
+                break;
+            }
+            let entry = self.heap.block(at)?;
+            let Word::Free { blocks } = entry.word() else {
+                return Err(Error::corrupt("a free list holds a block in use"));
+            };
+            largest = largest.max(blocks.into());
+            at = entry.next.load(Ordering::Relaxed);
+        }
+        Ok(largest)
     }
 }

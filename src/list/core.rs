@@ -72,7 +72,15 @@ pub(super) struct Core {
 /// The ownership of a list's lock.
 pub(super) struct Owned<'a> {
     pub(super) core: &'a Core,
-    _guard: ObjectGuard<'a>,
+    guard: ObjectGuard<'a>,
+}
+
+impl Owned<'_> {
+    /// Whether this process took the lock.
+    #[inline]
+    pub(super) fn is_ours(&self) -> bool {
+        self.guard.is_ours()
+    }
 }
 
 impl Core {
@@ -119,7 +127,7 @@ impl Core {
     pub(super) fn lock(&self) -> Result<Owned<'_>> {
         Ok(Owned {
             core: self,
-            _guard: self.guarded.lock(|| self.store().repair())?,
+            guard: self.guarded.lock(|| self.store().repair())?,
         })
     }
 

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 /// [`List::with`](crate::List::with) passes one to its function. If the process is killed, each single
 /// operation has happened completely or not at all, and earlier ones remain done. While this value exists,
 /// all other users of the list wait. A call on the [`List`](crate::List) itself from the same thread is an
-/// error.
+/// error. In a child that is forked meanwhile, every call on this value is an error: the parent has the lock.
 pub struct Locked<'a> {
     owned: Owned<'a>,
 }
@@ -37,15 +37,20 @@ impl<'a> Locked<'a> {
         })
     }
 
+    /// # Errors
+    /// `Invalid` in a child that was forked under the lock, which is its parent's.
     #[inline]
-    fn store(&self) -> Store<'_> {
-        self.owned.core.store()
+    fn store(&self) -> Result<Store<'_>> {
+        match self.owned.is_ours() {
+            true => Ok(self.owned.core.store()),
+            false => Err(not_ours()),
+        }
     }
 
     /// The shape, if the list has an element `index`.
     #[inline]
     fn at(&self, index: usize) -> Result<Option<Shape>> {
-        let shape = self.store().shape()?;
+        let shape = self.store()?.shape()?;
         Ok(((index as u64) < shape.len).then_some(shape))
     }
 
@@ -55,7 +60,7 @@ impl<'a> Locked<'a> {
     /// `Corrupt`.
     #[inline]
     pub fn len(&self) -> Result<usize> {
-        Ok(self.store().shape()?.len as usize)
+        Ok(self.store()?.shape()?.len as usize)
     }
 
     /// Whether it has none.
@@ -68,7 +73,7 @@ impl<'a> Locked<'a> {
 
     /// A number that changes whenever the contents change, and sometimes otherwise.
     pub fn version(&self) -> u64 {
-        self.store().version()
+        self.owned.core.store().version()
     }
 
     /// As [`List::get`](crate::List::get).
@@ -86,7 +91,7 @@ impl<'a> Locked<'a> {
         let Some(shape) = self.at(index)? else {
             return Ok(None);
         };
-        let element = self.store().element(&shape, index as u64)?.copy_to(buf)?;
+        let element = self.store()?.element(&shape, index as u64)?.copy_to(buf)?;
         Ok(Some(element))
     }
 
@@ -98,7 +103,7 @@ impl<'a> Locked<'a> {
         let Some(shape) = self.at(index)? else {
             return Ok(None);
         };
-        let element = self.store().element(&shape, index as u64)?.to_vec();
+        let element = self.store()?.element(&shape, index as u64)?.to_vec();
         Ok(Some(element))
     }
 
@@ -110,7 +115,7 @@ impl<'a> Locked<'a> {
         let Some(shape) = self.at(index)? else {
             return Ok(None);
         };
-        let element = self.store().element(&shape, index as u64)?;
+        let element = self.store()?.element(&shape, index as u64)?;
         Ok(Some(element.bytes().len()))
     }
 
@@ -120,8 +125,8 @@ impl<'a> Locked<'a> {
     /// As there.
     pub fn range_vec(&self, range: Range<usize>) -> Result<Vec<Vec<u8>>> {
         let (from, to) = self.clamp(range)?;
-        let shape = self.store().whole_shape()?;
-        let elements = (from..to).map(|index| Ok(self.store().element(&shape, index)?.to_vec()));
+        let shape = self.store()?.whole_shape()?;
+        let elements = (from..to).map(|index| Ok(self.store()?.element(&shape, index)?.to_vec()));
         elements.collect()
     }
 
@@ -133,7 +138,7 @@ impl<'a> Locked<'a> {
         self.check(bytes)?;
         let found = self.at(index)?.is_some();
         if found {
-            self.store().set(index as u64, bytes)?;
+            self.store()?.set(index as u64, bytes)?;
         }
         Ok(found)
     }
@@ -148,7 +153,7 @@ impl<'a> Locked<'a> {
             self.check(item.as_ref())?;
         }
         let (from, to) = self.clamp(range)?;
-        self.store().splice(from, to, items)
+        self.store()?.splice(from, to, items)
     }
 
     /// As [`List::append`](crate::List::append).
@@ -167,7 +172,7 @@ impl<'a> Locked<'a> {
     pub fn pop_at(&mut self, index: usize) -> Result<Option<Vec<u8>>> {
         let popped = self.get_vec(index)?;
         if popped.is_some() {
-            self.store()
+            self.store()?
                 .splice::<&[u8]>(index as u64, index as u64 + 1, &[])?;
         }
         Ok(popped)
@@ -185,7 +190,7 @@ impl<'a> Locked<'a> {
     pub(crate) fn pop_to(&mut self, index: usize, buf: &mut Room) -> Result<Option<usize>> {
         let popped = self.get_into(index, buf)?;
         if popped.is_some() {
-            self.store()
+            self.store()?
                 .splice::<&[u8]>(index as u64, index as u64 + 1, &[])?;
         }
         Ok(popped)
@@ -198,7 +203,7 @@ impl<'a> Locked<'a> {
     pub fn swap(&mut self, a: usize, b: usize) -> Result<bool> {
         let found = self.at(a.max(b))?.is_some();
         if found && a != b {
-            self.store().swap(a as u64, b as u64)?;
+            self.store()?.swap(a as u64, b as u64)?;
         }
         Ok(found)
     }
@@ -212,10 +217,10 @@ impl<'a> Locked<'a> {
         let Some(shape) = self.at(index)? else {
             return Ok(false);
         };
-        if self.store().element(&shape, index as u64)?.bytes() != expected {
+        if self.store()?.element(&shape, index as u64)?.bytes() != expected {
             return Ok(false);
         }
-        self.store().set(index as u64, new)?;
+        self.store()?.set(index as u64, new)?;
         Ok(true)
     }
 
@@ -226,7 +231,7 @@ impl<'a> Locked<'a> {
     /// `Invalid` if `order` names an element twice, or one that does not exist; `NoSpace`; `Corrupt`. After
     /// an error, the list is unchanged.
     pub fn rearrange(&mut self, order: &[u64]) -> Result<()> {
-        self.store().rearrange(order)
+        self.store()?.rearrange(order)
     }
 
     /// As [`List::sort_by`](crate::List::sort_by).
@@ -234,7 +239,7 @@ impl<'a> Locked<'a> {
     /// # Errors
     /// As there.
     pub fn sort_by(&mut self, mut compare: impl FnMut(&[u8], &[u8]) -> Ordering) -> Result<()> {
-        let store = self.store();
+        let store = self.store()?;
         let shape = store.whole_shape()?;
         let mut elements = Vec::new();
         for index in 0..shape.len {
@@ -242,7 +247,8 @@ impl<'a> Locked<'a> {
         }
         let order = sort::sorted(elements, |(_, a), (_, b)| compare(a.bytes(), b.bytes()));
         let order: Vec<u64> = order.iter().map(|(index, _)| *index).collect();
-        store.rearrange(&order)
+        // Checked again: `compare` may have forked, and this may be the child.
+        self.store()?.rearrange(&order)
     }
 
     /// As [`List::reverse`](crate::List::reverse).
@@ -250,9 +256,9 @@ impl<'a> Locked<'a> {
     /// # Errors
     /// As there.
     pub fn reverse(&mut self) -> Result<()> {
-        let len = self.store().whole_shape()?.len;
+        let len = self.store()?.whole_shape()?.len;
         let order: Vec<u64> = (0..len).rev().collect();
-        self.store().rearrange(&order)
+        self.store()?.rearrange(&order)
     }
 
     /// Removes every element, as one operation.
@@ -260,7 +266,7 @@ impl<'a> Locked<'a> {
     /// # Errors
     /// `Corrupt`.
     pub fn clear(&mut self) -> Result<()> {
-        self.store().clear()
+        self.store()?.clear()
     }
 
     /// Calls `visit` with the elements from `from` on, until it returns `false`.
@@ -272,7 +278,7 @@ impl<'a> Locked<'a> {
         from: usize,
         mut visit: impl FnMut(&[u8]) -> Result<bool>,
     ) -> Result<()> {
-        let store = self.store();
+        let store = self.store()?;
         let shape = store.whole_shape()?;
         for index in from as u64..shape.len {
             let element: Element<'_> = store.element(&shape, index)?;
@@ -286,7 +292,7 @@ impl<'a> Locked<'a> {
     /// The part of `range` that exists in the list.
     #[inline]
     fn clamp(&self, range: Range<usize>) -> Result<(u64, u64)> {
-        let len = self.store().shape()?.len;
+        let len = self.store()?.shape()?.len;
         let from = (range.start as u64).min(len);
         Ok((from, (range.end as u64).clamp(from, len)))
     }
@@ -303,6 +309,12 @@ impl<'a> Locked<'a> {
         }
         Ok(())
     }
+}
+
+#[cold]
+fn not_ours() -> Error {
+    let why = "its lock belongs to the process that took it, and not to a fork of that";
+    Error::invalid("list", why)
 }
 
 /// The largest element that a list may hold.

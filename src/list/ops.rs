@@ -128,8 +128,11 @@ impl List {
     /// # Ok::<(), shoal::Error>(())
     /// ```
     ///
+    /// A child that is forked in `work` does not have the lock: it must not use `locked`, and does no harm by
+    /// returning.
+    ///
     /// # Errors
-    /// `Poisoned`, `Corrupt`, and what `work` returns.
+    /// `Poisoned`, `Corrupt`, and what `work` returns. `Invalid` from `locked` in a forked child.
     pub fn with<R>(&self, work: impl FnOnce(&mut Locked<'_>) -> Result<R>) -> Result<R> {
         work(&mut self.lock()?)
     }

@@ -64,7 +64,8 @@ impl Store<'_> {
     /// the last element if `from` is the end, else at the front of a gap at `from`.
     #[inline]
     fn make_room(&self, from: u64, to: u64, count: u64) -> Result<Shape> {
-        let shape = self.shape()?;
+        // The caller has clamped the range to a length that it read before.
+        let shape = reaching(self.shape()?, to)?;
         if from == shape.len && shape.tail() >= count {
             return Ok(shape);
         }
@@ -77,7 +78,7 @@ impl Store<'_> {
 
     #[cold]
     fn rearrange_room(&self, from: u64, to: u64, count: u64) -> Result<Shape> {
-        let shape = self.whole_shape()?;
+        let shape = reaching(self.whole_shape()?, to)?;
         if count == 0 {
             let nearest = if shape.gap_at < from { from } else { to };
             return self.move_gap(shape, nearest);
@@ -227,4 +228,14 @@ impl Store<'_> {
         }
         Ok(())
     }
+}
+
+/// `shape`, if the list has the elements before `to`. It had them when the same call read its length: under the
+/// lock, only bytes that no operation of this library wrote change that.
+#[inline]
+fn reaching(shape: Shape, to: u64) -> Result<Shape> {
+    if to > shape.len {
+        return Err(Error::corrupt("a list became shorter during a call on it"));
+    }
+    Ok(shape)
 }

@@ -124,7 +124,8 @@ impl Map {
     /// not locked. If another operation changes the key meanwhile, `function` is called again with the new
     /// value. A process that is killed in this call leaves the old value or the new one. In a map with a
     /// [relay](crate::MapRelay) the key is not locked: the relay's answer decides whether `function` is
-    /// called again.
+    /// called again. A child that is forked in `function` does not have the lock: there the call changes nothing
+    /// and is an error.
     ///
     /// ```
     /// # let map = shoal::Map::anonymous()?;
@@ -135,7 +136,7 @@ impl Map {
     /// ```
     ///
     /// # Errors
-    /// As for [`lock_key`](Self::lock_key) and [`set`](Self::set).
+    /// As for [`lock_key`](Self::lock_key) and [`set`](Self::set); `Invalid` in a forked child.
     pub fn update(
         &self,
         key: &[u8],
@@ -150,7 +151,7 @@ impl Map {
                 Ok((new, change))
             });
         }
-        let _guard = match self.lock_key(key, Timeout::Infinite) {
+        let guard = match self.lock_key(key, Timeout::Infinite) {
             // A relay has attached since the check above.
             Err(Error::Unsupported { .. }) if self.is_relayed() => {
                 return self.update(key, function);
@@ -164,6 +165,7 @@ impl Map {
                 None => (None, 0),
             };
             let new = function(value);
+            guard.check()?;
             if self.compare_swap_version(key, version, new.as_deref())? {
                 return Ok(new);
             }

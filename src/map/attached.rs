@@ -131,20 +131,23 @@ impl Map {
 impl Attached {
     /// Opens or creates the companions.
     pub(super) fn open(role: Role<Map>, options: &RelayOptions) -> Result<Self> {
-        let requests = role.open_companion(
-            Companion::Requests,
-            &requests_options(options),
-            |name, family, options| {
-                Queue::open_companion(name, Companion::Requests, family, options)
-            },
-            Queue::is_abandoned,
-        )?;
-        let answers = role.open_companion(
-            Companion::Answers,
-            &Options::open().max_capacity(ANSWERS),
-            Map::open_answers,
-            Map::is_abandoned,
-        )?;
+        let (requests, answers) = role.open_companions(|| {
+            let requests = role.open_companion(
+                Companion::Requests,
+                &requests_options(options),
+                |name, family, options| {
+                    Queue::open_companion(name, Companion::Requests, family, options)
+                },
+                Queue::is_abandoned,
+            )?;
+            let answers = role.open_companion(
+                Companion::Answers,
+                &Options::open().max_capacity(ANSWERS),
+                Map::open_answers,
+                Map::is_abandoned,
+            )?;
+            Ok((requests, answers))
+        })?;
         Ok(Self {
             requests,
             answers,

@@ -47,6 +47,7 @@ impl Core {
         let header = header::header(&region)?;
         let shards = header::shards(&region)?;
         let count = header::count_shards(&header)?;
+        header::commit_shards(&segment, count)?;
         let locks = shards[..count].iter().map(|shard| {
             // SAFETY: initialised before the segment was published; the segment is in the last
             // field and so outlives the handle.

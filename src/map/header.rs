@@ -141,6 +141,18 @@ pub(super) fn count_shards(header: &MapHeader) -> Result<usize> {
     }
 }
 
+/// Commits memory for `count` shards of a map that was opened. Its creator has done that for as many as the map
+/// had then, but the number was read from shared memory: touching a shard that has no memory raises SIGBUS when
+/// `/dev/shm` is full.
+pub(super) fn commit_shards(segment: &Segment, count: usize) -> Result<()> {
+    let is_compact = count == FEW_SHARDS;
+    // Every map has at least the memory of a compact one.
+    match is_compact || segment.created() {
+        true => Ok(()),
+        false => segment.commit(HEADER, initial_commit(is_compact)),
+    }
+}
+
 /// The shards, of which a compact map uses only the first.
 pub(super) fn shards(region: &Region) -> Result<SharedRef<[Shard; SHARDS]>> {
     region.keep(Offset::new(SHARD_TABLE))

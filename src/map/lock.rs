@@ -20,6 +20,7 @@ use crate::sys::thread;
 pub struct KeyGuard<'a> {
     map: &'a Map,
     hash: Hash,
+    owner: Owner,
     owner_died: bool,
 }
 
@@ -29,12 +30,24 @@ impl KeyGuard<'_> {
     pub fn owner_died(&self) -> bool {
         self.owner_died
     }
+
+    /// An error in a child that was forked while the key was locked.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.map.core.owner() == self.owner {
+            return Ok(());
+        }
+        let why = "its lock belongs to the process that took it, and not to a fork of that";
+        Err(Error::invalid("key", why))
+    }
 }
 
 impl Drop for KeyGuard<'_> {
     fn drop(&mut self) {
-        // Fails in a forked child, whose parent has the lock, and if the map is poisoned.
-        let _ = self.map.unlock(self.hash);
+        // In a forked child, the lock is its parent's; the child may have locked the key again by then. Fails if the
+        // map is poisoned.
+        if self.check().is_ok() {
+            let _ = self.map.unlock(self.hash);
+        }
     }
 }
 
@@ -92,6 +105,7 @@ impl Map {
         Ok(KeyGuard {
             map: self,
             hash,
+            owner: self.core.owner(),
             owner_died: locked?,
         })
     }

@@ -47,6 +47,7 @@ type ParticipantLines = [Line; LANES];
 struct Lines([ParticipantLines; PARTICIPANTS]);
 
 const _: () = assert!(size_of::<Line>() == 64 && SIZE == 256 << 10);
+const _: () = assert!((SIZE / PAGE) as u32 * PARTICIPANTS_PER_PAGE == PARTICIPANTS as u32);
 
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for Lines {}
@@ -61,7 +62,12 @@ struct Readers {
     base: u64,
     /// In shared memory: how many pages of lines hold memory. Only grows.
     pages: SharedRef<AtomicU32>,
+    /// How many of them this handle has found to hold memory.
+    found: AtomicU32,
 }
+
+/// Pages of all lines.
+const ALL_PAGES: u32 = (SIZE / PAGE) as u32;
 
 /// This thread is a reader until this is dropped.
 pub(super) struct Reading<'a>(&'a AtomicU32);
@@ -81,6 +87,7 @@ impl Readers {
             lines: region.keep(Offset::new(base))?,
             base,
             pages,
+            found: AtomicU32::new(0),
         })
     }
 
@@ -105,12 +112,15 @@ impl Readers {
     /// Initialises the lines of this participant: commits their memory and clears them.
     #[cold]
     fn register(&self, segment: &Segment) -> Option<&ParticipantLines> {
-        let known = segment.known();
+        let (known, slot) = (segment.known(), segment.slot());
+        // A child without a slot has no lines.
+        if usize::from(slot) >= PARTICIPANTS {
+            return None;
+        }
         let claim =
             known.compare_exchange(ptr::null_mut(), BUSY, Ordering::Acquire, Ordering::Relaxed);
         // Another thread is doing it, or has just done it.
         claim.ok()?;
-        let slot = segment.slot();
         let pages = u32::from(slot) / PARTICIPANTS_PER_PAGE + 1;
         if segment.commit(self.base, u64::from(pages) * PAGE).is_err() {
             known.store(ptr::null_mut(), Ordering::Release);
@@ -126,6 +136,19 @@ impl Readers {
         Some(ours)
     }
 
+    /// Makes sure that so many pages of lines hold memory. They do, unless the number was forged: reading the
+    /// others would raise SIGBUS when `/dev/shm` is full.
+    fn holds_memory(&self, pages: u32, segment: &Segment) -> bool {
+        if pages <= self.found.load(Ordering::Relaxed) {
+            return true;
+        }
+        let held = segment.commit(self.base, u64::from(pages) * PAGE).is_ok();
+        if held {
+            self.found.fetch_max(pages, Ordering::Relaxed);
+        }
+        held
+    }
+
     /// A participant's lines.
     fn lines_of(&self, slot: u16) -> &ParticipantLines {
         &self.lines.0[usize::from(slot) % PARTICIPANTS]
@@ -135,10 +158,11 @@ impl Readers {
     fn have_ended(&self, segment: &Segment) -> bool {
         // SYNC: pairs with the swap in `enter_at`.
         fence(Ordering::SeqCst);
-        let pages = self.pages.load(Ordering::SeqCst);
-        let participants = pages
-            .saturating_mul(PARTICIPANTS_PER_PAGE)
-            .min(PARTICIPANTS as u32);
+        let pages = self.pages.load(Ordering::SeqCst).min(ALL_PAGES);
+        if !self.holds_memory(pages, segment) {
+            return false;
+        }
+        let participants = pages * PARTICIPANTS_PER_PAGE;
         (0..participants as u16).all(|slot| {
             let has_ended = |line: &Line| line.reading.load(Ordering::Acquire) == 0;
             let ends_soon = |line: &Line| {

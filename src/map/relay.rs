@@ -102,7 +102,8 @@ impl fmt::Debug for MapRelay {
 
 impl MapRelay {
     /// Makes this process the relay of the map, waiting until `timeout` while another one is. The map is
-    /// relayed from then on, until [`detach`](Self::detach).
+    /// relayed from then on, until [`detach`](Self::detach), and stays when no process has it open, whether or not
+    /// it was created [persistent](crate::Options::persistent).
     ///
     /// # Errors
     /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which is in the error
@@ -280,7 +281,8 @@ impl MapRelay {
     /// Makes the map a plain map again. Requests that were not taken, or not done, are applied to the map
     /// itself, until `timeout`.
     ///
-    /// The companions are removed. If this fails or is killed half-way, changes go into the map, and the next
+    /// The companions are removed. A map that was not created [persistent](crate::Options::persistent) then goes
+    /// with its last handle again. If this fails or is killed half-way, changes go into the map, and the next
     /// `attach` first completes the removal.
     ///
     /// # Errors

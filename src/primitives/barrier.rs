@@ -129,7 +129,7 @@ impl Barrier {
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// or `TooMany` number of parties.
     pub fn with_options(name: Option<&str>, parties: u64, options: &Options) -> Result<Self> {
-        if options.create && parties == 0 {
+        if options.creates(name) && parties == 0 {
             return Err(Error::invalid("parties", "a barrier needs at least one"));
         }
         if parties > MOST {

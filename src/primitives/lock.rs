@@ -1,5 +1,8 @@
 //! A lock, plain or recursive.
 
+use std::marker::PhantomData;
+use std::sync::MutexGuard;
+
 use crate::error::{Error, Result};
 use crate::layout::SharedRef;
 use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
@@ -59,11 +62,24 @@ pub struct Lock {
     segment: Segment,
 }
 
-/// Holds a [`Lock`] until dropped.
+/// Holds a [`Lock`] until dropped. In a child that is forked meanwhile, dropping the copy does nothing.
+///
+/// A recursive lock is its thread's, so the guard stays in the thread that took it. To release a plain lock in
+/// another thread, [`acquire`](Lock::acquire) it without a guard.
+///
+/// ```compile_fail,E0277
+/// # use shoal::{Lock, Options, Timeout};
+/// # let lock = Lock::recursive(None, &Options::create()).unwrap();
+/// let guard = lock.lock(Timeout::Infinite).unwrap();
+/// std::thread::scope(|scope| scope.spawn(move || drop(guard)).join());
+/// ```
 #[must_use]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
+    me: u64,
     taken: Acquisition,
+    // `Sync` and not `Send`: any thread may look at it, and only this one can release a recursive lock.
+    _of_its_thread: PhantomData<MutexGuard<'static, ()>>,
 }
 
 plain_open!(Lock, "lock");
@@ -106,8 +122,14 @@ impl Lock {
     /// As for [`acquire`](Self::acquire).
     #[inline]
     pub fn lock(&self, timeout: impl IntoTimeout) -> Result<LockGuard<'_>> {
-        let taken = self.acquire(timeout)?;
-        Ok(LockGuard { lock: self, taken })
+        let me = self.segment.me();
+        let taken = self.acquire_as(me, timeout)?;
+        Ok(LockGuard {
+            lock: self,
+            me,
+            taken,
+            _of_its_thread: PhantomData,
+        })
     }
 
     /// Takes the lock, which the caller then has to [`release`](Self::release). Waits while a living
@@ -117,8 +139,14 @@ impl Lock {
     /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
     #[inline]
     pub fn acquire(&self, timeout: impl IntoTimeout) -> Result<Acquisition> {
+        self.acquire_as(self.segment.me(), timeout)
+    }
+
+    /// The same, where the caller has read its owner word.
+    #[inline(always)]
+    fn acquire_as(&self, me: u64, timeout: impl IntoTimeout) -> Result<Acquisition> {
         // Reading the clock costs more than an uncontended lock.
-        match self.try_acquire()? {
+        match self.cell.try_acquire(me)? {
             Some(taken) => Ok(taken),
             None => {
                 let deadline = Deadline::after(timeout);
@@ -221,7 +249,10 @@ impl LockGuard<'_> {
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        // Another process may have released a plain lock meanwhile, which is allowed.
-        let _ = self.lock.release();
+        // In a child that was forked meanwhile, the lock is its parent's.
+        if self.lock.segment.me() == self.me {
+            // Another process may have released a plain lock meanwhile, which is allowed.
+            let _ = self.lock.cell.release(self.me);
+        }
     }
 }

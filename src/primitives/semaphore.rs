@@ -124,7 +124,7 @@ impl Semaphore {
     /// # Errors
     /// The same, and `Invalid` for 0 permits.
     pub fn bounded(name: Option<&str>, permits: u64, options: &Options) -> Result<Self> {
-        if permits == 0 && options.create {
+        if options.creates(name) && permits == 0 {
             return Err(Error::invalid("permits", "a bound of 0 permits nothing"));
         }
         Self::of(name, permits, permits, options)

@@ -170,16 +170,18 @@ impl WaiterTable {
     /// # Errors
     /// `Exhausted` if the table is full.
     pub(super) fn enter(&self, segment: &Segment, number: Option<u64>) -> Result<u32> {
-        let at = match self.free() {
+        // Read once: other processes may write to it meanwhile.
+        let entries = self.entries();
+        let at = match entries.iter().position(|it| it.state() == FREE) {
             Some(at) => at,
-            None if self.entries().len() < ENTRIES => self.entries().len(),
+            None if entries.len() < ENTRIES => entries.len(),
             None => self.dead(segment)?.ok_or(Error::Exhausted {
                 what: "waiters on one object",
                 limit: ENTRIES as u64,
             })?,
         };
         let waiter = &self.table[at];
-        if self.entries().len() <= at {
+        if entries.len() <= at {
             waiter.free();
             self.used.store(at as u32 + 1, Ordering::Relaxed);
             crash_point!();
@@ -192,13 +194,10 @@ impl WaiterTable {
         Ok(at as u32)
     }
 
-    fn free(&self) -> Option<usize> {
-        self.entries().iter().position(|it| it.state() == FREE)
-    }
-
     /// Whether a new waiter could only take the entry of a dead one.
     pub(super) fn is_full(&self) -> bool {
-        self.entries().len() == ENTRIES && self.free().is_none()
+        let entries = self.entries();
+        entries.len() == ENTRIES && entries.iter().all(|it| it.state() != FREE)
     }
 
     /// An entry whose owner died.

@@ -199,9 +199,7 @@ pub(super) fn exec_error(program: &OsStr, file: CString, cwd: Option<&Path>, err
         }
         libc::ENOENT | libc::ENOTDIR => missing(program),
         libc::EACCES | libc::EPERM => refusal(program),
-        libc::ENOEXEC => {
-            cannot("it is neither in an executable format nor a script with a #! line")
-        }
+        libc::ENOEXEC => cannot("it is neither in an executable format nor a script"),
         libc::E2BIG => cannot("its arguments and environment are larger than the system allows"),
         errno => Error::Os {
             call: "exec",

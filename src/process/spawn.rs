@@ -87,7 +87,8 @@ impl Spawn {
     /// Describes a child that runs `program` with no arguments.
     ///
     /// A name without a slash is looked up in the `PATH` that the child will have. A relative
-    /// path is relative to the directory the child starts in.
+    /// path is relative to the directory the child starts in. A script without a `#!` line is run by
+    /// `/bin/sh`.
     pub fn new(program: impl AsRef<OsStr>) -> Spawn {
         Spawn {
             program: program.as_ref().to_owned(),

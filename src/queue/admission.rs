@@ -134,8 +134,8 @@ impl Admission {
 
     #[cold]
     fn enter_slow(&self, deadline: Deadline) -> Result<Acquired<'_>> {
-        // A call that must not wait for messages must not be parked either.
-        if deadline == Deadline::Now {
+        // A call that must not wait for messages must not be parked either; nor one that cannot have the lock.
+        if deadline == Deadline::Now || !self.lock.has_slot() {
             return self.lock(deadline);
         }
         loop {

@@ -58,9 +58,13 @@ impl Attached {
             )
         };
         let bounds = requests_options(options);
+        let (requests, settled) = role.open_companions(|| {
+            let requests = open(Companion::Requests, &bounds)?;
+            Ok((requests, open(Companion::Settled, &Options::open())?))
+        })?;
         Ok(Self {
-            requests: open(Companion::Requests, &bounds)?,
-            settled: open(Companion::Settled, &Options::open())?,
+            requests,
+            settled,
             role,
         })
     }

@@ -50,7 +50,9 @@ const MAX_TOKEN: usize = 4096;
 /// over when the first drops its relay or dies, from any cause. It then gets the requests and settlements
 /// that the first had taken and not finished. The queue stays relayed while there is no relay: what is put
 /// waits in the companion, within its bounds, and a put that finds no room ends with
-/// [`RelayBehind`](Error::RelayBehind). [`detach`](Self::detach) makes it a plain queue again.
+/// [`RelayBehind`](Error::RelayBehind). It also stays when no process has it open, whether or not it was created
+/// [persistent](crate::Options::persistent), with what waits. [`detach`](Self::detach) makes it a plain queue
+/// again.
 ///
 /// **Giving back.** While a relay lives, a worker's `nack` of a delivered message becomes a settlement, and
 /// the message leaves this queue: the relay decides where it is worked on next. While there is no relay, or
@@ -148,8 +150,9 @@ impl QueueRelay {
     /// Makes this process the relay of the queue, waiting until `timeout` while another one is. The queue is
     /// relayed from then on, until [`detach`](Self::detach).
     ///
-    /// The options bound how much may wait for the relay. The first relay creates the companions, which are
-    /// [persistent](crate::Options::persistent) and are removed with the queue's name.
+    /// The options bound how much may wait for the relay. The first relay creates the companions. From then on
+    /// the queue and they are [persistent](crate::Options::persistent). The companions are removed with the
+    /// queue's name.
     ///
     /// # Errors
     /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which is in the error
@@ -363,7 +366,8 @@ impl QueueRelay {
     /// itself, waiting for room until `timeout`. Settlements that were not taken are dropped, and delivered
     /// messages lose their tokens.
     ///
-    /// The companions are removed. If this fails or is killed half-way, what is put goes into the queue, and
+    /// The companions are removed. A queue that was not created [persistent](crate::Options::persistent) then goes
+    /// with its last handle again. If this fails or is killed half-way, what is put goes into the queue, and
     /// the next `attach` first completes the removal.
     ///
     /// # Errors

@@ -28,9 +28,10 @@
 //! # What a kill leaves
 //! *The relay is killed:* the object stays relayed. Requests that it had taken are leases of a dead process:
 //! the next relay gets them under the same numbers. What others put waits in the companion, up to its bounds.
-//! A companion is persistent, so it exists even if no process has it open. It is removed with the object: the
-//! process that removes the object's name removes the companions' names first. *Killed while attaching:* see
-//! [`state`]. *A process that waits for an answer is killed:* the answer expires.
+//! Object and companions exist even if no process has them open: a companion is persistent, and an object is while
+//! it has companions. They are removed with the object's name: the process that removes it removes the companions'
+//! names first. Detaching removes the companions, and makes the object as persistent as it was created. *Killed
+//! while attaching:* see [`state`]. *A process that waits for an answer is killed:* the answer expires.
 
 mod cached;
 mod frame;

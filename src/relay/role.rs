@@ -159,6 +159,22 @@ impl<T: Relayed> Role<T> {
         Ok(family.load(Ordering::Relaxed))
     }
 
+    /// Calls `open`, which opens or creates the companions. If it fails and the object had none before, removes
+    /// those that it has created: otherwise an object without a relay would stay for them.
+    ///
+    /// The object is not relayed then, so there is no request in them. Killed before the family is forgotten: as
+    /// while attaching.
+    pub(crate) fn open_companions<C>(&self, open: impl FnOnce() -> Result<C>) -> Result<C> {
+        let is_first = self.object.family()? == 0;
+        let opened = open();
+        if opened.is_err() && is_first {
+            self.object.segment().remove_companions();
+            crash_point!();
+            self.forget_family()?;
+        }
+        opened
+    }
+
     /// Notes that the companions are removed.
     pub(crate) fn forget_family(&self) -> Result<()> {
         self.object.segment().family()?.store(0, Ordering::Release);

@@ -19,8 +19,8 @@
 //! ```text
 //! attaching                                     killed after it
 //! 1  the role is taken                          the next relay takes the role over
-//! 2  the stamp's `family` is stored             an object that is not relayed; a process that removes it
-//!                                               looks for companions
+//! 2  the stamp's `family` is stored             an object that is not relayed; it stays without processes,
+//!                                               and a process that removes it looks for companions
 //! 3  the companions are created                 the same; they are empty
 //! 4  the mark is set                            a relayed object without a relay
 //!
@@ -31,7 +31,8 @@
 //!                                               fails reads the mark again
 //! 7  what is left is put into the object        a request may be put twice, none is lost
 //! 8  the companions are removed                 the same, without companions
-//! 9  `family` is 0                              an object that never was relayed
+//! 9  `family` is 0                              an object that never was relayed, and stays only if it was
+//!                                               created persistent
 //! ```
 //! A relay that attaches and finds a `family` without the mark does not know whether steps 2 to 4 or 5 to 9
 //! were cut short. It completes what may have been a removal, 6 to 9, and begins at 2.

@@ -5,6 +5,14 @@
 //! before every fork each attachment takes a second slot, which names the child. The child takes that over.
 //! So the object always has a participant, however soon after the fork the parent leaves.
 //!
+//! **A child without a slot.** If no slot can be taken for the child, because all are taken or it is no member of
+//! a group (`liveness`), the child is no participant through that attachment. It must not act as its parent: the
+//! drop of a copied lease would end the parent's, and nobody could tell that the child has died with a lock.
+//! Its owner word is `NOBODY`, which takes no lock and owns nothing. So each call that needs a lock fails with
+//! `Exhausted`, a call on what the parent holds is refused as in every child, and what needs no
+//! participant still works: an event, the length of a queue, releasing a plain lock. Dropping the
+//! handle leaves the object as it is. The child may open the object again by name.
+//!
 //! A child that was made without the handlers of `fork` (`_Fork`, `clone`) is not a participant through
 //! inherited attachments: those are its parent's, and the child does not change them.
 //!
@@ -22,7 +30,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::Result;
 use crate::layout::{Owner, Region};
 use crate::sync::crash::crash_point;
-use crate::sync::{self, Peers, pack, unpack};
+use crate::sync::{self, NOBODY, Peers, pack, unpack};
 use crate::sys::fd::StreamsTaken;
 use crate::sys::once::Once;
 use crate::sys::shm;
@@ -37,15 +45,14 @@ use super::participants::{Section, Table};
 
 /// An attachment. Boxed, since the table below points to it.
 pub(super) struct Attachment {
+    /// `NONE` in a child without a slot.
     slot: AtomicU32,
     /// The process that has it.
     process: AtomicU32,
-    /// The owner of the slot, as the word that locks store.
+    /// The owner of the slot, as the word that locks store; `NOBODY` without a slot.
     me: AtomicU64,
     /// The slot that a fork under way gives to the child, or `NONE`.
     next: AtomicU32,
-    /// Whether a child shares this slot, or this is the child.
-    shared_slot: AtomicBool,
     /// What the object keeps about its slot; null when the slot is new.
     known: AtomicPtr<()>,
     region: Region,
@@ -54,6 +61,7 @@ pub(super) struct Attachment {
     file: ObjectFile,
 }
 
+/// As a slot's number, it is beyond all slots.
 const NONE: u32 = u32::MAX;
 
 /// All attachments of this process, and its membership in a liveness group.
@@ -126,7 +134,6 @@ impl Attachments {
             process: AtomicU32::new(process),
             me: AtomicU64::new(pack(table.owner(slot))),
             next: AtomicU32::new(NONE),
-            shared_slot: AtomicBool::new(false),
             known: AtomicPtr::new(ptr::null_mut()),
             region,
             section,
@@ -177,9 +184,7 @@ impl Attachment {
         if self.process.load(Ordering::Relaxed) != process::pid() {
             return;
         }
-        // The slot is free when both processes that share it are dead. It is not known which of them is the
-        // last, so `gc` or the next process that opens the name removes the file.
-        if self.shared_slot.load(Ordering::Relaxed) {
+        if self.slot.load(Ordering::Relaxed) == NONE {
             return;
         }
         let Ok(table) = Table::of(&self.region) else {
@@ -194,9 +199,11 @@ impl Attachment {
             {
                 leave(table, self.slot());
                 crash_point!();
-                if matches!(table.has_others_that_stay(self.slot()), Ok(false)) {
+                if matches!(table.has_others_that_stay(self.slot()), Ok(false))
+                    // Read after that: no process that stays is left to change it.
+                    && !companion::has_any(&self.region)
+                {
                     fifo::remove_of(&self.region, &self.file.published);
-                    companion::remove_of(&self.region, &self.file.published);
                     crash_point!();
                     shm::unlink_if_same(name, file.as_fd());
                 }
@@ -206,17 +213,13 @@ impl Attachment {
         leave(table, self.slot());
     }
 
-    /// Before a fork: takes a slot for the child, which is member `child`. If none can be taken, the child
-    /// shares this one.
+    /// Before a fork: takes a slot for the child, which is member `child`, if there is one to take.
     fn before_fork(&self, child: Option<MemberId>) {
         // The child's pid is not known yet.
         let join = |id| Table::of(&self.region)?.join(&self.region, self.section, id, 0);
-        match child.map(join) {
-            Some(Ok(slot)) => {
-                crash_point!();
-                self.next.store(slot.into(), Ordering::Relaxed);
-            }
-            _ => self.shared_slot.store(true, Ordering::Relaxed),
+        if let Some(Ok(slot)) = child.map(join) {
+            crash_point!();
+            self.next.store(slot.into(), Ordering::Relaxed);
         }
     }
 
@@ -234,23 +237,21 @@ impl Attachment {
         self.next.store(NONE, Ordering::Relaxed);
     }
 
-    /// In the child: exchanges the inherited slot for the new one.
+    /// In the child: exchanges the inherited slot for the new one, or for none.
     fn after_fork_in_child(&self) {
         self.process.store(process::pid(), Ordering::Relaxed);
         let next = self.next.swap(NONE, Ordering::Relaxed);
-        if next == NONE {
-            return;
-        }
         crash_point!();
         self.slot.store(next, Ordering::Relaxed);
         self.known.store(ptr::null_mut(), Ordering::Relaxed);
-        // The new slot is the child's alone.
-        self.shared_slot.store(false, Ordering::Relaxed);
-        if let Ok(table) = Table::of(&self.region) {
-            table.record_holder(self.slot());
-            self.me
-                .store(pack(table.owner(self.slot())), Ordering::Relaxed);
-        }
+        let me = match Table::of(&self.region) {
+            Ok(table) if next != NONE => {
+                table.record_holder(self.slot());
+                pack(table.owner(self.slot()))
+            }
+            _ => NOBODY,
+        };
+        self.me.store(me, Ordering::Relaxed);
     }
 }
 

@@ -17,9 +17,8 @@ use crate::sys::{self, clock, process, shm};
 
 use super::attach_lock::AttachLock;
 use super::attachment;
-use super::companion;
 use super::fifo;
-use super::file::find;
+use super::file::{find, stamp_of};
 use super::name::{self, FIFO, LIVENESS, PRIVATE, PUBLISHED};
 use super::participants;
 use super::stamp::Stamp;
@@ -37,7 +36,7 @@ const PAUSE: u64 = 10;
 /// Removes what killed processes left: ephemeral objects that no process has open, and files whose
 /// creation was cut short. Returns their names; with `dry_run` it removes nothing.
 ///
-/// Never touches a persistent object, one in use, another user's, or a file that is not
+/// Never touches a persistent object, one that has a relay, one in use, another user's, or a file that is not
 /// recognised as an object. Objects of other versions of this library and of other pid namespaces
 /// are recognised.
 ///
@@ -196,12 +195,19 @@ fn collect_one(file: &str, dry_run: bool, waits: bool) -> Result<bool> {
     if participants::is_held(&open, same_namespace)? {
         return Ok(false);
     }
+    // Again, under the lock: a process may have given it companions since, and died.
+    let stamp = match stamp {
+        Some(_) => Some(stamp_of(file, &open)?),
+        None => None,
+    };
+    if stamp.as_ref().is_some_and(Stamp::stays) {
+        return Ok(false);
+    }
     if dry_run || !shm::names(file, fd) {
         return Ok(shm::names(file, fd));
     }
     if let Some(stamp) = stamp {
         fifo::remove(file, stamp.fifos());
-        companion::remove(file, stamp.companions());
     }
     Ok(shm::unlink_if_same(file, fd))
 }
@@ -211,7 +217,7 @@ fn collect_one(file: &str, dry_run: bool, waits: bool) -> Result<bool> {
 fn collectable(file: &str) -> Option<(File, bool, Option<Stamp>)> {
     if let Some(name) = file.strip_prefix(PUBLISHED) {
         let (open, stamp) = find(name, file).ok()?;
-        return (!stamp.persistent()).then_some((open, stamp.has_our_namespace(), Some(stamp)));
+        return (!stamp.stays()).then_some((open, stamp.has_our_namespace(), Some(stamp)));
     }
     let open = shm::open_file(file).ok()?;
     let facts = open.metadata().ok()?;

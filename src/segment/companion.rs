@@ -4,14 +4,23 @@
 //! a companion that an earlier object of the name left is not taken for the present one's, and an unrelated
 //! object with such a name is never touched.
 //!
+//! An object with companions stays when no process has it open, as if it had been created persistent: what
+//! its companions contain was accepted, and only under its name does a process find it again. The number in the
+//! stamp says so to all handles, also those that were opened before. It is read under the attach lock by the
+//! process that would remove the object. A process that changes the number is a participant until after the
+//! change. So a process that finds no participant under that lock reads the last number: the process that
+//! stored it left before, by a store that the remover has read, or died, which the kernel has told the remover.
+//! (A thread that attaches a relay while its process exits is too late: its object may have no name by then.)
+//! When the companions are removed, the number is 0 again, and the object is as it was created.
+//!
 //! The process that removes an object's name removes those of its companions first. `relay` explains what
 //! companions are for.
 //!
 //! # What a kill leaves
-//! Killed between removing the companions and the object's name: a process that finds the object dead removes
-//! it; if the removal was by `unlink`, the object has no companions until it is unlinked again. Killed after
-//! the object's name was removed by other means (`rm`): companions of no object. They are replaced when a new
-//! relay needs their names, or removed by name.
+//! Killed after the number is stored and before the companions exist: an object that stays, until it is unlinked
+//! or a relay attaches. Killed between removing the companions and the object's name: the object has no
+//! companions until it is unlinked again. Killed after the object's name was removed by other means (`rm`):
+//! companions of no object. They are replaced when a new relay needs their names, or removed by name.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -87,11 +96,12 @@ pub(super) fn remove(file: &str, family: u64) {
     }
 }
 
-/// [`remove`], by the last to leave.
-pub(super) fn remove_of(region: &Region, file: &str) {
-    if let (Ok(family), Ok(which)) = (family(region), which(region))
-        && which.load(Ordering::Relaxed) == 0
-    {
-        remove(file, family.load(Ordering::Relaxed));
+/// Whether the object has companions, and therefore stays. Also if its stamp cannot be read.
+pub(super) fn has_any(region: &Region) -> bool {
+    match (family(region), which(region)) {
+        (Ok(family), Ok(which)) => {
+            which.load(Ordering::Relaxed) == 0 && family.load(Ordering::Acquire) != 0
+        }
+        _ => true,
     }
 }

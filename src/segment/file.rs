@@ -15,8 +15,9 @@ pub(super) struct ObjectFile {
     pub(super) identity: Identity,
     /// Its name while this process fills it; `None` in other processes.
     pub(super) private: Option<String>,
-    /// Its name from then on, and whether it keeps that when the last participant leaves.
+    /// Its name from then on.
     pub(super) published: String,
+    /// Whether it was created to keep that name when the last participant leaves. It also does with companions.
     pub(super) persistent: bool,
 }
 
@@ -67,12 +68,18 @@ pub(super) fn find(name: &str, file: &str) -> Result<(File, Stamp)> {
         return Err(Error::corrupt(format!("{name:?} is not a regular file")));
     }
     shm::check_user(name, &facts)?;
+    let stamp = stamp_of(name, &open)?;
+    Ok((open, stamp))
+}
+
+/// Reads the stamp of the open file of `name`.
+pub(super) fn stamp_of(name: &str, file: &File) -> Result<Stamp> {
     let mut bytes = [0u8; size_of::<Stamp>()];
-    if open.read_exact_at(&mut bytes, 0).is_err() {
-        let why = format!("{name:?} has {} bytes, too few for a stamp", facts.len());
+    if file.read_exact_at(&mut bytes, 0).is_err() {
+        let why = format!("{name:?} has too few bytes for a stamp");
         return Err(Error::corrupt(why));
     }
     let stamp = Stamp::from_bytes(&bytes);
     stamp.recognise(name)?;
-    Ok((open, stamp))
+    Ok(stamp)
 }

@@ -12,7 +12,7 @@ use super::attach_lock::AttachLock;
 use super::attachment;
 use super::companion;
 use super::fifo;
-use super::file::find;
+use super::file::{find, stamp_of};
 use super::liveness::{self, MemberId, Registered};
 use super::name::{self, PUBLISHED};
 use super::options::Kind;
@@ -27,7 +27,7 @@ pub struct ObjectInfo {
     pub name: String,
     /// Its kind; `None` if its file is unreadable or not an object of this library.
     pub kind: Option<Kind>,
-    /// Whether it stays when no process is attached.
+    /// Whether it stays when no process is attached: it was created so, or it has a relay.
     pub persistent: bool,
     /// Bytes it may grow to: address space, not memory.
     pub max_size: u64,
@@ -146,7 +146,7 @@ impl StatCache {
                 return Ok(ObjectStat { info, open: None });
             }
         };
-        info.persistent = stamp.persistent();
+        info.persistent = stamp.stays();
         let same_namespace = self.has_our_namespace(&stamp);
         let participants = participants::held_by(&open, |id, registered| {
             self.is_alive(id, same_namespace, registered)
@@ -180,6 +180,9 @@ impl StatCache {
             return false;
         };
         let is_locked = || participants::is_locked(file).unwrap_or(true);
+        if let Ok(stamp) = stamp_of(&info.name, file) {
+            info.persistent = stamp.stays();
+        }
         info.stale = !info.persistent && held.is_empty() && !is_locked();
         info.committed = facts.blocks() * 512;
         info.participants = self.shown(held, same_namespace);

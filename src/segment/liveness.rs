@@ -19,8 +19,10 @@
 //!
 //! **Forks.** Before a fork the parent makes the child a member, with a description of its own that both
 //! processes have until the parent closes it. So there is no moment at which the child does not count as
-//! alive. If that fails (no descriptor is left), the child shares its parent's membership, whose mapping it
-//! then inherits: both count as alive while one of them is.
+//! alive. A process keeps one further description of the file in reserve, for a fork at which no descriptor is
+//! free, or at which the file cannot be reached any more (`chroot`). It opens the next one when it can. If there
+//! is none, the child is no member, and has no slot in the inherited objects (`attachment`): if it shared its
+//! parent's membership, what it has locked would stay locked after its death.
 //!
 //! A child that was made without the handlers of `fork` has its parent's description, which it neither
 //! unlocks nor uses: it becomes a member when it opens an object.
@@ -32,9 +34,9 @@
 //! # Crash arguments
 //! *Killed while it creates the file or becomes a member:* the file has no member, and is collected. A number
 //! that was locked and not yet counted is used again: no object names it. *Killed before or during a fork:*
-//! the child's description is closed with the process, or the child has it. *The last member is killed:* the
-//! file has no member, and is collected. *Stopped with the attach lock:* other processes wait for a second,
-//! and then create a new group.
+//! the child's description is closed with the process, or the child has it. The reserve has no lock before that.
+//! *The last member is killed:* the file has no member, and is collected. *Stopped with the attach lock:* other
+//! processes wait for a second, and then create a new group.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -205,6 +207,16 @@ impl Member {
         drop(lock);
         Ok(Some(Self { id, file }))
     }
+
+    /// The same where this process is a member: the file may have lost its name.
+    fn number(group: u64, file: File) -> Result<Option<Self>> {
+        let Some(lock) = AttachLock::acquire_soon(file.as_fd())? else {
+            return Ok(None);
+        };
+        let id = take_number(group, &file)?;
+        drop(lock);
+        Ok(Some(Self { id, file }))
+    }
 }
 
 /// The next number of `group`, and its lock. Under the file's attach lock.
@@ -281,12 +293,7 @@ impl OwnMember {
             return Member::join(group);
         };
         let file = shm::reopen(fd, [name::liveness_file(group).as_str()])?;
-        let Some(lock) = AttachLock::acquire_soon(file.as_fd())? else {
-            return Ok(None);
-        };
-        let id = take_number(group, &file)?;
-        drop(lock);
-        Ok(Some(Member { id, file }))
+        Member::number(group, file)
     }
 }
 
@@ -295,10 +302,10 @@ impl OwnMember {
 pub(super) struct ProcessLiveness {
     own: Option<OwnMember>,
     next: Option<OwnMember>,
+    /// Another description of the file of `own`, for a fork that can open none.
+    reserve: Option<Kept>,
     /// The process whose membership it is.
     process: u32,
-    /// Whether a child shares this membership, or this is the child.
-    shared_slot: bool,
 }
 
 impl ProcessLiveness {
@@ -306,8 +313,8 @@ impl ProcessLiveness {
         Self {
             own: None,
             next: None,
+            reserve: None,
             process: 0,
-            shared_slot: false,
         }
     }
 
@@ -322,7 +329,7 @@ impl ProcessLiveness {
         {
             FD.clear();
             NAMESPACE.store(0, Ordering::Relaxed);
-            self.shared_slot = false;
+            self.reserve = None;
             // It is not in this process, whose copy of the descriptor is closed.
             std::mem::forget(old.page.take());
         }
@@ -339,7 +346,19 @@ impl ProcessLiveness {
         };
         let own = self.own.insert(OwnMember::new(member, false)?);
         own.announce();
-        Ok(own.id)
+        let id = own.id;
+        self.fill_reserve();
+        Ok(id)
+    }
+
+    /// Opens a description for the next fork that can open none. System calls only.
+    fn fill_reserve(&mut self) {
+        if self.reserve.as_ref().is_some_and(|it| it.get().is_some()) {
+            return;
+        }
+        let own = self.own.as_ref().and_then(|own| own.fd.get());
+        let file = own.and_then(|fd| shm::reopen(fd, []).ok());
+        self.reserve = file.map(|file| Kept::new(off_streams(file.into())));
     }
 
     /// Whether this process entered, or was forked (with the handlers) from one that had.
@@ -359,49 +378,48 @@ impl ProcessLiveness {
         joined.map_or_else(Member::create_group, Ok)
     }
 
-    /// The id of a child that is about to be forked; `None` if it has to share this process's, or there
-    /// is none.
+    /// The id of a child that is about to be forked; `None` if it can be no member, or this process is none.
     pub(super) fn before_fork(&mut self) -> Option<MemberId> {
-        let own = self.own.as_ref()?;
+        let group = self.own.as_ref()?.id.group();
         let _streams = StreamsTaken::new();
-        let next = self
-            .another()
-            .and_then(|member| OwnMember::new(member, true));
-        match next {
-            Ok(next) => Some(self.next.insert(next).id),
+        let member = match self.another() {
+            Ok(member) => member,
             Err(_) => {
-                own.inherit(true);
-                self.shared_slot = true;
-                None
+                let reserve = self.reserve.take()?.into_fd()?;
+                Member::number(group, reserve.into()).ok()??
             }
-        }
+        };
+        let next = OwnMember::new(member, true).ok()?;
+        Some(self.next.insert(next).id)
     }
 
     /// In the parent: drops the child's membership, which the child has taken over. If the fork failed,
     /// nobody has it.
     pub(super) fn after_fork_in_parent(&mut self) {
         self.next = None;
-        if let Some(own) = &self.own {
-            own.inherit(false);
-        }
+        self.fill_reserve();
     }
 
-    /// In the child: it takes the membership that was made for it. System calls only.
+    /// In the child: it takes the membership that was made for it, or is no member. System calls only.
     pub(super) fn after_fork_in_child(&mut self) {
         NAMESPACE.store(0, Ordering::Relaxed);
         self.process = process::pid();
-        let Some(next) = self.next.take() else {
-            return;
-        };
-        crash_point!();
-        next.inherit(false);
-        next.announce();
-        // The new membership is the child's alone.
-        self.shared_slot = false;
-        if let Some(mut old) = self.own.replace(next) {
+        // With a description that two processes have, each would keep the other's next child alive.
+        self.reserve = None;
+        let old = std::mem::replace(&mut self.own, self.next.take());
+        match &self.own {
+            Some(own) => {
+                crash_point!();
+                own.inherit(false);
+                own.announce();
+            }
+            None => withdraw(),
+        }
+        if let Some(mut old) = old {
             // It is not in this process, whose copy of the descriptor is closed.
             std::mem::forget(old.page.take());
         }
+        self.fill_reserve();
     }
 
     /// Called when this process is about to end; it counts as alive until then. The last member removes the
@@ -409,7 +427,6 @@ impl ProcessLiveness {
     pub(super) fn mark_leaving(&mut self) {
         if let Some(own) = &self.own
             && self.is_ours()
-            && !self.shared_slot
             && let Some(fd) = own.fd.get()
         {
             remove_if_empty(&name::liveness_file(own.id.group()), fd);
@@ -422,13 +439,8 @@ impl ProcessLiveness {
             return;
         }
         let Some(own) = self.own.take() else { return };
-        OWN_ID.store(0, Ordering::Relaxed);
-        FD.clear();
-        guardian::set_liveness_mapping(0, 0);
-        if std::mem::take(&mut self.shared_slot) {
-            // The lock is released with the last process that shares it, and `gc` removes the file.
-            return;
-        }
+        withdraw();
+        self.reserve = None;
         let named = name::liveness_file(own.id.group());
         match own.fd.get() {
             Some(fd) => {
@@ -444,6 +456,13 @@ impl ProcessLiveness {
             }
         }
     }
+}
+
+/// This process is no member any more.
+fn withdraw() {
+    OWN_ID.store(0, Ordering::Relaxed);
+    FD.clear();
+    guardian::set_liveness_mapping(0, 0);
 }
 
 /// Removes the file of this member's group if it has no member any more.

@@ -30,7 +30,7 @@ use super::attachment::{self, Attachment};
 use super::collect;
 use super::companion::{self, Companion};
 use super::fifo;
-use super::file::{ObjectFile, find};
+use super::file::{ObjectFile, find, stamp_of};
 use super::liveness::{self, MemberId};
 use super::name;
 use super::options::{Kind, Options};
@@ -85,7 +85,7 @@ impl Segment {
         let file = name::file_of(name)?;
         // Other processes may create and leave between the two attempts, but not for ever.
         for _ in 0..TRIES {
-            if options.exclusive {
+            if options.create && options.exclusive {
                 if is_alive(name, &file)? {
                     return Err(Error::Exists {
                         name: name.to_owned(),
@@ -262,6 +262,13 @@ impl Segment {
         Ok(())
     }
 
+    /// Removes the names of its companions.
+    pub(crate) fn remove_companions(&self) {
+        if let Ok(family) = companion::family(&self.region()) {
+            companion::remove(&self.file().published, family.load(Ordering::Relaxed));
+        }
+    }
+
     /// The whole mapping. What is resolved from it must not outlive the segment.
     pub(crate) fn region(&self) -> Region {
         region_of(&self.pages)
@@ -289,7 +296,7 @@ impl Segment {
 
     /// Whether the object outlives its processes.
     pub(crate) fn is_persistent(&self) -> bool {
-        self.file().persistent
+        self.file().persistent || companion::has_any(&self.region())
     }
 
     /// This handle as the owner of what it holds in the object. Different after a fork.
@@ -446,12 +453,16 @@ fn lock_file<'a>(
     }
     let others = participants::held(probe, stamp.has_our_namespace())?;
     let others: Vec<MemberId> = others.iter().map(|it| it.id).collect();
-    if stamp.persistent() || !others.is_empty() || participants::is_locked(probe)? {
+    if !others.is_empty() || stamp.persistent() || participants::is_locked(probe)? {
+        return Ok(Some((lock, others)));
+    }
+    // Not from the stamp that was read before the lock was taken: it may have got companions since.
+    let stamp = stamp_of(file, probe)?;
+    if stamp.stays() {
         return Ok(Some((lock, others)));
     }
     let dead = participants::entries(probe)?;
     fifo::remove(file, stamp.fifos());
-    companion::remove(file, stamp.companions());
     shm::unlink(file)?;
     for entry in dead {
         liveness::sweep(entry.id);

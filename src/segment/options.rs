@@ -94,7 +94,8 @@ pub struct Options {
     pub create: bool,
     /// With `create`: fail with `Exists` if there is one.
     pub exclusive: bool,
-    /// With `create`: the object stays until it is unlinked. Otherwise it is removed with its last handle.
+    /// With `create`: the object stays until it is unlinked. Otherwise it is removed with its last handle, or
+    /// stays for as long as it has a relay.
     pub persistent: bool,
     /// With `create`: bytes of data the object starts with; 0 for the default of its kind.
     pub capacity: u64,
@@ -140,7 +141,7 @@ impl Options {
         self
     }
 
-    /// Lets the object outlive its processes.
+    /// Lets the object outlive its processes. An object that has a [relay](crate::QueueRelay) does so anyway.
     pub fn persistent(mut self) -> Self {
         self.persistent = true;
         self
@@ -181,6 +182,12 @@ impl Options {
     pub fn max_capacity(mut self, bytes: u64) -> Self {
         self.max_capacity = bytes;
         self
+    }
+
+    /// Whether an object may be created under `name`: always without a name. Then the arguments that a new object
+    /// needs have to be checked, and otherwise they have no meaning.
+    pub(crate) fn creates(&self, name: Option<&str>) -> bool {
+        self.create || name.is_none()
     }
 
     /// An error if an option is set that `kind` does not have.

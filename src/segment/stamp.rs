@@ -12,14 +12,14 @@
 //!     32     8  layout          hash of the object's own layout
 //!     40     8  size            bytes of the file, for ever
 //!     48     8  pid_namespace   the pid namespace of the participants
-//!     56     4  persistent      0 or 1
+//!     56     4  persistent      0 or 1: whether it was created to outlive its processes
 //!     60     4  creator         pid, for diagnosis
 //!     64     8  family          id of the companions that it has, or is one of; 0: none
 //! ```
 //! All of it is constant once the segment is published, but for three words. A process that opens a
 //! persistent segment without participants stores its own `pid_namespace`. Before a FIFO is made, its bit in
-//! `fifos` is set, and never cleared (see `fifo.rs`). `family` is set before an object gets companions (see
-//! `companion.rs`).
+//! `fifos` is set, and never cleared (see `fifo.rs`). `family` is set before an object gets companions, and 0
+//! when they are removed; in between the object outlives its processes (see `companion.rs`).
 //!
 //! Every version has `magic`, `version`, `pid_namespace` and `persistent` at these places. Up to
 //! version 3 the participants have locks on some bytes of the file, and from then on they are in the
@@ -198,8 +198,15 @@ impl Stamp {
             .ok_or_else(|| Error::corrupt(format!("no kind of object has the code {}", self.kind)))
     }
 
+    /// Whether it was created to outlive its processes.
     pub(crate) fn persistent(&self) -> bool {
         self.persistent != 0
+    }
+
+    /// Whether the object outlives its processes: it was created so, or it has companions.
+    pub(crate) fn stays(&self) -> bool {
+        // Another version may have something else there.
+        self.persistent() || self.version == VERSION && self.companions() != 0
     }
 
     pub(crate) fn size(&self) -> u64 {

@@ -45,7 +45,7 @@ use super::policy::{Ask, WaitPolicy};
 
 /// The processes that use a lock: the participants of its segment.
 pub(crate) trait Peers: Send + Sync {
-    /// The caller's owner word, from [`pack`]. A forked child has another one.
+    /// The caller's owner word, from [`pack`]. A forked child has another one, or is `NOBODY`.
     fn me(&self) -> &AtomicU64;
 
     /// Whether `owner` is still attached; asks the kernel.
@@ -90,6 +90,10 @@ pub(super) const FREE: u64 = 0;
 pub(super) const POISONED: u64 = u64::MAX;
 /// A living owner left work half done. This word names no participant, so it counts as a dead owner's.
 const ABANDONED: u64 = 1;
+
+/// The owner word of a process that is no participant of the segment: a child that was forked when it could not
+/// become one. It takes no lock, and no lock ever has it.
+pub(crate) const NOBODY: u64 = 2;
 
 /// An owner as one word, which is never 0.
 pub(crate) fn pack(owner: Owner) -> u64 {
@@ -139,7 +143,7 @@ impl LockCell {
     /// The lock, if it is free or the caller's own; never a system call.
     ///
     /// # Errors
-    /// `TooMany` if a recursive lock was taken 2^32 times.
+    /// `TooMany` if a recursive lock was taken 2^32 times; `Exhausted` in a child without a slot.
     #[inline]
     pub(crate) fn try_acquire(&self, me: u64) -> Result<Option<Acquisition>> {
         self.acquire_now(me, false)
@@ -150,14 +154,18 @@ impl LockCell {
         match self.take(me, woken) {
             Ok(taken) => Ok(taken.then_some(Acquisition::Clean)),
             Err(owner) if self.is_recursive() && self.is_thread_of(owner, me) => self.enter_again(),
+            Err(_) if me == NOBODY => Err(no_slot()),
             Err(_) => Ok(None),
         }
     }
 
     /// Takes the lock if it is free. False if it is reserved for another waiter; the error is the owner that
-    /// has it.
+    /// has it, and `FREE` if the caller is `NOBODY`.
     #[inline(always)]
     pub(super) fn take(&self, me: u64, woken: bool) -> std::result::Result<bool, u64> {
+        if me == NOBODY {
+            return Err(FREE);
+        }
         // SYNC: pairs with the exchange in `free`. A failure pairs with `mark_consistent`: a thread that reads
         // an owner which took over from a dead one also reads the new owner's thread, not the dead one's.
         self.owner
@@ -198,7 +206,7 @@ impl LockCell {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; `TooMany` if a recursive lock
-    /// was taken 2^32 times.
+    /// was taken 2^32 times; `Exhausted` in a child without a slot.
     #[inline]
     pub(crate) fn acquire(
         &self,
@@ -413,6 +421,16 @@ impl LockCell {
             true => self.depth.load(Ordering::Relaxed),
             false => 0,
         }
+    }
+}
+
+/// The error of a process that is [`NOBODY`].
+#[cold]
+pub(super) fn no_slot() -> Error {
+    Error::Exhausted {
+        what: "handles on one object (and none of a forked child, if no descriptor was free at the fork: open the \
+               object again by name)",
+        limit: 1024,
     }
 }
 

@@ -12,7 +12,7 @@ mod watch;
 pub(crate) use event::{EventCell, Slept, publish_fence};
 pub(crate) use handoff::{Handoff, Try};
 pub use lock::Acquisition;
-pub(crate) use lock::{LockCell, Peers, pack, unpack};
+pub(crate) use lock::{LockCell, NOBODY, Peers, pack, unpack};
 pub(crate) use policy::{Ask, Nap, WaitPolicy, wait_for};
 pub(crate) use robust::{Acquired, Guard, RobustMutex};
 pub(crate) use waits::{EndWaits, Waits, forked, left, set_aside};

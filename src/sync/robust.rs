@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::sys::clock::Deadline;
 
 use super::handoff::Try;
-use super::lock::{LockCell, Peers};
+use super::lock::{LockCell, NOBODY, Peers, no_slot};
 use super::policy::{Ask, WaitPolicy};
 use super::waits::Waits;
 
@@ -72,7 +72,7 @@ impl RobustMutex {
     ///
     /// # Errors
     /// `Timeout`; `Poisoned` when an earlier repair was abandoned; `Internal` if this thread has the
-    /// lock.
+    /// lock; `Exhausted` in a child without a slot.
     #[inline]
     pub(crate) fn lock(&self, deadline: Deadline) -> Result<Acquired<'_>> {
         let me = self.me();
@@ -103,6 +103,9 @@ impl RobustMutex {
 
     #[cold]
     fn lock_slow(&self, me: u64, deadline: Deadline) -> Result<Acquired<'_>> {
+        if me == NOBODY {
+            return Err(no_slot());
+        }
         if self.cell.is_mine(me) {
             return Err(Error::Internal {
                 what: "a call was made from inside another one on the same object".into(),
@@ -145,6 +148,11 @@ impl RobustMutex {
         &self.policy.waits
     }
 
+    /// Whether this process can have the lock: false in a child without a slot.
+    pub(crate) fn has_slot(&self) -> bool {
+        self.me() != NOBODY
+    }
+
     #[inline(always)]
     fn me(&self) -> u64 {
         self.me.load(Ordering::Relaxed)
@@ -164,13 +172,25 @@ impl Guard<'_> {
     /// Declares that what the lock guards is consistent again. A guard that is dropped without
     /// this after [`Acquired::Recovered`] poisons the mutex, and so the object, for all processes.
     pub(crate) fn mark_consistent(&self) {
-        self.mutex.cell.mark_consistent(self.me);
+        if self.is_ours() {
+            self.mutex.cell.mark_consistent(self.me);
+        }
     }
 
-    /// Ends the ownership as the owner's death would: the next owner repairs what the lock guards.
+    /// Whether this process took the lock. A child that was forked meanwhile has a copy of the guard, and another
+    /// owner word: the lock is its parent's.
+    #[inline(always)]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.mutex.me() == self.me
+    }
+
+    /// Ends the ownership as the owner's death would: the next owner repairs what the lock guards. Has no effect in
+    /// a child that was forked while the lock was held.
     #[cold]
     pub(crate) fn abandon(self) {
-        self.mutex.cell.abandon(self.me);
+        if self.is_ours() {
+            self.mutex.cell.abandon(self.me);
+        }
         // Not dropped: another thread of this process may own the lock by now, with the same owner word.
         std::mem::forget(self);
     }
@@ -179,17 +199,17 @@ impl Guard<'_> {
 impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
-        if !self.mutex.cell.free_own(self.me) {
+        // In a child that was forked meanwhile, `me` still names its parent, which works under the lock.
+        if !(self.is_ours() && self.mutex.cell.free_own(self.me)) {
             self.poison_if_unrepaired();
         }
     }
 }
 
 impl Guard<'_> {
-    /// Has no effect in a child that was forked while the lock was held: the lock is its parent's.
     #[cold]
     fn poison_if_unrepaired(&self) {
-        if self.mutex.cell.is_unrepaired(self.me) {
+        if self.is_ours() && self.mutex.cell.is_unrepaired(self.me) {
             self.mutex.cell.poison();
         }
     }
@@ -306,19 +326,42 @@ mod tests {
         ));
     }
 
+    /// What a child does that was forked now: it has another owner word. `work` gets a copy of the guard that its
+    /// parent may have.
+    fn in_child(it: &Fresh, work: impl FnOnce(Guard<'_>)) {
+        let child = pack(Owner {
+            slot: 8,
+            generation: 1,
+        });
+        let parent = it.peer.me.swap(child, Ordering::Relaxed);
+        work(it.mutex.guard(parent));
+        it.peer.me.store(parent, Ordering::Relaxed);
+    }
+
     #[test]
     fn a_guard_that_a_forked_child_drops_leaves_its_parent_the_lock() {
         let it = Fresh::new();
-        let held = it.mutex.lock(Deadline::Never).unwrap();
-        let parent = it.peer.me.swap(
-            pack(Owner {
-                slot: 7,
-                generation: 1,
-            }),
-            Ordering::Relaxed,
-        );
-        assert!(it.mutex.try_lock().is_none());
-        it.peer.me.store(parent, Ordering::Relaxed);
+        let held = it.mutex.try_lock().unwrap();
+        in_child(&it, |_dropped| {});
+        in_child(&it, |copy| copy.abandon());
+        in_child(&it, |_| assert!(it.mutex.try_lock().is_none()));
+        // It also still says which thread has it.
+        assert!(it.mutex.cell.is_mine(held.me));
+        drop(held);
+        assert!(it.mutex.try_lock().is_some());
+    }
+
+    #[test]
+    fn a_guard_that_a_forked_child_drops_does_not_end_its_parents_repair() {
+        let it = Fresh::new();
+        it.owner_dies();
+        let Acquired::Recovered(held) = it.mutex.lock(Deadline::Never).unwrap() else {
+            panic!("the owner is dead, and the lock did not say so");
+        };
+        in_child(&it, |_dropped| {});
+        in_child(&it, |copy| copy.mark_consistent());
+        assert!(it.mutex.cell.is_unrepaired(held.me));
+        held.mark_consistent();
         drop(held);
         assert!(it.mutex.try_lock().is_some());
     }

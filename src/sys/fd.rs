@@ -147,6 +147,14 @@ impl Kept {
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
         (shm::identity(fd) == Some(self.file)).then_some(fd)
     }
+
+    /// The descriptor itself; `None` if the program has closed it.
+    pub(crate) fn into_fd(self) -> Option<OwnedFd> {
+        let kept = std::mem::ManuallyDrop::new(self);
+        kept.get()?;
+        // SAFETY: it is still the kept file's; this value owned it, and is not dropped.
+        Some(unsafe { OwnedFd::from_raw_fd(kept.fd) })
+    }
 }
 
 impl Drop for Kept {

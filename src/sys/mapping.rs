@@ -137,10 +137,7 @@ pub(crate) fn commit(at: NonNull<u8>, len: usize) -> Result<()> {
                 libc::EINTR | libc::EAGAIN => {}
                 // EFAULT: a store would raise SIGBUS. ENOMEM: a control group's limit.
                 libc::EFAULT | libc::ENOMEM => {
-                    return Err(Error::NoSpace {
-                        needed: len as u64,
-                        available: shm::available(),
-                    });
+                    return Err(Error::no_memory(len as u64, shm::available()));
                 }
                 errno => {
                     return Err(Error::Os {

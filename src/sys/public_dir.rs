@@ -202,10 +202,7 @@ fn refused(path: &Path, variable: &'static str, err: &io::Error) -> Error {
         Some(libc::ENOENT) => Error::unsupported(format!(
             "there is no directory above {name}; {variable} can name another directory of leases"
         )),
-        Some(libc::ENOSPC | libc::EDQUOT) => Error::NoSpace {
-            needed: 4096,
-            available: 0,
-        },
+        Some(libc::ENOSPC | libc::EDQUOT) => Error::no_memory(4096, 0),
         errno => Error::Os {
             call: "open(directory of leases)",
             errno: errno.unwrap_or(0),

@@ -147,10 +147,7 @@ pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
             _ => match errno() {
                 libc::EINTR => longest = (longest / 2).max(4096),
                 libc::ENOSPC | libc::EDQUOT => {
-                    return Err(Error::NoSpace {
-                        needed: end - at,
-                        available: available(),
-                    });
+                    return Err(Error::no_memory(end - at, available()));
                 }
                 libc::EOPNOTSUPP => return Err(directory::lacks(FALLOCATE)),
                 errno => {
@@ -183,10 +180,7 @@ pub(crate) fn check_room(bytes: u64) -> Result<()> {
     if stat.f_blocks == 0 || bytes <= free {
         return Ok(());
     }
-    Err(Error::NoSpace {
-        needed: bytes,
-        available: available(),
-    })
+    Err(Error::no_memory(bytes, available()))
 }
 
 /// Bytes that are free in the directory's file system.
@@ -217,10 +211,7 @@ fn no_room_for_file() -> Error {
             limit: stat.f_files,
         };
     }
-    Error::NoSpace {
-        needed: 4096,
-        available: stat.f_bavail.saturating_mul(stat.f_frsize),
-    }
+    Error::no_memory(4096, stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 /// Renames the complete file `from` to `to`, unless that name is taken.

@@ -20,6 +20,7 @@ use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::atomic::AtomicU32;
 
 use super::errno;
 use super::fd::off_streams;
@@ -86,6 +87,20 @@ pub(crate) struct Failure {
 fn pointers(strings: &[CString]) -> Vec<*mut libc::c_char> {
     let each = strings.iter().map(|s| s.as_ptr().cast_mut());
     each.chain([ptr::null_mut()]).collect()
+}
+
+/// The shell that runs scripts without a `#!` line.
+const SHELL: &CStr = c"/bin/sh";
+
+/// A NULL-terminated array: the shell runs the program as a script with the program's arguments.
+fn shell_argv(plan: &Plan) -> Vec<*mut libc::c_char> {
+    let args = plan.argv.iter().skip(1).map(|arg| arg.as_ptr());
+    [SHELL.as_ptr(), plan.program.as_ptr()]
+        .into_iter()
+        .chain(args)
+        .chain([ptr::null()])
+        .map(<*const libc::c_char>::cast_mut)
+        .collect()
 }
 
 /// A signal set of all signals, or of none.
@@ -158,6 +173,8 @@ pub(crate) struct Start<'a> {
     plan: &'a Plan,
     ranges: Vec<(libc::c_uint, libc::c_uint)>,
     argv: Vec<*mut libc::c_char>,
+    /// The arguments of the shell, if the program turns out to be a script without a `#!` line.
+    shell_argv: Vec<*mut libc::c_char>,
     envp: Vec<*mut libc::c_char>,
     stack: UnsafeCell<Vec<MaybeUninit<u128>>>,
     /// The process that starts it, which is the child's parent.
@@ -165,6 +182,9 @@ pub(crate) struct Start<'a> {
     /// The step of [`STEPS`] that failed, and its `errno`. The child writes it while the
     /// parent's thread sleeps in `clone`; the parent reads it after.
     failed: Cell<Option<(usize, i32)>>,
+    /// The child, for as long as it uses this process's memory; else 0. Written by the kernel, which also wakes its
+    /// sleepers: so it holds if the thread that started the child is killed meanwhile.
+    running: AtomicU32,
 }
 
 /// Starts the program. After a failure, the child is already reaped.
@@ -181,11 +201,18 @@ impl<'a> Start<'a> {
             plan,
             ranges: plan.closed(),
             argv: pointers(&plan.argv),
+            shell_argv: shell_argv(plan),
             envp: pointers(&plan.envp),
             stack: UnsafeCell::new(Vec::with_capacity(STACK)),
             parent: Cell::new(0),
             failed: Cell::new(None),
+            running: AtomicU32::new(0),
         }
+    }
+
+    /// The number of the child while it uses this memory, in a start without a descriptor; else 0. A futex word.
+    pub(crate) fn running(&self) -> &AtomicU32 {
+        &self.running
     }
 
     /// As [`start`], with a descriptor of the child if `with_pidfd`. Neither allocates nor takes a lock.
@@ -209,15 +236,26 @@ impl<'a> Start<'a> {
         let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
         let this = ptr::from_ref(self).cast_mut().cast();
         let plain = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let running = self.running.as_ptr();
+        // The kernel sets `running` before the child runs, and clears it at its exec or end.
+        let noted = plain | libc::CLONE_PARENT_SETTID | libc::CLONE_CHILD_CLEARTID;
         let with = plain | libc::CLONE_PIDFD;
         // Without a descriptor on the second try: emulators refuse one.
-        for flags in [if with_pidfd { with } else { plain }, plain] {
+        for flags in [if with_pidfd { with } else { noted }, plain] {
             let mut fd: libc::c_int = -1;
+            let place = if flags == noted {
+                running.cast()
+            } else {
+                &raw mut fd
+            };
             // SAFETY: the stack is aligned, large enough for `child`, and lives until the child no longer
             // needs it, as do `self` and all that it borrows: this thread sleeps until then. The child has a
             // copy of the descriptors and of the signal actions, and calls only what a child of vfork may
-            // call. `fd` is room for a descriptor.
-            let pid = unsafe { libc::clone(child, top.cast(), flags, this, &raw mut fd) };
+            // call. `fd` is room for a descriptor, and `running` for a number, for as long as the child.
+            let pid = unsafe {
+                let tls = ptr::null_mut::<libc::c_void>();
+                libc::clone(child, top.cast(), flags, this, place, tls, running)
+            };
             if pid > 0 {
                 // SAFETY: the kernel just made this descriptor for us.
                 let pidfd = (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) });
@@ -339,7 +377,42 @@ impl Start<'_> {
             libc::pthread_sigmask(libc::SIG_SETMASK, &plan.mask, ptr::null_mut());
             let (argv, envp) = (self.argv.as_ptr(), self.envp.as_ptr());
             libc::execve(plan.program.as_ptr(), argv.cast(), envp.cast());
-            (8, errno())
+            let failed = errno();
+            // As `execvp` and shells do.
+            if failed == libc::ENOEXEC && may_be_script(&plan.program) {
+                let argv = self.shell_argv.as_ptr();
+                libc::execve(SHELL.as_ptr(), argv.cast(), envp.cast());
+            }
+            // If there is no shell, the error is that of the program.
+            (8, failed)
         }
     }
+}
+
+/// Whether a shell can make sense of a file: its first line is text. A program for another kind of machine
+/// is no script, and neither is a file that may not be read.
+///
+/// # Safety
+///
+/// As [`Start::become_program`].
+unsafe fn may_be_script(file: &CStr) -> bool {
+    let mut start = [0u8; 256];
+    // SAFETY: system calls on a path that ends with NUL, and on a place of this stack with its size.
+    let len = unsafe {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        let fd = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, file.as_ptr(), flags);
+        if fd < 0 {
+            return false;
+        }
+        let len = libc::syscall(libc::SYS_read, fd, start.as_mut_ptr(), start.len());
+        libc::syscall(libc::SYS_close, fd);
+        len
+    };
+    let Some(start) = usize::try_from(len).ok().and_then(|len| start.get(..len)) else {
+        return false;
+    };
+    start
+        .iter()
+        .take_while(|&&byte| byte != b'\n')
+        .all(|&byte| byte != 0)
 }

@@ -11,6 +11,12 @@ static int by_length(const void *a, size_t a_len, const void *b, size_t b_len, v
     return (a_len > b_len) - (a_len < b_len);
 }
 
+static int after(const void *a, size_t a_len, const void *b, size_t b_len, void *arg)
+{
+    (void)a, (void)a_len, (void)b, (void)b_len, (void)arg;
+    return 1;
+}
+
 static shoal_list *new_list(void)
 {
     shoal_list_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -113,6 +119,10 @@ int main(void)
     CHECK(calls > 0 && strcmp(all(l), "3,x,aaa,") == 0);
     OK(shoal_list_reverse(l));
     CHECK(strcmp(all(same), "aaa,x,3,") == 0);
+    /* Each comes after each other: some order of the same elements. */
+    OK(shoal_list_sort(l, after, NULL));
+    CHECK(strlen(all(l)) == 8 && strchr(all(l), 'x') != NULL && strstr(all(l), "aaa,") != NULL);
+    CHECK(strchr(all(l), '3') != NULL);
     OK(shoal_list_clear(l));
     CHECK(strcmp(all(same), "") == 0);
 

@@ -288,11 +288,11 @@ fn a_file_that_is_no_report_is_refused_by_name() {
     let file = folder.file("a.json");
     bench(&["--from", &file]).failed(1, "a.json");
     for (text, why) in [
-        ("", "no report"),
-        ("{}", "no report"),
-        ("[1]", "no report"),
+        ("", "not a report"),
+        ("{}", "not a report"),
+        ("[1]", "not a report"),
         (r#"{"format": 2}"#, "its format is 2"),
-        (r#"{"format": 1, "cores": "many"}"#, "no report"),
+        (r#"{"format": 1, "cores": "many"}"#, "not a report"),
     ] {
         fs::write(&file, text).unwrap();
         bench(&["--from", &file]).failed(1, why);

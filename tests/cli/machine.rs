@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -332,6 +333,32 @@ fn commands_in(page: &str) -> Vec<Vec<String>> {
         }
     }
     found
+}
+
+#[test]
+fn a_bridge_that_may_not_be_executed_is_126_and_no_advice_to_install_it() {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("bridge"));
+    fs::create_dir(&dir).unwrap();
+    let own = dir.join("shoal");
+    // A copy, since the program looks for the other one beside itself. Another process writes it: what this
+    // one has open for writing, children of other tests have as well, and it cannot be executed then.
+    let mut copy = Command::new("cp");
+    copy.arg(env!("CARGO_BIN_EXE_shoal")).arg(&own);
+    assert!(copy.status().unwrap().success());
+    let status = || {
+        finish(
+            Command::new(&own)
+                .args(["bridge", "status"])
+                .env("PATH", &dir),
+        )
+    };
+    status().failed(127, "cargo install");
+    let bridge = dir.join("shoal-bridge");
+    fs::write(&bridge, "no program").unwrap();
+    let done = status();
+    assert!(!done.err.contains("cargo install"), "{}", done.err);
+    done.failed(126, bridge.to_str().unwrap());
+    fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod run_workers;
 mod signals;
 mod terminal;
 
+use std::fs::File;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -116,8 +117,40 @@ fn a_reader_that_closes_the_pipe_is_no_failure() {
 
 #[test]
 fn output_that_cannot_be_written_is_a_failure() {
-    let full = std::fs::File::options().write(true).open("/dev/full");
+    let full = File::options().write(true).open("/dev/full");
     let mut families = command(&["devices", "families"]);
     families.stdout(full.unwrap());
     finish(&mut families).failed(1, "cannot write");
+}
+
+#[test]
+fn an_error_that_cannot_be_written_keeps_its_exit_code() {
+    let missing = unique("no-such-object");
+    for (args, code) in [
+        (&["rm", &missing][..], 3),
+        (&["stat", &missing], 3),
+        (&["queue", "get", &missing], 3),
+        (&["ls", "--frobnicate"], 2),
+        (&["run", "--", "/no/such/program"], 127),
+        (&["run", "-n", "1", "--", "/no/such/program"], 127),
+    ] {
+        let (reader, without_reader) = std::io::pipe().unwrap();
+        drop(reader);
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        for error in [Stdio::from(full), Stdio::from(without_reader)] {
+            let status = command(args).stdout(Stdio::null()).stderr(error).status();
+            assert_eq!(status.unwrap().code(), Some(code), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn rm_removes_the_other_names_if_its_errors_cannot_be_written() {
+    let name = unique("removed");
+    shoal(&["queue", "put", &name, "x", "--create"]).ok();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (first, second) = (unique("missing"), unique("missing"));
+    let mut rm = command(&["rm", &first, &second, &name]);
+    assert_eq!(rm.stderr(full).status().unwrap().code(), Some(3));
+    shoal(&["stat", &name]).failed(3, &name);
 }

@@ -1,6 +1,7 @@
 //! `shoal run`.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 
 use crate::{command, finish, shoal, unique};
 
@@ -80,10 +81,62 @@ fn the_exit_code_and_the_signal_are_the_programs() {
 
 #[test]
 fn a_program_that_is_missing_is_127_and_one_that_cannot_run_126() {
-    shoal(&["run", "--", "/no/such/program"]).failed(127, "/no/such/program");
-    shoal(&["run", "--", "no-such-program-at-all"]).failed(127, "no-such-program-at-all");
-    shoal(&["run", "--", "/etc/passwd"]).failed(126, "/etc/passwd");
-    shoal(&["run", "--", "/"]).failed(126, "/");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let without_interpreter = dir.join(unique("without-interpreter"));
+    script(&without_interpreter, "#!/no/such/interpreter\n");
+    let without_interpreter = without_interpreter.to_str().unwrap();
+    let name = without_interpreter.rsplit('/').next().unwrap();
+    let too_long = format!("/{}", "x".repeat(5000));
+    for how in [&["run", "--"][..], &["run", "-n", "1", "--"]] {
+        let failed = |program: &str, code: i32, why: &str| {
+            let mut run = command(&[how, &[program]].concat());
+            finish(run.env("PATH", dir)).failed(code, why);
+        };
+        failed("/no/such/program", 127, "/no/such/program");
+        failed("no-such-program-at-all", 127, "no-such-program-at-all");
+        failed("/etc/passwd/program", 127, "/etc/passwd/program");
+        failed("", 127, "");
+        failed("/etc/passwd", 126, "/etc/passwd");
+        failed("/", 126, "/");
+        failed(without_interpreter, 126, "interpreter");
+        failed(name, 126, "interpreter");
+        failed(&too_long, 126, "");
+    }
+    std::fs::remove_file(without_interpreter).unwrap();
+}
+
+/// Makes an executable file. Another process writes it: what this one has open for writing, children of other
+/// tests have as well, and it cannot be executed then.
+fn script(path: &Path, text: &str) {
+    let write = "printf %s \"$1\" >\"$0\" && chmod +x \"$0\"";
+    let mut sh = std::process::Command::new("sh");
+    sh.args(["-c", write]).arg(path).arg(text);
+    assert!(sh.status().unwrap().success());
+}
+
+#[test]
+fn a_script_that_names_no_interpreter_is_run_by_the_shell() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("script"));
+    script(&path, "echo \"$0 has $*\"; exit 7\n");
+    let path = path.to_str().unwrap();
+    for how in [
+        &["run", "--"][..],
+        &["run", "-n", "1", "--no-labels", "--"],
+        &[
+            "run",
+            "-q",
+            "--restart",
+            "--max-restarts",
+            "0",
+            "--no-labels",
+            "--",
+        ],
+    ] {
+        let done = shoal(&[how, &[path, "a", "b"]].concat());
+        let said = format!("{path} has a b\n");
+        assert_eq!((done.code, done.out), (Some(7), said), "{how:?}");
+    }
+    std::fs::remove_file(path).unwrap();
 }
 
 #[test]
@@ -112,7 +165,7 @@ fn masks_compose_through_as_many_runs_as_there_are() {
 
 #[test]
 fn the_program_inherits_input_and_output_unchanged() {
-    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let path = dir.join(unique("input"));
     std::fs::write(&path, "as it is").unwrap();
     let mut cat = command(&["run", "--devices", "0", "--", "cat"]);
@@ -121,6 +174,30 @@ fn the_program_inherits_input_and_output_unchanged() {
     // A file that is no program, and not executable.
     shoal(&["run", path.to_str().unwrap()]).failed(126, "input");
     std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_program_has_the_signals_that_its_caller_ignores_and_workers_ignore_none() {
+    let ignored = |ignore: &str, how: &str| {
+        let shell = format!("{ignore} exec {how} grep SigIgn /proc/self/status");
+        let mut run = std::process::Command::new("sh");
+        run.args(["-c", &shell, env!("CARGO_BIN_EXE_shoal")]);
+        let done = finish(&mut run).ok();
+        u64::from_str_radix(done.trim_start_matches("SigIgn:").trim(), 16).unwrap()
+    };
+    let [hup, pipe] = [libc::SIGHUP, libc::SIGPIPE].map(|signal| 1 << (signal - 1));
+    for (ignore, bits) in [
+        ("trap '' HUP PIPE;", hup | pipe),
+        ("trap '' PIPE;", pipe),
+        ("trap '' HUP;", hup),
+        ("", 0),
+    ] {
+        // Others may be ignored by the caller of this test.
+        assert_eq!(ignored(ignore, "env") & bits, bits);
+        assert_eq!(ignored(ignore, "\"$0\" run"), ignored(ignore, "env"));
+        let by_workers = ignored(ignore, "\"$0\" run -n 1 --no-labels");
+        assert_eq!(by_workers & (hup | pipe), 0);
+    }
 }
 
 #[test]

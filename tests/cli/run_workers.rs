@@ -141,6 +141,21 @@ fn a_failed_worker_is_restarted_and_a_crash_loop_is_reported() {
         run("--restart", "test $SHOAL_WORKER_RESTARTS = 1").code,
         Some(0)
     );
+    let none = [
+        "run",
+        "--restart",
+        "--max-restarts",
+        "0",
+        "--",
+        "sh",
+        "-c",
+        "exit 4",
+    ];
+    let done = shoal(&none);
+    assert_eq!(done.code, Some(4));
+    assert!(!done.err.contains("1 times"), "{}", done.err);
+    let said = "worker 0 is not started again: the limit is 0 restarts\n";
+    assert!(done.err.ends_with(said), "{}", done.err);
     let done = run("--restart=always", "exit 0");
     assert!(done.err.contains("crash loop"), "{}", done.err);
     // A failure, although each of its runs was a success.

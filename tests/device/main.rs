@@ -188,6 +188,13 @@ fn a_device_that_cannot_be_granted_is_refused_by_name() {
             "0",
             &["NEURON_RT_VISIBLE_CORES", "zero"],
         ),
+        // Read as no core at all, a child would see none without an error.
+        (
+            "neuron",
+            Some("0,5-2"),
+            "0",
+            &["NEURON_RT_VISIBLE_CORES", "5-2", "backwards"],
+        ),
         ("tpu", None, "0,1,2", &["3 devices", "1, 2, 4, 8"]),
         ("furiosa", Some("4"), "0", &["npu:"]),
     ] {

@@ -172,6 +172,7 @@ fn queues() -> Vec<Case> {
                     Err(Error::Timeout) => Err(Error::NoSpace {
                         needed: 0,
                         available: 0,
+                        in_object: None,
                     }),
                     other => other.map(drop),
                 }

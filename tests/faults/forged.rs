@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::common::{NOWAIT, alone, millis};
@@ -40,6 +41,46 @@ impl Bytes {
     fn set_half(&self, at: u64, half: u32) {
         self.0.write_all_at(&half.to_le_bytes(), DATA + at).unwrap();
     }
+
+    /// Its first page, mapped for the rest of the test: to change words faster than by calls.
+    fn page(&self) -> &'static [AtomicU64; 512] {
+        let (page, fd) = (4096, self.0.as_raw_fd());
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at a place that the kernel chooses; the file has the page.
+        let at = unsafe {
+            let none = std::ptr::null_mut();
+            libc::mmap(none, page, access, libc::MAP_SHARED, fd, DATA as i64)
+        };
+        assert_ne!(at, libc::MAP_FAILED);
+        // SAFETY: the page is never unmapped, and any bits are valid atomics.
+        unsafe { &*at.cast() }
+    }
+}
+
+/// Calls `work` again and again, until another thread has called `forge` so many times meanwhile, with the
+/// numbers from 0 on.
+fn while_forged(times: u64, forge: impl Fn(u64) + Sync, mut work: impl FnMut()) {
+    /// Ends the other thread, after a panic too.
+    struct End<'a>(&'a AtomicBool);
+
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let (over, forged) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                forge(forged.fetch_add(1, Ordering::Relaxed));
+            }
+        });
+        let _end = End(&over);
+        while forged.load(Ordering::Relaxed) < times {
+            work();
+        }
+    });
 }
 
 fn is_corrupt<T>(answer: &Result<T, Error>) -> bool {
@@ -277,6 +318,51 @@ fn a_barrier_with_an_impossible_number_of_parties_is_corrupt() {
         assert!(is_corrupt(&barrier.wait(millis(5))));
         let _ = (barrier.waiting(), barrier.abort(), barrier.reset());
     }
+}
+
+#[test]
+fn a_length_that_changes_within_a_call_is_corrupt() {
+    let _alone = alone();
+    let list = List::anonymous().unwrap();
+    list.extend(&[[7; 4]; 101]).unwrap();
+    list.remove(0..1).unwrap();
+    // The two shapes: the table, the length, where the gap is, and how long.
+    let page = Bytes::of(list.name()).page();
+    let shapes = [&page[96..100], &page[100..104]];
+    let forge = |_| {
+        for len in [2, 100] {
+            for shape in shapes {
+                for (word, forged) in shape[1..].iter().zip([len, 0, 1]) {
+                    word.store(forged, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    while_forged(2_000_000, forge, || {
+        for answer in [list.remove(90..95), list.splice(40..60, &[[1; 4]; 3])] {
+            assert!(answer.is_ok() || is_corrupt(&answer), "{answer:?}");
+        }
+    });
+}
+
+#[test]
+fn a_table_of_waiters_that_grows_within_a_call_is_never_left() {
+    let _alone = alone();
+    let condition = Condition::anonymous().unwrap();
+    let bytes = Bytes::of(condition.name());
+    // All of them wait, and have no owner.
+    for place in 0..1024 {
+        bytes.set_half(64 + 16 + place * 24 + 16, 1);
+    }
+    let used = &bytes.page()[8];
+    let forge = |round: u64| {
+        let forged = if round.is_multiple_of(2) { 1 } else { 1024 };
+        used.store(forged, Ordering::Relaxed);
+    };
+    while_forged(6_000_000, forge, || {
+        let place = condition.enlist();
+        assert!(place.is_err() || place.is_ok_and(|it| it < 1024));
+    });
 }
 
 #[test]

@@ -256,7 +256,12 @@ fn an_error_of_too_little_memory_reports_the_free_memory_after_it() {
         let map = Map::create("small-map").unwrap();
         let large = vec![1; 96 << 20];
         for refused in [queue.put(&large, NOWAIT), map.set(b"key", &large)] {
-            let Err(Error::NoSpace { needed, available }) = refused else {
+            let Err(Error::NoSpace {
+                needed,
+                available,
+                in_object: None,
+            }) = refused
+            else {
                 panic!("{refused:?}")
             };
             // All but what objects of this size keep.
@@ -264,6 +269,52 @@ fn an_error_of_too_little_memory_reports_the_free_memory_after_it() {
             assert!(free() > 56 << 20);
         }
     });
+}
+
+/// Asks for ever less of a full object, and checks that its error names it, the piece and its limit.
+fn names_the_object(mut put: impl FnMut(usize) -> shoal::Result<()>) {
+    let mut sizes = (0..7).map(|step| 256 << 10 >> step);
+    let most = sizes.clone().find(|size| put(*size).is_ok()).unwrap_or(0);
+    let refused = sizes.find(|size| *size <= 2 * most.max(2048)).unwrap();
+    let err = put(refused).unwrap_err();
+    let Error::NoSpace {
+        needed,
+        available,
+        in_object: Some(free),
+    } = err
+    else {
+        panic!("{err:?}")
+    };
+    assert!(needed >= refused as u64 && available < needed, "{err:?}");
+    assert!(free >= needed, "most of it is free: {err:?}");
+    let text = err.to_string();
+    for part in ["in one piece", "max_capacity"] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert!(!text.contains("memory.max"), "{text}");
+}
+
+#[test]
+fn a_full_and_fragmented_object_is_not_blamed_on_the_machine() {
+    let _alone = alone();
+    let options = Options::create().max_capacity(1 << 20);
+    // Every second one of the elements is removed: half is free, in pieces that are too small.
+    let map = Map::with_options(None, &options.clone().compact()).unwrap();
+    let value = vec![1; 9000];
+    let (mut keys, set) = (0u32.., |key: u32| map.set(&key.to_le_bytes(), &value));
+    let (full, err) = keys.find_map(|key| Some((key, set(key).err()?))).unwrap();
+    assert!(err.to_string().contains("max_capacity"), "{err}");
+    for key in (0..full).step_by(2) {
+        assert!(map.remove(&key.to_le_bytes()).unwrap());
+    }
+    names_the_object(|size| map.set(b"large", &vec![2; size]));
+
+    let list = List::with_options(None, &options).unwrap();
+    while list.append(&value).is_ok() {}
+    for index in (0..list.len().unwrap()).step_by(2) {
+        assert!(list.set(index, b"").unwrap());
+    }
+    names_the_object(|size| list.set(0, &vec![2; size]).map(drop));
 }
 
 #[test]

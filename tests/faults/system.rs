@@ -112,7 +112,10 @@ fn nothing_is_created_in_a_full_shm_and_the_sizes_are_reported() {
         let large = Options::create().capacity(4 << 20);
         for name in [None, Some("large")] {
             let err = Queue::with_options(name, &large).unwrap_err();
-            let Error::NoSpace { needed, available } = err else {
+            let Error::NoSpace {
+                needed, available, ..
+            } = err
+            else {
                 panic!("{err}")
             };
             assert!(needed >= 4 << 20, "{needed}");
@@ -354,9 +357,9 @@ fn too_few_descriptors_leave_nothing_behind() {
 }
 
 #[test]
-fn a_child_that_had_to_share_its_parents_slot_keeps_the_object() {
+fn a_child_that_is_forked_while_no_descriptor_is_free_keeps_the_object() {
     let _alone = alone();
-    let name = Name::new("shared-slot");
+    let name = Name::new("no-descriptor");
     let (told, done) = (Bell::new(), Bell::new());
     let mut parent = fork(|| {
         let queue = Queue::with_options(Some(&name), &tiny()).unwrap();

@@ -6,6 +6,7 @@ mod common;
 mod basics;
 #[cfg(feature = "crash-points")]
 mod crash;
+mod forks;
 mod hostile;
 mod iter;
 mod kills;

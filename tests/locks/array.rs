@@ -87,6 +87,32 @@ fn the_lock_of_a_killed_process_goes_to_the_next_with_owner_died() {
 }
 
 #[test]
+fn a_guard_whose_lock_was_released_beside_it_neither_reads_nor_writes() {
+    let _alone = alone();
+    let array = array(1, 8);
+    let guard = array.lock(NOWAIT).unwrap();
+    let again = array.lock(NOWAIT).unwrap();
+    array.release().unwrap();
+    guard.write(0, &[1]).unwrap();
+    array.release().unwrap();
+    let other = Array::open(array.name()).unwrap();
+    let theirs = other.lock(NOWAIT).unwrap();
+    for guard in [guard, again] {
+        let refused = guard.write(0, &[2]).unwrap_err();
+        assert!(matches!(refused, Error::Invalid { .. }), "{refused}");
+        assert!(guard.read(0, &mut [0]).is_err());
+    }
+    let mut item = [0];
+    theirs.read(0, &mut item).unwrap();
+    assert_eq!(item, [1]);
+    drop(theirs);
+    // A forked child does not have the lock of its parent's guard.
+    let guard = array.lock(NOWAIT).unwrap();
+    fork(|| assert!(guard.write(0, &[3]).is_err())).ends_well();
+    guard.write(0, &[4]).unwrap();
+}
+
+#[test]
 fn an_array_is_opened_only_with_its_own_layout() {
     let _alone = alone();
     let name = Name::new("array");
@@ -131,6 +157,10 @@ fn forged_sizes_are_refused() {
         std::os::unix::fs::FileExt::write_all_at(&file, &word.to_le_bytes(), at).unwrap();
         // An open handle continues with the values that it has read, and a process that opens it gets an error or reads
         // within the mapping.
+        assert_eq!(
+            (array.item_size(), array.count(), array.len()),
+            (8, 100, 800)
+        );
         array.lock(NOWAIT).unwrap().write(792, &[1; 8]).unwrap();
         if let Ok(other) = Array::open(array.name()) {
             let end = other.len();
@@ -141,4 +171,21 @@ fn forged_sizes_are_refused() {
                 .unwrap();
         }
     }
+}
+
+#[test]
+fn a_guard_that_a_forked_child_drops_does_not_release_what_the_child_has_locked() {
+    let _alone = alone();
+    let array = array(8, 1);
+    let mut guard = Some(array.lock(NOWAIT).unwrap());
+    let free = Bell::new();
+    let child = fork(|| {
+        free.hear();
+        let _own = array.lock(NOWAIT).unwrap();
+        drop(guard.take());
+        assert_eq!(array.lock_depth(), 1);
+    });
+    drop(guard.take());
+    free.ring();
+    child.ends_well();
 }

@@ -136,3 +136,29 @@ fn a_sleeper_gets_a_lock_that_is_released() {
     taken.hear();
     child.ends_well();
 }
+
+#[test]
+fn a_guard_that_a_forked_child_drops_releases_nothing() {
+    let _alone = alone();
+    for lock in [Lock::anonymous().unwrap(), recursive()] {
+        let mut guard = Some(lock.lock(NOWAIT).unwrap());
+        fork(|| drop(guard.take())).ends_well();
+        let other = Lock::open(lock.name()).unwrap();
+        assert_eq!(other.acquire(NOWAIT), Err(Error::Timeout));
+        // Nor what the child has taken itself by then.
+        let (free, dropped, done) = (Bell::new(), Bell::new(), Bell::new());
+        let child = fork(|| {
+            free.hear();
+            let _own = lock.lock(NOWAIT).unwrap();
+            drop(guard.take());
+            dropped.ring();
+            done.hear();
+        });
+        drop(guard.take());
+        free.ring();
+        dropped.hear();
+        assert_eq!(other.acquire(NOWAIT), Err(Error::Timeout));
+        done.ring();
+        child.ends_well();
+    }
+}

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::common::{Bell, FOREVER, NOWAIT, alone, fork, millis};
+use crate::common::{Bell, FOREVER, NOWAIT, Name, alone, fork, millis};
 use shoal::{
-    Acquisition, Barrier, Condition, Error, Event, Lock, Options, Queue, RwLock, Semaphore,
+    Acquisition, Array, Barrier, Condition, Error, Event, Lock, Options, Queue, RwLock, Semaphore,
 };
 
 fn new() -> Options {
@@ -313,6 +313,45 @@ fn a_waiting_writer_blocks_new_readers_but_not_present_ones() {
     assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean));
     fork(|| assert_eq!(lock.write(millis(5)), Err(Error::Timeout))).ends_well();
     fork(|| assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean))).ends_well();
+}
+
+#[test]
+fn what_is_created_without_a_name_is_checked_as_with_the_option() {
+    let _alone = alone();
+    let open = Options::open();
+    for refused in [
+        Barrier::with_options(None, 0, &open).map(drop),
+        Semaphore::bounded(None, 0, &open).map(drop),
+        Array::with_options(None, 0, 1, "", &open).map(drop),
+    ] {
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+    }
+    assert_eq!(Barrier::with_options(None, 1, &open).unwrap().parties(), 1);
+    let one = Semaphore::bounded(None, 1, &open).unwrap();
+    assert!(one.release(1).is_err());
+}
+
+#[test]
+fn an_object_that_is_only_opened_is_never_created() {
+    let _alone = alone();
+    let name = Name::new("missing");
+    // The option has a meaning only for what is created.
+    let options = Options {
+        exclusive: true,
+        ..Options::open()
+    };
+    for missing in [
+        Barrier::with_options(Some(&name), 0, &options).map(drop),
+        Semaphore::bounded(Some(&name), 0, &options).map(drop),
+        Array::with_options(Some(&name), 0, 0, "", &options).map(drop),
+        Queue::with_options(Some(&name), &options).map(drop),
+    ] {
+        assert!(
+            matches!(missing, Err(Error::NotFound { .. })),
+            "{missing:?}"
+        );
+    }
+    assert!(!name.has_file());
 }
 
 #[test]

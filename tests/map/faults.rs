@@ -1,11 +1,13 @@
 //! Maps without memory, with values of hundreds of megabytes, and with changes without end.
 
 use std::collections::VecDeque;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
+use crate::common::corruption::DATA;
 use crate::common::shm::{Filler, free, with_small_shm};
 use crate::common::{Random, alone};
-use shoal::{Error, Map};
+use shoal::{Error, Map, Options};
 
 const PAGE: u64 = 4096;
 
@@ -79,6 +81,54 @@ fn a_value_stays_until_there_is_memory_for_another() {
                 map.verify().unwrap();
             }
         }
+    });
+}
+
+/// Writes a number to the map's header.
+fn forge(map: &Map, at: u64, number: u32) {
+    let path = format!("/dev/shm/shoal.{}", map.name());
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(&number.to_ne_bytes(), DATA + at).unwrap();
+}
+
+#[test]
+fn a_map_that_says_it_has_more_parts_is_refused_when_there_is_no_memory_for_them() {
+    let _alone = alone();
+    with_small_shm(1 << 20, || {
+        let map = Map::with_options(None, &Options::create().compact()).unwrap();
+        map.set(b"key", b"value").unwrap();
+        forge(&map, 40, 64);
+        let filler = Filler::new();
+        filler.leave(0);
+        let refused = Map::open(map.name()).unwrap_err();
+        assert!(matches!(refused, Error::NoSpace { .. }), "{refused}");
+        assert_eq!(map.get_vec(b"key").unwrap().unwrap(), b"value");
+        // Where there is memory, the other parts are empty, and there is no key in them.
+        filler.leave(64 << 10);
+        let other = Map::open(map.name()).unwrap();
+        filler.leave(0);
+        (0..200u32).for_each(|key| assert_eq!(other.get_vec(&key.to_le_bytes()), Ok(None)));
+    });
+}
+
+#[test]
+fn a_forged_number_of_readers_makes_no_call_touch_memory_that_is_not_there() {
+    let _alone = alone();
+    with_small_shm(4 << 20, || {
+        let map = Map::anonymous().unwrap();
+        map.set(b"large", &vec![1; 1 << 20]).unwrap();
+        let filler = Filler::new();
+        for pages in [17, u32::MAX] {
+            filler.leave(0);
+            forge(&map, 32, pages);
+            // It would give memory back, and cannot tell whether somebody reads.
+            assert!(map.remove(b"large").unwrap());
+            filler.leave(2 << 20);
+            map.set(b"large", &vec![1; 1 << 20]).unwrap();
+        }
+        // What was not given back is in use again, and is given back now.
+        assert!(map.remove(b"large").unwrap());
+        assert!(free() > 5 << 19, "{}", free());
     });
 }
 

@@ -127,6 +127,56 @@ fn a_forked_child_has_no_lock_of_its_parents() {
 }
 
 #[test]
+fn a_child_that_drops_its_parents_guard_keeps_what_it_has_locked_itself() {
+    let _alone = alone();
+    let map = map();
+    let mut guard = Some(map.lock_key(b"k", NOWAIT).unwrap());
+    let (unlocked, locked, done) = (Bell::new(), Bell::new(), Bell::new());
+    let child = fork(|| {
+        unlocked.hear();
+        let _own = map.lock_key(b"k", NOWAIT).unwrap();
+        drop(guard.take());
+        locked.ring();
+        done.hear();
+    });
+    drop(guard.take());
+    unlocked.ring();
+    locked.hear();
+    let taken = map.lock_key(b"k", NOWAIT).map(drop);
+    assert_eq!(taken.unwrap_err(), Error::Timeout);
+    done.ring();
+    child.ends_well();
+}
+
+#[test]
+fn a_child_that_is_forked_in_an_update_does_not_change_the_value() {
+    let _alone = alone();
+    let map = map();
+    map.set(b"n", b"old").unwrap();
+    let mut is_child = false;
+    let updated = map.update(b"n", |_| {
+        // SAFETY: the child ends when the call has returned.
+        let pid = unsafe { libc::fork() };
+        is_child = pid == 0;
+        if is_child {
+            return Some(b"of the child".to_vec());
+        }
+        let mut status = 0;
+        // SAFETY: our own child, and a place for its status.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert_eq!(status, 0);
+        Some(b"new".to_vec())
+    });
+    if is_child {
+        let is_refused = matches!(updated, Err(Error::Invalid { .. }));
+        // SAFETY: ends the child here and now.
+        unsafe { libc::_exit((!is_refused).into()) }
+    }
+    assert_eq!(updated.unwrap().unwrap(), b"new");
+    assert_eq!(map.get_vec(b"n").unwrap().unwrap(), b"new");
+}
+
+#[test]
 fn updates_of_a_key_by_many_processes_are_all_counted() {
     let _alone = alone();
     let map = map();

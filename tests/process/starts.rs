@@ -8,7 +8,7 @@ fn a_program_that_cannot_be_executed_is_an_error_of_the_spawn() {
     let dir = Scratch::new();
     let plain = dir.file("plain", "exit 0\n", 0o644);
     let shebang = dir.file("shebang", "#!/nowhere/at/all\n", 0o755);
-    let text = dir.file("text", "exit 0\n", 0o755);
+    let binary = dir.file("binary", "\x7fELF\x02\x01\x01\0\n", 0o755);
 
     both_ways(|way| {
         let mut err = |spawn: &mut Spawn| {
@@ -31,7 +31,7 @@ fn a_program_that_cannot_be_executed_is_an_error_of_the_spawn() {
         assert!(matches!(found, Error::Permission { .. }), "{found}");
         let found = err(&mut Spawn::new(&dir.0));
         assert!(matches!(found, Error::Permission { .. }), "{found}");
-        for (file, tells) in [(&shebang, "interpreter"), (&text, "format")] {
+        for (file, tells) in [(&shebang, "interpreter"), (&binary, "format")] {
             let found = err(&mut Spawn::new(file));
             assert!(matches!(found, Error::Invalid { .. }), "{found}");
             assert!(found.to_string().contains(tells), "{found}");
@@ -39,6 +39,33 @@ fn a_program_that_cannot_be_executed_is_an_error_of_the_spawn() {
         let huge = "x".repeat(200_000);
         let found = err(Spawn::new("true").arg(&huge));
         assert!(found.to_string().contains("larger"), "{found}");
+    });
+}
+
+#[test]
+fn a_script_that_names_no_interpreter_is_run_by_the_shell() {
+    let _alone = alone();
+    let dir = Scratch::new();
+    let script = "printf '%s|' \"$0\" \"$@\"; exit 7\n";
+    let file = dir.file("script", script, 0o755);
+    dir.file("empty", "", 0o755);
+    both_ways(|way| {
+        let mut spawn = Spawn::new(&file);
+        spawn.args(["a b", ""]);
+        way(spawn.stdout(Stdio::Pipe));
+        let child = spawn.spawn().unwrap();
+        let mut said = String::new();
+        let mut out = std::fs::File::from(child.take_stdout().unwrap());
+        out.read_to_string(&mut said).unwrap();
+        assert_eq!(said, format!("{}|a b||", file.display()));
+        assert_eq!(child.join(Timeout::Infinite).unwrap().code, 7);
+
+        for name in ["empty", "./empty"] {
+            let mut spawn = Spawn::new(name);
+            way(spawn.cwd(&dir.0).env("PATH", ":/bin"));
+            let exit = spawn.spawn().unwrap().join(Timeout::Infinite).unwrap();
+            assert!(exit.success(), "{exit}");
+        }
     });
 }
 

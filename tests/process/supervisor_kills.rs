@@ -264,3 +264,49 @@ fn a_guardian_that_is_killed_at_any_time_leaves_no_worker() {
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     reaper.adopted();
 }
+
+/// Whether the next worker kills its guardian before it has asked for the guardian's death signal, and how often
+/// that worker has counted since. It shares this process's memory.
+static KILLS_GUARDIAN: AtomicBool = AtomicBool::new(false);
+static COUNTED: AtomicU32 = AtomicU32::new(0);
+
+/// In place of the C library's, which the library calls in a worker before its program runs.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn prctl(option: i32, a: usize, b: usize, c: usize, d: usize) -> i32 {
+    let asks = option == libc::PR_SET_PDEATHSIG && a == libc::SIGKILL as usize;
+    // SAFETY: system calls on integers and on a place of this stack. The worker ends here, or goes on as usual.
+    unsafe {
+        if asks && KILLS_GUARDIAN.swap(false, Ordering::SeqCst) {
+            let guardian = libc::syscall(libc::SYS_getppid);
+            // Before the guardian ends: the host may kill this worker at once.
+            COUNTED.fetch_add(1, Ordering::SeqCst);
+            libc::syscall(libc::SYS_kill, guardian, libc::SIGKILL);
+            let pause = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 1_000_000,
+            };
+            for _ in 0..3000 {
+                COUNTED.fetch_add(1, Ordering::SeqCst);
+                libc::syscall(libc::SYS_nanosleep, &pause, 0);
+            }
+        }
+        libc::syscall(libc::SYS_prctl, option, a, b, c, d) as i32
+    }
+}
+
+#[test]
+fn a_worker_whose_guardian_is_killed_while_it_is_started_uses_no_memory_that_was_freed() {
+    let _alone = alone();
+    let reaper = Reaper::new();
+    let host = forked(&ForkOptions::default(), || {
+        KILLS_GUARDIAN.store(true, Ordering::SeqCst);
+        let started = Workers::new(&sh("sleep 600"), 1).start();
+        // From now on the memory on which the worker ran may be used for anything.
+        let counted = COUNTED.load(Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(50));
+        let rest = COUNTED.load(Ordering::SeqCst) - counted;
+        i32::from(started.is_ok() || counted == 0 || rest != 0)
+    });
+    assert_eq!(join(&host), exited(0));
+    reaper.adopted();
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dis
 import gc
 import itertools
 import os
@@ -11,8 +12,9 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Set
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Set
 
 import pytest
 
@@ -187,3 +189,65 @@ def at_rest(pid: int) -> bool:
             return False
         time.sleep(0.02)
     return True
+
+
+def _codes(function: Callable[..., Any]) -> Set[types.CodeType]:
+    """The code of a function and of the functions in it."""
+    found, left = set(), [function.__code__]
+    while left:
+        code = left.pop()
+        found.add(code)
+        left += [it for it in code.co_consts if isinstance(it, types.CodeType)]
+    return found
+
+
+def interrupt_everywhere(
+    call: Callable[[], object],
+    functions: Sequence[Callable[..., Any]],
+    check: Callable[[str], object],
+) -> int:
+    """Calls ``call`` once for each instruction of ``functions`` at which Python may run a signal handler, and raises
+    `KeyboardInterrupt` there. Returns how many there were. Since Python 3.11 these are those after a call.
+
+    After each, ``check`` is called while the traceback keeps the variables of the functions alive, with a text that
+    names the instruction. Once an exception is raised in the functions, what follows is their own clean-up,
+    which is not interrupted.
+    """
+    codes = set().union(*(_codes(function) for function in functions))
+    number = 0
+    while True:
+        number += 1
+        left, place = number, ""
+        before: Dict[types.FrameType, str] = {}
+
+        def trace(frame: types.FrameType, event: str, _arg: object) -> Any:
+            nonlocal left, place
+            if frame.f_code not in codes:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "exception":
+                left = 0
+            if event == "opcode":
+                last = before.get(frame, "CALL")
+                before[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+                if not last.startswith(("CALL", "RESUME", "JUMP_BACKWARD")):
+                    return trace
+                left -= 1
+                if left == 0:
+                    place = f"instruction {number}, line {frame.f_lineno} of {frame.f_code.co_name}"
+                    raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)
+        try:
+            call()
+        except KeyboardInterrupt:
+            sys.settrace(None)
+            check(place)
+        else:
+            sys.settrace(None)
+            if not place:
+                return number - 1
+        finally:
+            sys.settrace(None)
+            before.clear()

@@ -6,6 +6,7 @@ import ctypes
 import os
 import pickle
 import signal
+import struct
 import threading
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import shoal
 import shoal.multiprocessing as mp
 from conftest import START_METHODS
+from shoal import _array
 
 
 class Point(ctypes.Structure):
@@ -243,6 +245,33 @@ def test_the_first_creator_of_a_name_sets_its_values(name: str) -> None:
     with pytest.raises(shoal.ExistsError):
         shoal.Array("d", 2, name=name, exclusive=True)
     shoal.Array.unlink(name)
+
+
+def test_a_forged_size_never_leads_beyond_the_memory(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = shoal.Array("B", 4096, name=name)
+    open_it = _array._Items._make
+
+    def open_and_forge(self: Any, *args: Any) -> None:
+        open_it(self, *args)
+        # The header begins at byte 36864 of the file, and the number of items at its byte 72.
+        with open(f"/dev/shm/shoal.{name}", "r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), struct.pack("<Q", 1 << 33), 36864 + 72)
+
+    monkeypatch.setattr(_array._Items, "_make", open_and_forge)
+    # The sizes are those that were checked when it was opened.
+    other = shoal.Array("B", 0, name=name, create=False)
+    assert len(other) == 4096 and ctypes.sizeof(other.get_obj()) == 4096
+    assert first.stats().count == other.stats().count == 4096
+    monkeypatch.undo()
+    # From now on it cannot be opened.
+    with pytest.raises(shoal.CorruptError):
+        shoal.Array("B", 0, name=name, create=False)
+    # Whatever the library says, no object is made that is larger than the memory.
+    monkeypatch.setattr(_array._Items, "_count", lambda self: 4097)
+    with pytest.raises(shoal.CorruptError, match="has 4096 bytes, not 4097"):
+        shoal.Array("B", 4096)
 
 
 def test_a_numpy_view_keeps_the_memory_mapped() -> None:

@@ -12,6 +12,8 @@ import shoal
 import shoal.multiprocessing as mp
 from shoal import devices
 
+from conftest import interrupt_everywhere
+
 FAKE = "cuda:4:24G:20G:5"
 
 
@@ -236,44 +238,15 @@ def test_ctrl_c_ends_a_wait_and_leaves_the_queue_of_requests():
 
 
 def test_ctrl_c_at_any_instruction_of_a_request_leaves_the_queue_of_requests():
-    name = shoal.lease_devices.__code__.co_name
-
-    def interrupted_at(number):
-        """Whether the request was interrupted at this instruction. It times out otherwise."""
-        left = number
-
-        def trace(frame, event, _arg):
-            nonlocal left
-            if frame.f_code.co_name != name:
-                return None
-            frame.f_trace_opcodes = True
-            if event == "exception":
-                # The request has timed out, and only its own clean-up follows.
-                left = 0
-            if event == "opcode":
-                left -= 1
-                if left == 0:
-                    raise KeyboardInterrupt
-            return trace
-
-        sys.settrace(trace)
-        try:
+    def request():
+        with pytest.raises(shoal.TimeoutError):
             shoal.lease_devices(1, timeout=0.001)
-        except KeyboardInterrupt:
-            # The traceback keeps the variables of the function alive.
-            sys.settrace(None)
-            assert len(devices.holders()) == 1, f"instruction {number}"
-            return True
-        except shoal.TimeoutError:
-            return False
-        finally:
-            sys.settrace(None)
+
+    def check(place):
+        assert len(devices.holders()) == 1, place
 
     with shoal.lease_devices(4):
-        number = 1
-        while interrupted_at(number):
-            number += 1
-        assert number > 50
+        assert interrupt_everywhere(request, [shoal.lease_devices], check) > 15
     assert devices.holders() == []
 
 

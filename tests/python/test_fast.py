@@ -13,6 +13,7 @@ import threading
 import time
 import types
 import weakref
+from pathlib import Path
 from typing import Any, Callable, List
 
 import pytest
@@ -199,6 +200,32 @@ def test_no_call_leaks_a_reference() -> None:
     assert Counted.alive == 0
     for shared in (queue, lock, rlock, event, permits, table, number, real, words, here, there):
         shared.detach()
+
+
+@needs_it
+def test_keys_that_are_left_to_python_cost_no_memory() -> None:
+    with shoal.Map() as table, shoal.List() as words:  # type: ignore[var-annotated]
+
+        def use(number: int) -> None:
+            # Another key each time: one that was read before is looked up among the cached ones first.
+            large, text = 2**70 + number, f"\udc80 {number}"
+            for key in (b"%0100d" % number, large, -large, text, number + 0.5, (number,)):
+                assert table.get(key) is None and key not in table
+                for wrong in (lambda: table[key], lambda: table.__delitem__(key)):
+                    with pytest.raises(KeyError):
+                        wrong()
+            with pytest.raises((IndexError, OverflowError)):
+                words[2**70]
+
+        def size() -> int:
+            return int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+
+        use(0)
+        before = size()
+        for number in range(1, 301):
+            use(number)
+        # A buffer for each call would be 64 KiB.
+        assert size() - before < 300 * (64 << 10)
 
 
 def test_a_handle_is_freed_with_its_object() -> None:

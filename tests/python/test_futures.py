@@ -19,7 +19,7 @@ import pytest
 
 import shoal
 import shoal.multiprocessing as mp
-from conftest import Script, ends_well, wait_until
+from conftest import Script, ends_well, interrupt_everywhere, wait_until
 from shoal.futures import ProcessPoolExecutor
 
 initialised: List[Any] = []
@@ -273,3 +273,40 @@ def test_a_forked_child_cannot_use_it_and_does_not_disturb_it() -> None:
 def use_parents(executor: Any) -> None:
     with executor, pytest.raises(BrokenProcessPool, match="parent"):
         executor.submit(square, 2)
+
+
+class Interrupted:
+    """Ctrl-C comes while it is pickled."""
+
+    def __reduce__(self) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_a_call_is_pickled_is_the_programs(ctx: Any) -> None:
+    with ProcessPoolExecutor(1, mp_context=ctx) as executor:
+        for _ in range(5):
+            with pytest.raises(KeyboardInterrupt):
+                executor.submit(square, Interrupted())
+            assert executor.submit(square, 3).result() == 9
+        assert not executor._dispatcher.futures and not executor._dispatcher.waiting
+
+
+def test_ctrl_c_at_any_instruction_of_submit_loses_no_other_call() -> None:
+    with ProcessPoolExecutor(1, mp_context=mp.get_context("fork")) as executor:
+        dispatcher = executor._dispatcher
+        expected: List[Any] = []
+
+        def submit() -> None:
+            # The third one waits until the first one is done, if there was no interruption.
+            for number in range(3):
+                expected.append((executor.submit(square, number), number * number))
+
+        def check(place: str) -> None:
+            for future, value in expected:
+                assert future.result(30) == value, place
+            expected.clear()
+            wait_until(lambda: not (dispatcher.futures or dispatcher.ready or dispatcher.waiting))
+
+        executor.submit(square, 1).result()
+        functions = [ProcessPoolExecutor.submit, type(dispatcher).add, type(dispatcher).make_ready]
+        assert interrupt_everywhere(submit, functions, check) > 20

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from typing import Any, Iterator
+from typing import Any, Dict, Iterator, Mapping
 
 import pytest
 
@@ -231,3 +231,63 @@ def test_a_thread_that_waits_for_a_key_is_woken_by_changes() -> None:
         waiting.put("go")
         assert names.wait_key("k", version) == 0
         other.join()
+
+
+class Changing(Mapping[Any, Any]):
+    """A mapping that loses entries while it is read."""
+
+    def __init__(self, entries: Dict[Any, Any]) -> None:
+        self.entries = entries
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.entries[key]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from list(self.entries)
+        self.entries.popitem()
+
+    def values(self) -> Any:
+        return [0]
+
+    def items(self) -> Any:
+        return list(self.entries.items())
+
+
+def test_a_mapping_that_changes_while_it_is_read_gives_each_key_its_own_value(
+    shared: "shoal.Map[Any, Any]", raw: shoal.BytesMap
+) -> None:
+    entries = {number: [number] for number in range(1000)}
+    for change in (shared.update, shared.set_many):
+        change(Changing(dict(entries)))
+        assert shared.copy() == entries
+        shared.clear()
+    texts = {b"%d" % number: b"value %d" % number for number in range(1000)}
+    raw.update(Changing(dict(texts)))
+    assert raw.copy() == texts
+
+
+def test_a_map_that_others_change_can_be_copied(shared: "shoal.Map[Any, Any]") -> None:
+    over = threading.Event()
+    for number in range(200):
+        shared[number] = str(number)
+
+    def change() -> None:
+        number = 200
+        while not over.is_set():
+            shared.pop(number - 200, None)
+            shared[number] = str(number)
+            number += 1
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        with shoal.Map() as copy:
+            for _ in range(50):
+                copy.update(shared)
+                assert all(value == str(key) for key, value in copy.items())
+    finally:
+        over.set()
+        thread.join()

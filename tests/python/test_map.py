@@ -297,6 +297,21 @@ def test_a_detached_map_refuses_use() -> None:
     assert "detached" in repr(shared)
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+def test_popitem_of_expired_keys_is_an_error_and_no_hang(ordered: bool) -> None:
+    with shoal.Map(ordered=ordered) as shared:
+        for key in range(20):
+            shared.set_for(key, key, 0.0)
+        with pytest.raises(KeyError, match="the map is empty"):
+            shared.popitem()
+        assert len(shared) == 0
+        shared.set_for("gone", 1, 0.0)
+        shared["there"] = 2
+        assert shared.popitem() == ("there", 2)
+        with pytest.raises(KeyError):
+            shared.popitem()
+
+
 def test_every_call_of_a_bytes_map_takes_bytes_only() -> None:
     with shoal.BytesMap() as raw:
         raw[b"spent"] = bytes(8)

@@ -551,3 +551,28 @@ def test_a_pool_whose_workers_other_code_reaps_replaces_them_and_is_idle(script:
         for handler in ("signal.SIG_IGN", "collect"):
             program = script(text.replace("METHOD", method).replace("HANDLER", handler))
             assert ends_well(program) == "6\n3\nTrue\n"
+
+
+def fail_late(gate: Any) -> None:
+    gate.acquire()
+    raise RuntimeError("no database")
+
+
+def test_a_callback_that_raises_while_the_pool_breaks_does_not_block_the_others(
+    capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise KeyError("a callback's own mistake")
+
+    gate = mp.Semaphore(0)
+    with mp.Pool(1, initializer=fail_late, initargs=(gate,)) as pool:
+        waited_for = [
+            pool.apply_async(square, (3,), error_callback=fail),
+            pool.map_async(square, [1, 2], error_callback=fail),
+            pool.apply_async(square, (4,)),
+        ]
+        gate.release(2)
+        for result in waited_for:
+            with pytest.raises(WorkerDiedError, match="2 workers in a row"):
+                result.get()
+    assert capfd.readouterr().err.count('KeyError: "a callback') == 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pickle
 import queue as std
 import threading
-from typing import Any
+from array import array
+from typing import Any, List
 
 import pytest
 
@@ -286,3 +287,40 @@ def test_peek_takes_nothing(queue: "shoal.Queue[Any]") -> None:
     assert queue.get() == {"first": [1]}
     stats = queue.stats()
     assert (stats.put, stats.taken, stats.len) == (3, 1, 2)
+
+
+class Lying(bytes):
+    """Bytes that say they are more than they are."""
+
+    def __len__(self) -> int:
+        return 1 << 20
+
+    def __bytes__(self) -> bytes:
+        return self
+
+
+def test_a_message_has_the_bytes_of_its_buffer_and_no_others(queue: "shoal.Queue[Any]") -> None:
+    numbers = array("i", [1, 2, 3])
+    strange: List[Any] = [numbers, memoryview(numbers)[::2], Lying(b"text"), bytearray(b"more")]
+    expected = [numbers.tobytes(), array("i", [1, 3]).tobytes(), b"text", b"more"]
+    for given in (strange, tuple(strange), iter(strange)):
+        assert queue.put_many_bytes(given) == 4
+        assert queue.get_many_bytes() == expected
+    for one, bytes_of_it in zip(strange, expected):
+        queue.put_bytes(one)
+        assert queue.get_bytes() == bytes_of_it
+    for wrong in ("text", 5, None):
+        with pytest.raises(TypeError):
+            queue.put_many_bytes([wrong])  # type: ignore[list-item]
+
+
+def test_bytes_of_maps_and_lists_are_those_of_their_buffers() -> None:
+    with shoal.BytesMap() as raw, shoal.BytesList() as elements:
+        lying = Lying(b"text")
+        raw[lying] = lying
+        raw.set_many({lying: lying, b"k": memoryview(array("i", [7]))})
+        assert raw.copy() == {b"text": b"text", b"k": array("i", [7]).tobytes()}
+        elements.append(lying)
+        elements.extend([lying, lying])
+        elements[0] = lying
+        assert elements.copy() == [b"text"] * 3

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::company::Words;
 use crate::common::crash::lives;
 use crate::common::{FOREVER, NOWAIT, alone, millis};
 use shoal::{Error, Map, MapRelay, Options, Queue, QueueRelay, RelayOptions, SettlementKind};
@@ -15,7 +16,7 @@ fn queue() -> Arc<Queue> {
         .capacity(4096)
         .max_capacity(1 << 16)
         .max_attempts(3);
-    Arc::new(Queue::with_options(None, &options).unwrap())
+    crate::new_queue(&options)
 }
 
 fn options() -> RelayOptions {
@@ -38,6 +39,7 @@ fn at_each_step<T>(
         let stage = prepare();
         let lived = lives(step, || operation(&stage));
         check(step, lived, stage);
+        crate::MINE.with_borrow_mut(crate::Mine::remove);
         if lived {
             assert!(step > at_least, "{step} steps");
             return;
@@ -122,26 +124,34 @@ fn files(name: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_process_killed_between_creating_and_leaving_a_relayed_queue_blocks_no_other() {
+fn a_put_into_a_relayed_queue_outlives_its_processes_wherever_they_are_killed() {
     let name = format!("test-relay-crash-{}", std::process::id());
-    let make = |name: &str| {
-        let options = Options::create().capacity(4096).max_capacity(1 << 16);
-        let queue = Arc::new(Queue::with_options(Some(name), &options).unwrap());
-        let relay = attach(&queue);
-        queue.put(b"lost with the queue", NOWAIT).unwrap();
-        drop((relay, queue));
-    };
+    let options = Options::create().capacity(4096).max_capacity(1 << 16);
+    let open = || Arc::new(Queue::with_options(Some(&name), &options).unwrap());
     at_each_step(
-        || (),
-        |()| make(&name),
+        || Words::new(1),
+        |has_put| {
+            let (program, queue) = (open(), open());
+            let relay = attach(&queue);
+            program.put(b"kept", NOWAIT).unwrap();
+            has_put.set(0, 1);
+            drop((relay, queue, program));
+        },
         40,
-        |step, lived, ()| {
-            assert!(!lived || files(&name).is_empty());
-            let queue = Arc::new(Queue::create(&name).unwrap());
+        |step, lived, has_put| {
+            shoal::gc(false).unwrap();
+            assert!(!lived || has_put.get(0) == 1);
+            let queue = open();
             let relay = attach(&queue);
             queue.put(b"new", NOWAIT).unwrap();
-            assert_eq!(requests(&relay), [b"new"], "step {step}");
-            drop((relay, queue));
+            let sent = requests(&relay);
+            let all = [&b"kept"[..], b"new"];
+            assert!(
+                sent == all || has_put.get(0) == 0 && sent == all[1..],
+                "step {step}: {sent:?}"
+            );
+            relay.detach(FOREVER).unwrap();
+            drop(queue);
             // A program that collects beside this test may have a file locked, which is then left to it.
             let is_clean = || {
                 shoal::gc(false).unwrap();
@@ -195,7 +205,7 @@ fn a_put_through_a_killed_relay_happens_or_does_not() {
         at_each_step(
             || {
                 let options = Options::create().max_attempts(3);
-                let queue = Arc::new(Queue::with_options(None, &options).unwrap());
+                let queue = crate::new_queue(&options);
                 let relay = QueueRelay::attach(Arc::clone(&queue), &RelayOptions::new(), FOREVER);
                 (queue, relay.unwrap())
             },
@@ -391,7 +401,7 @@ fn a_slow_worker_and_a_process_killed_while_it_checks_it_settle_at_least_once() 
 
 fn map() -> Arc<Map> {
     let options = Options::create().max_capacity(1 << 20);
-    Arc::new(Map::with_options(None, &options).unwrap())
+    crate::new_map(&options)
 }
 
 fn attach_map(map: &Arc<Map>) -> MapRelay {

@@ -50,7 +50,7 @@ fn a_message_without_a_worker_is_withdrawn_with_its_token_and_attempts() {
 #[test]
 fn a_message_that_no_relay_delivered_is_not_withdrawn() {
     let _turn = beside_others();
-    let queue = std::sync::Arc::new(Queue::anonymous().unwrap());
+    let queue = crate::new_queue(&shoal::Options::create());
     queue.put(b"mine", FOREVER).unwrap();
     let relay = super::attach(&queue);
     assert_eq!(relay.withdraw(), Ok(None));

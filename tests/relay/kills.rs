@@ -57,7 +57,7 @@ const WORKERS: u64 = 2;
 impl Stage {
     fn new() -> Self {
         let options = Options::create().max_capacity(1 << 20);
-        let queue = Arc::new(Queue::with_options(None, &options).unwrap());
+        let queue = crate::new_queue(&options);
         // All relays have the bounds of the first.
         let bounds = RelayOptions::new().max_requests(50);
         drop(QueueRelay::attach(Arc::clone(&queue), &bounds, FOREVER).unwrap());
@@ -293,7 +293,7 @@ fn server_key(key: &[u8]) -> Vec<u8> {
 }
 
 fn kill_relays_of_maps(length: Duration) -> (u64, u64) {
-    let map = Arc::new(Map::anonymous().unwrap());
+    let map = crate::new_map(&Options::create());
     let keys = Keys(Map::anonymous().unwrap());
     drop(attach_map(&map));
     // The additions that each program has begun, and those that it has completed.

@@ -14,19 +14,63 @@ mod map;
 mod python;
 mod queue;
 mod removal;
+mod stays;
 mod takeover;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use shoal::{
-    Map, MapChange, MapRelay, MapRequest, Queue, QueueRelay, RelayOptions, SwapTo, Timeout,
+    Map, MapChange, MapRelay, MapRequest, Options, Queue, QueueRelay, RelayOptions, SwapTo, Timeout,
 };
 
 use common::FOREVER;
 
+/// The names of objects that a test has created. With a relay they are persistent, so they are removed when the
+/// thread of the test ends.
+struct Mine(Vec<String>);
+
+thread_local! {
+    static MINE: RefCell<Mine> = const { RefCell::new(Mine(Vec::new())) };
+}
+
+impl Mine {
+    fn remove(&mut self) {
+        for name in self.0.drain(..) {
+            let _ = shoal::unlink(&name);
+        }
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Lets the object be removed when this thread ends.
+fn is_mine(name: &str) {
+    MINE.with_borrow_mut(|mine| mine.0.push(name.to_owned()));
+}
+
+fn new_queue(options: &Options) -> Arc<Queue> {
+    let queue = Queue::with_options(None, options).unwrap();
+    is_mine(queue.name());
+    if let Some(dead) = queue.dead_letters() {
+        is_mine(dead.name());
+    }
+    Arc::new(queue)
+}
+
+fn new_map(options: &Options) -> Arc<Map> {
+    let map = Map::with_options(None, options).unwrap();
+    is_mine(map.name());
+    Arc::new(map)
+}
+
 /// A queue, and its relay.
 fn relayed() -> (Arc<Queue>, QueueRelay) {
-    let queue = Arc::new(Queue::anonymous().unwrap());
+    let queue = new_queue(&Options::create());
     let relay = attach(&queue);
     (queue, relay)
 }
@@ -36,7 +80,7 @@ fn attach(queue: &Arc<Queue>) -> QueueRelay {
 }
 
 fn relayed_map() -> (Arc<Map>, MapRelay) {
-    let map = Arc::new(Map::anonymous().unwrap());
+    let map = new_map(&Options::create());
     let relay = attach_map(&map);
     (map, relay)
 }

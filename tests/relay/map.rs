@@ -240,7 +240,7 @@ fn a_process_sees_its_own_set_in_a_dependent_change() {
 #[test]
 fn sets_wait_if_the_relay_requests_it() {
     let _turn = beside_others();
-    let map = Arc::new(Map::anonymous().unwrap());
+    let map = crate::new_map(&Options::create());
     let options = RelayOptions::new().sets_wait();
     let relay = MapRelay::attach(Arc::clone(&map), &options, FOREVER).unwrap();
     served(&relay, || {
@@ -285,7 +285,7 @@ fn a_swap_that_lost_against_another_machine_is_decided_again() {
 #[test]
 fn a_call_without_an_answer_ends_in_time_and_names_the_companion() {
     let _turn = beside_others();
-    let map = Arc::new(Map::anonymous().unwrap());
+    let map = crate::new_map(&Options::create());
     let options = RelayOptions::new()
         .wait(Duration::from_millis(30))
         .max_requests(3)
@@ -359,7 +359,7 @@ fn locks_of_keys_are_refused() {
 #[test]
 fn a_map_with_keys_becomes_relayed_only_if_they_may_be_discarded() {
     let _turn = beside_others();
-    let map = Arc::new(Map::anonymous().unwrap());
+    let map = crate::new_map(&Options::create());
     map.set(b"old", b"1").unwrap();
     let refused = MapRelay::attach(Arc::clone(&map), &RelayOptions::new(), FOREVER).unwrap_err();
     assert!(matches!(refused, Error::Invalid { .. }), "{refused}");
@@ -412,7 +412,7 @@ fn detaching_applies_pending_requests_locally_and_answers() {
 #[test]
 fn an_ordered_map_keeps_the_order_in_which_keys_were_first_delivered() {
     let _turn = beside_others();
-    let map = Arc::new(Map::with_options(None, &Options::create().ordered()).unwrap());
+    let map = crate::new_map(&Options::create().ordered());
     let relay = attach_map(&map);
     for (revision, key) in (1..).zip([b"b", b"a", b"c", b"b"]) {
         relay.deliver(key, b"v", revision, None).unwrap();

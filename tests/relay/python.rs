@@ -1,7 +1,6 @@
 //! Programs in Python use a relayed queue and a relayed map by the calls that they know.
 
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 
 use crate::common::{FOREVER, beside_others, millis};
 use crate::native;
@@ -51,8 +50,8 @@ fn start(queue: &Queue, map: &Map) -> Option<Child> {
 fn a_program_in_python_needs_no_new_call() {
     let _turn = beside_others();
     let options = Options::create().max_capacity(1 << 24);
-    let queue = Arc::new(Queue::with_options(None, &options).unwrap());
-    let map = Arc::new(Map::with_options(None, &options).unwrap());
+    let queue = crate::new_queue(&options);
+    let map = crate::new_map(&options);
     let (jobs, config) = (attach(&queue), attach_map(&map));
     let Some(mut program) = start(&queue, &map) else {
         return;

@@ -155,7 +155,7 @@ fn each_end_of_a_delivered_message_is_settled_with_its_token() {
 fn attempts_continue_from_the_number_of_the_relay() {
     let _turn = beside_others();
     let options = Options::create().max_attempts(4);
-    let queue = Arc::new(Queue::with_options(None, &options).unwrap());
+    let queue = crate::new_queue(&options);
     let relay = attach(&queue);
     relay.deliver(b"job", 2, b"t", NOWAIT).unwrap();
     let job = queue.lease(NOWAIT).unwrap();
@@ -236,7 +236,7 @@ fn without_a_live_relay_returned_messages_are_delivered_here() {
 #[test]
 fn messages_without_a_token_and_those_from_before_are_plain_ones() {
     let _turn = beside_others();
-    let queue = Arc::new(Queue::anonymous().unwrap());
+    let queue = crate::new_queue(&Options::create());
     queue.put(b"before", NOWAIT).unwrap();
     let relay = attach(&queue);
     relay.deliver(b"plain", 0, b"", NOWAIT).unwrap();
@@ -251,7 +251,7 @@ fn messages_without_a_token_and_those_from_before_are_plain_ones() {
 #[test]
 fn a_full_companion_is_an_error_that_names_it_and_room_ends_the_wait_of_a_put() {
     let _turn = beside_others();
-    let queue = Arc::new(Queue::anonymous().unwrap());
+    let queue = crate::new_queue(&Options::create());
     let options = RelayOptions::new().max_requests(2).max_payload(100);
     let relay = QueueRelay::attach(Arc::clone(&queue), &options, FOREVER).unwrap();
     queue.put(b"1", NOWAIT).unwrap();
@@ -284,7 +284,7 @@ fn a_full_companion_is_an_error_that_names_it_and_room_ends_the_wait_of_a_put() 
 #[test]
 fn a_message_that_can_never_fit_the_companion_is_refused_with_both_sizes() {
     let _turn = beside_others();
-    let queue = Arc::new(Queue::anonymous().unwrap());
+    let queue = crate::new_queue(&Options::create());
     let options = RelayOptions::new().max_bytes(4096);
     let _relay = QueueRelay::attach(Arc::clone(&queue), &options, FOREVER).unwrap();
     let expected = Err(Error::TooLarge {
@@ -300,7 +300,7 @@ fn a_message_that_can_never_fit_the_companion_is_refused_with_both_sizes() {
 #[test]
 fn producers_that_wait_for_room_in_the_queue_go_to_the_relay_that_attaches() {
     let _turn = beside_others();
-    let queue = Arc::new(Queue::with_options(None, &Options::create().max_items(1)).unwrap());
+    let queue = crate::new_queue(&Options::create().max_items(1));
     queue.put(b"first", NOWAIT).unwrap();
     thread::scope(|scope| {
         let waits = scope.spawn(|| queue.put(b"second", FOREVER));
@@ -320,7 +320,7 @@ fn producers_that_wait_for_room_in_the_queue_go_to_the_relay_that_attaches() {
 #[test]
 fn a_delivery_waits_for_room_and_a_full_queue_is_a_timeout() {
     let _turn = beside_others();
-    let queue = Arc::new(Queue::with_options(None, &Options::create().max_items(2)).unwrap());
+    let queue = crate::new_queue(&Options::create().max_items(2));
     let relay = attach(&queue);
     assert_eq!(relay.room().messages, 2);
     relay.deliver(b"1", 0, b"t", NOWAIT).unwrap();
@@ -403,7 +403,7 @@ fn the_end_of_a_relay_waits_for_what_is_reserved_and_no_longer() {
 #[test]
 fn ending_the_waits_of_a_handle_ends_its_waits_for_the_relay() {
     let _turn = beside_others();
-    let queue = Arc::new(Queue::anonymous().unwrap());
+    let queue = crate::new_queue(&Options::create());
     let options = RelayOptions::new().max_requests(1);
     let relay = QueueRelay::attach(Arc::clone(&queue), &options, FOREVER).unwrap();
     let program = Queue::open(queue.name()).unwrap();
@@ -502,7 +502,7 @@ fn join_waits_until_what_was_delivered_is_finished() {
 fn a_withdrawal_does_not_count_as_a_delivery_of_what_no_relay_delivered() {
     let _turn = beside_others();
     let options = Options::create().max_attempts(3);
-    let queue = Arc::new(Queue::with_options(None, &options).unwrap());
+    let queue = crate::new_queue(&options);
     queue.put(b"ours", NOWAIT).unwrap();
     let relay = attach(&queue);
     for _ in 0..5 {

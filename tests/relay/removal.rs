@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{FOREVER, NOWAIT, beside_others, fork, millis};
-use crate::{attach, relayed, relayed_map};
-use shoal::{Error, Queue, QueueRelay, RelayOptions};
+use crate::common::{FOREVER, NOWAIT, beside_others, millis};
+use crate::{attach, is_mine, new_queue, relayed, relayed_map};
+use shoal::{Error, Options, Queue, QueueRelay, RelayOptions};
 
 #[test]
 fn detaching_puts_pending_requests_into_the_queue_and_makes_it_plain() {
@@ -77,7 +77,7 @@ fn a_relay_whose_requests_exist_is_not_detached() {
 fn puts_continue_while_relays_attach_and_detach() {
     let _turn = beside_others();
     const PUTS: u32 = 2_000;
-    let queue = Arc::new(Queue::anonymous().unwrap());
+    let queue = new_queue(&Options::create());
     let mut seen = BTreeSet::new();
     thread::scope(|scope| {
         let put = |number: u32| {
@@ -129,7 +129,9 @@ fn another_object_with_a_companions_name_is_left_unchanged() {
     assert!(!queue.is_relayed());
     queue.put(b"here", NOWAIT).unwrap();
     assert_eq!(queue.len(), 1);
+    let of_queue = queue.name().to_owned();
     drop(queue);
+    assert!(shoal::stat(&of_queue).is_err(), "it has no relay");
     assert_eq!(other.get_vec(NOWAIT).unwrap(), b"mine");
     assert!(shoal::stat(&name).is_ok());
 }
@@ -150,40 +152,17 @@ fn companions_are_removed_with_their_queue_and_never_used_by_another() {
     let _turn = beside_others();
     let exists =
         |queue: &str| ["relay", "settled"].map(|it| shoal::stat(&format!("{queue}.{it}")).is_ok());
-    // With the last handle.
-    let (queue, relay) = relayed();
-    let name = queue.name().to_owned();
-    assert_eq!(exists(&name), [true, true]);
-    drop((queue, relay));
-    assert_eq!(exists(&name), [false, false]);
-    // With the name.
     let (queue, relay) = relayed();
     shoal::unlink(queue.name()).unwrap();
     assert_eq!(exists(queue.name()), [false, false]);
     // Processes with the old queue continue, and those of a new one are independent of them.
     let new = Arc::new(Queue::create(queue.name()).unwrap());
+    is_mine(new.name());
     let new_relay = attach(&new);
     queue.put(b"old", NOWAIT).unwrap_err();
     new.put(b"new", NOWAIT).unwrap();
     assert_eq!(&new_relay.next_request(NOWAIT).unwrap()[..], b"new");
     assert!(relay.next_request(NOWAIT).is_err());
-}
-
-#[test]
-fn companions_of_a_dead_queue_go_when_its_name_is_opened() {
-    let _turn = beside_others();
-    // The first creation of a process collects dead objects, and would do so before the open.
-    let first = Queue::anonymous().unwrap();
-    let name = format!("{}.dead", first.name());
-    let mut child = fork(|| {
-        let queue = Arc::new(Queue::create(&name).unwrap());
-        std::mem::forget(attach(&queue));
-    });
-    assert_eq!(child.wait(), 0);
-    let companions = ["relay", "settled"].map(|it| format!("{name}.{it}"));
-    assert!(companions.iter().all(|it| shoal::stat(it).is_ok()));
-    assert!(matches!(Queue::open(&name), Err(Error::NotFound { .. })));
-    assert!(companions.iter().all(|it| shoal::stat(it).is_err()));
 }
 
 #[test]
@@ -221,6 +200,7 @@ fn the_descriptors_of_a_relay_leave_no_file() {
     relay.fds().unwrap();
     drop(relay);
     drop(queue);
+    shoal::unlink(&name).unwrap();
     let left = std::fs::read_dir("/dev/shm").unwrap().flatten();
     let left = left.map(|it| it.file_name());
     let left: Vec<_> = left

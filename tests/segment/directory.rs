@@ -317,10 +317,10 @@ fn without_proc_objects_are_opened_and_forks_are_participants() {
                 let opened = Queue::open("named").unwrap();
                 fork(|| queue.put(b"from a child", NOWAIT).unwrap()).ends_well();
                 assert_eq!(opened.get_vec(NOWAIT).unwrap(), b"from a child");
-                // Without a name it cannot open the object again, and the child shares its parent's slot.
+                // The name of the object is not needed.
                 Queue::unlink("named").unwrap();
-                fork(|| queue.put(b"shared slot", NOWAIT).unwrap()).ends_well();
-                assert_eq!(opened.get_vec(NOWAIT).unwrap(), b"shared slot");
+                fork(|| queue.put(b"without a name", NOWAIT).unwrap()).ends_well();
+                assert_eq!(opened.get_vec(NOWAIT).unwrap(), b"without a name");
             });
         });
     });

@@ -10,4 +10,5 @@ mod crash;
 mod directory;
 mod forks;
 mod liveness;
+mod no_slot;
 mod observe;

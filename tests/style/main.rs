@@ -4,6 +4,7 @@ mod arrangement;
 mod circles;
 mod imports;
 mod licences;
+mod threads;
 mod words;
 
 use std::fs;

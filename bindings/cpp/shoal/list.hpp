@@ -198,8 +198,7 @@ public:
 
     /// Sorts the list by `before(a, b)`, which returns whether `a` comes before `b`, both std::string_view.
     /// Equal elements keep their order. The list is locked meanwhile: `before` must not use it. If it throws,
-    /// the exception is rethrown, and the elements are in any order. Fails with SHOAL_ERR_INTERNAL if it is
-    /// inconsistent; then the list is unchanged.
+    /// the exception is rethrown, and the elements are in any order; so they are if it contradicts itself.
     ///
     ///     list.sort([](auto a, auto b) { return a.size() < b.size(); });
     template <class Before>

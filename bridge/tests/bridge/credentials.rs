@@ -1,6 +1,9 @@
 //! Credentials and certificates: tokens, keys, credentials files and TLS.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::process::Command;
 
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
@@ -97,6 +100,41 @@ fn the_right_key_is_accepted_and_another_is_refused() {
     let context = serde_json::json!({ "url": server.url(), "nkey": seed("known", &known) });
     let context = folder.write("context.json", context.to_string());
     works(&server, &[("NATS_CONTEXT", &context)]);
+}
+
+#[test]
+fn credentials_that_are_refused_after_a_restart_of_the_server_end_the_bridge() {
+    let mut server = server("authorization { user: shoal, password: first }".to_owned());
+    let env = [("NATS_USER", "shoal"), ("NATS_PASSWORD", "first")];
+    let mut machine = with(&server, &env);
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected);
+    server.kill();
+    server.configure("first", "second");
+    server.resume();
+    assert_eq!(machine.ends(), Some(3));
+    assert!(machine.log().contains(CREDENTIALS), "{}", machine.log());
+}
+
+#[test]
+fn a_key_that_was_renewed_in_its_file_is_used_from_the_next_connect() {
+    let (old, new) = (KeyPair::new_user(), KeyPair::new_user());
+    let mut server = server(format!(
+        "authorization {{ users: [ {{ nkey: {} }} ] }}",
+        old.public_key()
+    ));
+    let folder = Folder::new("renewed");
+    let file = folder.write("key", old.seed().unwrap());
+    let mut machine = with(&server, &[("NATS_NKEY", &file)]);
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected);
+    server.kill();
+    folder.write("key", new.seed().unwrap());
+    server.configure(&old.public_key(), &new.public_key());
+    server.resume();
+    machine.wait_for("the new key", |report| {
+        report.connected && report.connects == 2
+    });
 }
 
 #[test]
@@ -243,4 +281,20 @@ fn a_server_that_requests_a_certificate_gets_that_of_the_bridge() {
     }
     let (code, said) = with(&server, &[("NATS_NKEY", &other)]).run_to_end();
     assert!(code == Some(2) && said.contains(&other), "{said}");
+}
+
+#[test]
+fn a_variable_that_is_not_text_is_refused_by_name() {
+    for name in ["NATS_URL", "NATS_CREDS", "NATS_CONTEXT"] {
+        let done = Command::new("timeout")
+            .args(["30", env!("CARGO_BIN_EXE_shoal-bridge")])
+            .args(["run", "--queue", "jobs"])
+            .env("SHOAL_DIR", "/nowhere")
+            .env(name, OsStr::from_bytes(b"nats://\xff:4222"))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{said}");
+        assert!(said.contains(name) && said.contains("not UTF-8"), "{said}");
+    }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::stream;
 
 use crate::direct::{becomes_empty, leader, make, replicates};
-use crate::machine::{Machine, WATCHDOG};
+use crate::machine::{Machine, WATCHDOG, own_memory};
 use crate::proxy::Proxy;
 use crate::queues::{leased, worked};
 use crate::server::{Port, Server, Setup};
@@ -223,18 +223,7 @@ fn messages_that_wait_for_the_server_stay_in_shared_memory_and_are_not_all_copie
         assert_eq!(agent.ask("large jobs 1000000 5000"), "ok");
     }
     let report = machine.wait_for("what waits", |report| report.queues[0].waiting == NUMBER);
-    let status = std::fs::read_to_string(format!("/proc/{}/status", report.pid)).unwrap();
-    let own = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib: u64 = own
-        .unwrap()
-        .trim()
-        .split(' ')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let kib = own_memory(&report);
     assert!(kib < 130 << 10, "{kib} KiB");
     server.resume();
     for _ in 0..NUMBER {
@@ -336,6 +325,19 @@ fn an_object_that_loses_its_name_ends_the_bridge_and_the_next_one_carries_the_ne
     assert_eq!(leased(&agent.ask("lease jobs 30000")).2, "new");
     assert_eq!(agent.ask("set config key new"), "ok");
     crate::maps::reads(&mut agent, "key", |answer| answer.ends_with(" new"));
+}
+
+#[test]
+fn an_object_that_loses_its_name_before_the_server_is_reached_ends_the_bridge() {
+    let mut server = Server::start();
+    server.kill();
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    machine.start();
+    machine.wait_for("the bridge", |report| report.role == "active");
+    assert_eq!(machine.agent().ask("unlink jobs"), "ok");
+    assert_eq!(machine.ends(), Some(1));
+    let said = machine.log();
+    assert!(said.contains("jobs: its name was removed"), "{said}");
 }
 
 #[test]

@@ -171,6 +171,16 @@ impl Machine {
     }
 }
 
+/// How much memory of its own a bridge has, in KiB.
+pub fn own_memory(report: &Report) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", report.pid)).unwrap();
+    let own = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = own.unwrap().trim().split(' ').next();
+    kib.unwrap().parse().unwrap()
+}
+
 /// Runs a command to its end. Kills it if it takes too long.
 fn output(command: &mut Command) -> Output {
     let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -92,6 +92,21 @@ fn a_key_expires_on_every_machine() {
 }
 
 #[test]
+fn a_key_with_a_lifetime_of_centuries_is_stored() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--map", "config"]);
+    let mut agent = machine.agent();
+    const YEAR: u64 = 365 * 24 * 60 * 60 * 1000;
+    for years in [100, 292, 293, 500] {
+        let set = format!("set-for config for{years} x {}", years * YEAR);
+        assert_eq!(agent.ask(&set), "ok");
+        reads(&mut agent, &format!("for{years}"), |answer| {
+            answer.ends_with(" x")
+        });
+    }
+}
+
+#[test]
 fn a_watch_survives_restarts_of_the_server_and_of_the_bridge() {
     let mut server = Server::start();
     let here = Machine::up(&server, &["--map", "config"]);
@@ -161,6 +176,49 @@ fn a_map_whose_last_change_was_purged_is_not_behind_its_bucket() {
     machine.wait_for("the comparison", |report| {
         report.maps[0].resyncs > 1 && report.maps[0].revision == 2
     });
+}
+
+/// Sets three keys and removes one of them, so that the bucket has a marker. Then purges the first one.
+fn with_a_purged_key(server: &Server, agent: &mut Agent) -> u64 {
+    agent.ask("set config purged old");
+    let seen = version(&reads(agent, "purged", |answer| answer != "none"));
+    for key in ["stays", "goes"] {
+        agent.ask(&format!("set config {key} 1"));
+        reads(agent, key, |answer| answer != "none");
+    }
+    assert_eq!(agent.ask("remove config goes"), "true");
+    reads(agent, "goes", |answer| answer == "none");
+    crate::direct::on(server, |jetstream| async move {
+        let stream = jetstream.get_stream("KV_shoal_m_config").await.unwrap();
+        let purge = stream.purge().filter("$KV.shoal_m_config.purged");
+        purge.await.unwrap();
+    });
+    seen
+}
+
+#[test]
+fn a_purged_key_is_noticed_although_the_bucket_has_markers_of_others() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--map", "config"]);
+    let mut agent = machine.agent();
+    with_a_purged_key(&server, &mut agent);
+    reads(&mut agent, "purged", |answer| answer == "none");
+    assert!(agent.ask("get config stays").ends_with(" 1"));
+}
+
+#[test]
+fn a_swap_of_a_purged_key_is_one_conflict_and_then_the_key_is_new() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--map", "config"]);
+    let mut agent = machine.agent();
+    let seen = with_a_purged_key(&server, &mut agent);
+    assert_eq!(
+        agent.ask(&format!("swap config purged {seen} new")),
+        "false"
+    );
+    assert_eq!(agent.ask("get config purged"), "none");
+    assert_eq!(agent.ask("swap config purged 0 new"), "true");
+    reads(&mut agent, "purged", |answer| answer.ends_with(" new"));
 }
 
 #[test]

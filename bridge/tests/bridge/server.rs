@@ -123,6 +123,14 @@ impl Server {
         }
     }
 
+    /// Replaces a text in its configuration, which is read when it starts.
+    pub fn configure(&self, from: &str, to: &str) {
+        let file = self.folder.join("server.conf");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+    }
+
     /// Starts the process with the files of its folder.
     pub fn resume(&mut self) {
         assert!(self.child.is_none());

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::output::{Failure, Format};
+use crate::output::{Failure, Format, Stdout, done, tell};
 
 #[derive(clap::Args)]
 pub(crate) struct Bench {
@@ -152,7 +152,7 @@ impl Bench {
             pinned: self.pinned,
             waits: self.waits,
         };
-        harness::run(&options, &|what| eprintln!("measuring {what} …"))
+        harness::run(&options, &|what| tell(format_args!("measuring {what} …\n")))
             .map_err(|why| Failure::Bench(why.to_string()))
     }
 
@@ -212,18 +212,17 @@ fn budget(path: &Path, compiler: &str, update: bool) -> Result<(), Failure> {
     let failed = |why: String| Failure::Bench(format!("{}: {why}", path.display()));
     let counted = harness::instructions().map_err(|why| failed(why.to_string()))?;
     if counted.is_empty() {
-        println!("Not counted: this process may not trace another one (ptrace).");
-        return Ok(());
+        return print("Not counted: this process may not trace another one (ptrace).\n");
     }
     if update {
         return write(path, &harness::budget::text(&counted, compiler));
     }
     let text = fs::read_to_string(path).map_err(|err| failed(err.to_string()))?;
-    print!(
-        "{}",
-        harness::budget::check(&text, &counted, compiler).map_err(failed)?
-    );
-    Ok(())
+    print(&harness::budget::check(&text, &counted, compiler).map_err(failed)?)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    done(Stdout::new().write_all(text.as_bytes())).map(drop)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -1,14 +1,14 @@
 //! `shoal bridge …`: the program `shoal-bridge`, where it is installed.
 
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use crate::exec::{self, NOT_FOUND};
+use crate::output::say;
+
 /// The program, looked for beside this one and then in PATH.
 const PROGRAM: &str = "shoal-bridge";
-/// A shell's exit code for a program that it cannot find.
-const NOT_FOUND: u8 = 127;
 
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
@@ -25,10 +25,13 @@ impl Bridge {
         let beside = own.map(|own| own.with_file_name(PROGRAM));
         let program = beside.filter(|beside| beside.exists());
         let program = program.unwrap_or_else(|| PathBuf::from(PROGRAM));
-        let err = Command::new(program).args(self.args).exec();
-        eprintln!(
-            "shoal: {PROGRAM}: {err}; it is a package of its own: `cargo install --path bridge` in Shoal's sources"
-        );
-        ExitCode::from(NOT_FOUND)
+        let (code, why) = exec::replace(Command::new(&program).args(self.args));
+        match code {
+            NOT_FOUND => say(format_args!(
+                "{PROGRAM}: {why}; it is a package of its own: `cargo install --path bridge` in Shoal's sources"
+            )),
+            _ => say(format_args!("{}: {why}", program.display())),
+        }
+        ExitCode::from(code)
     }
 }

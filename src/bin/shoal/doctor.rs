@@ -1,6 +1,7 @@
 //! `shoal doctor`: what this machine allows.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -229,9 +230,14 @@ fn directory() -> Vec<Finding> {
     let logind = read("/etc/systemd/logind.conf").unwrap_or_default();
     let keeps = logind.lines().any(|line| line.trim() == "RemoveIPC=no");
     if Path::new("/run/systemd/sessions").exists() && !keeps && space.uid >= 1000 {
-        let found = "logind removes the objects of a user whose last session ends";
-        let advice = "set RemoveIPC=no in /etc/systemd/logind.conf if objects must stay longer";
-        findings.push(finding("logind", Level::Note, found).advice(advice));
+        let leases = Machine::from_environment().leases;
+        let owner = fs::metadata(&leases).ok().map(|it| it.uid());
+        if let Some(what) = probe::removed_by_logind(&path, &leases, owner, space.uid) {
+            let found = format!("logind removes the {what} of a user whose last session ends");
+            let advice = "set RemoveIPC=no in /etc/systemd/logind.conf if they must stay longer; leases also \
+                          stay in a directory that root has created";
+            findings.push(finding("logind", Level::Note, found).advice(advice));
+        }
     }
     findings
 }

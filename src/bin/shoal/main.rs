@@ -1,10 +1,14 @@
 //! The `shoal` command line: shows shared objects and what they hold, live if that is wanted, removes
 //! those that dead processes left, runs programs on some of the devices, and measures.
 
+// A message that cannot be written must not change the exit code: these macros panic.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod bench;
 mod bridge;
 mod devices;
 mod doctor;
+mod exec;
 mod failure;
 mod generate;
 mod input;
@@ -29,7 +33,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::output::Failure;
+use crate::output::{Failure, say};
 
 /// Shared queues and maps that survive kill -9.
 ///
@@ -38,7 +42,7 @@ use crate::output::Failure;
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object, key or element, 4 the time is up,
 /// 5 the queue is closed and empty. A signal ends a command as it ends other programs. `run` ends as the
 /// program does, also by a signal, and with several workers as the first of them that failed; 127 if the
-/// program was not found, 126 if it could not be run, 125 if `shoal` itself refused.
+/// program was not found, 126 if it is there and cannot be run, 125 if `shoal` itself refused.
 #[derive(Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]
 struct Cli {
@@ -114,7 +118,7 @@ fn main() -> ExitCode {
         Err(Failure::Signal(signal)) => interrupt::end_by(signal),
         Err(Failure::Said) => ExitCode::FAILURE,
         Err(failure) => {
-            eprintln!("shoal: {failure}");
+            say(&failure);
             failure.code()
         }
     }

@@ -6,7 +6,7 @@ use shoal::Observer;
 
 use crate::interrupt;
 use crate::object::{Object, facts};
-use crate::output::{Failure, Format, Paint, Progress, has_colours, plain, width};
+use crate::output::{Failure, Format, Paint, Progress, has_colours, plain, say, width};
 use crate::table::{self, Column, Row, number, text};
 
 /// How many processes `ls` names before it counts the rest.
@@ -129,7 +129,7 @@ impl Rm {
             interrupt::check()?;
             if let Err(err) = shoal::unlink(name) {
                 if first.is_err() {
-                    eprintln!("shoal: {err}");
+                    say(err);
                 } else {
                     first = Err(err.into());
                 }

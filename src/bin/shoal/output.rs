@@ -1,5 +1,6 @@
 //! The output of commands, for people and for programs.
 
+use std::fmt::Display;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,17 @@ pub(crate) fn done(written: io::Result<()>) -> Result<bool, Failure> {
         }
         Ok(()) => Ok(true),
     }
+}
+
+/// One line on the standard error, in one write, so that it is not mixed with what others write.
+pub(crate) fn say(text: impl Display) {
+    tell(format_args!("shoal: {text}\n"));
+}
+
+/// Text on the standard error. If it cannot be written, the command goes on, and its exit code says the same:
+/// `eprintln!` would panic.
+pub(crate) fn tell(text: impl Display) {
+    let _ = io::stderr().write_all(text.to_string().as_bytes());
 }
 
 /// The standard output. A signal ends the wait for its reader; a plain write would restart the wait.
@@ -260,7 +272,7 @@ impl Progress {
     /// Shows what `what` says, a few times a second.
     pub(crate) fn tick(&mut self, what: impl FnOnce() -> String) {
         if self.terminal && Instant::now() >= self.next {
-            eprint!("\r\x1b[K{}", what());
+            tell(format_args!("\r\x1b[K{}", what()));
             self.next = Instant::now() + Duration::from_millis(200);
             self.shown = true;
         }
@@ -270,7 +282,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.shown {
-            eprint!("\r\x1b[K");
+            tell("\r\x1b[K");
         }
     }
 }

@@ -150,3 +150,41 @@ pub(crate) fn wake_ns() -> Option<u64> {
     taken.sort_unstable();
     taken.get(taken.len() / 2).copied()
 }
+
+/// What logind removes when the last session of `user` ends: this user's files in /dev/shm, and in the
+/// directories there that this user owns. `owner` is that of the directory of leases, if it exists.
+pub(crate) fn removed_by_logind(
+    objects: &Path,
+    leases: &Path,
+    owner: Option<u32>,
+    user: u32,
+) -> Option<&'static str> {
+    let cleaned = "/dev/shm";
+    let leases = leases.starts_with(cleaned) && owner.is_none_or(|owner| owner == user);
+    match (objects.starts_with(cleaned), leases) {
+        (true, true) => Some("objects and leases"),
+        (true, false) => Some("objects"),
+        (false, true) => Some("leases"),
+        (false, false) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logind_removes_leases_only_from_a_directory_of_the_user() {
+        let removed = |objects: &str, leases: &str, owner| {
+            removed_by_logind(Path::new(objects), Path::new(leases), owner, 1000)
+        };
+        let (shm, leases) = ("/dev/shm", "/dev/shm/shoal-leases");
+        // Nobody has created it yet: this user will.
+        assert_eq!(removed(shm, leases, None), Some("objects and leases"));
+        assert_eq!(removed(shm, leases, Some(1000)), Some("objects and leases"));
+        assert_eq!(removed(shm, leases, Some(0)), Some("objects"));
+        assert_eq!(removed(shm, "/var/leases", None), Some("objects"));
+        assert_eq!(removed("/tmp/objects", leases, None), Some("leases"));
+        assert_eq!(removed("/tmp/objects", leases, Some(0)), None);
+    }
+}

@@ -10,7 +10,7 @@ use crate::input::{Sink, Source};
 use crate::interrupt::{self, Input};
 use crate::object::Object;
 use crate::objects::{check, show};
-use crate::output::{Failure, Format, Progress, bytes, duration};
+use crate::output::{Failure, Format, Progress, bytes, duration, say};
 use crate::value::{Json, Place};
 
 #[derive(clap::Args)]
@@ -161,7 +161,7 @@ impl Put {
         let done = self.put(&queue, &mut sent, &mut progress);
         drop(progress);
         if let (Err(_), 1..) = (&done, sent.put) {
-            eprintln!("shoal: {} messages were put before this:", sent.put);
+            say(format_args!("{} messages were put before this:", sent.put));
         }
         done?;
         match self.format.json {
@@ -318,7 +318,9 @@ impl Tail {
             if let Some(missed) = next.and_then(|next| seen.number.checked_sub(next))
                 && missed > 0
             {
-                eprintln!("shoal: {missed} messages were taken before they could be seen");
+                say(format_args!(
+                    "{missed} messages were taken before they could be seen"
+                ));
             }
             next = Some(seen.number + 1);
             let value = &buffer[..seen.len];

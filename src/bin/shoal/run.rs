@@ -4,8 +4,6 @@
 //! exit code are its own. It keeps a lease across the exec.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,14 +17,9 @@ use shoal::{Error, EventKind, ExitKind, Outcome, Restart, Spawn, Supervisor, Tim
 use signal_hook::consts::signal as signals;
 use signal_hook::iterator::Signals;
 
+use crate::exec::{self, REFUSED};
 use crate::interrupt;
-use crate::output::duration;
-
-/// A shell's exit codes for a program that it cannot find, and for one that it cannot run.
-const NOT_FOUND: u8 = 127;
-const NOT_RUNNABLE: u8 = 126;
-/// The exit code of `env`, `timeout` and similar programs when they fail themselves.
-const REFUSED: u8 = 125;
+use crate::output::{duration, say};
 
 /// Signals that end all workers.
 const ENDING: [i32; 4] = [
@@ -103,7 +96,7 @@ pub(crate) struct Run {
         value_parser = restart
     )]
     restart: Option<Restart>,
-    /// Give up a worker that ended more often than this in a row within 10 s of its start
+    /// Give up a worker that was restarted so often in a row and ended within 10 s of its start each time
     #[arg(long, value_name = "TIMES", default_value_t = 10, requires = "restart")]
     max_restarts: u32,
     /// Leave the other workers running when one has failed for good
@@ -171,14 +164,9 @@ impl Run {
                 EnvEdit::Unset(name) => command.env_remove(name),
             };
         }
-        let err = command.exec();
-        Err(Refusal {
-            code: match err.kind() {
-                io::ErrorKind::NotFound => NOT_FOUND,
-                _ => NOT_RUNNABLE,
-            },
-            why: format!("{}: {err}", program.display()),
-        })
+        let (code, why) = exec::replace(&mut command);
+        let why = format!("{}: {why}", program.display());
+        Err(Refusal { code, why })
     }
 
     /// The lease that the options ask for.
@@ -203,7 +191,7 @@ impl Run {
         let lease = match request.acquire(now) {
             Err(Error::Timeout) if self.wait != Some(Duration::ZERO) => {
                 if !self.quiet {
-                    say(&format!(
+                    say(format_args!(
                         "waiting for {count} {} to be free",
                         devices(count)
                     ));
@@ -253,14 +241,7 @@ impl Run {
             why: format!("signals cannot be handled: {err}"),
         })?;
         let supervisor = workers.start().map_err(|err| Refusal {
-            code: match &err {
-                Error::NotFound {
-                    what: "program", ..
-                } => NOT_FOUND,
-                Error::Permission { .. } => NOT_RUNNABLE,
-                Error::Invalid { what, .. } if what.starts_with("program ") => NOT_RUNNABLE,
-                _ => REFUSED,
-            },
+            code: exec::code_of(&err),
             why: err.to_string(),
         })?;
         // The workers hold the lease. It is free once the last of them has ended.
@@ -320,7 +301,7 @@ impl Run {
                             _ => true,
                         };
                         if is_news && !quiet {
-                            say(&event.to_string());
+                            say(event);
                         }
                     }
                     Err(Error::Interrupted) => {}
@@ -328,7 +309,7 @@ impl Run {
                 }
             }
             if let Ok(Some(failure)) = supervisor.output_failure() {
-                say(&failure.to_string());
+                say(failure);
             }
         });
         reported
@@ -368,11 +349,6 @@ impl Run {
 fn handled() -> Vec<i32> {
     let all: Vec<i32> = ENDING.into_iter().chain(PASSED_ON).collect();
     interrupt::not_ignored(&all)
-}
-
-/// One line on standard error, in one write, so that it is not mixed with what workers write.
-fn say(text: &str) {
-    let _ = io::stderr().write_all(format!("shoal: {text}\n").as_bytes());
 }
 
 fn code(code: i32) -> ExitCode {

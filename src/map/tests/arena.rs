@@ -89,9 +89,42 @@ fn a_refused_commit_changes_nothing() {
 fn a_full_heap_is_no_space_with_both_sizes() {
     let world = World::new(20);
     let err = world.arena().allocate(20, 0, Purpose::Large).unwrap_err();
-    let (needed, available) = (20 * BLOCK, 19 * BLOCK);
-    assert_eq!(err, Error::NoSpace { needed, available });
+    let free = 19 * BLOCK;
+    let full = Error::NoSpace {
+        needed: 20 * BLOCK,
+        available: free,
+        in_object: Some(free),
+    };
+    assert_eq!(err, full);
     assert!(world.arena().allocate(19, 0, Purpose::Large).is_ok());
+}
+
+#[test]
+fn a_fragmented_heap_reports_its_largest_piece_and_all_that_is_free() {
+    let world = World::new(100);
+    let arena = world.arena();
+    let all: Vec<u32> = [9, 1, 11, 1, 3, 1]
+        .map(|blocks| arena.allocate(blocks, 0, Purpose::Large).unwrap())
+        .into();
+    let rest = arena.allocate(99 - 26, 0, Purpose::Large).unwrap();
+    let refused = |needed: u64, available: u64, free: u64| {
+        let err = arena.allocate(needed as u32, 0, Purpose::Large);
+        let full = Error::NoSpace {
+            needed: needed * BLOCK,
+            available: available * BLOCK,
+            in_object: Some(free * BLOCK),
+        };
+        assert_eq!(err, Err(full));
+    };
+    refused(1, 0, 0);
+    for (head, largest, free) in [(all[4], 3, 3), (all[0], 9, 12), (all[2], 11, 23)] {
+        arena.free(head).unwrap();
+        refused(12, largest, free);
+    }
+    // What lies behind everything in use is one piece with what was never in use.
+    arena.free(rest).unwrap();
+    refused(90, 73, 96);
+    arena.verify().unwrap();
 }
 
 #[test]

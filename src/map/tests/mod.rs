@@ -104,10 +104,7 @@ impl Backing for World {
         let mut committed = self.committed.borrow_mut();
         let more = blocks.clone().filter(|block| !committed.contains(block));
         if committed.len() + more.count() > self.room.get() {
-            return Err(Error::NoSpace {
-                needed: len,
-                available: 0,
-            });
+            return Err(Error::no_memory(len, 0));
         }
         committed.extend(blocks);
         Ok(())

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::marked;
 use super::output::Output;
 use super::report::{Event, EventKind, Outcome, OutputFailure, WorkerState, WorkerStatus, exit_of};
-use super::restart::{Next, Policy};
+use super::restart::{Next, Policy, look_again};
 use crate::error::{Error, Result};
 use crate::process::handle::{Exit, ExitKind};
 use crate::process::spawn::Spawn;
@@ -380,11 +380,8 @@ impl Engine<'_> {
             Next::Done => self.status(index, |it| it.state = WorkerState::Ended),
             Next::Failed => self.fail(index, exit, WorkerState::Failed),
             Next::GaveUp => {
-                let text = format!(
-                    "worker {index} is in a crash loop: it ended {} times in a row within {:?} of its \
-                     start, the last time {exit}. It is not started again",
-                    *short, self.job.policy.healthy
-                );
+                let said = self.job.policy.giving_up(*short, exit);
+                let text = format!("worker {index} {said}");
                 self.event(EventKind::GaveUp, Some(index), 0, Some(exit), text);
                 self.fail(index, exit, WorkerState::Failed);
             }
@@ -420,8 +417,7 @@ impl Engine<'_> {
             self.start(index);
         }
         let next = self.phases.iter().map(due).min().unwrap_or(u64::MAX);
-        self.stop
-            .map_or(next, |deadline| deadline.slice(u64::MAX / 2).min(next))
+        look_again(self.stop, next, now, SLICE_NS)
     }
 
     fn start(&mut self, index: usize) {

@@ -1,6 +1,9 @@
-//! When a worker that has ended is restarted.
+//! When a worker that has ended is restarted, and when the engine looks again.
 
 use std::time::Duration;
+
+use crate::process::handle::Exit;
+use crate::sys::clock::Deadline;
 
 /// Which workers are restarted when they have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -62,9 +65,40 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// What is said of a worker that is given up after so many short runs in a row; the last had this end.
+    pub(super) fn giving_up(&self, short: u32, exit: Exit) -> String {
+        // The first of the runs may have been a healthy one. Those after a restart were short.
+        let restarts = short.saturating_sub(1);
+        if restarts == 0 {
+            return "is not started again: the limit is 0 restarts".to_owned();
+        }
+        let (times, each) = match restarts {
+            1 => ("once".to_owned(), ""),
+            _ => (format!("{restarts} times in a row"), " each time"),
+        };
+        format!(
+            "is in a crash loop: it was restarted {times} and ended within {:?} of its start{each}, the last \
+             time {exit}. It is not started again",
+            self.healthy
+        )
+    }
+}
+
+/// When the engine looks again if nothing wakes it: once a worker is due, at `next`, and at the deadline of a
+/// stop. After that it does so in slices, since a killed worker may take long to end.
+pub(super) fn look_again(stop: Option<Deadline>, next: u64, now: u64, slice: u64) -> u64 {
+    match stop {
+        None | Some(Deadline::Never) => next,
+        Some(Deadline::At(at)) if at > now => next.min(at),
+        Some(Deadline::At(_) | Deadline::Now) => next.min(now + slice),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::handle::ExitKind;
 
     fn policy(restart: Restart, limit: u32) -> Policy {
         Policy {
@@ -111,6 +145,52 @@ mod tests {
             assert_eq!(next(LONG), Next::After(Duration::from_millis(100)));
             assert_eq!(next(SHORT), Next::After(Duration::from_millis(200)));
         }
+    }
+
+    #[test]
+    fn what_is_said_of_a_worker_that_is_given_up_is_true() {
+        let exit = Exit {
+            kind: ExitKind::Exited,
+            code: 4,
+        };
+        let said = |limit: u32, runs: &[Duration]| {
+            let (policy, mut short) = (policy(Restart::OnFailure, limit), 0);
+            let (last, others) = runs.split_last().unwrap();
+            for &run in others {
+                assert!(matches!(
+                    policy.next(false, run, &mut short),
+                    Next::After(_)
+                ));
+            }
+            assert_eq!(policy.next(false, *last, &mut short), Next::GaveUp);
+            policy.giving_up(short, exit)
+        };
+        for run in [SHORT, LONG] {
+            assert_eq!(
+                said(0, &[run]),
+                "is not started again: the limit is 0 restarts"
+            );
+        }
+        let once = "is in a crash loop: it was restarted once and ended within 10s of its start, the last time \
+                    exited with code 4. It is not started again";
+        assert_eq!(said(1, &[LONG, SHORT]), once);
+        let twice = "it was restarted 2 times in a row and ended within 10s of its start each time, the last";
+        for runs in [&[SHORT, SHORT, SHORT][..], &[SHORT, LONG, SHORT, SHORT]] {
+            let said = said(2, runs);
+            assert!(said.contains(twice), "{said}");
+        }
+    }
+
+    #[test]
+    fn the_engine_sleeps_while_a_killed_worker_has_not_ended() {
+        let again = |stop| look_again(stop, 1000, 5, 100);
+        for passed in [Deadline::Now, Deadline::At(4), Deadline::At(5)] {
+            assert_eq!(again(Some(passed)), 105);
+        }
+        assert_eq!(again(Some(Deadline::At(6))), 6);
+        assert_eq!(again(Some(Deadline::Never)), 1000);
+        assert_eq!(again(None), 1000);
+        assert_eq!(look_again(Some(Deadline::Now), 6, 5, 100), 6);
     }
 
     #[test]

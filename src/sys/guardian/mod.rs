@@ -34,7 +34,7 @@
 //! | host, before the guardian has asked for the host's death signal | the guardian sees another parent, and ends; there is no worker yet |
 //! | host, later | the kernel signals the guardian; it kills all its descendants, reaps them, and ends |
 //! | host, while the guardian starts a worker | the guardian sleeps until the program runs or has failed, and then does as above |
-//! | guardian, before a worker has asked for the guardian's death signal | the worker sees another parent, and ends before its program begins |
+//! | guardian, before a worker has asked for the guardian's death signal | the worker sees another parent, and ends before its program begins; until then it uses the host's memory, so the host kills it and waits for that |
 //! | guardian, later | the kernel kills each worker; the host notices, since its thread's `wait4` returns |
 //!
 //! # Limits
@@ -52,6 +52,7 @@ mod shared;
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -62,7 +63,7 @@ use self::shared::{
     ENDED, GUARDIAN, HOST, NONE, Order, READY, SLICE_NS, STARTING, Shared, Slot, WAKE,
 };
 use super::spawn::{Failure, Plan, Start};
-use super::{clock, errno, futex, thread};
+use super::{clock, errno, futex, pidfd, thread};
 use crate::error::{Error, Result};
 
 /// The guardian's stack in units of its alignment: 64 KiB.
@@ -141,7 +142,8 @@ impl Guardian {
         plan.die_with_parent = true;
         plan.group = !plan.session;
         let start = Start::new(plan);
-        // Valid for this call, which does not return before the guardian has finished with it.
+        // Valid for this call, which does not return before the guardian and the child have finished with it: a
+        // guardian that is killed counts as ended only after that.
         let start = ptr::from_ref(&start).cast::<Start<'static>>();
         self.shared.slots[slot]
             .ended
@@ -229,9 +231,40 @@ fn run(shared: &Arc<Shared>) {
         // SAFETY: `pid` is a child of this process that no other thread reaps: it has no exit signal, and
         // nothing else waits for children without one.
         unsafe { park(pid, shared.parked.as_ptr()) };
+        end_started(shared);
     }
     drop(stack);
     shared.set_state(ENDED);
+}
+
+/// Ends the child that a guardian which was killed was starting, and waits until it is gone: it runs on memory that
+/// `start` frees once the guardian counts as ended, and with the thread-local variables of this thread.
+fn end_started(shared: &Shared) {
+    // SYNC: observe(order)
+    if shared.turn.load(Ordering::Acquire) != GUARDIAN {
+        return;
+    }
+    // SAFETY: G1: the order was the guardian's, which is gone, and `give` gives no other before the state changes.
+    let Order::Start { start, .. } = (unsafe { *shared.order.get() }) else {
+        return;
+    };
+    // SAFETY: `give` has not returned, so the start exists; this word of it is atomic.
+    let running = unsafe { (*start).running() };
+    loop {
+        // SYNC: the kernel clears it when the child no longer uses the memory.
+        let pid = running.load(Ordering::Acquire);
+        if pid == 0 {
+            return;
+        }
+        // If the child is there after that, the descriptor is the child's and not that of a process with the same
+        // number. Without a descriptor it ends by itself, unless it is stopped.
+        if let Some(child) = pidfd::of_any(pid.cast_signed())
+            && running.load(Ordering::Acquire) == pid
+        {
+            let _ = pidfd::signal(child.as_fd(), libc::SIGKILL);
+        }
+        futex::wait(running, pid, clock::now_ns() + SLICE_NS / 100);
+    }
 }
 
 /// Sets `*parked` and waits for the end of a child, without using a thread-local variable.

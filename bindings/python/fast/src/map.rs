@@ -70,7 +70,11 @@ fn find(map: This, key: *mut PyObject) -> Found {
 /// Looks a key up in the library.
 fn look_up(map: This, key: *mut PyObject) -> Found {
     let mut scratch = SCRATCH;
-    let (Some(name), Some(buffer)) = (codec::key(key, &mut scratch), Buffer::take()) else {
+    let Some(name) = codec::key(key, &mut scratch) else {
+        return Found::Unknown;
+    };
+    // After the key: a buffer that is taken has to be given back.
+    let Some(buffer) = Buffer::take() else {
         return Found::Unknown;
     };
     let (place, mut len) = (buffer.place(), 0);

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 from . import _abi, _ffi, _hot, _wait
 from ._attribute import attribute
+from ._errors import CorruptError
 from ._handles import Shared, attach, hold_for, unlink
 from ._structs import ArrayOptions, ArrayStats
 
@@ -164,6 +165,9 @@ class _Items(Shared):
         live = self._live()
         data, size = ctypes.c_void_p(), ctypes.c_size_t()
         _ffi.check(_lib.shoal_array_data(live, ctypes.byref(data), ctypes.byref(size)))
+        if ctypes.sizeof(what) > size.value:
+            # ctypes does not check its accesses: they would go beyond the mapping.
+            raise CorruptError(f"{self._name!r} has {size.value} bytes, not {ctypes.sizeof(what)}")
         self._object = what.from_address(data.value)
         self._object._handle = live
 

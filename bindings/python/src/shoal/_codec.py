@@ -167,7 +167,9 @@ def as_bytes(data: Any, what: str) -> bytes:
     if type(data) is bytes:
         return data
     if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
+        # Through a view: the `__bytes__` of a derived class may return such a class again, whose `len` may be any
+        # number.
+        return bytes(memoryview(data))
     raise TypeError(f"{what} is bytes, not {type(data).__name__}")
 
 

@@ -75,7 +75,7 @@ class AccessError(ShoalError, PermissionError):
 
 
 class NoSpaceError(ShoalError, OSError):
-    """The file system of shared memory (``/dev/shm``, or ``SHOAL_DIR``) is full."""
+    """The file system of shared memory (``/dev/shm``, or ``SHOAL_DIR``) or the object is full."""
 
     code = _abi.ERR_NO_SPACE
 

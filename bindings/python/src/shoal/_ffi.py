@@ -24,12 +24,13 @@ from .__version__ import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional, Sequence, Type, TypeVar
+    from typing import Any, Optional, Sequence, Type, TypeVar, Union
 
     from ._errors import ShoalError
     from ._sized import Sized
 
     _StatsT = TypeVar("_StatsT", bound=Sized)
+    BytesLike = Union[bytes, bytearray, memoryview]
 
 LIBRARY_VARIABLE = "SHOAL_LIBRARY"
 
@@ -286,11 +287,13 @@ def strings(items: Sequence[bytes]) -> Any:
 
 
 class Slices:
-    """A C array of ``shoal_slice``: the pieces of a copy of ``items``, built without a Python loop."""
+    """A C array of ``shoal_slice``: the pieces of a copy of ``items``, which are bytes or buffers."""
 
     __slots__ = ("_pairs", "_text", "address", "count")
 
-    def __init__(self, items: Sequence[bytes]) -> None:
+    def __init__(self, items: Sequence[BytesLike]) -> None:
+        # The `len` of anything else may not be its number of bytes.
+        items = [it if type(it) is bytes else bytes(memoryview(it)) for it in items]
         # The bytes, or with PyPy a copy, stay where they are for as long as this object lives.
         self._text = c_char_p(b"".join(items))
         lengths = [len(item) for item in items]

@@ -150,8 +150,11 @@ class Keys(Generic[K, V]):
         Each key is set atomically, but all of them together are not. ``m.update(a_mapping)`` calls
         this method.
         """
-        keys = _ffi.Slices([self._encode_key(key) for key in items])
-        values = _ffi.Slices([self._encode_value(value) for value in items.values()])
+        # One pass, because others may change the mapping meanwhile: two could give keys the values of others,
+        # and fewer values than keys.
+        pairs = list(items.items())
+        keys = _ffi.Slices([self._encode_key(key) for key, _ in pairs])
+        values = _ffi.Slices([self._encode_value(value) for _, value in pairs])
         _ffi.check(
             _lib.shoal_map_set_many(self._live(), keys.address, values.address, keys.count)
         )

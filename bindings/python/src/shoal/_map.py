@@ -266,14 +266,22 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def popitem(self) -> Tuple[K, V]:
         """Removes and returns an entry: the last one of an ordered map, else any. `KeyError` if the map
         is empty."""
+        is_purged = False
         while True:
+            is_empty = True
             entries = reversed(list(self._entries())) if self.ordered else self._entries()
             for key, _ in entries:
+                is_empty = False
                 value = self._read(_lib.shoal_map_take, key, self._decode_value)
                 if value is not _MISSING:
                     return self._decode_key(key), value
-            if not len(self):
-                raise KeyError("popitem(): the map is empty")
+            if is_empty:
+                # Expired keys are not among the entries, but count until they are removed. Another process may
+                # have set a key since.
+                if is_purged or not len(self):
+                    raise KeyError("popitem(): the map is empty")
+                self.purge()
+                is_purged = True
 
     def clear(self) -> None:
         """Removes every entry."""

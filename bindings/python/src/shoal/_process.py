@@ -55,7 +55,7 @@ def spawn(
 
     Args:
         argv: the program and its arguments. A program without ``/`` is searched in the ``PATH`` of
-            the child.
+            the child. ``/bin/sh`` runs a script without a ``#!`` line.
         env: the whole environment, as in `subprocess`; ``None`` is that of this process.
         cwd: the directory in which it starts.
         stdin, stdout, stderr: ``None`` inherits the stream; or a file or descriptor;

@@ -389,15 +389,17 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         return self._put_rest(items, 0, block, timeout)
 
     def put_many_bytes(
-        self, items: Sequence[bytes], block: bool = True, timeout: Optional[float] = None
+        self, items: Iterable[BytesLike], block: bool = True, timeout: Optional[float] = None
     ) -> int:
         """`put_many` for messages of plain bytes."""
         return self._put_rest(items, 0, block, timeout)
 
     def _put_rest(
-        self, items: Sequence[bytes], done: int, block: bool, timeout: Optional[float]
+        self, items: Iterable[BytesLike], done: int, block: bool, timeout: Optional[float]
     ) -> int:
         """Appends the items after the first ``done``, which are in the queue. Returns the sum."""
+        # A copy, because another thread may shorten a list meanwhile.
+        items = list(items)
         until = _wait.deadline(block, timeout)
         while done < len(items):
             status, put = self._put_batch(items[done : done + _BATCH], until)
@@ -408,7 +410,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
             done += put
         return done
 
-    def _put_batch(self, items: Sequence[bytes], until: Optional[int]) -> "tuple[int, int]":
+    def _put_batch(self, items: Sequence[BytesLike], until: Optional[int]) -> "tuple[int, int]":
         slices = _ffi.Slices(items)
         done = ctypes.c_size_t()
 

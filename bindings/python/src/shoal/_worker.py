@@ -9,11 +9,12 @@ import signal
 import struct
 import time
 import types
+from contextlib import suppress
 from multiprocessing.process import parent_process
 from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
 
 from . import _backpressure, _queue
-from ._errors import ClosedError, Empty, Full, NoSpaceError, ShoalError
+from ._errors import ClosedError, Empty, ExhaustedError, Full, NoSpaceError, ShoalError
 from ._interactive import ByValue, Pickler
 from ._message import Lease
 from ._original import pool as _std
@@ -90,6 +91,26 @@ def put_throttled(
                 raise
 
 
+def put_small(to: "_queue.Queue[Any]", data: bytes, goes_on: Callable[[], object]) -> None:
+    """Puts a small message. While shared memory is full, it waits until those before it are taken, or until
+    ``goes_on()`` is false."""
+    while True:
+        try:
+            return to.put_bytes(data)
+        except NoSpaceError:
+            if not goes_on():
+                return
+            time.sleep(LONGEST_PAUSE)
+
+
+class Refused:
+    """A task that could not be leased, and why."""
+
+    def __init__(self, task: bytes, error: ShoalError) -> None:
+        self.task = task
+        self.error = error
+
+
 class Tasks:
     """The tasks as a worker takes them: leased, one at a time."""
 
@@ -97,23 +118,35 @@ class Tasks:
         self._tasks = tasks
         self._parent = parent_process()
 
-    def take(self) -> Optional[Lease]:
-        """The next task; None if there will be no more."""
+    def take(self) -> Union[Lease, Refused, None]:
+        """The next task; None if there will be no more.
+
+        A lease takes memory, which may be full. The end of another lease frees some, so that is waited for.
+        If there is none, a task is taken without a lease, to fail.
+        """
+        pause, was_alone = 0.0005, False
         while True:
             try:
-                return _backpressure.send(self._lease, self._is_idle)
+                return self._tasks.lease(timeout=LOOK_SECONDS)
             except Empty:
                 if not self.are_wanted():
                     return None
             except ClosedError:
                 return None
-
-    def _lease(self) -> Lease:
-        return self._tasks.lease(timeout=LOOK_SECONDS)
-
-    def _is_idle(self) -> bool:
-        """Whether no other worker has a task, whose memory will be free. A large one needs some to be leased."""
-        return not self._tasks.leased
+            except (NoSpaceError, ExhaustedError) as error:
+                # Before this try too: otherwise a lease may have ended since.
+                is_alone = not self._tasks.leased
+                if is_alone and not was_alone:
+                    was_alone = True
+                    continue
+                was_alone = is_alone
+                if is_alone:
+                    with suppress(Empty, ClosedError):
+                        return Refused(self._tasks.get_bytes(block=False), error)
+                if not self.are_wanted():
+                    return None
+                time.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
 
     def are_wanted(self) -> bool:
         """Whether the pool's process lives."""
@@ -150,21 +183,26 @@ def work(
     """
     if initializer is not None:
         initializer(*initargs)
-    results.put_bytes(RESULT.pack(0, 0, number, READY))
     functions: Dict[bytes, Any] = {}
     taken = Tasks(tasks)
+    put_small(results, RESULT.pack(0, 0, number, READY), taken.are_wanted)
     completed = 0
     try:
         while maxtasks is None or completed < maxtasks:
             lease = taken.take()
             if lease is None:
                 break
+            if isinstance(lease, Refused):
+                job, index, _, _ = TASK.unpack_from(lease.task)
+                failed = RESULT.pack(job, index, number, RAISED) + dumps(lease.error)
+                put_small(results, failed, taken.are_wanted)
+                continue
             task = contents(lease)
             job, index, how, length = TASK.unpack_from(task)
             head = (job, index, number)
             if lease.attempts > 1:
                 # Another worker took it, and died.
-                results.put_bytes(RESULT.pack(*head, LOST))
+                put_small(results, RESULT.pack(*head, LOST), taken.are_wanted)
             else:
                 result = answer(head, how, length, task, functions, pickler)
                 try:
@@ -172,7 +210,8 @@ def work(
                 except ShoalError as error:
                     # Most likely the result is too large for shared memory. The error is small.
                     wrapped = _std.MaybeEncodingError(error, f"{len(result)} bytes")
-                    results.put_bytes(RESULT.pack(*head, RAISED) + dumps(wrapped))
+                    failed = RESULT.pack(*head, RAISED) + dumps(wrapped)
+                    put_small(results, failed, taken.are_wanted)
             del task
             taken.done(lease)
             completed += 1

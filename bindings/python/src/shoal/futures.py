@@ -101,6 +101,8 @@ class _Dispatcher:
         self.futures: Dict[int, "Future[Any]"] = {}
         self.waiting: Deque[_Call] = deque()
         self.ready: Dict[int, _Call] = {}
+        # How many messages were put into `calls`, as its statistics have it.
+        self.puts = 0
         self.depth = self.least_depth = max_workers + 1
         self.count = 0
         # No more calls are accepted: after `shutdown`, or once the executor is garbage.
@@ -126,10 +128,19 @@ class _Dispatcher:
                 self.end_workers(True)
             raise
         self.count += 1
-        self.futures[self.count] = future
-        self.waiting.append(_Call(self.count, future, work))
-        if len(self.ready) < self.depth:
-            self.make_ready()
+        call = _Call(self.count, future, work)
+        try:
+            self.futures[call.number] = future
+            self.waiting.append(call)
+            if len(self.ready) < self.depth:
+                self.make_ready()
+        except BaseException:
+            # Ctrl-C. The program gets no future, so the call is dropped. If it is in the workers' queue already, its
+            # result is.
+            self.futures.pop(call.number, None)
+            with contextlib.suppress(ValueError):
+                self.waiting.remove(call)
+            raise
 
     def start_workers(self, calls: int) -> None:
         """Starts workers until there are enough for so many calls."""
@@ -159,11 +170,13 @@ class _Dispatcher:
     def make_ready(self) -> None:
         """Moves calls to the workers' queue. `report_failures` reports those that cannot be pickled."""
         while self.waiting and len(self.ready) < self.depth:
-            call = self.waiting.popleft()
-            if not call.future.set_running_or_notify_cancel():
-                del self.futures[call.number]
-                continue
+            call = self.waiting[0]
             try:
+                is_cancelled = not call.future.set_running_or_notify_cancel()
+                self.waiting.popleft()
+                if is_cancelled:
+                    del self.futures[call.number]
+                    continue
                 if not call.data:
                     call.data = self.encode(call.number, 0, *call.work)
                 if len(call.data) >= _worker.LARGE and len(self.ready) > self.max_workers:
@@ -172,8 +185,13 @@ class _Dispatcher:
                 # Before the message is visible, because its result may come at once.
                 self.ready[call.number] = call
                 self.calls.put_bytes(call.data, block=False)
+                self.puts += 1
                 call.data = b""
             except BaseException as error:
+                if not isinstance(error, Exception) and _runs_signal_handlers():
+                    # Ctrl-C, which may come at any instruction. It is the program's, and not the call's.
+                    self.interrupted(call)
+                    raise
                 self.ready.pop(call.number, None)
                 # There is room again, or memory, once one of them is taken or done.
                 if isinstance(error, (Full, NoSpaceError)) and self.ready:
@@ -181,6 +199,21 @@ class _Dispatcher:
                     return
                 del self.futures[call.number]
                 self.failures.append((call.future, error))
+
+    def interrupted(self, call: _Call) -> None:
+        """A signal handler raised while this call was moved. If it is not in the workers' queue, it waits again."""
+        before, self.puts = self.puts, self.calls.stats().put
+        if self.puts > before:
+            return
+        self.ready.pop(call.number, None)
+        if call.future._state == _base.CANCELLED_AND_NOTIFIED:
+            self.futures.pop(call.number, None)
+            if call in self.waiting:
+                self.waiting.remove(call)
+        elif call in self.waiting:
+            call.future._state = _base.PENDING
+        elif call.number in self.futures:
+            self.wait_again([call])
 
     def wait_again(self, calls: List[_Call]) -> None:
         """Returns calls from the workers' queue to those that wait."""
@@ -250,6 +283,10 @@ class _Dispatcher:
                     continue
                 gone = _worker.RESULT.pack(0, 0, self.watched.pop(found), _executor.GONE)
                 _worker.put_throttled(self.results, gone, 0, lambda: not self.is_over)
+
+
+def _runs_signal_handlers() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _add_cause(error: BaseException) -> None:

@@ -8,6 +8,8 @@ Differences:
   the task is then a `WorkerDiedError`. The pool replaces the worker and continues.
 - If new workers keep dying before they can take a task (an ``initializer`` that raises), every
   task of the pool fails with `WorkerDiedError`, and no more workers are started.
+- A task for whose lease shared memory has no room waits until a worker has finished another. If no worker
+  has one, the task fails with `NoSpaceError`.
 - Tasks that are not done when a pool is terminated fail with `multiprocessing.ProcessError`. With
   the standard library, a thread that waits for such a task waits forever.
 - A function that is pickled by name is pickled once and unpickled once by each worker.
@@ -25,14 +27,13 @@ import pickle
 import queue
 import re
 import signal
-import sys
 import threading
 from collections import deque
 from contextlib import suppress
 from multiprocessing.context import ProcessError
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from .. import _default, _queue, _worker
+from .. import _default, _queue, _results, _worker
 from .. import devices as _devices
 from .._errors import Full, InvalidError, NoSpaceError
 from .._interactive import ByValue, Pickler, sendable
@@ -52,6 +53,8 @@ _BATCH = 64
 # Of the messages with results. The kinds up to this one have a pickled value.
 _unpack_result, _HEAD = _worker.RESULT.unpack_from, _worker.RESULT.size
 _RETURNED = _worker.RETURNED
+# The exit code of a worker that was idle when Ctrl-C came.
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 class WorkerDiedError(ProcessError):
@@ -130,7 +133,7 @@ class _Engine:
         self._ready: Set[int] = set()
         self._last: Dict[int, Tuple[int, int]] = {}
         self._deaths: Deque[str] = deque(maxlen=8)
-        # How many workers in a row have ended before they were ready.
+        # How many workers in a row have ended before they had answered a task.
         self._failed_starts = 0
         self.threads = [
             threading.Thread(target=run, daemon=True)
@@ -189,7 +192,7 @@ class _Engine:
                     # From the program's iterable, which is not asked again.
                     task = None
                     index += 1
-                    self._post(self._fail_rest, job, index, _failure("the iterable", error))
+                    self._post(self._fail_rest, job, index, _results.failure("the iterable", error))
                 if self.state == TERMINATE:
                     return
                 if task is not None:
@@ -198,7 +201,7 @@ class _Engine:
                         try:
                             batch.append((task[0], index, self.encode(*task)))
                         except BaseException as error:
-                            failed = _failure("pickling the task", error)
+                            failed = _results.failure("pickling the task", error)
                     if failed is not None:
                         self._post(self._set, task[0], index, (False, failed))
                 if task is None or len(batch) >= most:
@@ -224,7 +227,7 @@ class _Engine:
                 put = 0
             except BaseException as error:
                 job, index, _ = batch[0]
-                self._post(self._set, job, index, (False, _failure("putting the task", error)))
+                self._post(self._set, job, index, (False, _results.failure("putting the task", error)))
             del batch[:put]
 
     def _put_some(self, messages: List[bytes]) -> int:
@@ -244,7 +247,7 @@ class _Engine:
     def _post(self, action: Callable[..., None], *args: Any) -> None:
         """Lets the collector run an action, after all results that were put before."""
         self._actions.append((action, args))
-        self.results.put_bytes(_worker.ACTION)
+        _worker.put_small(self.results, _worker.ACTION, lambda: self._collecting)
 
     def _stop_collecting(self) -> None:
         self._collecting = False
@@ -269,19 +272,25 @@ class _Engine:
 
     def _take(self, message: bytes) -> None:
         job, index, number, kind = _unpack_result(message)
+        if kind == _worker.READY:
+            # It may still fail to take a task, as those before it.
+            self._ready.add(number)
+            return
+        if number not in self._last:
+            self._failed_starts = 0
         if kind <= _RETURNED:
             self._last[number] = job, index
             if job in self.cache:
                 try:
                     value = pickle.loads(message[_HEAD:])
                 except BaseException as error:
-                    kind, value = _worker.RAISED, _failure("unpickling the result", error)
+                    kind, value = _worker.RAISED, _results.failure("unpickling the result", error)
                 self._set(job, index, (kind == _RETURNED, value))
-        elif kind == _worker.READY:
-            self._ready.add(number)
-            self._failed_starts = 0
-        elif (job, index) not in self._last.values():
-            # Otherwise the worker had put the result, and was killed before it acked the task.
+            return
+        # It was answered if its worker had put the result and was killed before it acked the task.
+        is_answered = (job, index) in self._last.values()
+        self._last[number] = job, index
+        if not is_answered:
             latest = f" (latest death: {self._deaths[-1]})" if self._deaths else ""
             died = WorkerDiedError(f"the worker that ran this task died{latest}")
             self._set(job, index, (False, died))
@@ -291,14 +300,7 @@ class _Engine:
         if waited_for is None:
             # The whole job has failed.
             return
-        try:
-            waited_for._set(index, result)
-        except BaseException:
-            # A callback raised. Threads that wait for the result must be woken all the same.
-            sys.excepthook(*sys.exc_info())
-            waited_for._callback = waited_for._error_callback = None
-            waited_for._number_left = 1
-            waited_for._set(index, result)
+        _results.complete(waited_for, index, result)
 
     def _fail_rest(self, job: int, index: int, error: Exception) -> None:
         """The iterable of a job has failed, so no task after this one comes."""
@@ -313,13 +315,16 @@ class _Engine:
             set_length(length)
 
     def _worker_ended(self, number: int, name: str, pid: int, code: int) -> None:
+        has_answered = number in self._last
         if code == 0:
             self._last.pop(number, None)
         else:
             how = f"killed by {_signal(-code)}" if code < 0 else f"exit code {code}"
             self._deaths.append(f"{name}, pid {pid}, {how}")
-        if number in self._ready:
-            self._ready.remove(number)
+        was_ready = number in self._ready
+        self._ready.discard(number)
+        if has_answered or (was_ready and (code <= 0 or code == _INTERRUPTED)):
+            # It was killed or interrupted while it was idle, or by its task.
             return
         self._failed_starts += 1
         if self._failed_starts == 2 * self.processes:
@@ -339,13 +344,13 @@ class _Engine:
         for result in list(self.cache.values()):
             if isinstance(result, _std.IMapIterator):
                 with result._cond:
-                    _end_iteration(result, error)
+                    _results.end_iteration(result, error)
                 continue
             if quietly:
                 result._error_callback = None
             if isinstance(result, _std.MapResult):
                 result._number_left = 1
-            result._set(0, (False, error))
+            _results.complete(result, 0, (False, error))
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -388,27 +393,6 @@ def _signal(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _failure(what: str, error: BaseException) -> Exception:
-    """The exception with which a task fails. A `SystemExit` or `KeyboardInterrupt` is wrapped: it must
-    end neither a thread of the pool nor the program that asks for the result."""
-    if isinstance(error, Exception):
-        return error
-    failure = ProcessError(f"{what} raised {error!r}")
-    failure.__cause__ = error
-    return failure
-
-
-def _end_iteration(result: Any, error: Exception) -> None:
-    """Makes an iterator yield the results that it has, then raise the error, and then end."""
-    result._items.append((False, error))
-    result._unsorted.clear()
-    result._index += 1
-    result._length = result._index
-    result._cond.notify()
-    del result._cache[result._job]
-    result._pool = None
 
 
 def _dumps_by(pickler: Pickler) -> Callable[[Any], bytes]:
