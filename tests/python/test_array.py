@@ -157,6 +157,34 @@ def test_the_lock_of_a_killed_process_goes_to_the_next(method: str) -> None:
     assert outcome == [(True, False)] and counter.value == 1
 
 
+def test_the_death_is_known_until_the_lock_is_released() -> None:
+    counter = shoal.Value("i")
+    lock = counter.get_lock()
+
+    def elsewhere() -> None:
+        assert not lock.acquire(timeout=0.01) and not lock.acquire(False)
+
+    for _ in range(2):
+        worker = mp.get_context("fork").Process(target=take_and_die, args=(counter,))
+        worker.start()
+        worker.join()
+        with lock:
+            assert lock.owner_died
+            # Taken again by this thread, and not by another one.
+            counter.value += 1
+            with counter, lock:
+                assert lock.owner_died and lock.acquire() and lock.owner_died
+                lock.release()
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+            assert lock.owner_died
+        for take in (lock.acquire, lock.__enter__):
+            assert take() and not lock.owner_died
+            lock.release()
+    assert counter.value == 2
+
+
 def add_under(given: Any, times: int) -> None:
     lock = given["lock"]
     for _ in range(times):
@@ -191,14 +219,14 @@ def test_only_the_thread_that_has_the_lock_releases_it() -> None:
 
         def other() -> None:
             outcome.append(counter.acquire(False))
-            with pytest.raises(ValueError):
+            with pytest.raises(AssertionError, match="not"):
                 counter.release()
 
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
         assert outcome == [False]
-    with pytest.raises(ValueError):
+    with pytest.raises(AssertionError, match="not"):
         counter.release()
 
 

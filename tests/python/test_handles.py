@@ -11,6 +11,7 @@ import pytest
 
 import shoal
 from conftest import SHM, Script, ends_well, objects
+from test_backends import run
 
 KINDS = [shoal.Queue, shoal.Map]
 
@@ -292,3 +293,29 @@ def test_shoal_dir_names_the_directory_of_objects(
         assert str(directory / "missing") in out, err
     finally:
         shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize(
+    "kind", [shoal.Queue, shoal.Map, shoal.List, shoal.Lock, shoal.Event], ids=lambda it: it.__name__
+)
+def test_a_pickle_is_of_the_object_that_has_the_name_now(kind: Any, name: str) -> None:
+    first = kind(name)
+    assert pickle.loads(pickle.dumps(first)) is first
+    second = kind(name)
+    assert pickle.loads(pickle.dumps(second)) is first
+    kind.unlink(name)
+    # Still found by threads of this process, until there is another object of that name.
+    assert pickle.loads(pickle.dumps(first)) is first
+    third = kind(name)
+    assert third.created and pickle.loads(pickle.dumps(third)) is third
+    third.detach()
+    fourth = kind(name)
+    assert pickle.loads(pickle.dumps(fourth)) is fourth
+    first.detach()
+    assert pickle.loads(pickle.dumps(fourth)) is fourth
+    kind.unlink(name)
+    # Made by another process.
+    run(f"import shoal; shoal.{kind.__name__}({name!r}, persistent=True)")
+    fifth = kind(name)
+    assert not fifth.created and pickle.loads(pickle.dumps(fifth)) is fifth
+    kind.unlink(name)

@@ -8,6 +8,7 @@ import pickle
 import queue as queue_module
 import signal
 import sys
+import weakref
 from array import array as std_array
 from collections import defaultdict
 from typing import Any
@@ -513,3 +514,53 @@ def test_every_name_may_be_a_key_or_an_attribute() -> None:
         assert dict(made) == entries
         space = manager.Namespace(**entries)
         assert [getattr(space, name) for name in names] == list(range(len(names)))
+
+
+def test_an_object_that_waits_in_a_queue_of_the_manager_is_kept() -> None:
+    with mp.Manager() as manager:
+        queue, other = manager.Queue(), manager.Queue()
+
+        def make_many() -> None:
+            # So many that objects which no container has are released.
+            for _ in range(4):
+                kept = [manager.list() for _ in range(150)]
+                table = manager.dict(enumerate(kept))
+                table.clear()
+
+        queue.put(manager.list([1]))
+        queue.put([bytes(100_000), manager.dict(a=2)])
+        other.put("text")
+        make_many()
+        assert list(queue.get()) == [1]
+        assert dict(queue.get()[1]) == {"a": 2}
+        # And once it was taken, it is released.
+        queue.put(manager.list([3]))
+        gone = weakref.ref(next(one for one in manager._sent._objects.values() if one == [3]))
+        queue.get()
+        make_many()
+        gc.collect()
+        assert gone() is None
+        # A message that is leased may be delivered again.
+        queue.put(manager.list([4]))
+        lease = queue.lease()
+        make_many()
+        lease.nack()
+        assert list(queue.get()) == [4]
+
+
+def test_a_negative_timeout_of_a_queue_is_an_error_as_in_the_original() -> None:
+    with mp.Manager() as manager:
+        queue, bounded = manager.Queue(), manager.Queue(1)
+        for one in (queue_module.Queue(), queue):
+            one.put(1, True, -1)
+            with pytest.raises(ValueError, match="'timeout' must be a non-negative number"):
+                one.get(timeout=-1)
+            assert one.get(False, -1) == 1
+            with pytest.raises(queue_module.Empty):
+                one.get(False, -1)
+        for one in (queue_module.Queue(1), bounded):
+            with pytest.raises(ValueError, match="'timeout' must be a non-negative number"):
+                one.put(1, timeout=-0.5)
+            one.put(1, False, -1)
+            with pytest.raises(queue_module.Full):
+                one.put(2, False, -1)

@@ -326,3 +326,52 @@ def test_a_queue_has_the_internal_attributes_that_programs_use() -> None:
     changed = mp.Queue(1)
     changed._maxsize = 5
     assert changed._maxsize == 5
+
+
+def test_every_way_to_put_counts_an_unfinished_object() -> None:
+    for queue in (mp.JoinableQueue(), mp.Manager().JoinableQueue()):
+        queue.put(1)
+        queue.put(bytes(100_000))
+        queue.put_nowait(2)
+        queue.put_bytes(b"3")
+        assert queue.put_many([4, 5]) == queue.put_many_bytes([b"6", b"7"]) == 2
+        queue._writer.send_bytes(b"8")
+        with queue.reserve(1) as room:
+            room.data[:] = b"9"
+        # These put nothing.
+        queue.reserve(1).discard()
+        queue.reserve(1)
+        with pytest.raises(KeyError), queue.reserve(1):
+            raise KeyError
+        with queue.reserve(1) as room:
+            kept = pickle.PickleBuffer(room.data)
+            with pytest.raises(BufferError):
+                room.commit()
+            kept.release()
+            room.discard()
+        for _ in range(10):
+            with pytest.raises(shoal.TimeoutError):
+                queue.join(0)
+            queue.get_bytes()
+            queue.task_done()
+        queue.join(0)
+        assert queue.empty()
+        with pytest.raises(ValueError):
+            queue.task_done()
+
+
+def test_bytes_that_cannot_be_put_are_not_counted() -> None:
+    queue = mp.JoinableQueue(2)
+    queue.put_bytes(b"1")
+    assert queue.put_many_bytes([b"2", b"3"], False) == 1
+    for call in (
+        lambda: queue.put_bytes(b"", False),
+        lambda: queue.put_many_bytes([b""], False),
+        lambda: queue.reserve(1, False),
+    ):
+        with pytest.raises(shoal.Full):
+            call()
+    for _ in range(2):
+        queue.get_bytes()
+        queue.task_done()
+    queue.join(0)

@@ -253,3 +253,25 @@ def test_a_connection_is_an_instance_of_the_standard_class() -> None:
     assert wait([sockets[0], here], 5) == [sockets[0], here]
     for end in sockets:
         end.close()
+
+
+def test_an_end_that_only_sends_is_ready_once_its_reader_has_closed() -> None:
+    reader, writer = mp.Pipe(False)
+    other, quiet = mp.Pipe(False)
+    assert wait([writer], 0) == wait([writer, reader], 0.01) == []
+    writer.send("message")
+    assert wait([writer, reader]) == [reader] and reader.recv() == "message"
+    quiet.send("ready")
+    assert wait([writer, other]) == [other]
+    threading.Timer(0.1, reader.close).start()
+    assert wait([quiet, writer]) == [writer]
+    assert wait([writer, other, quiet], 60) == [writer, other]
+    writer.close()
+    with pytest.raises(OSError):
+        wait([writer], 0)
+    # Nothing was taken from the pipe, and nothing is left in it.
+    assert other.recv() == "ready" and not other.poll()
+    for number in range(3):
+        assert wait([quiet], 0) == []
+        quiet.send(number)
+    assert [other.recv() for _ in range(3)] == [0, 1, 2]

@@ -17,6 +17,7 @@ import pytest
 import shoal
 import shoal.multiprocessing as mp
 from conftest import START_METHODS, wait_until
+from shoal import _lock
 
 fork = multiprocessing.get_context("fork")
 
@@ -168,6 +169,50 @@ def test_the_lock_of_a_dead_owner_goes_to_the_next_with_an_error(kind: Any) -> N
         assert not lock.owner_died and not lock.locked()
         with lock:
             assert not lock.owner_died
+
+
+def test_a_release_that_fails_does_not_hide_the_death_of_an_owner() -> None:
+    lock = shoal.RLock()
+    start(take_and_die, lock).join()
+
+    def elsewhere() -> None:
+        with pytest.raises(AssertionError):
+            lock.release()
+
+    with lock, lock:
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        assert lock.owner_died
+        lock.release()
+        assert lock.owner_died and lock.acquire() and lock.owner_died
+    assert not lock.owner_died
+    with pytest.raises(AssertionError):
+        lock.release()
+    with lock:
+        assert not lock.owner_died
+
+
+def test_a_release_leaves_what_the_next_owner_has_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlock = _lock._lib.shoal_lock_unlock
+
+    def unlock_and_let_another_take(handle: Any) -> int:
+        status: int = unlock(handle)
+        start(take_and_die, lock).join()
+        thread = threading.Thread(target=lock.acquire)
+        thread.start()
+        thread.join()
+        return status
+
+    lock = shoal.Lock()
+    start(take_and_die, lock).join()
+    assert lock.acquire() and lock.owner_died
+    with monkeypatch.context() as patch:
+        patch.setattr(_lock._lib, "shoal_lock_unlock", unlock_and_let_another_take)
+        lock.release()
+    assert lock.owner_died and lock.locked()
+    lock.release()
+    assert not lock.owner_died and not lock.locked()
 
 
 def test_a_waiter_gets_the_lock_of_a_process_that_is_killed() -> None:

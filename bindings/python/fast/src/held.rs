@@ -95,6 +95,12 @@ impl This {
         }
     }
 
+    /// Whether the holder of a lock had died with it when it was last taken here.
+    pub(crate) fn has_died(self) -> bool {
+        // SAFETY: a `Held` (`new`).
+        unsafe { (*self.held()).died }
+    }
+
     /// Says whether the holder of a lock, which this thread has now, had died with it.
     pub(crate) fn set_died(self, died: bool) {
         // SAFETY: a `Held` (`new`).

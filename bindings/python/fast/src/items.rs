@@ -10,9 +10,13 @@ use crate::python::{Args, bool, none};
 pub(crate) const METHODS: Methods = methods!(c"ItemsLock": __enter__, __exit__);
 
 /// Takes the lock of an array if it is free. It does not wait, so the interpreter's lock may be held. `array`
-/// has the handle, and may be the lock itself. In `lock` it sets whether the previous owner had died.
+/// has the handle, and may be the lock itself. In `lock` it sets whether the previous owner had died. If that is
+/// set already, this may be a recursive acquisition, and all is left to Python.
 #[inline]
 pub(crate) fn lock_now(array: This, lock: This) -> bool {
+    if lock.has_died() {
+        return false;
+    }
     let mut died = false;
     let taken = array.now(|native, pointer| {
         // SAFETY: the pointer of an array, which lives as long as the call of `now`.

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from . import _abi, _ffi, _hot, _wait
 from ._attribute import attribute
 from ._errors import CorruptError
-from ._handles import Shared, attach, hold_for
+from ._handles import Shared, attach, hold_for, unlink
 from ._structs import ArrayOptions, ArrayStats
 
 _lib = _ffi.lib
@@ -80,15 +80,18 @@ class ItemsLock(_hot.Held):
             lambda ns: _lib.shoal_array_lock(self._handle, ns, out),
             _wait.deadline(block, timeout),
         )
-        self._owner_died = died.value
         if status == _abi.ERR_TIMEOUT:
             return False
         _ffi.check(status)
+        # Only the thread that has the lock sets it. Still true if this is a recursive acquisition.
+        self._owner_died = died.value or (self._owner_died and self._depth() > 1)
         return True
 
     def release(self) -> None:
-        """Releases the lock. `InvalidError`, a `ValueError`, if this thread does not hold it."""
-        _ffi.check(_lib.shoal_array_unlock(self._handle))
+        """Releases the lock. `AssertionError` if this thread does not hold it, as an `RLock`."""
+        status = _lib.shoal_array_unlock(self._handle)
+        if status:
+            raise AssertionError(str(_ffi.error(status)))
 
     def _depth(self) -> int:
         """How many times the calling thread holds the lock."""
@@ -218,7 +221,7 @@ class _Items(Shared):
     @staticmethod
     def unlink(name: str) -> None:
         """Removes the name. Attached processes may continue."""
-        _ffi.unlink(name, _abi.KIND_ARRAY)
+        unlink(name, _abi.KIND_ARRAY)
 
 
 def _is_lock(lock: Any) -> bool:

@@ -150,8 +150,12 @@ class Sender:
             return
         # The next object is not pickled first to find out whether it is large.
         self._large = True
-        with self.reserve(frame.size, *waiting) as reservation:
+        with self._room(frame.size, *waiting) as reservation:
             frame.write(reservation.data)
+
+    def _room(self, size: int, *waiting: Any) -> Any:
+        """A reservation for a frame, for which the object was counted already if objects are counted."""
+        return self.reserve(size, *waiting)
 
 
 def is_frame(data: memoryview) -> bool:

@@ -38,6 +38,8 @@ class Shared(_hot.Held):
     _fast: Any
     _name: str
     _created = False
+    # Whether this process has removed its name, which another object may have since then.
+    _is_unlinked = False
 
     def _open_with(self, function: Any, handle: _ffi.Handle, *arguments: Any) -> None:
         """Opens or creates the object by a function of the library, and adopts the handle."""
@@ -53,7 +55,10 @@ class Shared(_hot.Held):
         with _attaching:
             handle.users = [weakref.ref(self), *_users(handle)]
             _all_objects[id(self)] = self
-            _attached.setdefault((type(self), name), self)
+            known = _attached.get((type(self), name))
+            if known is None or self._created or known._is_unlinked:
+                # One that this process had before is no longer the object of that name.
+                _attached[type(self), name] = self
 
     @default
     def created(self) -> bool:
@@ -144,6 +149,15 @@ def attach(
         if found is None:
             found = opened() if opened else cls(name, create=False)  # type: ignore[call-arg]
         return cast(_SharedT, found)
+
+
+def unlink(name: str, kind: int) -> None:
+    """Removes the name of an object, which has to be of this kind."""
+    _ffi.unlink(name, kind)
+    with _attaching:
+        for (_, known), shared in list(_attached.items()):
+            if known == name:
+                shared._is_unlinked = True
 
 
 def _users(handle: _ffi.Handle) -> "List[weakref.ref[Any]]":

@@ -10,7 +10,7 @@ from typing import Optional, Sequence, Tuple, TypeVar, Union, cast, overload
 
 from . import _abi, _codec, _ffi, _hot
 from ._attribute import attribute
-from ._handles import Shared
+from ._handles import Shared, unlink
 from ._structs import ListOptions, ListStats
 
 T = TypeVar("T")
@@ -427,7 +427,7 @@ class _SharedList(Shared, MutableSequence[T]):
     @staticmethod
     def unlink(name: str) -> None:
         """Removes the name. Attached processes may continue. Needed for persistent lists."""
-        _ffi.unlink(name, _abi.KIND_LIST)
+        unlink(name, _abi.KIND_LIST)
 
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{len(self)} elements"

@@ -77,7 +77,7 @@ class Sync(Shared):
             NotFoundError: there is no object of that name.
             WrongKindError: the object is of another type.
         """
-        _ffi.unlink(name, getattr(_abi, f"KIND_{cls._kind.upper()}"))
+        _handles.unlink(name, getattr(_abi, f"KIND_{cls._kind.upper()}"))
 
     def __repr__(self) -> str:
         return f"<shoal.{type(self).__name__} {self._name!r}>"
@@ -219,13 +219,17 @@ class Lock(Sync):
         """
         if _unlock(*self._unlock_with) == 0:
             return
-        handle = self._live()
-        status = _lib.shoal_lock_unlock(handle)
-        if status:
-            raise self._not_mine(_ffi.error(status))
-        if not self._depth():
+        handle, died = self._live(), self.owner_died
+        if died and (not self._own_flags or self._depth() == 1):
+            # Before the next owner has the lock, who may set it again. Any thread may release a `Lock`.
             self.owner_died = False
             self._call_with(_hot.as_argument(handle))
+        status = _lib.shoal_lock_unlock(handle)
+        if status:
+            if died:
+                self.owner_died = True
+                self._call_with(None)
+            raise self._not_mine(_ffi.error(status))
 
     def _not_mine(self, error: Exception) -> Exception:
         """The exception for a release that is not allowed."""

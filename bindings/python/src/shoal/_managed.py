@@ -80,6 +80,8 @@ _FIRST = 32
 # The cost of searching a container and an entry, in bytes; and how many bytes may be searched for
 # each object that is sent, so that searches take a small part of a program's time.
 _CONTAINER, _ENTRY, _SHARE = 1024, 64, 1 << 13
+# More messages of a queue are not searched, because reading one takes longer the more are before it.
+_MOST_MESSAGES = 1024
 
 
 class Sent:
@@ -87,8 +89,8 @@ class Sent:
 
     The manager keeps them alive, as a server does: a dictionary that was put into another one may
     have no other reference. An object is released when no container holds its name any more. To find
-    out, `_search` reads all containers of managers that this process uses, or that other processes
-    may use. An object is released after two searches in a row that do not find it, so an object that
+    out, `_search` reads all containers and queues of managers that this process uses, or that other
+    processes may use. An object is released after two searches in a row that do not find it, so an object that
     is in transit is kept for a while.
     """
 
@@ -118,6 +120,8 @@ class Sent:
             self._given[one._name] = BytesList
         elif isinstance(one, (DictProxy, _InMap)):
             self._given[one._shared_name()] = BytesMap
+        elif isinstance(one, QueueProxy):
+            self._given[one._name] = _queue.Queue
 
     def give_all(self) -> None:
         """Notes every container as used by another process: a forked child inherits all of them."""
@@ -151,13 +155,12 @@ class Sent:
             for container in self._containers():
                 cost += _CONTAINER
                 with container:
-                    is_map = isinstance(container, BytesMap)
                     # Read before the entries, which may change meanwhile.
-                    version = container.version if is_map else container.stats().version
+                    version = _version(container)
                     known = self._found.get(container._name)
                     if known is None or known[0] != version:
                         here: Set[bytes] = set()
-                        for data in container.values() if is_map else container:
+                        for data in _contents(container):
                             cost += _ENTRY + len(data)
                             here.update(_NAME.findall(data))
                         known = version, frozenset(here)
@@ -183,11 +186,12 @@ class Sent:
     def _containers(self) -> Iterator[Any]:
         """The containers of managers that this process uses, and those that only others may use."""
         here: Set[str] = set()
+        kinds: Any = ((BytesMap, _Map), (BytesList, ListProxy), (_queue.Queue, QueueProxy))
         for shared in list(_handles._all_objects.values()):
             handle = shared._handle
-            if isinstance(shared, (_Map, ListProxy)) and handle and shared._name not in here:
+            kind: Any = next((kind for kind, of in kinds if isinstance(shared, of)), None)
+            if kind and handle and shared._name not in here:
                 here.add(shared._name)
-                kind: Any = BytesMap if isinstance(shared, Map) else BytesList
                 container = kind.__new__(kind)
                 container._adopt(handle, shared._name)
                 yield container
@@ -198,6 +202,39 @@ class Sent:
                 except NotFoundError:
                     # No process uses the container any more.
                     self._given.pop(name, None)
+
+
+def _version(container: Any) -> int:
+    """A number that changes with the container."""
+    stats = container.stats()
+    version: int
+    if isinstance(container, BytesMap):
+        version = stats.changes
+    elif isinstance(container, BytesList):
+        version = stats.version
+    else:
+        version = stats.put + stats.taken
+    return version
+
+
+def _contents(container: Any) -> Iterator[bytes]:
+    """The pickles in a container. `ShoalError` if some of them cannot be read."""
+    if isinstance(container, _queue.Queue):
+        yield from _messages(container)
+    else:
+        yield from container.values() if isinstance(container, BytesMap) else container
+
+
+def _messages(queue: "_queue.Queue[Any]") -> Iterator[bytes]:
+    stats = queue.stats()
+    if stats.len > _MOST_MESSAGES or stats.unfinished > stats.len:
+        raise ShoalError(f"queue {queue.name!r} has many messages, or some that are leased")
+    # From the end: if others take messages meanwhile, one may come twice, and none is left out.
+    for index in reversed(range(stats.len)):
+        try:
+            yield queue.peek_bytes(index)
+        except Empty:
+            pass
 
 
 # The `Sent` of each manager of this process.
@@ -466,6 +503,20 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
     _dumps = staticmethod(_dumps)
     _dumps_apart = staticmethod(_dumps_apart)
 
+    def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
+        """As `shoal.Queue.put`. `ValueError` for a negative timeout, if the queue has a bound."""
+        if block and timeout is not None and timeout < 0 and _queue.Queue.stats(self).max_items:
+            raise ValueError(_NEGATIVE)
+        super().put(obj, block, timeout)
+
+    def get(
+        self, block: bool = True, timeout: Optional[float] = None, copy: bool = True
+    ) -> T:
+        """As `shoal.Queue.get`. `ValueError` for a negative timeout."""
+        if block and timeout is not None and timeout < 0:
+            raise ValueError(_NEGATIVE)
+        return super().get(block, timeout, copy)
+
     def _shut_down(self) -> None:
         self.close()
 
@@ -493,6 +544,10 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
                 return super()._take_slowly(buffer, until)
             except ClosedError:
                 raise _shut_down() from None
+
+
+# As `queue.Queue` says it.
+_NEGATIVE = "'timeout' must be a non-negative number"
 
 
 def _shut_down() -> Exception:

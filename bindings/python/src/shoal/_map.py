@@ -14,7 +14,7 @@ from . import _abi, _codec, _ffi, _hot, _structs
 from ._attribute import attribute
 from ._cache import CACHED_KEYS, GOT_ONCE, MISSING as _MISSING, Cached
 from ._errors import InvalidError
-from ._handles import Shared
+from ._handles import Shared, unlink
 from ._keys import Keys, MapHandle, View, WalkHandle
 from ._views import Items, Values
 
@@ -343,7 +343,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     @staticmethod
     def unlink(name: str) -> None:
         """Removes the name. Attached processes may continue. Needed for persistent maps."""
-        _ffi.unlink(name, _abi.KIND_MAP)
+        unlink(name, _abi.KIND_MAP)
 
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{len(self)} entries"

@@ -16,7 +16,7 @@ from typing import Any, Callable, Optional, Tuple, TypeVar, Union
 from . import _abi, _ffi, _hot, _wait
 from ._errors import ClosedError, UnsupportedError
 from ._frame import LARGE, PROTOCOL, Sender, unpickle
-from ._handles import Shared, _holds, hold_for
+from ._handles import Shared, _holds, hold_for, unlink
 from ._message import PipeLease, PipeReservation, viewed
 from ._original import reduction, resource_sharer
 from ._queue import taken
@@ -372,7 +372,7 @@ class Connection(Shared, Sender):
     @staticmethod
     def unlink(name: str) -> None:
         """Removes the name. Attached processes may continue. Needed for persistent pipes."""
-        _ffi.unlink(name, _abi.KIND_PIPE)
+        unlink(name, _abi.KIND_PIPE)
 
     def __reduce__(self) -> Any:
         hold = _Held(self._live(), self._name)

@@ -10,7 +10,7 @@ from . import _abi, _ffi, _frame, _hot, _wait
 from ._attribute import attribute
 from ._errors import Empty, Full, NotFoundError
 from ._frame import unpickle
-from ._handles import Shared, attach
+from ._handles import Shared, attach, unlink
 from ._message import Lease, Reservation, viewed
 from ._structs import Message, QueueOptions, QueueStats
 
@@ -384,7 +384,9 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         That is all of them, unless the timeout passes or the queue is closed first. If not even one
         was put, it raises as `put` does.
         """
-        return self.put_many_bytes([self._dumps(obj, _PROTOCOL) for obj in objs], block, timeout)
+        items = [self._dumps(obj, _PROTOCOL) for obj in objs]
+        # Not the `put_many_bytes` of a derived class, which may count them once more.
+        return self._put_rest(items, 0, block, timeout)
 
     def put_many_bytes(
         self, items: Iterable[BytesLike], block: bool = True, timeout: Optional[float] = None
@@ -567,7 +569,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
     @staticmethod
     def unlink(name: str) -> None:
         """Removes the name. Attached processes may continue. Needed for persistent queues."""
-        _ffi.unlink(name, _abi.KIND_QUEUE)
+        unlink(name, _abi.KIND_QUEUE)
 
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{self.qsize()} messages"

@@ -6,13 +6,15 @@ and `Listener` use sockets and are the standard library's. `wait` takes both kin
 
 from __future__ import annotations
 
+import ctypes
 import time
 from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Optional, Tuple
 
-from .. import _backpressure, _pickling, _pipe
+from .. import _abi, _backpressure, _ffi, _pickling, _pipe
 from .._attribute import assignable
 from .._errors import ShoalError
 from .._original import connection as _std
+from .._structs import Message
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
 
@@ -40,6 +42,19 @@ class PipeConnection(_Base):
     def _send_with(self, call: Callable[[int], int]) -> None:
         _backpressure.send(lambda: super(PipeConnection, self)._send_with(call), self._all_is_read)
 
+    def _is_ready(self) -> bool:
+        """Whether `wait` returns it: there is something to receive, or the other end was closed."""
+        if self.readable:
+            return self.poll(0)
+        handle, message = self._live(), Message()
+        out = ctypes.byref(message)
+        # The only call of an end that sends which tells and sends nothing.
+        status = _ffi.lib.shoal_pipe_reserve(handle, 0, _abi.NOWAIT, out)
+        if status == _abi.OK:
+            _ffi.lib.shoal_pipe_discard(handle, out)
+        closed: bool = status == _abi.ERR_CLOSED
+        return closed
+
     def _all_is_read(self) -> bool:
         """Whether every message that was sent from this end has been received."""
         try:
@@ -58,24 +73,36 @@ def Pipe(duplex: bool = True) -> "Tuple[PipeConnection, PipeConnection]":
     return _pipe.pair(PipeConnection, duplex)
 
 
+# How often `wait` looks whether the other end of one that only sends was closed.
+_LOOK_SECONDS = 0.05
+
+
 def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[Any]:
     """Waits until at least one object is ready, and returns all that are: connections, sentinels of
-    processes, queues, sockets, descriptors. The list is empty after ``timeout`` seconds."""
+    processes, queues, sockets, descriptors. The list is empty after ``timeout`` seconds.
+
+    A connection that only sends is ready once its other end was closed."""
     things = list(object_list)
     if not any(isinstance(one, PipeConnection) for one in things):
         ready: List[Any] = _wait(things, timeout)
         return ready
     until = None if timeout is None else time.monotonic() + timeout
+    # An end that only sends has no descriptor, and is looked at from time to time.
+    watched = [one for one in things if not isinstance(one, PipeConnection) or one.readable]
+    longest = None if len(watched) == len(things) else _LOOK_SECONDS
     while True:
-        # `poll` sees a message at once; the descriptor of the pipe becomes readable a little later.
-        early = [one for one in things if isinstance(one, PipeConnection) and one.poll(0)]
-        left = None if until is None else max(0.0, until - time.monotonic())
-        found = _wait(things, 0 if early else left)
+        # `_is_ready` sees a message at once; the descriptor of the pipe becomes readable a little later.
+        early = [one for one in things if isinstance(one, PipeConnection) and one._is_ready()]
+        left = longest
+        if until is not None:
+            left = max(0.0, until - time.monotonic())
+            left = left if longest is None else min(left, longest)
+        found = _wait(watched, 0 if early else left)
         # A descriptor may still be readable after another process has received the message.
         ready = [
             one
             for one in things
-            if (one.poll(0) if isinstance(one, PipeConnection) else one in found)
+            if (one._is_ready() if isinstance(one, PipeConnection) else one in found)
         ]
         if ready or (until is not None and time.monotonic() >= until):
             return ready

@@ -19,7 +19,7 @@ import time
 import weakref
 from _multiprocessing import SemLock  # type: ignore[import-not-found]
 from multiprocessing.process import parent_process
-from typing import Any, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Optional, Sequence, Type, TypeVar
 
 from .. import _backpressure, _ffi, _handles, _pickling, _queue
 from .._attribute import assignable, default
@@ -28,6 +28,7 @@ from .._lock import Lock
 from .._message import Reservation
 from .._original import connection
 from .._original import queues as _std
+from .._structs import Message
 from .._sync import Event
 
 TYPE_CHECKING = False
@@ -355,6 +356,23 @@ _ALL_DONE = "all done"
 _SLICE = 0.1
 
 
+class _CountedReservation(Reservation):
+    """A reservation in a `JoinableQueue`."""
+
+    def __init__(self, queue: "JoinableQueue[Any]", plain: Reservation) -> None:
+        super().__init__(plain._handle, Message.from_buffer_copy(plain._message))
+        self._queue = queue
+        # It is this object's from now on.
+        plain._message.data = None
+
+    def commit(self, used: Optional[int] = None) -> None:
+        """As `Reservation.commit`."""
+        commit = super().commit
+        self._queue._counted(1, lambda: commit(used) or 1)
+
+    _finish = commit
+
+
 class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
     """`multiprocessing.JoinableQueue`: counts the objects that were put and not reported as done.
 
@@ -378,7 +396,8 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
 
     def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
         """Appends an object and counts it as unfinished."""
-        # Counted first: a worker may take it and report it before this call returns.
+        # `_counted`, by hand because of its time. Counted first: a worker may take the object and report it
+        # before this call returns.
         self._count.add(_UNFINISHED, 1)
         try:
             super().put(obj, block, timeout)
@@ -386,19 +405,48 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
             self._finish(1)
             raise
 
+    def put_bytes(
+        self, data: _queue.BytesLike, block: bool = True, timeout: Optional[float] = None
+    ) -> None:
+        """Appends these bytes and counts them as one unfinished object."""
+        put = super().put_bytes
+        self._counted(1, lambda: put(data, block, timeout) or 1)
+
     def put_many(
         self, objs: Iterable[T], block: bool = True, timeout: Optional[float] = None
     ) -> int:
         """Appends objects and counts them as unfinished. Returns how many were put."""
         batch = list(objs)
-        self._count.add(_UNFINISHED, len(batch))
+        put = super().put_many
+        return self._counted(len(batch), lambda: put(batch, block, timeout))
+
+    def put_many_bytes(
+        self, items: Sequence[bytes], block: bool = True, timeout: Optional[float] = None
+    ) -> int:
+        """`put_many` for messages of plain bytes."""
+        put = super().put_many_bytes
+        return self._counted(len(items), lambda: put(items, block, timeout))
+
+    def _counted(self, number: int, put: Callable[[], int]) -> int:
+        """Counts objects, which ``put`` appends. It returns how many it did."""
+        self._count.add(_UNFINISHED, number)
         done = 0
         try:
-            done = super().put_many(batch, block, timeout)
+            done = put()
         finally:
-            if done < len(batch):
-                self._finish(len(batch) - done)
+            if done < number:
+                self._finish(number - done)
         return done
+
+    def reserve(
+        self, size: int, block: bool = True, timeout: Optional[float] = None
+    ) -> Reservation:
+        """As `shoal.Queue.reserve`. The commit counts the message as an unfinished object."""
+        return _CountedReservation(self, super().reserve(size, block, timeout))
+
+    def _room(self, size: int, *waiting: Any) -> Reservation:
+        # For an object that `put` has counted.
+        return super().reserve(size, *waiting)
 
     def _finish(self, number: int) -> int:
         """Subtracts objects that are finished or were never put. Returns how many are left."""
