@@ -174,17 +174,22 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         if size < 0:
             raise ValueError(f"size must not be negative, but is {size}")
         message = Message()
-        handle = self._live()
+        reservation = Reservation(self._live(), message)
 
         def call(timeout_ns: int) -> int:
             out = ctypes.byref(message)
             status: int = _ffi.lib.shoal_queue_reserve(self._live(), size, timeout_ns, out)
             return status
 
-        status = _wait.wait(call, _wait.deadline(block, timeout))
-        if status:
-            raise self._put_error(status)
-        return Reservation(handle, message)
+        try:
+            status = _wait.wait(call, _wait.deadline(block, timeout))
+            if status:
+                raise self._put_error(status)
+            reservation._begin()
+        except BaseException:
+            reservation._give_back()
+            raise
+        return reservation
 
     # -- leases ---------------------------------------------------------------------------
 
@@ -208,9 +213,16 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         if handle is not None and visible is None:
             # Once by hand, as in `put_bytes`.
             message = Message()
+            lease = Lease(handle, message)
             timeout_ns = _SLICE if block and timeout is None else 0
-            if not _lease(handle, _abi.FOREVER, timeout_ns, ctypes.byref(message)):
-                return Lease(handle, message)
+            try:
+                status = _lease(handle, _abi.FOREVER, timeout_ns, ctypes.byref(message))
+                lease._begin()
+            except BaseException:
+                lease._give_back()
+                raise
+            if not status:
+                return lease
         return self._lease_slowly(block, timeout, visible)
 
     _lease_class = Lease
@@ -221,17 +233,22 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         visible_ns = _abi.FOREVER if visible is None else _wait.nanoseconds(visible)
         message = Message()
         out = ctypes.byref(message)
-        handle = self._live()
+        lease = Lease(self._live(), message)
 
         def call(timeout_ns: int) -> int:
             status: int = _ffi.lib.shoal_queue_lease(self._live(), visible_ns, timeout_ns, out)
             return status
 
-        status = _wait.wait(call, _wait.deadline(block, timeout))
-        if status == _abi.ERR_TIMEOUT:
-            raise Empty(f"queue {self._name!r} is empty")
-        _ffi.check(status)
-        return Lease(handle, message)
+        try:
+            status = _wait.wait(call, _wait.deadline(block, timeout))
+            if status == _abi.ERR_TIMEOUT:
+                raise Empty(f"queue {self._name!r} is empty")
+            _ffi.check(status)
+            lease._begin()
+        except BaseException:
+            lease._give_back()
+            raise
+        return lease
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Waits until every message has been taken by `get`, acked, or moved to the dead letters.
