@@ -16,3 +16,4 @@ mod proxy;
 mod queues;
 mod server;
 mod soak;
+mod usage;
