@@ -8,6 +8,7 @@ mod credentials;
 mod direct;
 mod doubt;
 mod faults;
+mod foreign;
 mod kept;
 mod machine;
 mod maps;
