@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, interval};
 
 use crate::counters::{Counters, QueueCounters};
@@ -64,6 +64,8 @@ pub(crate) struct Publisher {
     pub(crate) large: Arc<Large>,
     pub(crate) counters: Arc<QueueCounters>,
     pub(crate) bridge_counters: Arc<Counters>,
+    /// Told that no stream listens to the subject.
+    pub(crate) missing: Arc<Notify>,
 }
 
 impl Publisher {
@@ -247,6 +249,9 @@ impl Publisher {
         refuse: &impl Fn(T, Option<String>, &str) -> Option<T>,
     ) {
         let object = || wire::object(request.headers.as_ref());
+        if matches!(answer, Answer::NobodyListens) {
+            self.missing.notify_one();
+        }
         match Published::from(&answer) {
             Published::Stored { again, sequence } => {
                 if again && let Some(object) = object() {

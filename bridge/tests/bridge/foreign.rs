@@ -2,7 +2,7 @@
 
 use async_nats::jetstream::object_store;
 
-use crate::direct::{self, becomes_empty};
+use crate::direct::{self, becomes_empty, messages};
 use crate::machine::Machine;
 use crate::queues::leased;
 use crate::server::Server;
@@ -40,4 +40,22 @@ fn a_message_with_a_false_size_is_a_dead_letter_and_ends_no_bridge() {
     worker.ask(&format!("ack {lease}"));
     becomes_empty(&server, "shoal_q_jobs");
     assert_eq!(here.reports()[0].pid, pid);
+}
+
+#[test]
+fn a_dead_letter_stream_that_was_deleted_is_made_again_for_the_next_dead_letter() {
+    const DEAD: &str = "shoal_q_jobs_2Edead";
+    let server = Server::start();
+    let here = Machine::up(&server, &["--queue", "jobs"]);
+    let mut worker = here.agent();
+    direct::on(&server, |jetstream| async move {
+        jetstream.delete_stream(DEAD).await.unwrap();
+    });
+    // No machine accepts this format.
+    direct::publish(&server, "shoal.q.jobs", &[("Shoal-Format", "2")], "m");
+    worker.tell("lease jobs 60000");
+    here.wait_for("the dead letter", |report| {
+        report.queues[0].dead_letters == 1
+    });
+    assert_eq!(messages(&server, DEAD), 1);
 }
