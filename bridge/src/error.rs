@@ -72,9 +72,9 @@ pub enum Error {
         /// The error.
         why: shoal::Error,
     },
-    /// A shared object of this machine has lost its name.
+    /// A shared object of this machine, or one of its companions, has lost its name.
     #[error(
-        "{name}: its name was removed; programs that open it get another one, which the next bridge carries"
+        "{name}: its name was removed, or that of a companion; programs get another one, which the next bridge carries"
     )]
     Nameless {
         /// The name.
