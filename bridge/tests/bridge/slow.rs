@@ -35,7 +35,7 @@ fn a_bucket_that_takes_long_to_transfer_is_watched_once() {
 
 #[test]
 fn messages_that_wait_on_a_slow_connection_are_sent_once() {
-    const NUMBER: u64 = 240;
+    const NUMBER: u64 = 560;
     let server = Server::start();
     let proxy = Proxy::start(server.port());
     let machine = behind(&proxy, &["--queue", "jobs"]);
