@@ -241,7 +241,7 @@ class _Dispatcher:
         while self.failures:
             with contextlib.suppress(IndexError):
                 future, error = self.failures.pop()
-                _add_cause(error)
+                _executor.add_cause(error)
                 future.set_exception(error)
 
     def wake(self) -> None:
@@ -287,11 +287,6 @@ class _Dispatcher:
 
 def _runs_signal_handlers() -> bool:
     return threading.current_thread() is threading.main_thread()
-
-
-def _add_cause(error: BaseException) -> None:
-    trace = "".join(format_exception(type(error), error, error.__traceback__))
-    error.__cause__ = _std._RemoteTraceback(f'\n"""\n{trace}"""')
 
 
 class _Manager(threading.Thread):

@@ -19,7 +19,7 @@ import time
 import weakref
 from _multiprocessing import SemLock  # type: ignore[import-not-found]
 from multiprocessing.process import parent_process
-from typing import Any, Callable, Dict, FrozenSet, Iterable, Optional, Sequence, Type, TypeVar
+from typing import Any, Callable, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
 
 from .. import _backpressure, _ffi, _handles, _pickling, _queue
 from .._attribute import assignable, default
@@ -421,11 +421,15 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
         return self._counted(len(batch), lambda: put(batch, block, timeout))
 
     def put_many_bytes(
-        self, items: Sequence[bytes], block: bool = True, timeout: Optional[float] = None
+        self,
+        items: Iterable[_queue.BytesLike],
+        block: bool = True,
+        timeout: Optional[float] = None,
     ) -> int:
         """`put_many` for messages of plain bytes."""
+        batch = list(items)
         put = super().put_many_bytes
-        return self._counted(len(items), lambda: put(items, block, timeout))
+        return self._counted(len(batch), lambda: put(batch, block, timeout))
 
     def _counted(self, number: int, put: Callable[[], int]) -> int:
         """Counts objects, which ``put`` appends. It returns how many it did."""
