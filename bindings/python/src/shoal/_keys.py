@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, ContextManager, Dict, Generic, Iterable, List, Mapping
+from typing import Any, ContextManager, Dict, Generic, Iterable, Mapping
 from typing import MutableMapping, Optional, Tuple, Type, TypeVar, cast
 
 from . import _abi, _ffi, _structs, _wait
