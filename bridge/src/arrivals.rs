@@ -148,8 +148,13 @@ impl BridgedQueue {
     /// The bytes of a message.
     async fn find(self: Arc<Self>, arrived: Arrived) -> (Token, Found) {
         let Arrived { token, bytes } = arrived;
+        let most = self.relay.queue().max_message();
         let found = match (bytes, &token.object) {
             (Source::Here(bytes), _) => Found::Bytes(bytes),
+            // Checked before it is read: the size is what another program has written.
+            (Source::Stored(_, size), _) if size > most => Found::Nothing(format!(
+                "it has {size} bytes, and a message here has at most {most}"
+            )),
             (Source::Stored(link, size), Some(object)) => {
                 match self.large.get(&link.jetstream, object, size).await {
                     Ok(Some(bytes)) => Found::Bytes(bytes.into()),

@@ -89,6 +89,8 @@ impl BridgeOptions {
         if let Some(of) = queue.or(map) {
             return Err(too_long(of));
         }
+        let mut each = self.queues.iter().chain(&self.maps);
+        each.try_for_each(Carried::check_name)?;
         let mut all: Vec<&str> = self
             .queues
             .iter()

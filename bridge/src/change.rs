@@ -63,8 +63,8 @@ impl Waiting {
     /// The change, counted in `copied`.
     pub(crate) fn new(request: MapRequest, copied: &Arc<AtomicUsize>) -> Self {
         let value = match request.change() {
-            MapChange::Set { value, .. } => value.len(),
-            MapChange::Swap {
+            MapChange::Set { value, .. }
+            | MapChange::Swap {
                 new: SwapTo::Value { value, .. },
                 ..
             } => value.len(),

@@ -56,6 +56,14 @@ pub enum Error {
         /// What happened instead.
         why: String,
     },
+    /// There is no room on the server.
+    #[error("{what}: {why}")]
+    Full {
+        /// What was to be stored, or where.
+        what: String,
+        /// The server's message.
+        why: String,
+    },
     /// An error of a shared object of this machine.
     #[error("{name}: {why}")]
     Object {
@@ -64,9 +72,9 @@ pub enum Error {
         /// The error.
         why: shoal::Error,
     },
-    /// A shared object of this machine has lost its name.
+    /// A shared object of this machine, or one of its companions, has lost its name.
     #[error(
-        "{name}: its name was removed; programs that open it get another one, which the next bridge carries"
+        "{name}: its name was removed, or that of a companion; programs get another one, which the next bridge carries"
     )]
     Nameless {
         /// The name.
@@ -113,6 +121,9 @@ impl Error {
 
     /// Whether a retry may succeed although no option and no setting has changed.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Error::Away { .. } | Error::Broken { .. })
+        matches!(
+            self,
+            Error::Away { .. } | Error::Full { .. } | Error::Broken { .. }
+        )
     }
 }

@@ -45,10 +45,8 @@ pub(crate) struct Exchange<T> {
     line: Line,
     /// The subject of markers.
     marker: Subject,
-    /// The marker whose answer is awaited: its number, the last request before it, and when it was sent.
-    awaited: Option<(u64, u64, Instant)>,
-    /// The last request that the server has read for certain, and when that was known.
-    read: (u64, Instant),
+    /// The markers whose answers are awaited, and for each the last request before it.
+    awaited: BTreeMap<u64, u64>,
 }
 
 struct Sent<T> {
@@ -65,9 +63,8 @@ struct Sent<T> {
 
 impl<T> Sent<T> {
     /// Whether it has to be sent again.
-    fn is_due(&self, line: &Line, read: (u64, Instant), now: Instant) -> bool {
-        let is_silent = line.heard().max(read.1) + ANSWER < now;
-        self.due.is_some_and(|due| due < now) || self.place <= read.0 && is_silent
+    fn is_due(&self, line: &Line, now: Instant) -> bool {
+        self.due.is_some_and(|due| due < now) || line.is_ignored(self.place, now)
     }
 }
 
@@ -84,8 +81,7 @@ impl<T> Exchange<T> {
             next: 0,
             line: Line::new(),
             marker: line::marker(stream),
-            awaited: None,
-            read: (0, Instant::now()),
+            awaited: BTreeMap::new(),
         })
     }
 
@@ -95,8 +91,7 @@ impl<T> Exchange<T> {
         self.answers = subscribe(&link, &self.inbox).await?;
         self.link = link;
         self.line = Line::new();
-        self.awaited = None;
-        self.read = (0, Instant::now());
+        self.awaited.clear();
         for sent in self.sent.values_mut() {
             sent.times = 0;
             sent.due = Some(Instant::now());
@@ -141,11 +136,8 @@ impl<T> Exchange<T> {
             };
             let number = message.subject.rsplit('.').next();
             let number: Option<u64> = number.and_then(|number| number.parse().ok());
-            if let Some((marker, place, _)) = self.awaited
-                && number == Some(marker)
-            {
-                self.awaited = None;
-                self.read = (place, Instant::now());
+            if let Some(last) = number.and_then(|number| self.awaited.remove(&number)) {
+                self.line.read(last);
                 continue;
             }
             // An unknown answer, or the second answer to a request that was sent twice.
@@ -163,9 +155,9 @@ impl<T> Exchange<T> {
 
     /// Repeats the requests that are lost at the time `now`, and sends a marker if that is not known.
     pub(crate) async fn resend(&mut self, now: Instant) -> Result<()> {
-        let (line, read) = (&self.line, self.read);
+        let line = &self.line;
         for (&number, sent) in &mut self.sent {
-            if sent.is_due(line, read, now) {
+            if sent.is_due(line, now) {
                 sent.place = line.send();
                 sent.at = Instant::now();
                 sent.due = None;
@@ -178,18 +170,17 @@ impl<T> Exchange<T> {
         self.mark(now).await
     }
 
-    /// Sends a marker if a request waits for its answer, no answer has come for long, and it is not known whether
-    /// the server has read the request.
+    /// Sends a marker if a request has waited for its answer for long, and it is not known whether the server has
+    /// read it.
     async fn mark(&mut self, now: Instant) -> Result<()> {
-        let is_awaited = |(_, _, at): (u64, u64, Instant)| at + line::MARKER > now;
-        let is_silent = |at: Instant| at.max(self.line.heard()) + ANSWER < now;
-        let is_unread = |sent: &Sent<T>| sent.place > self.read.0 && is_silent(sent.at);
-        if self.awaited.is_some_and(is_awaited) || !self.sent.values().any(is_unread) {
+        let waits = self.sent.values().filter(|sent| sent.at + ANSWER < now);
+        let newest = waits.map(|sent| sent.place).max();
+        let Some(last) = newest.and_then(|newest| self.line.mark(newest, now)) else {
             return Ok(());
-        }
+        };
         let number = self.next;
         self.next += 1;
-        self.awaited = Some((number, self.line.sent(), now));
+        self.awaited.insert(number, last);
         let request = Request {
             subject: self.marker.clone(),
             headers: None,
@@ -220,8 +211,7 @@ impl<T> Exchange<T> {
     /// The numbers of the requests that were sent at least `times` times on this connection, and that are lost at
     /// the time `now`.
     pub(crate) fn silent(&self, times: u32, now: Instant) -> Vec<u64> {
-        let is_silent =
-            |sent: &Sent<T>| sent.times >= times && sent.is_due(&self.line, self.read, now);
+        let is_silent = |sent: &Sent<T>| sent.times >= times && sent.is_due(&self.line, now);
         let silent = self.sent.iter().filter(|(_, sent)| is_silent(sent));
         silent.map(|(&number, _)| number).collect()
     }

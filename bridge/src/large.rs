@@ -6,7 +6,7 @@
 //!
 //! # What a kill leaves
 //! *Between the object and the message:* the message is published by the next bridge, which finds the object.
-//! *While the object is stored:* chunks without a note. A bridge looks for them every hour, and removes those that
+//! *While the object is stored:* chunks without a note. (After an error the bridge removes them itself.) A bridge looks for them every hour, and removes those that
 //! it saw the last time with as many chunks: while an object is being stored, their number grows, because the
 //! server has only a few seconds to confirm each chunk.
 //! *Between the ack and the deletion:* the settlement of the ack is done only after the deletion, so the next
@@ -19,9 +19,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use async_nats::jetstream;
-use async_nats::jetstream::object_store::{
-    Config, GetErrorKind, ObjectInfo, ObjectMetadata, ObjectStore,
-};
+use async_nats::jetstream::object_store::{Config, GetErrorKind, ObjectInfo, ObjectStore};
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncReadExt;
@@ -30,12 +28,10 @@ use tokio::time::timeout;
 
 use crate::counters::Counters;
 use crate::error::{Error, Result};
-use crate::link::{ANSWER, Link, Links};
+use crate::link::{ANSWER, Links};
 
 /// The part of the server's limit that the headers may take, in bytes.
 const HEADERS: usize = 4096;
-/// The longest chunk of an object.
-const CHUNK: usize = 128 << 10;
 /// How many objects are read at a time: each is in memory as a whole.
 const READS: usize = 4;
 /// How often a bridge looks for what kills have left.
@@ -43,7 +39,7 @@ const SWEEP: Duration = Duration::from_secs(60 * 60);
 
 /// The object store of a bridge.
 pub(crate) struct Large {
-    bucket: String,
+    pub(crate) bucket: String,
     replicas: usize,
     reads: Semaphore,
 }
@@ -62,7 +58,7 @@ impl Large {
         client.max_payload().saturating_sub(HEADERS)
     }
 
-    async fn store(&self, jetstream: &jetstream::Context) -> Result<ObjectStore> {
+    pub(crate) async fn store(&self, jetstream: &jetstream::Context) -> Result<ObjectStore> {
         if let Ok(store) = jetstream.get_object_store(&self.bucket).await {
             return Ok(store);
         }
@@ -76,25 +72,29 @@ impl Large {
     }
 
     /// The stream of the object store, which may not exist.
-    async fn stream(&self, jetstream: &jetstream::Context) -> Result<Stream<()>> {
+    pub(crate) async fn stream(&self, jetstream: &jetstream::Context) -> Result<Stream<()>> {
         let stream = jetstream.get_stream_no_info(format!("OBJ_{}", self.bucket));
         stream.await.map_err(|why| self.away(&why))
     }
 
-    fn away(&self, why: &dyn std::fmt::Display) -> Error {
+    pub(crate) fn away(&self, why: &dyn std::fmt::Display) -> Error {
         Error::away(format!("object store {}", self.bucket), why)
     }
 
-    fn note_subject(&self, object: &str) -> String {
+    pub(crate) fn note_subject(&self, object: &str) -> String {
         format!("$O.{}.M.{}", self.bucket, base64(object.as_bytes()))
     }
 
-    fn chunk_subject(&self, number: &str) -> String {
+    pub(crate) fn chunk_subject(&self, number: &str) -> String {
         format!("$O.{}.C.{number}", self.bucket)
     }
 
     /// The note of `object`, read from the leader; `None` if there is no such object.
-    async fn note(&self, stream: &Stream<()>, object: &str) -> Result<Option<ObjectInfo>> {
+    pub(crate) async fn note(
+        &self,
+        stream: &Stream<()>,
+        object: &str,
+    ) -> Result<Option<ObjectInfo>> {
         let subject = self.note_subject(object);
         let message = match stream.get_last_raw_message_by_subject(&subject).await {
             Ok(message) => message,
@@ -104,26 +104,6 @@ impl Large {
         let note: ObjectInfo =
             serde_json::from_slice(&message.payload).map_err(|why| self.away(&why))?;
         Ok((!note.deleted).then_some(note))
-    }
-
-    /// Stores `bytes` as `object`. Storing the same object twice has the effect of storing it once.
-    pub(crate) async fn put(&self, link: &Link, object: &str, mut bytes: &[u8]) -> Result<()> {
-        let store = self.store(&link.jetstream).await?;
-        let stream = self.stream(&link.jetstream).await?;
-        // An earlier attempt to publish its message has stored it. Another machine may be reading it.
-        if let Some(note) = self.note(&stream, object).await?
-            && note.size == bytes.len()
-        {
-            return Ok(());
-        }
-        let wanted = ObjectMetadata {
-            name: object.to_owned(),
-            chunk_size: Some(CHUNK.min(link.client.max_payload())),
-            ..ObjectMetadata::default()
-        };
-        let stored = store.put(wanted, &mut bytes).await;
-        stored.map_err(|why| Error::away(format!("object {object}"), why))?;
-        Ok(())
     }
 
     /// The bytes of `object`; `None` if there is no such object, if it has another size, or if it is incomplete.
@@ -145,11 +125,16 @@ impl Large {
         if found.info().size as u64 != size {
             return Ok(None);
         }
-        let mut bytes = Vec::with_capacity(found.info().size);
+        let mut bytes = Vec::new();
+        // The size is what the server says.
+        let reserved = bytes.try_reserve_exact(found.info().size);
+        reserved.map_err(|_| away(&format!("there is no memory for its {size} bytes")))?;
         loop {
             match timeout(ANSWER, found.read_buf(&mut bytes)).await {
-                Ok(Ok(0)) => return Ok(Some(bytes)),
-                Ok(Ok(_)) => {}
+                Ok(Ok(0)) => return Ok((bytes.len() as u64 == size).then_some(bytes)),
+                Ok(Ok(_)) if bytes.len() as u64 <= size => {}
+                // It has more chunks than its note says.
+                Ok(Ok(_)) => return Ok(None),
                 // Some of its chunks are missing or changed.
                 Ok(Err(why)) if why.kind() == ErrorKind::InvalidData => return Ok(None),
                 Ok(Err(why)) => return Err(away(&why)),
@@ -259,7 +244,7 @@ impl Large {
 }
 
 /// The encoding of names in subjects of object stores: the URL-safe alphabet, with `=` as padding.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {
@@ -279,20 +264,21 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::bridge::server::Server;
     use crate::context::Context;
+    use crate::link::Link;
     use std::sync::Arc;
 
-    async fn link(server: &Server) -> Link {
+    pub(crate) async fn link(server: &Server) -> Link {
         let counters = Arc::new(Counters::default());
         Link::connect(&Context::at(server.url()), "test", &counters)
             .await
             .unwrap()
     }
 
-    async fn messages(large: &Large, link: &Link) -> u64 {
+    pub(crate) async fn messages(large: &Large, link: &Link) -> u64 {
         let stream = large.stream(&link.jetstream).await.unwrap();
         stream.get_info().await.unwrap().state.messages
     }
@@ -328,6 +314,27 @@ mod tests {
         assert_eq!(messages(&large, &link).await, 0);
         let got = large.get(&link.jetstream, "a-1", size).await.unwrap();
         assert_eq!(got, None);
+    }
+
+    #[tokio::test]
+    async fn an_object_of_another_size_than_its_note_says_is_not_there() {
+        let server = Server::start();
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        large.put(&link, "a-1", &[7; 300_000]).await.unwrap();
+        let stream = large.stream(&link.jetstream).await.unwrap();
+        let note = large.note(&stream, "a-1").await.unwrap().unwrap();
+        for size in [1, 300_001, usize::MAX / 4, usize::MAX] {
+            let false_note = ObjectInfo {
+                size,
+                digest: None,
+                ..note.clone()
+            };
+            let put = large.put_note(&link, "a-1", &false_note).await;
+            assert!(put.is_ok());
+            // An error if there is no memory for so many bytes.
+            let got = large.get(&link.jetstream, "a-1", size as u64).await;
+            assert!(matches!(got, Ok(None) | Err(Error::Away { .. })), "{size}");
+        }
     }
 
     #[tokio::test]

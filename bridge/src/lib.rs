@@ -26,6 +26,7 @@ mod requests;
 pub mod settings;
 mod settle;
 pub mod status;
+mod storing;
 mod threads;
 mod token;
 mod watch;

@@ -11,14 +11,14 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::Subject;
+use async_nats::{RequestError, RequestErrorKind, Subject};
 use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, sleep};
 
 use crate::link::{ANSWER, Link};
 
-/// After how long without its answer a marker is repeated: the server drops such requests if it has too many.
-pub(crate) const MARKER: Duration = Duration::from_secs(30);
 /// How often it is checked whether a request is lost.
 const SLICE: Duration = Duration::from_secs(1);
 
@@ -39,6 +39,10 @@ struct Inner {
     answered: u64,
     /// When the last answer came.
     heard: Instant,
+    /// The last one that the server has read for certain, and when that was known.
+    read: (u64, Instant),
+    /// When the last marker was sent.
+    marked: Option<Instant>,
 }
 
 impl Line {
@@ -47,6 +51,8 @@ impl Line {
             sent: 0,
             answered: 0,
             heard: Instant::now(),
+            read: (0, Instant::now()),
+            marked: None,
         }))
     }
 
@@ -78,51 +84,63 @@ impl Line {
         self.lock().answered > number
     }
 
-    /// When the last answer came.
-    pub(crate) fn heard(&self) -> Instant {
-        self.lock().heard
+    /// The server has answered the marker that was sent after this request.
+    pub(crate) fn read(&self, number: u64) {
+        let mut inner = self.lock();
+        inner.read = (inner.read.0.max(number), Instant::now());
+    }
+
+    /// Whether the server has read this request, and has answered none for long, at the time `now`.
+    pub(crate) fn is_ignored(&self, number: u64, now: Instant) -> bool {
+        let inner = self.lock();
+        number <= inner.read.0 && inner.heard.max(inner.read.1) + ANSWER < now
+    }
+
+    /// The last request that was sent if a marker has to follow now, because no answer has come for long and it is
+    /// not known whether the server has read the request `number`. Markers are repeated: a server that has too many
+    /// requests drops some, and a stream without a leader does not answer.
+    pub(crate) fn mark(&self, number: u64, now: Instant) -> Option<u64> {
+        let mut inner = self.lock();
+        let is_recent = |at: Instant| at + ANSWER > now;
+        let is_marked = inner.marked.is_some_and(is_recent);
+        // What the server is known to have read is decided first.
+        let is_decided = inner.read.0 == 0 || inner.read.1 + ANSWER + 2 * SLICE <= now;
+        if is_marked || !is_decided || number <= inner.read.0 || is_recent(inner.heard) {
+            return None;
+        }
+        inner.marked = Some(now);
+        Some(inner.sent)
     }
 
     /// Waits until this request, which was sent just now, or its answer, is lost.
     pub(crate) async fn lost(&self, number: u64, link: &Link, stream: &str) {
         sleep(ANSWER).await;
         let mut overtaken: Option<Instant> = None;
-        let mut read: Option<Instant> = None;
+        let mut markers = FuturesUnordered::new();
         loop {
-            if self.is_overtaken(number) {
-                let since = *overtaken.get_or_insert_with(Instant::now);
-                if since.elapsed() >= ANSWER {
-                    return;
-                }
+            let now = Instant::now();
+            if self.is_overtaken(number) && *overtaken.get_or_insert(now) + ANSWER <= now
+                || self.is_ignored(number, now)
+            {
+                return;
             }
-            let is_silent = self.heard().elapsed() >= ANSWER;
-            match read {
-                Some(since) if is_silent && since.elapsed() >= ANSWER => return,
-                None if is_silent => {
-                    let request = async_nats::Request::new()
-                        .payload(Bytes::new())
-                        .timeout(Some(MARKER));
-                    tokio::select! {
-                        answer = link.client.send_request(marker(stream), request) => {
-                            use async_nats::RequestErrorKind::TimedOut;
-                            // That nobody listens is the server's answer too.
-                            if !answer.is_err_and(|why| why.kind() == TimedOut) {
-                                read = Some(Instant::now());
-                            }
-                        }
-                        () = self.heard_again() => {}
+            if let Some(last) = self.mark(number, now) {
+                let request = async_nats::Request::new()
+                    .payload(Bytes::new())
+                    .timeout(None);
+                let answer = link.client.send_request(marker(stream), request);
+                markers.push(answer.map(move |answer| (last, answer)));
+            }
+            tokio::select! {
+                Some((last, answer)) = markers.next() => {
+                    // That nobody listens is the server's answer too.
+                    let is_answer = |why: RequestError| why.kind() == RequestErrorKind::NoResponders;
+                    if answer.map_or_else(is_answer, |_| true) {
+                        self.read(last);
                     }
-                    continue;
                 }
-                _ => sleep(SLICE).await,
+                () = sleep(SLICE) => {}
             }
-        }
-    }
-
-    /// Waits until an answer has come.
-    async fn heard_again(&self) {
-        while self.heard().elapsed() >= ANSWER {
-            sleep(SLICE).await;
         }
     }
 }

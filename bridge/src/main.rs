@@ -1,6 +1,7 @@
 //! `shoal-bridge`: carries queues and maps of this machine to others and back.
 
-use std::io::Write;
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("shoal-bridge: {why}");
+            say(&why);
             match why {
                 error::Error::Invalid { .. } => ExitCode::from(2),
                 error::Error::Refused { .. }
@@ -86,6 +87,11 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// One line on standard error. A failure to write it changes nothing, least of all the exit code.
+fn say(what: &dyn Display) {
+    let _ = std::io::stderr().write_all(format!("shoal-bridge: {what}\n").as_bytes());
 }
 
 impl Run {
@@ -148,7 +154,7 @@ impl Status {
         let reports = match status::reports() {
             Ok(reports) => reports,
             Err(why) => {
-                eprintln!("shoal-bridge: {why}");
+                say(&why);
                 return ExitCode::FAILURE;
             }
         };
@@ -157,10 +163,17 @@ impl Status {
         } else {
             status::table(&reports)
         };
-        // The reader may have closed the pipe already.
-        let _ = std::io::stdout().write_all(text.as_bytes());
+        let mut to = std::io::stdout().lock();
+        match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+            // The reader has closed the pipe: it needs no more.
+            Err(why) if why.kind() != ErrorKind::BrokenPipe => {
+                say(&format!("standard output: {why}"));
+                return ExitCode::FAILURE;
+            }
+            _ => {}
+        }
         if reports.is_empty() && !self.json {
-            eprintln!("shoal-bridge: no bridge runs on this machine");
+            say(&"no bridge runs on this machine");
         }
         if reports.is_empty() {
             ExitCode::from(4)

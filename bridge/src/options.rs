@@ -24,6 +24,11 @@ pub struct Carried {
     pub discard: bool,
 }
 
+/// The longest name of an object with a relay, in bytes.
+const LONGEST: usize = 192;
+/// What a queue's dead letters have behind its name.
+const DEAD_LETTERS: &str = ".dead";
+
 /// The settings that [`Carried::from_str`] knows.
 const KNOWN: &str = "replicas, max-messages, max-bytes, dedup, ack-wait, in-flight, max-attempts, sets-wait, discard";
 
@@ -37,6 +42,26 @@ impl Carried {
             max_attempts: None,
             sets_wait: false,
             discard: false,
+        }
+    }
+
+    /// An error if no object can have this name and be carried.
+    pub(crate) fn check_name(&self) -> Result<()> {
+        let refused = |why: &str| Err(Error::invalid(format!("name {:?}", self.name), why));
+        // It does not have to exist, but an invalid name is refused first.
+        if let Err(shoal::Error::Invalid { why, .. }) = shoal::stat(&self.name) {
+            return refused(&why);
+        }
+        let most = match self.max_attempts {
+            Some(_) => LONGEST - DEAD_LETTERS.len(),
+            None => LONGEST,
+        };
+        match self.name.len() > most {
+            true => refused(&format!(
+                "it has {} bytes, the limit is {most}",
+                self.name.len()
+            )),
+            false => Ok(()),
         }
     }
 

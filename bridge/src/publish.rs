@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, interval};
 
 use crate::counters::{Counters, QueueCounters};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exchange::{Answer, Exchange, Pause, Published, Request};
 use crate::large::Large;
 use crate::link::{Link, Links};
@@ -23,6 +23,10 @@ use crate::wire::{self, Body};
 
 /// How many publishes may be unanswered.
 pub(crate) const WINDOW: usize = 4096;
+
+/// After how long the bytes of a message for which the object store had no room are stored again. Each attempt may fill
+/// the server's store for a moment.
+const FULL_PAUSE: Duration = Duration::from_secs(30);
 
 /// A decision about a message that the stream does not accept, for [`Publisher::run`]: it is published again until
 /// the stream accepts it.
@@ -60,6 +64,8 @@ pub(crate) struct Publisher {
     pub(crate) large: Arc<Large>,
     pub(crate) counters: Arc<QueueCounters>,
     pub(crate) bridge_counters: Arc<Counters>,
+    /// Told that no stream listens to the subject.
+    pub(crate) missing: Arc<Notify>,
 }
 
 impl Publisher {
@@ -194,7 +200,10 @@ impl Publisher {
             while let Err(why) = self.large.put(&link, &id, &payload).await {
                 self.bridge_counters.record_error(&why.to_string());
                 kept = refuse(kept, Some(id.clone()), &why.to_string())?;
-                tokio::time::sleep(pause.next()).await;
+                let is_full = matches!(why, Error::Full { .. });
+                self.counters.full.set(is_full.into());
+                let pause = if is_full { FULL_PAUSE } else { pause.next() };
+                tokio::time::sleep(pause).await;
                 (link, _) = links.up().await;
             }
             payload = Bytes::new();
@@ -240,6 +249,9 @@ impl Publisher {
         refuse: &impl Fn(T, Option<String>, &str) -> Option<T>,
     ) {
         let object = || wire::object(request.headers.as_ref());
+        if matches!(answer, Answer::NobodyListens) {
+            self.missing.notify_one();
+        }
         match Published::from(&answer) {
             Published::Stored { again, sequence } => {
                 if again && let Some(object) = object() {

@@ -43,6 +43,8 @@ const IN_FLIGHT: usize = 1024;
 const WANTED: Duration = Duration::from_millis(200);
 /// The shortest time between two progress reports to the server.
 const SHORTEST: Duration = Duration::from_millis(20);
+/// The shortest time between two checks of the streams for a publish that found none.
+const CHECK: Duration = Duration::from_secs(1);
 /// How long a call waits in shared memory before it checks whether the bridge ends.
 pub(crate) const SLICE: Timeout = Timeout::Val(Duration::from_millis(500));
 
@@ -66,6 +68,8 @@ pub(crate) struct BridgedQueue {
     acknowledgements: mpsc::UnboundedSender<Acknowledgement>,
     letters: mpsc::UnboundedSender<DeadLetter>,
     pub(crate) moving: Mutex<Moving>,
+    /// Told that a stream of the queue is missing.
+    missing: Arc<Notify>,
     /// When the last message was put into the local queue.
     pub(crate) delivered_at: Mutex<Instant>,
     /// How long the server waits for an ack or a progress report, in milliseconds. It is read from the consumer,
@@ -141,6 +145,7 @@ impl BridgedQueue {
             acknowledgements,
             letters,
             moving: Mutex::default(),
+            missing: Arc::default(),
             delivered_at: Mutex::new(Instant::now()),
             ack_wait_ms: AtomicU64::new(millis(settings::ACK_WAIT)),
             carried,
@@ -285,6 +290,10 @@ impl BridgedQueue {
             self.clone().adjust_credit(copies),
         );
         threads.task(
+            format!("streams of {name}"),
+            self.clone().make_missing(links.clone()),
+        );
+        threads.task(
             format!("progress of {name}"),
             self.clone().keep_alive(links.clone()),
         );
@@ -304,6 +313,20 @@ impl BridgedQueue {
             large: self.large.clone(),
             counters,
             bridge_counters: self.bridge_counters.clone(),
+            missing: self.missing.clone(),
+        }
+    }
+
+    /// Creates the streams again that a publish has not found: a person has deleted one.
+    async fn make_missing(self: Arc<Self>, mut links: Links) {
+        loop {
+            self.missing.notified().await;
+            let (link, _) = links.up().await;
+            match self.set_up(&link).await {
+                Ok(_) => tracing::info!(queue = self.carried.name, "its streams were checked"),
+                Err(why) => self.bridge_counters.record_error(&why.to_string()),
+            }
+            tokio::time::sleep(CHECK).await;
         }
     }
 

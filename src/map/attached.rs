@@ -8,7 +8,7 @@ use super::relayed::{Answer, ticket_key};
 use crate::error::{Error, Result};
 use crate::queue::{Companions, Queue, requests_options};
 use crate::relay::{Frame, FrameKind, RelayOptions, RelayState, Relayed, Role};
-use crate::segment::{self, Companion, Options, Section};
+use crate::segment::{self, Companion, Object, Options, Section};
 use crate::sync::Waits;
 use crate::sync::crash::crash_point;
 use crate::sys::clock::Deadline;
@@ -131,7 +131,17 @@ impl Map {
 impl Attached {
     /// Opens or creates the companions.
     pub(super) fn open(role: Role<Map>, options: &RelayOptions) -> Result<Self> {
+        if role.object().is_relayed() {
+            role.replace_lost(&[Companion::Requests, Companion::Answers])?;
+        }
         let (requests, answers) = role.open_companions(|| {
+            let answers = role.open_companion(
+                Companion::Answers,
+                &Options::open().max_capacity(ANSWERS),
+                Map::open_answers,
+                Map::is_abandoned,
+            )?;
+            // The last one: a program finds it, and puts into it, only if no other companion is missing.
             let requests = role.open_companion(
                 Companion::Requests,
                 &requests_options(options),
@@ -140,12 +150,6 @@ impl Attached {
                 },
                 Queue::is_abandoned,
             )?;
-            let answers = role.open_companion(
-                Companion::Answers,
-                &Options::open().max_capacity(ANSWERS),
-                Map::open_answers,
-                Map::is_abandoned,
-            )?;
             Ok((requests, answers))
         })?;
         Ok(Self {
@@ -153,6 +157,11 @@ impl Attached {
             answers,
             role,
         })
+    }
+
+    /// Whether both companions still have their names.
+    pub(super) fn is_complete(&self) -> bool {
+        self.requests.segment().is_named() && self.answers.core.segment().is_named()
     }
 
     /// Completes the removal of the relay, after the map has stopped being relayed.

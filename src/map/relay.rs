@@ -147,10 +147,12 @@ impl MapRelay {
         self.attached.role.object()
     }
 
-    /// Whether the map still has its name. Once the name was removed, programs that open it get another map,
-    /// which this relay has nothing to do with, and no companions are there for those that have this one.
+    /// Whether the map and its companions still have their names. Once the map's name was removed, programs that
+    /// open it get another map, which this relay has nothing to do with, and no companions are there for those
+    /// that have this one. Once a companion's name was removed, programs do not find it; the next relay of the
+    /// map makes new companions.
     pub fn is_named(&self) -> bool {
-        self.map().segment().is_named()
+        self.map().segment().is_named() && self.attached.is_complete()
     }
 
     /// Whether the relay before this one died.

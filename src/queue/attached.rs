@@ -49,6 +49,9 @@ impl Companions for Attached {
 impl Attached {
     /// Opens or creates the companions.
     pub(super) fn open(role: Role<Queue>, options: &RelayOptions) -> Result<Self> {
+        if role.object().is_relayed() {
+            role.replace_lost(&[Companion::Requests, Companion::Settled])?;
+        }
         let open = |which, options: &Options| {
             role.open_companion(
                 which,
@@ -59,8 +62,9 @@ impl Attached {
         };
         let bounds = requests_options(options);
         let (requests, settled) = role.open_companions(|| {
-            let requests = open(Companion::Requests, &bounds)?;
-            Ok((requests, open(Companion::Settled, &Options::open())?))
+            let settled = open(Companion::Settled, &Options::open())?;
+            // The last one: a program finds it, and puts into it, only if no other companion is missing.
+            Ok((open(Companion::Requests, &bounds)?, settled))
         })?;
         Ok(Self {
             requests,

@@ -185,10 +185,13 @@ impl QueueRelay {
         self.attached.role.object()
     }
 
-    /// Whether the queue still has its name. Once the name was removed, programs that open it get another queue,
-    /// which this relay has nothing to do with, and no companions are there for those that have this one.
+    /// Whether the queue and its companions still have their names. Once the queue's name was removed, programs that
+    /// open it get another queue, which this relay has nothing to do with, and no companions are there for those
+    /// that have this one. Once a companion's name was removed, programs do not find it; the next relay of the
+    /// queue makes new companions.
     pub fn is_named(&self) -> bool {
-        self.queue().segment().is_named()
+        let companions = self.companions().map(|of| of.segment().is_named());
+        self.queue().segment().is_named() && companions == [true, true]
     }
 
     /// Whether the relay before this one died.

@@ -175,6 +175,25 @@ impl<T: Relayed> Role<T> {
         opened
     }
 
+    /// Prepares new companions for a relayed object if one of these has lost its name. What is left in the others
+    /// is lost with it.
+    ///
+    /// A program keeps its handle on a companion until the object has another family. With the same family it would
+    /// go on to use the lost one, which no relay reads.
+    ///
+    /// Killed before the new family: companions are missing, and the next relay does the same. Killed after it: no
+    /// companion of the new family exists, and the next relay does the same.
+    pub(crate) fn replace_lost(&self, companions: &[Companion]) -> Result<()> {
+        let segment = self.object.segment();
+        if segment.remove_if_lost(companions)? {
+            crash_point!();
+            let [random] = process::random();
+            segment.family()?.store(random.max(1), Ordering::Release);
+            crash_point!();
+        }
+        Ok(())
+    }
+
     /// Notes that the companions are removed.
     pub(crate) fn forget_family(&self) -> Result<()> {
         self.object.segment().family()?.store(0, Ordering::Release);

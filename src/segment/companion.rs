@@ -25,7 +25,7 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::layout::{Offset, Region};
 use crate::sync::crash::crash_point;
 use crate::sys::shm;
@@ -104,4 +104,13 @@ pub(super) fn has_any(region: &Region) -> bool {
         }
         _ => true,
     }
+}
+
+/// Whether one of these companions of the object `name` has lost its name. If it cannot be determined, it has not.
+pub(super) fn is_lost(name: &str, companions: &[Companion]) -> bool {
+    companions.iter().any(|which| {
+        let name = which.name(name);
+        let found = find(&name, &format!("{PUBLISHED}{name}"));
+        matches!(found, Err(Error::NotFound { .. }))
+    })
 }

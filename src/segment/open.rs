@@ -254,6 +254,17 @@ impl Segment {
         Ok(is_one && companion::family(&region)?.load(Ordering::Relaxed) == family)
     }
 
+    /// If one of these companions of the object has lost its name, removes the others too, so that the object can
+    /// get new ones. True if so.
+    pub(crate) fn remove_if_lost(&self, companions: &[Companion]) -> Result<bool> {
+        let family = self.family()?.load(Ordering::Relaxed);
+        let is_lost = family != 0 && companion::is_lost(self.name(), companions);
+        if is_lost {
+            companion::remove(&name::file_of(self.name())?, family);
+        }
+        Ok(is_lost)
+    }
+
     /// Makes it `which` companion of the object with this `family`. Only before it is published.
     pub(crate) fn make_companion(&self, which: Companion, family: u64) -> Result<()> {
         let region = self.region();

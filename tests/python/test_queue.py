@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import queue as std
 import threading
 from array import array
-from typing import Any, List
+from typing import Any, Dict, List
 
 import pytest
 
@@ -324,3 +325,92 @@ def test_bytes_of_maps_and_lists_are_those_of_their_buffers() -> None:
         elements.extend([lying, lying])
         elements[0] = lying
         assert elements.copy() == [b"text"] * 3
+
+
+class Unreadable:
+    """Raises when it is unpickled."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        return fail, (self.error,)
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+def test_an_object_that_cannot_be_unpickled_costs_no_other_of_its_batch(
+    queue: "shoal.Queue[Any]",
+) -> None:
+    bad = Unreadable(ValueError("not readable"))
+    for batch in ([1, bad, 3, 4], [bad, 1, 3, 4], [1, 3, 4, bad]):
+        queue.put_many(batch)
+        with pytest.raises(ValueError, match="not readable"):
+            queue.get_many()
+        queue.put(5)
+        # Before what is in the queue, and at most so many.
+        expected = [it for it in batch if it is not bad]
+        assert queue.get_many(2, False) == expected[:2]
+        assert queue.get_many(block=False) == expected[2:]
+        assert queue.get_many(block=False) == [5]
+        with pytest.raises(std.Empty):
+            queue.get_many(block=False)
+
+
+def test_several_bad_objects_of_a_batch_are_reported_one_after_another(
+    queue: "shoal.Queue[Any]",
+) -> None:
+    bad = Unreadable(ValueError("not readable"))
+    queue.put_many([1, bad, 2, bad, 3])
+    queue.put_bytes(b"no pickle")
+    found: List[Any] = []
+    errors: List[BaseException] = []
+    while len(found) < 3:
+        try:
+            found += queue.get_many(2, False)
+        except (ValueError, pickle.UnpicklingError) as error:
+            errors.append(error)
+    with pytest.raises(std.Empty):
+        queue.get_many(block=False)
+    assert found == [1, 2, 3] and len(errors) == 3
+
+
+def test_ctrl_c_while_a_batch_is_unpickled_costs_no_object(queue: "shoal.Queue[Any]") -> None:
+    interrupted = [KeyboardInterrupt()]
+
+    class Once(Unreadable):
+        def __reduce__(self) -> Any:
+            return pop_and_fail, (id(interrupted),)
+
+    pending[id(interrupted)] = interrupted
+    queue.put_many([1, Once(ValueError()), 3])
+    with pytest.raises(KeyboardInterrupt):
+        queue.get_many()
+    assert queue.get_many() == [1, "after it", 3]
+
+
+pending: Dict[int, List[BaseException]] = {}
+
+
+def pop_and_fail(which: int) -> str:
+    if pending[which]:
+        raise pending[which].pop()
+    return "after it"
+
+
+def test_a_forked_child_does_not_take_what_its_parent_keeps(queue: "shoal.Queue[Any]") -> None:
+    queue.put_many([1, Unreadable(ValueError())])
+    with pytest.raises(ValueError):
+        queue.get_many()
+    child = os.fork()
+    if child == 0:
+        try:
+            queue.get_many(block=False)
+        except std.Empty:
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert queue.get_many(block=False) == [1]

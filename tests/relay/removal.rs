@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::common::{FOREVER, NOWAIT, beside_others, millis};
 use crate::{attach, is_mine, new_queue, relayed, relayed_map};
-use shoal::{Error, Options, Queue, QueueRelay, RelayOptions};
+use shoal::{Error, Map, MapRelay, Options, Queue, QueueRelay, RelayOptions};
 
 #[test]
 fn detaching_puts_pending_requests_into_the_queue_and_makes_it_plain() {
@@ -58,6 +58,38 @@ fn a_relay_is_told_that_its_object_has_lost_its_name() {
     let _other = Queue::create(queue.name()).unwrap();
     assert!(!relay.is_named() && !of_map.is_named());
     shoal::unlink(queue.name()).unwrap();
+}
+
+#[test]
+fn a_companion_that_has_lost_its_name_is_replaced_for_programs_that_have_opened_it() {
+    let _turn = beside_others();
+    for companion in ["relay", "settled"] {
+        let (queue, relay) = relayed();
+        let program = Queue::open(queue.name()).unwrap();
+        program.put(b"1", NOWAIT).unwrap();
+        relay.next_request(NOWAIT).unwrap().done().unwrap();
+        shoal::unlink(&format!("{}.{companion}", queue.name())).unwrap();
+        assert!(!relay.is_named());
+        drop(relay);
+        let relay = attach(&queue);
+        assert!(relay.is_named());
+        program.put(b"2", NOWAIT).unwrap();
+        assert_eq!(&relay.next_request(NOWAIT).unwrap()[..], b"2");
+    }
+    for companion in ["relay", "answers"] {
+        let (map, relay) = relayed_map();
+        let program = Map::open(map.name()).unwrap();
+        program.set(b"key", b"1").unwrap();
+        relay.next_request(NOWAIT).unwrap().done().unwrap();
+        shoal::unlink(&format!("{}.{companion}", map.name())).unwrap();
+        assert!(!relay.is_named());
+        drop(relay);
+        let options = RelayOptions::new();
+        let relay = MapRelay::attach(Arc::clone(&map), &options, FOREVER).unwrap();
+        assert!(relay.is_named());
+        program.set(b"key", b"2").unwrap();
+        assert_eq!(relay.next_request(NOWAIT).unwrap().key(), b"key");
+    }
 }
 
 #[test]

@@ -328,6 +328,26 @@ fn an_object_that_loses_its_name_ends_the_bridge_and_the_next_one_carries_the_ne
 }
 
 #[test]
+fn a_companion_that_loses_its_name_ends_the_bridge_and_programs_continue_with_the_next_one() {
+    let server = Server::start();
+    let mut machine = Machine::up(&server, &["--queue", "jobs", "--map", "config"]);
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("put jobs before 1000"), "ok");
+    let (lease, ..) = leased(&agent.ask("lease jobs 30000"));
+    assert_eq!(agent.ask(&format!("ack {lease}")), "ok");
+    becomes_empty(&server, "shoal_q_jobs");
+    for companion in ["jobs.relay", "config.answers"] {
+        assert_eq!(agent.ask(&format!("unlink {companion}")), "ok");
+        assert_eq!(machine.ends(), Some(1));
+        machine.start();
+        machine.wait_for("the bridge", |report| report.connected);
+    }
+    assert_eq!(agent.ask("put jobs after 1000"), "ok");
+    assert_eq!(leased(&agent.ask("lease jobs 30000")).2, "after");
+    assert_eq!(agent.ask("remove config key"), "false");
+}
+
+#[test]
 fn an_object_that_loses_its_name_before_the_server_is_reached_ends_the_bridge() {
     let mut server = Server::start();
     server.kill();

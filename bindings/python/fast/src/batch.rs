@@ -3,19 +3,21 @@
 use std::ptr::{null, null_mut};
 
 use pyo3_ffi::{
-    Py_ssize_t, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyErr_Clear, PyList_Append,
-    PyList_CheckExact, PyList_GetItem, PyList_New, PyList_Size, PyLong_AsSsize_t,
-    PyLong_CheckExact, PyLong_FromSsize_t, PyObject, PyTuple_CheckExact, PyTuple_GetItem,
+    Py_ssize_t, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyErr_Clear, PyErr_ExceptionMatches,
+    PyErr_Fetch, PyErr_Restore, PyExc_Exception, PyList_Append, PyList_CheckExact, PyList_GetItem,
+    PyList_GetSlice, PyList_New, PyList_Size, PyLong_AsSsize_t, PyLong_CheckExact,
+    PyLong_FromSsize_t, PyObject, PyObject_IsTrue, PyTuple_CheckExact, PyTuple_GetItem,
     PyTuple_Size,
 };
 
 use crate::buffer::{Buffer, LARGE};
 use crate::codec::bytes;
 use crate::held::This;
-use crate::names::{BLOCK, ITEMS, MAX_ITEMS, OBJS, PROTOCOL, PUT_REST, TIMEOUT_NAME};
+use crate::names::{BLOCK, ITEMS, KEEP, KEPT, MAX_ITEMS, OBJS, PROTOCOL, PUT_REST, TIMEOUT_NAME};
 use crate::native::{NOWAIT, OK, SLICE, Slice};
 use crate::python::{
-    Args, Given, Py_DecRef, PyObject_CallMethodObjArgs, PySequence_Tuple, new_reference,
+    Args, Given, Py_DecRef, PyObject_CallMethodObjArgs, PyObject_GetAttr, PySequence_Tuple, bool,
+    new_reference,
 };
 use crate::queue::unpickled;
 use crate::waiting::Waiting;
@@ -154,6 +156,9 @@ unsafe fn put_rest(
 
 /// `get_many(max_items=256, block=True, timeout=None)`.
 pub(crate) fn get_many(queue: This, args: Args) -> Option<*mut PyObject> {
+    if has_kept(queue) {
+        return None;
+    }
     let messages = take_many(queue, args)?;
     if messages.is_null() {
         return Some(messages);
@@ -172,12 +177,60 @@ pub(crate) fn get_many(queue: This, args: Args) -> Option<*mut PyObject> {
             Py_DecRef(object);
             index += 1;
         }
+        if failed && !objects.is_null() {
+            keep(queue, objects, messages);
+        }
         Py_DecRef(messages);
         if failed {
             Py_DecRef(objects);
             return Some(null_mut());
         }
         Some(objects)
+    }
+}
+
+/// Whether an earlier call has taken messages that it could not return.
+fn has_kept(queue: This) -> bool {
+    // SAFETY: an object that lives, and one of its attributes.
+    unsafe {
+        let kept = PyObject_GetAttr(queue.object(), KEPT.get());
+        if kept.is_null() {
+            PyErr_Clear();
+            return false;
+        }
+        let some = PyObject_IsTrue(kept) == 1;
+        Py_DecRef(kept);
+        some
+    }
+}
+
+/// Leaves the messages that were taken to the next call, after unpickling one of them has set an exception, which
+/// stays set.
+///
+/// # Safety
+/// Both are lists that live; the messages begin with those of the objects.
+unsafe fn keep(queue: This, objects: *mut PyObject, messages: *mut PyObject) {
+    let (mut kind, mut value, mut trace) = (null_mut(), null_mut(), null_mut());
+    // SAFETY: the caller's contract; the references of the exception are given back.
+    unsafe {
+        let is_first_bad = bool(PyErr_ExceptionMatches(PyExc_Exception) != 0);
+        PyErr_Fetch(&mut kind, &mut value, &mut trace);
+        let left = PyList_GetSlice(messages, PyList_Size(objects), PyList_Size(messages));
+        if !left.is_null() {
+            let (it, name, end) = (queue.object(), KEEP.get(), null_mut::<PyObject>());
+            Py_DecRef(PyObject_CallMethodObjArgs(
+                it,
+                name,
+                objects,
+                left,
+                is_first_bad,
+                end,
+            ));
+        }
+        Py_DecRef(left);
+        Py_DecRef(is_first_bad);
+        // Replaces an exception of the call, such as that memory is exhausted.
+        PyErr_Restore(kind, value, trace);
     }
 }
 

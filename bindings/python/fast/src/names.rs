@@ -47,6 +47,8 @@ names! {
     UNPICKLE = c"_unpickle";
     WAYS = c"_ways";
     FROM_DEAD_OWNER = c"_taken_from_dead_owner";
+    KEEP = c"_keep";
+    KEPT = c"_kept";
     SET_SLOWLY = c"_set_slowly";
     DECODE_VALUE = c"_decode_value";
     APPEND_SLOWLY = c"_append_slowly";

@@ -313,25 +313,38 @@ class Keys(Generic[K, V]):
         return out.value
 
 
+# No truth value.
+_UNWRITTEN = 255
+
+
 class KeyLock:
     """A locked key, from `Map.lock_key`. Unlocks at the end of a ``with`` block."""
 
     __module__ = "shoal"
 
+    _handle: Any = None
+
     def __init__(self, keys: "Keys[Any, Any]", key: bytes, timeout: Optional[float]) -> None:
-        self._handle: Any = None
         live = keys._live()
-        died = ctypes.c_bool()
-        status = _wait.wait(
-            lambda ns: _lib.shoal_map_lock_key(
-                keys._live(), key, len(key), ns, ctypes.byref(died)
-            ),
-            _wait.deadline(True, timeout),
-        )
-        _ffi.check(status)
-        self._owner_died = died.value
+        # The library writes 0 or 1, once it has locked the key. After a signal handler has raised, nothing else
+        # tells whether it has.
+        died = ctypes.c_uint8(_UNWRITTEN)
         self._key = key
-        self._handle = live
+        try:
+            status = _wait.wait(
+                lambda ns: _lib.shoal_map_lock_key(
+                    keys._live(), key, len(key), ns, ctypes.byref(died)
+                ),
+                _wait.deadline(True, timeout),
+            )
+            _ffi.check(status)
+            self._owner_died = bool(died.value)
+            self._handle = live
+        except BaseException:
+            if died.value != _UNWRITTEN:
+                self._handle = None
+                _lib.shoal_map_unlock_key(live, key, len(key))
+            raise
 
     @property
     def owner_died(self) -> bool:
@@ -380,11 +393,23 @@ class View:
 
     __module__ = "shoal"
 
+    # Of one that a signal handler has left incomplete.
+    _view = _structs.View()
+
     def __init__(self, handle: _ffi.Handle, view: _structs.View) -> None:
         self._handle = handle
         self._view = view
-        self._version: int = view.version
-        self._span = Span(view.data, view.len, handle, readonly=True)
+
+    def _begin(self) -> None:
+        """The library has written the view. As with a lease, this object has it before that."""
+        self._version: int = self._view.version
+        self._span = Span(self._view.data, self._view.len, self._handle, readonly=True)
+
+    def _give_back(self) -> None:
+        """Ends the view, if there is one, whatever refers to its data."""
+        if self._view.data:
+            # In a forked child this fails and changes nothing, as intended.
+            _lib.shoal_map_view_end(self._handle, ctypes.byref(self._view))
 
     @property
     def data(self) -> memoryview:
@@ -417,6 +442,4 @@ class View:
             self.release()
 
     def __del__(self) -> None:
-        if self._view.data:
-            # In a forked child this fails and changes nothing, as intended.
-            _lib.shoal_map_view_end(self._handle, ctypes.byref(self._view))
+        self._give_back()

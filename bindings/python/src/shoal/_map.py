@@ -373,12 +373,18 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
         `ExhaustedError` if all twelve views and key locks of its part of the map are taken.
         """
-        live, view, data = self._live(), _structs.View(), self._encode_key(key)
-        status = _lib.shoal_map_view(live, data, len(data), ctypes.byref(view))
-        if status == _abi.ERR_NOT_FOUND:
-            raise KeyError(key)
-        _ffi.check(status)
-        return View(live, view)
+        data, live, place = self._encode_key(key), self._live(), _structs.View()
+        view = View(live, place)
+        try:
+            status = _lib.shoal_map_view(live, data, len(data), ctypes.byref(place))
+            if status == _abi.ERR_NOT_FOUND:
+                raise KeyError(key)
+            _ffi.check(status)
+            view._begin()
+        except BaseException:
+            view._give_back()
+            raise
+        return view
 
 
 @_hot.compiled

@@ -19,7 +19,11 @@ def _end(function: Any, handle: _ffi.Handle, message: Message) -> None:
 
 
 class _InPlace(_hot.Taken):
-    """What a reservation and a lease have in common: a span, until it is given back."""
+    """What a reservation and a lease have in common: a span, until it is given back.
+
+    It is made before the library writes into its message, because a signal handler may raise as soon as the call
+    returns. `_begin` follows the call, and `_give_back` an exception.
+    """
 
     _READONLY = False
     # The span, made on first use: that costs more than copying a small message.
@@ -30,6 +34,15 @@ class _InPlace(_hot.Taken):
         self._message = message
         self._size = message.len
 
+    def _begin(self) -> None:
+        """The message is there."""
+        self._size = self._message.len
+
+    def _give_back(self) -> None:
+        """Abandons the message, if there is one. Otherwise a traceback would keep it."""
+        if self._message.data:
+            self._abandon()
+
     # A lease that a compiled `Queue.lease` made has both from the moment on that they are asked for.
     @cached_property
     def _handle(self) -> _ffi.Handle:
@@ -37,8 +50,10 @@ class _InPlace(_hot.Taken):
 
     @cached_property
     def _message(self) -> Message:
-        # It lies in this object, which has it and so outlives it.
-        return Message.from_address(self._address)
+        # It lies in this object, which has it and so outlives it. If there is none, a signal handler has raised
+        # before this was complete.
+        address = getattr(self, "_address", None)
+        return Message.from_address(address) if address else Message()
 
     @property
     def _span(self) -> Span:
@@ -93,8 +108,7 @@ class _InPlace(_hot.Taken):
 
     def __del__(self) -> None:
         # In a forked child the call fails and changes nothing, as intended.
-        if self._message.data:
-            self._abandon()
+        self._give_back()
 
     def __repr__(self) -> str:
         state = f"{self._size} bytes" if self._message.data else "spent"
@@ -187,6 +201,10 @@ class PipeLease(_InPlace):
     def __init__(self, handle: _ffi.Handle, message: Message) -> None:
         super().__init__(handle, message)
         self._attempts = message.attempts
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._attempts = self._message.attempts
 
     @property
     def data(self) -> memoryview:

@@ -93,7 +93,7 @@ def discard_picklers() -> None:
 
 # A pickler that is written in Python (PyPy's) takes `buffer_callback` by keyword only, which `ForkingPickler`
 # does not pass on.
-_IN_PYTHON = issubclass(_Pickler, pickle._Pickler)  # type: ignore[attr-defined]
+_IN_PYTHON = issubclass(_Pickler, pickle._Pickler)
 
 
 def _pickler(sink: _Sink, aside: Any = None) -> Any:

@@ -200,11 +200,16 @@ class Connection(Shared, Sender):
         """
         size = _ffi.number(size, "size")
         message = Message()
-        handle = self._live()
-        self._send_with(
-            lambda ns: _lib.shoal_pipe_reserve(self._live(), size, ns, ctypes.byref(message))
-        )
-        return PipeReservation(handle, message)
+        reservation = PipeReservation(self._live(), message)
+        try:
+            self._send_with(
+                lambda ns: _lib.shoal_pipe_reserve(self._live(), size, ns, ctypes.byref(message))
+            )
+            reservation._begin()
+        except BaseException:
+            reservation._give_back()
+            raise
+        return reservation
 
     def _send_whole(self, data: bytes) -> None:
         size = len(data)
@@ -241,9 +246,14 @@ class Connection(Shared, Sender):
         """Waits for a message, which the caller reads in place. Raises as `recv` does, and
         `ExhaustedError` if all leases are taken."""
         message = Message()
-        handle = self._live()
-        self._receive(lambda ns: _lib.shoal_pipe_lease(self._live(), ns, ctypes.byref(message)))
-        return PipeLease(handle, message)
+        lease = PipeLease(self._live(), message)
+        try:
+            self._receive(lambda ns: _lib.shoal_pipe_lease(self._live(), ns, ctypes.byref(message)))
+            lease._begin()
+        except BaseException:
+            lease._give_back()
+            raise
+        return lease
 
     def recv_bytes(self, maxlength: Optional[int] = None) -> bytes:
         """Waits for a message and receives its bytes.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import pickle
-from typing import Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
+from typing import Callable, Optional, TypeVar, cast
 
 from . import _abi, _ffi, _frame, _hot, _wait
 from ._attribute import attribute
+from ._batches import Batches, BytesLike
 from ._errors import Empty, Full, NotFoundError
 from ._frame import unpickle
 from ._handles import Shared, attach, unlink
@@ -16,8 +17,6 @@ from ._structs import Message, QueueOptions, QueueStats
 
 T = TypeVar("T")
 _R = TypeVar("_R")
-
-BytesLike = Union[bytes, bytearray, memoryview]
 
 _put = _ffi.untyped("shoal_queue_put")
 _get = _ffi.untyped("shoal_queue_get")
@@ -29,9 +28,6 @@ _SLICE = _wait.SLICE_NS
 _LARGE = _frame.LARGE
 _PROTOCOL = _frame.PROTOCOL
 
-# How many messages one call of the library puts or takes at most.
-_BATCH = 256
-
 
 class QueueHandle(_ffi.Handle):
     """A ``shoal_queue *``."""
@@ -41,7 +37,7 @@ class QueueHandle(_ffi.Handle):
 
 
 @_hot.compiled
-class Queue(Shared, _frame.Sender, Generic[T]):
+class Queue(Shared, _frame.Sender, Batches[T]):
     """A first-in first-out queue between processes of this machine.
 
     ::
@@ -174,17 +170,22 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         """
         size = _ffi.number(size, "size")
         message = Message()
-        handle = self._live()
+        reservation = Reservation(self._live(), message)
 
         def call(timeout_ns: int) -> int:
             out = ctypes.byref(message)
             status: int = _ffi.lib.shoal_queue_reserve(self._live(), size, timeout_ns, out)
             return status
 
-        status = _wait.wait(call, _wait.deadline(block, timeout))
-        if status:
-            raise self._put_error(status)
-        return Reservation(handle, message)
+        try:
+            status = _wait.wait(call, _wait.deadline(block, timeout))
+            if status:
+                raise self._put_error(status)
+            reservation._begin()
+        except BaseException:
+            reservation._give_back()
+            raise
+        return reservation
 
     # -- leases ---------------------------------------------------------------------------
 
@@ -208,9 +209,16 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         if handle is not None and visible is None:
             # Once by hand, as in `put_bytes`.
             message = Message()
+            lease = Lease(handle, message)
             timeout_ns = _SLICE if block and timeout is None else 0
-            if not _lease(handle, _abi.FOREVER, timeout_ns, ctypes.byref(message)):
-                return Lease(handle, message)
+            try:
+                status = _lease(handle, _abi.FOREVER, timeout_ns, ctypes.byref(message))
+                lease._begin()
+            except BaseException:
+                lease._give_back()
+                raise
+            if not status:
+                return lease
         return self._lease_slowly(block, timeout, visible)
 
     _lease_class = Lease
@@ -221,17 +229,22 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         visible_ns = _abi.FOREVER if visible is None else _wait.nanoseconds(visible)
         message = Message()
         out = ctypes.byref(message)
-        handle = self._live()
+        lease = Lease(self._live(), message)
 
         def call(timeout_ns: int) -> int:
             status: int = _ffi.lib.shoal_queue_lease(self._live(), visible_ns, timeout_ns, out)
             return status
 
-        status = _wait.wait(call, _wait.deadline(block, timeout))
-        if status == _abi.ERR_TIMEOUT:
-            raise Empty(f"queue {self._name!r} is empty")
-        _ffi.check(status)
-        return Lease(handle, message)
+        try:
+            status = _wait.wait(call, _wait.deadline(block, timeout))
+            if status == _abi.ERR_TIMEOUT:
+                raise Empty(f"queue {self._name!r} is empty")
+            _ffi.check(status)
+            lease._begin()
+        except BaseException:
+            lease._give_back()
+            raise
+        return lease
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Waits until every message has been taken by `get`, acked, or moved to the dead letters.
@@ -373,119 +386,6 @@ class Queue(Shared, _frame.Sender, Generic[T]):
                 raise Empty(f"queue {self._name!r} is empty")
             _ffi.check(status)
             return buffer
-
-    # -- many messages ----------------------------------------------------------------
-
-    def put_many(
-        self, objs: Iterable[T], block: bool = True, timeout: Optional[float] = None
-    ) -> int:
-        """Appends objects in order and takes the queue's lock once for many. Returns how many were put.
-
-        That is all of them, unless the timeout passes or the queue is closed first. If not even one
-        was put, it raises as `put` does.
-        """
-        items = [self._dumps(obj, _PROTOCOL) for obj in objs]
-        # Not the `put_many_bytes` of a derived class, which may count them once more.
-        return self._put_rest(items, 0, block, timeout)
-
-    def put_many_bytes(
-        self, items: Iterable[BytesLike], block: bool = True, timeout: Optional[float] = None
-    ) -> int:
-        """`put_many` for messages of plain bytes."""
-        return self._put_rest(items, 0, block, timeout)
-
-    def _put_rest(
-        self, items: Iterable[BytesLike], done: int, block: bool, timeout: Optional[float]
-    ) -> int:
-        """Appends the items after the first ``done``, which are in the queue. Returns the sum."""
-        # A copy, because another thread may shorten a list meanwhile.
-        items = list(items)
-        until = _wait.deadline(block, timeout)
-        while done < len(items):
-            status, put = self._put_batch(items[done : done + _BATCH], until)
-            if status:
-                if done:
-                    return done
-                raise self._put_error(status)
-            done += put
-        return done
-
-    def _put_batch(self, items: Sequence[BytesLike], until: Optional[int]) -> "tuple[int, int]":
-        slices = _ffi.Slices(items)
-        done = ctypes.c_size_t()
-
-        def call(timeout_ns: int) -> int:
-            status: int = _ffi.lib.shoal_queue_put_many(
-                self._live(),
-                slices.address,
-                slices.count,
-                timeout_ns,
-                ctypes.byref(done),
-            )
-            return status
-
-        status = _wait.wait(call, until)
-        return status, done.value
-
-    def get_many(
-        self, max_items: int = _BATCH, block: bool = True, timeout: Optional[float] = None
-    ) -> List[T]:
-        """Waits for a first object, then takes all that the queue has, up to ``max_items``.
-
-        Raises as `get` does if not even one comes.
-        """
-        return self._take_many(unpickle, max_items, block, timeout)
-
-    def get_many_bytes(
-        self, max_items: int = _BATCH, block: bool = True, timeout: Optional[float] = None
-    ) -> List[bytes]:
-        """`get_many` for messages of plain bytes."""
-        return self._take_many(bytes, max_items, block, timeout)
-
-    def _take_many(
-        self,
-        convert: Callable[[memoryview], _R],
-        max_items: int,
-        block: bool,
-        timeout: Optional[float],
-    ) -> List[_R]:
-        if max_items <= 0:
-            return []
-        until = _wait.deadline(block, timeout)
-        lengths = (ctypes.c_size_t * min(max_items, 64 * _BATCH))()
-        taken = ctypes.c_size_t()
-        buffer = _ffi.take_buffer()
-        try:
-            while True:
-                box = buffer
-
-                def call(timeout_ns: int) -> int:
-                    status: int = _ffi.lib.shoal_queue_get_many(
-                        self._live(),
-                        timeout_ns,
-                        box.address,
-                        box.size,
-                        lengths,
-                        len(lengths),
-                        ctypes.byref(taken),
-                    )
-                    return status
-
-                status = _wait.wait(call, until)
-                if status == _abi.ERR_BUFFER_TOO_SMALL:
-                    buffer = _ffi.take_buffer(lengths[0])
-                    continue
-                if status == _abi.ERR_TIMEOUT:
-                    raise Empty(f"queue {self._name!r} is empty")
-                _ffi.check(status)
-                found: List[_R] = []
-                start = 0
-                for length in lengths[: taken.value]:
-                    found.append(convert(buffer.view[start : start + length]))
-                    start += length
-                return found
-        finally:
-            _ffi.give_buffer(buffer)
 
     # -- state ------------------------------------------------------------------------
 

@@ -194,6 +194,10 @@ class Event(Sync):
         return True
 
 
+# No place of a condition or a barrier, and no truth value.
+_NO_PLACE, _UNWRITTEN = 2**32 - 1, 255
+
+
 class ConditionHandle(_ffi.Handle):
     """A ``shoal_condition *``."""
 
@@ -280,9 +284,10 @@ class Condition(Sync):
         depth = self._depth()
         assert depth, "must acquire() condition before using wait()"
         handle = self._live()
-        place, notified, is_over = ctypes.c_uint32(), ctypes.c_bool(), False
-        _ffi.check(_lib.shoal_condition_enlist(handle, ctypes.byref(place)))
+        # The library writes both. After a signal handler has raised, nothing else tells what has happened.
+        place, notified = ctypes.c_uint32(_NO_PLACE), ctypes.c_uint8(_UNWRITTEN)
         try:
+            _ffi.check(_lib.shoal_condition_enlist(handle, ctypes.byref(place)))
             for _ in range(depth):
                 self._lock.release()
             until = _wait.deadline(True, timeout)
@@ -291,19 +296,23 @@ class Condition(Sync):
             )
             if status != _abi.ERR_TIMEOUT:
                 _ffi.check(status)
-            is_over = True
-        finally:
+            for _ in range(depth):
+                self._lock.acquire()
+            # Last: if this process dies before it, its notification is passed to another waiter.
+            _ffi.check(_lib.shoal_condition_leave(handle, place, ctypes.byref(notified)))
+        except BaseException:
             try:
-                for _ in range(depth):
+                while self._depth() < depth:
                     self._lock.acquire()
             finally:
-                # Last: if this process dies before it, its notification is passed to another waiter.
-                status = _lib.shoal_condition_leave(handle, place, ctypes.byref(notified))
-                if notified.value and not is_over:
-                    # An exception ends this wait, so the notification is passed to another waiter.
-                    _lib.shoal_condition_notify(handle, 1)
-        _ffi.check(status)
-        return notified.value
+                if place.value != _NO_PLACE:
+                    if notified.value == _UNWRITTEN:
+                        _lib.shoal_condition_leave(handle, place, ctypes.byref(notified))
+                    if notified.value == 1:
+                        # An exception ends this wait, so the notification is passed to another waiter.
+                        _lib.shoal_condition_notify(handle, 1)
+            raise
+        return notified.value == 1
 
     def wait_for(self, predicate: Callable[[], _R], timeout: Optional[float] = None) -> _R:
         """Waits until ``predicate()`` is true, for ``timeout`` seconds at most. Returns its last value."""
@@ -398,15 +407,16 @@ class Barrier(Sync):
         """
         handle = self._live()
         until = _wait.deadline(True, self._timeout if timeout is None else timeout)
-        place, index, last = ctypes.c_uint32(), ctypes.c_uint32(), ctypes.c_bool()
+        # The library writes the place: as in `Condition.wait`.
+        place, index, last = ctypes.c_uint32(_NO_PLACE), ctypes.c_uint32(), ctypes.c_bool()
         out = [ctypes.byref(it) for it in (place, index, last)]
         # To arrive does not wait, unless the round before is not over.
         arrive_until = until or None
-        status = _wait.wait(
-            lambda ns: _lib.shoal_barrier_arrive(self._live(), ns, *out), arrive_until
-        )
-        self._check(status)
         try:
+            status = _wait.wait(
+                lambda ns: _lib.shoal_barrier_arrive(self._live(), ns, *out), arrive_until
+            )
+            self._check(status)
             if last.value:
                 if self._action is not None:
                     self._action()
@@ -418,7 +428,9 @@ class Barrier(Sync):
                 if status == _abi.ERR_TIMEOUT:
                     status = _lib.shoal_barrier_give_up(handle, place)
         except BaseException:
-            _lib.shoal_barrier_give_up(handle, place)
+            # If the place was given up already, this fails and changes nothing.
+            if place.value != _NO_PLACE:
+                _lib.shoal_barrier_give_up(handle, place)
             raise
         self._check(status)
         return index.value

@@ -188,7 +188,8 @@ class _Dispatcher:
                 self.puts += 1
                 call.data = b""
             except BaseException as error:
-                if not isinstance(error, Exception) and _runs_signal_handlers():
+                main = threading.current_thread() is threading.main_thread()
+                if main and not isinstance(error, Exception):
                     # Ctrl-C, which may come at any instruction. It is the program's, and not the call's.
                     self.interrupted(call)
                     raise
@@ -283,10 +284,6 @@ class _Dispatcher:
                     continue
                 gone = _worker.RESULT.pack(0, 0, self.watched.pop(found), _executor.GONE)
                 _worker.put_throttled(self.results, gone, 0, lambda: not self.is_over)
-
-
-def _runs_signal_handlers() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 class _Manager(threading.Thread):

@@ -421,10 +421,7 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
         return self._counted(len(batch), lambda: put(batch, block, timeout))
 
     def put_many_bytes(
-        self,
-        items: Iterable[_queue.BytesLike],
-        block: bool = True,
-        timeout: Optional[float] = None,
+        self, items: Iterable[_queue.BytesLike], block: bool = True, timeout: Optional[float] = None
     ) -> int:
         """`put_many` for messages of plain bytes."""
         batch = list(items)
