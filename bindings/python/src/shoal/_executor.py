@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from concurrent.futures import _base, process
 from multiprocessing import parent_process
+from traceback import format_exception
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from . import _queue, _worker
@@ -96,3 +97,9 @@ def _failure(head: Tuple[int, int, int], error: BaseException) -> bytes:
 def run_chunk(fn: Callable[..., Any], chunk: List[Tuple[Any, ...]]) -> List[Any]:
     """Runs the calls of one message of `ProcessPoolExecutor.map`."""
     return [fn(*args) for args in chunk]
+
+
+def add_cause(error: BaseException) -> None:
+    """Keeps the text of a traceback as the cause of its exception, as the original does."""
+    trace = "".join(format_exception(type(error), error, error.__traceback__))
+    error.__cause__ = _std._RemoteTraceback(f'\n"""\n{trace}"""')

@@ -1,11 +1,11 @@
-"""Methods of maps that a `dict` lacks: versions, batches, expiry, locks of keys, waits."""
+"""Methods of maps that a `dict` lacks: swaps, versions, batches, expiry, locks of keys, waits."""
 
 from __future__ import annotations
 
 import ctypes
 from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, ContextManager, Dict, Generic, Iterable, List, Mapping
+from typing import Any, ContextManager, Dict, Generic, Iterable, Mapping
 from typing import MutableMapping, Optional, Tuple, Type, TypeVar, cast
 
 from . import _abi, _ffi, _structs, _wait
@@ -107,6 +107,35 @@ class Keys(Generic[K, V]):
         return _ffi.fetch_bool(
             _lib.shoal_map_compare_swap_version, self._live(), key, len(key), version, new, size
         )
+
+    def compare_swap(self, key: K, expected: Optional[V], new: Optional[V]) -> bool:
+        """Sets ``key`` to ``new`` if its value is ``expected``. Atomic. Returns whether it was.
+
+        ``None`` means absence: an ``expected`` of ``None`` inserts, a ``new`` of ``None`` removes. The
+        encoded bytes are compared. They are equal for equal numbers, texts and bytes, but not always
+        for equal containers; for those use `update_with`.
+        """
+        return self._swap(
+            self._encode_key(key),
+            None if expected is None else self._encode_value(expected),
+            None if new is None else self._encode_value(new),
+        )
+
+    def _swap(self, key: bytes, expected: Optional[bytes], new: Optional[bytes]) -> bool:
+        swapped = ctypes.c_bool()
+        _ffi.check(
+            _lib.shoal_map_compare_swap(
+                self._live(),
+                key,
+                len(key),
+                expected,
+                0 if expected is None else len(expected),
+                new,
+                0 if new is None else len(new),
+                ctypes.byref(swapped),
+            )
+        )
+        return swapped.value
 
     # -- batches ----------------------------------------------------------------------
 

@@ -7,16 +7,13 @@ from the proxy class of its name, so that `isinstance` holds, but it is no proxy
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
 import re
 import sys
 import weakref
-from multiprocessing.process import current_process
 from typing import Any, Dict, FrozenSet, Generic, Iterator, List as PyList, Optional, Set, Tuple, TypeVar
 
-from . import _array, _ffi, _handles, _pickling, _queue
+from . import _array, _contents, _ffi, _handles, _queue, _served
 from ._attribute import as_attribute_error, assignable, attribute
 from ._errors import ClosedError, Empty, NotFoundError, ShoalError
 from ._list import BytesList, List
@@ -80,8 +77,6 @@ _FIRST = 32
 # The cost of searching a container and an entry, in bytes; and how many bytes may be searched for
 # each object that is sent, so that searches take a small part of a program's time.
 _CONTAINER, _ENTRY, _SHARE = 1024, 64, 1 << 13
-# More messages of a queue are not searched, because reading one takes longer the more are before it.
-_MOST_MESSAGES = 1024
 
 
 class Sent:
@@ -156,11 +151,11 @@ class Sent:
                 cost += _CONTAINER
                 with container:
                     # Read before the entries, which may change meanwhile.
-                    version = _version(container)
+                    version = _contents.version_of(container)
                     known = self._found.get(container._name)
                     if known is None or known[0] != version:
                         here: Set[bytes] = set()
-                        for data in _contents(container):
+                        for data in _contents.pickles(container):
                             cost += _ENTRY + len(data)
                             here.update(_NAME.findall(data))
                         known = version, frozenset(here)
@@ -204,39 +199,6 @@ class Sent:
                     self._given.pop(name, None)
 
 
-def _version(container: Any) -> int:
-    """A number that changes with the container."""
-    stats = container.stats()
-    version: int
-    if isinstance(container, BytesMap):
-        version = stats.changes
-    elif isinstance(container, BytesList):
-        version = stats.version
-    else:
-        version = stats.put + stats.taken
-    return version
-
-
-def _contents(container: Any) -> Iterator[bytes]:
-    """The pickles in a container. `ShoalError` if some of them cannot be read."""
-    if isinstance(container, _queue.Queue):
-        yield from _messages(container)
-    else:
-        yield from container.values() if isinstance(container, BytesMap) else container
-
-
-def _messages(queue: "_queue.Queue[Any]") -> Iterator[bytes]:
-    stats = queue.stats()
-    if stats.len > _MOST_MESSAGES or stats.unfinished > stats.len:
-        raise ShoalError(f"queue {queue.name!r} has many messages, or some that are leased")
-    # From the end: if others take messages meanwhile, one may come twice, and none is left out.
-    for index in reversed(range(stats.len)):
-        try:
-            yield queue.peek_bytes(index)
-        except Empty:
-            pass
-
-
 # The `Sent` of each manager of this process.
 _all_sent: "weakref.WeakSet[Sent]" = weakref.WeakSet()
 
@@ -249,54 +211,10 @@ def _before_fork() -> None:
 os.register_at_fork(before=_before_fork)
 
 
-# Filled by the proxies that this process has for objects in a server: those of types that a program registers.
-_served = _std.BaseProxy._address_to_local
-_PROXY = _std.RebuildProxy.__name__.encode()
-
-
-def _dumps(obj: object, protocol: int = -1) -> bytes:
-    """Pickles what a container of a manager is to have, which may be all that refers to a served object."""
-    data = _pickling.dumps(obj, protocol)
-    if _served and _PROXY in data:
-        _Served(io.BytesIO(data)).load()
-    return data
-
-
-def _dumps_apart(obj: object, aside: Any) -> bytes:
-    if not _served:
-        return _pickling.dumps_apart(obj, aside)
-    buffers: PyList[Any] = []
-
-    def both(buffer: Any) -> Any:
-        buffers.append(buffer)
-        return aside(buffer)
-
-    data = _pickling.dumps_apart(obj, both)
-    if _PROXY in data:
-        _Served(io.BytesIO(data), buffers=buffers).load()
-    return data
-
-
-class _Served(pickle.Unpickler):
-    """Has their servers keep the objects whose proxies are in a pickle."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        found = super().find_class(module, name)
-        return _keep if found is _std.RebuildProxy else found
-
-
-def _keep(_make: Any, token: Any, serializer: str, how: Dict[str, Any]) -> None:
-    """Has a server keep an object until it ends, as it does with what is put into its own containers."""
-    connect = _std.listener_client[serializer][1]
-    key = how.get("authkey") or current_process().authkey
-    with connect(token.address, authkey=key) as connection:
-        _std.dispatch(connection, None, "incref", (token.id,))
-
-
 class _Map(Map[K, V]):
     """A map whose values are pickled like the arguments of a process, so they may be shared objects."""
 
-    _dumps = staticmethod(_dumps)
+    _dumps = staticmethod(_served.dumps)
 
 
 @assignable
@@ -353,7 +271,7 @@ class ListProxy(Managed, List[T], _std.ListProxy):  # type: ignore[misc]
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 
-    _dumps = staticmethod(_dumps)
+    _dumps = staticmethod(_served.dumps)
 
     def __str__(self) -> str:
         return str(self.copy())
@@ -500,8 +418,8 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
     """A queue with `task_done` and `join`."""
 
     _typeid = "Queue"
-    _dumps = staticmethod(_dumps)
-    _dumps_apart = staticmethod(_dumps_apart)
+    _dumps = staticmethod(_served.dumps)
+    _dumps_apart = staticmethod(_served.dumps_apart)
 
     def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
         """As `shoal.Queue.put`. `ValueError` for a negative timeout, if the queue has a bound."""

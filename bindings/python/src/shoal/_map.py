@@ -287,35 +287,6 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         """Removes every entry."""
         _ffi.check(_lib.shoal_map_clear(self._live()))
 
-    def compare_swap(self, key: K, expected: Optional[V], new: Optional[V]) -> bool:
-        """Sets ``key`` to ``new`` if its value is ``expected``. Atomic. Returns whether it was.
-
-        ``None`` means absence: an ``expected`` of ``None`` inserts, a ``new`` of ``None`` removes. The
-        encoded bytes are compared. They are equal for equal numbers, texts and bytes, but not always
-        for equal containers; for those use `update_with`.
-        """
-        return self._swap(
-            self._encode_key(key),
-            None if expected is None else self._encode_value(expected),
-            None if new is None else self._encode_value(new),
-        )
-
-    def _swap(self, key: bytes, expected: Optional[bytes], new: Optional[bytes]) -> bool:
-        swapped = ctypes.c_bool()
-        _ffi.check(
-            _lib.shoal_map_compare_swap(
-                self._live(),
-                key,
-                len(key),
-                expected,
-                0 if expected is None else len(expected),
-                new,
-                0 if new is None else len(new),
-                ctypes.byref(swapped),
-            )
-        )
-        return swapped.value
-
     def update_with(self, key: K, function: Callable[[V], V], default: V = _MISSING) -> V:
         """Replaces the value of ``key`` by ``function(value)``. Atomic. Returns the new value.
 

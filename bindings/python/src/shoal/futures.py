@@ -242,7 +242,7 @@ class _Dispatcher:
         while self.failures:
             with contextlib.suppress(IndexError):
                 future, error = self.failures.pop()
-                _add_cause(error)
+                _executor.add_cause(error)
                 future.set_exception(error)
 
     def wake(self) -> None:
@@ -284,11 +284,6 @@ class _Dispatcher:
                     continue
                 gone = _worker.RESULT.pack(0, 0, self.watched.pop(found), _executor.GONE)
                 _worker.put_throttled(self.results, gone, 0, lambda: not self.is_over)
-
-
-def _add_cause(error: BaseException) -> None:
-    trace = "".join(format_exception(type(error), error, error.__traceback__))
-    error.__cause__ = _std._RemoteTraceback(f'\n"""\n{trace}"""')
 
 
 class _Manager(threading.Thread):
