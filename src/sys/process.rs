@@ -84,9 +84,12 @@ impl Environment {
         let (Ok(text), Ok(_), Some(stat)) = (read, program, Stat::of(pid)) else {
             return Self::Unknown;
         };
-        // During an exec, its end is not set yet. A read may also end early, with the old program.
-        match (stat.number(47), stat.number(48)) {
-            (Some(start), Some(end)) if end > 0 && end - start.min(end) == text.len() as u64 => {
+        // During an exec, its bounds are not set yet, or are equal; the kernel sets the beginning of the code
+        // after them. A read may also end early, with the old program.
+        match (stat.number(23), stat.number(47), stat.number(48)) {
+            (Some(code), Some(start), Some(end))
+                if code > 0 && end > 0 && end - start.min(end) == text.len() as u64 =>
+            {
                 Self::Whole(text)
             }
             _ => Self::Changing,
@@ -95,7 +98,8 @@ impl Environment {
 }
 
 /// The fields of /proc/PID/stat behind the process's name, which may contain any characters: 0 is the state,
-/// 17 the number of threads, 19 the start time, 47 and 48 the bounds of its environment in memory.
+/// 17 the number of threads, 19 the start time, 23 where its code begins in memory, 47 and 48 the bounds of its
+/// environment there.
 struct Stat(String);
 
 impl Stat {

@@ -124,7 +124,7 @@ fn every_field_of_the_stamp_that_differs_is_named_with_both_values() {
     assert!(matches!(Queue::open(&name), Err(Error::WrongKind { .. })));
     flip(20, 1 ^ 2);
     // The creator's pid is information for people, and the instance distinguishes files.
-    for offset in 60..80 {
+    for offset in (60..64).chain(72..80) {
         flip(offset, 0xff);
     }
     shoal::gc(false).unwrap();

@@ -23,6 +23,7 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, Optional, Type, Typ
 
 from .. import _backpressure, _ffi, _handles, _pickling, _queue
 from .._attribute import assignable, default
+from .._batches import BytesLike
 from .._errors import Empty, Full, ShoalError, TimeoutError
 from .._lock import Lock
 from .._message import Reservation
@@ -406,7 +407,7 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
             raise
 
     def put_bytes(
-        self, data: _queue.BytesLike, block: bool = True, timeout: Optional[float] = None
+        self, data: BytesLike, block: bool = True, timeout: Optional[float] = None
     ) -> None:
         """Appends these bytes and counts them as one unfinished object."""
         put = super().put_bytes
@@ -421,7 +422,7 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
         return self._counted(len(batch), lambda: put(batch, block, timeout))
 
     def put_many_bytes(
-        self, items: Iterable[_queue.BytesLike], block: bool = True, timeout: Optional[float] = None
+        self, items: Iterable[BytesLike], block: bool = True, timeout: Optional[float] = None
     ) -> int:
         """`put_many` for messages of plain bytes."""
         batch = list(items)
