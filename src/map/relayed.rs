@@ -173,7 +173,7 @@ impl Map {
         };
         match requests.put_frame(frame, deadline) {
             Ok(()) => Ok(true),
-            Err(Error::Closed) if !self.is_relayed() => Ok(false),
+            Err(Error::Closed) if !self.is_relayed() || self.is_outdated(requests) => Ok(false),
             Err(err) => Err(requests.as_companion(err)),
         }
     }

@@ -104,7 +104,9 @@ impl Queue {
     /// the relay was removed meanwhile, which closes the companion.
     fn if_relayed<T: Default>(&self, done: Result<T>, requests: &Queue) -> Result<T> {
         match done {
-            Err(Error::Closed) if !self.is_relayed() => Ok(T::default()),
+            Err(Error::Closed) if !self.is_relayed() || self.is_outdated(requests) => {
+                Ok(T::default())
+            }
             done => done.map_err(|err| requests.as_companion(err)),
         }
     }

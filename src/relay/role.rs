@@ -37,9 +37,17 @@ pub(crate) trait Relayed: Object {
         Ok(self.segment().family()?.load(Ordering::Acquire))
     }
 
+    /// Whether this companion belongs to another relay than the one that the object has now: that was removed,
+    /// and its companions closed, even if the object is relayed again.
+    fn is_outdated(&self, companion: &impl Object) -> bool {
+        let family = companion.segment().family();
+        family.map(|it| it.load(Ordering::Acquire)) != self.family()
+    }
+
     /// The companion `which`, for a process other than the relay: from `cached`, or from `open`, which gets
     /// its family and its name. If the `waits` through the object's handle are ended, those through the
-    /// companion are too. `None` if `is_relayed` says that the object has no relay any more.
+    /// companion are too. `None` if `is_relayed` says that the object has no relay any more, or if it has got
+    /// another one meanwhile.
     fn companion<'a, C: EndWaits>(
         &self,
         which: Companion,
@@ -60,9 +68,11 @@ pub(crate) trait Relayed: Object {
             };
         }
         let name = which.name(self.segment().name());
+        let is_over = || Ok::<_, Error>(!is_relayed() || self.family()? != family);
         match cached.get(family, || open(family, &name)) {
-            // It was removed together with the relay.
-            Err(Error::NotFound { .. }) if !is_relayed() => Ok(None),
+            // It was removed together with its relay. There may be another relay by now, with companions that
+            // have the same names: the caller begins again.
+            Err(Error::NotFound { .. } | Error::Exists { .. }) if is_over()? => Ok(None),
             // The object's name was removed, and its companions with it. Another object may have these names
             // now.
             Err(Error::NotFound { .. } | Error::Exists { .. }) => Err(Error::NotFound {
