@@ -116,17 +116,16 @@ class Batches(Generic[T]):
             if len(objects) > max_items:
                 kept.appendleft((process, objects[max_items:], messages))
                 return objects[:max_items]
-            return self._load(objects, messages, max_items)
+            return self._load(objects, [memoryview(it) for it in messages], max_items)
         return self._take_many(lambda views: self._load([], views, max_items), max_items, block, timeout)
 
-    def _load(
-        self, objects: List[T], messages: "Sequence[Union[bytes, memoryview]]", most: int
-    ) -> List[T]:
+    def _load(self, objects: List[T], messages: List[memoryview], most: int) -> List[T]:
         """Unpickles messages until there are ``most`` objects. The rest, or all if that raises, is kept."""
         first = len(objects)
+        append, unpickle = objects.append, _frame.unpickle
         try:
             for message in messages[: most - first]:
-                objects.append(_frame.unpickle(memoryview(message)))
+                append(unpickle(message))
         except BaseException as error:
             # Any other than an `Exception` is Ctrl-C, and not the fault of the message.
             self._keep(objects, messages[len(objects) - first :], isinstance(error, Exception))
@@ -135,7 +134,7 @@ class Batches(Generic[T]):
         return objects
 
     def _keep(
-        self, objects: List[T], messages: "Sequence[Union[bytes, memoryview]]", is_first_bad: bool
+        self, objects: List[T], messages: List[memoryview], is_first_bad: bool
     ) -> None:
         """Keeps what was taken for the next `get_many`."""
         left = [bytes(message) for message in messages[is_first_bad:]]

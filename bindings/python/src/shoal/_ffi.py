@@ -293,10 +293,11 @@ class Slices:
 
     def __init__(self, items: Sequence[BytesLike]) -> None:
         # The `len` of anything else may not be its number of bytes.
-        items = [it if type(it) is bytes else bytes(memoryview(it)) for it in items]
+        if set(map(type, items)) != {bytes}:
+            items = [it if type(it) is bytes else bytes(memoryview(it)) for it in items]
         # The bytes, or with PyPy a copy, stay where they are for as long as this object lives.
         self._text = c_char_p(b"".join(items))
-        lengths = [len(item) for item in items]
+        lengths = list(map(len, items))
         first = ctypes.cast(self._text, c_void_p).value or 0
         # Pairs of an address and a length.
         pairs = chain.from_iterable(zip(accumulate(lengths, initial=first), lengths))
