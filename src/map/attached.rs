@@ -131,10 +131,11 @@ impl Map {
 impl Attached {
     /// Opens or creates the companions.
     pub(super) fn open(role: Role<Map>, options: &RelayOptions) -> Result<Self> {
-        if role.object().is_relayed() {
-            role.replace_lost(&[Companion::Requests, Companion::Answers])?;
-        }
-        let (requests, answers) = role.open_companions(|| {
+        let (both, is_relayed) = (
+            [Companion::Requests, Companion::Answers],
+            role.object().is_relayed(),
+        );
+        let (requests, answers) = role.open_companions(&both, is_relayed, || {
             let answers = role.open_companion(
                 Companion::Answers,
                 &Options::open().max_capacity(ANSWERS),

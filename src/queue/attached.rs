@@ -49,9 +49,6 @@ impl Companions for Attached {
 impl Attached {
     /// Opens or creates the companions.
     pub(super) fn open(role: Role<Queue>, options: &RelayOptions) -> Result<Self> {
-        if role.object().is_relayed() {
-            role.replace_lost(&[Companion::Requests, Companion::Settled])?;
-        }
         let open = |which, options: &Options| {
             role.open_companion(
                 which,
@@ -61,7 +58,11 @@ impl Attached {
             )
         };
         let bounds = requests_options(options);
-        let (requests, settled) = role.open_companions(|| {
+        let (both, is_relayed) = (
+            [Companion::Requests, Companion::Settled],
+            role.object().is_relayed(),
+        );
+        let (requests, settled) = role.open_companions(&both, is_relayed, || {
             let settled = open(Companion::Settled, &Options::open())?;
             // The last one: a program finds it, and puts into it, only if no other companion is missing.
             Ok((open(Companion::Requests, &bounds)?, settled))

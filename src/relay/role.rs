@@ -160,21 +160,37 @@ impl<T: Relayed> Role<T> {
 
     /// The id of the object's companions; chosen first, if there are none yet.
     pub(crate) fn make_family(&self) -> Result<u64> {
-        let family = self.object.segment().family()?;
-        if family.load(Ordering::Relaxed) == 0 {
-            let [random] = process::random();
-            family.store(random.max(1), Ordering::Release);
-            crash_point!();
+        match self.object.family()? {
+            0 => self.new_family(),
+            family => Ok(family),
         }
-        Ok(family.load(Ordering::Relaxed))
     }
 
-    /// Calls `open`, which opens or creates the companions. If it fails and the object had none before, removes
-    /// those that it has created: otherwise an object without a relay would stay for them.
+    /// Chooses the id of companions that are to be created.
+    fn new_family(&self) -> Result<u64> {
+        let [random] = process::random();
+        let family = random.max(1);
+        let word = self.object.segment().family()?;
+        word.store(family, Ordering::Release);
+        crash_point!();
+        Ok(family)
+    }
+
+    /// Calls `open`, which opens or creates `companions`. Those of a relayed object of which one has lost its name
+    /// are replaced. If `open` fails and the object had none before, removes those that it has created: otherwise
+    /// an object without a relay would stay for them.
     ///
     /// The object is not relayed then, so there is no request in them. Killed before the family is forgotten: as
     /// while attaching.
-    pub(crate) fn open_companions<C>(&self, open: impl FnOnce() -> Result<C>) -> Result<C> {
+    pub(crate) fn open_companions<C>(
+        &self,
+        companions: &[Companion],
+        is_relayed: bool,
+        open: impl FnOnce() -> Result<C>,
+    ) -> Result<C> {
+        if is_relayed {
+            self.replace_lost(companions)?;
+        }
         let is_first = self.object.family()? == 0;
         let opened = open();
         if opened.is_err() && is_first {
@@ -193,13 +209,10 @@ impl<T: Relayed> Role<T> {
     ///
     /// Killed before the new family: companions are missing, and the next relay does the same. Killed after it: no
     /// companion of the new family exists, and the next relay does the same.
-    pub(crate) fn replace_lost(&self, companions: &[Companion]) -> Result<()> {
-        let segment = self.object.segment();
-        if segment.remove_if_lost(companions)? {
+    fn replace_lost(&self, companions: &[Companion]) -> Result<()> {
+        if self.object.segment().remove_if_lost(companions)? {
             crash_point!();
-            let [random] = process::random();
-            segment.family()?.store(random.max(1), Ordering::Release);
-            crash_point!();
+            self.new_family()?;
         }
         Ok(())
     }
