@@ -11,7 +11,7 @@ use crate::common::crash::lives;
 use crate::common::{FOREVER, NOWAIT, alone, millis};
 use shoal::{Error, Map, MapRelay, Options, Queue, QueueRelay, RelayOptions, SettlementKind};
 
-fn queue() -> Arc<Queue> {
+pub(crate) fn queue() -> Arc<Queue> {
     let options = Options::create()
         .capacity(4096)
         .max_capacity(1 << 16)
@@ -19,16 +19,16 @@ fn queue() -> Arc<Queue> {
     crate::new_queue(&options)
 }
 
-fn options() -> RelayOptions {
+pub(crate) fn options() -> RelayOptions {
     RelayOptions::new().max_bytes(1 << 16)
 }
 
-fn attach(queue: &Arc<Queue>) -> QueueRelay {
+pub(crate) fn attach(queue: &Arc<Queue>) -> QueueRelay {
     QueueRelay::attach(Arc::clone(queue), &options(), FOREVER).unwrap()
 }
 
 /// Runs `operation` with a kill at each step, and `check` after each, which is told whether it lived.
-fn at_each_step<T>(
+pub(crate) fn at_each_step<T>(
     prepare: impl Fn() -> T,
     operation: impl Fn(&T),
     at_least: u64,
@@ -49,7 +49,7 @@ fn at_each_step<T>(
 }
 
 /// All requests, which are done.
-fn requests(relay: &QueueRelay) -> Vec<Vec<u8>> {
+pub(crate) fn requests(relay: &QueueRelay) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     while relay.queue().relay().unwrap().unwrap().requests > 0 {
         match relay.next_request(millis(5)) {
@@ -117,7 +117,7 @@ fn a_relay_that_is_killed_while_it_attaches_leaves_a_queue_that_works() {
 }
 
 /// The files of objects whose names begin so.
-fn files(name: &str) -> Vec<String> {
+pub(crate) fn files(name: &str) -> Vec<String> {
     let files = std::fs::read_dir("/dev/shm").unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
     names.filter(|file| file.contains(name)).collect()
@@ -547,75 +547,6 @@ fn a_relay_of_a_map_that_is_killed_while_it_detaches_loses_no_change() {
             assert_eq!(value(b"b").as_deref(), Some(&b"2"[..]), "step {step}");
             assert_eq!(value(b"kept").as_deref(), Some(&b"0"[..]), "step {step}");
             map.verify().unwrap();
-        },
-    );
-}
-
-#[test]
-fn a_relay_that_is_killed_while_it_replaces_a_lost_companion_leaves_that_to_the_next() {
-    for companion in ["relay", "settled"] {
-        at_each_step(
-            || {
-                let queue = queue();
-                drop(attach(&queue));
-                let program = Queue::open(queue.name()).unwrap();
-                program.put(b"lost", NOWAIT).unwrap();
-                shoal::unlink(&format!("{}.{companion}", queue.name())).unwrap();
-                (queue, program)
-            },
-            |(queue, _)| drop(attach(queue)),
-            5,
-            |step, _, (queue, program)| {
-                let relay = attach(&queue);
-                assert!(relay.is_named(), "step {step}");
-                program.put(b"after", NOWAIT).unwrap();
-                assert_eq!(requests(&relay), [b"after"], "step {step}");
-            },
-        );
-    }
-    for companion in ["relay", "answers"] {
-        let attach = |map: &Arc<Map>| MapRelay::attach(Arc::clone(map), &options(), FOREVER);
-        at_each_step(
-            || {
-                let map = crate::new_map(&Options::create());
-                drop(attach(&map).unwrap());
-                let program = Map::open(map.name()).unwrap();
-                program.set(b"lost", b"1").unwrap();
-                shoal::unlink(&format!("{}.{companion}", map.name())).unwrap();
-                (map, program)
-            },
-            |(map, _)| drop(attach(map)),
-            5,
-            |step, _, (map, program)| {
-                let relay = attach(&map).unwrap();
-                assert!(relay.is_named(), "step {step}");
-                program.set(b"after", b"2").unwrap();
-                let request = relay.next_request(millis(5)).unwrap();
-                assert_eq!(request.key(), b"after", "step {step}");
-            },
-        );
-    }
-}
-
-#[test]
-fn an_attach_that_fails_leaves_nothing_and_if_it_is_killed_what_goes_with_the_queue() {
-    at_each_step(
-        || {
-            let queue = Arc::new(Queue::anonymous().unwrap());
-            // The companion that is opened last has the name of another object.
-            let other = Queue::create(&format!("{}.relay", queue.name())).unwrap();
-            (queue, other)
-        },
-        |(queue, _)| drop(QueueRelay::attach(Arc::clone(queue), &options(), millis(5))),
-        5,
-        |step, lived, (queue, other)| {
-            let name = queue.name().to_owned();
-            if !lived {
-                // Its stamp may name companions. Then it stays until it is unlinked, or a relay attaches.
-                Queue::unlink(&name).unwrap();
-            }
-            drop((queue, other));
-            assert_eq!(files(&name), [""; 0], "step {step}");
         },
     );
 }

@@ -7,6 +7,8 @@ mod native;
 
 #[cfg(feature = "crash-points")]
 mod crash;
+#[cfg(feature = "crash-points")]
+mod crash_attach;
 mod demand;
 mod hostile;
 mod kills;
