@@ -1,9 +1,10 @@
 //! `cargo xtask abi`: generates the C interface for ctypes from src/ffi, in bindings/python/src/shoal: constants
-//! and functions in _abi.py, structs in _structs.py, which a program imports with its first object.
+//! and functions in _abi.py, structs of objects in _structs.py, which a program imports with its first object, and
+//! those of processes, workers and leases of devices in _process_structs.py.
 //!
 //! Names are those of C without `SHOAL_`; a struct `shoal_queue_options` is the class `QueueOptions`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use syn::{Attribute, Expr, Fields, FnArg, Item, ItemEnum, ItemFn, ItemStruct, Lit, Meta, Type};
@@ -35,22 +36,24 @@ const FUNCTIONS: &str = "
 PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
 ";
 
-const STRUCTS: &str = "\"\"\"The structs of the C interface, as ctypes sees them.
+/// The files whose structs are those of processes and their devices.
+const OF_PROCESSES: [&str; 4] = ["lease.rs", "process.rs", "spawn.rs", "supervisor.rs"];
 
-Generated from src/ffi by `cargo xtask abi`; edit there.
-\"\"\"
-
-from __future__ import annotations
-
-from ctypes import POINTER, Structure, c_bool, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t
-from ctypes import c_uint32, c_uint64, c_void_p
-
-from ._sized import Sized
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-";
+/// What a file of structs may need from ctypes.
+const CTYPES: [&str; 12] = [
+    "POINTER",
+    "Structure",
+    "c_bool",
+    "c_char",
+    "c_char_p",
+    "c_int",
+    "c_int32",
+    "c_int64",
+    "c_size_t",
+    "c_uint32",
+    "c_uint64",
+    "c_void_p",
+];
 
 /// Writes all files that are generated from src/ffi, including the C headers, or with `check` only checks that
 /// they are up to date.
@@ -61,16 +64,32 @@ pub(crate) fn everything(check: bool) -> Result<(), String> {
 
 /// Writes Python's files, or with `check` only checks that they are up to date.
 pub(crate) fn abi(check: bool) -> Result<(), String> {
-    let (abi, structs) = generate()?;
-    header::write("bindings/python/src/shoal/_abi.py", &abi, check)?;
-    header::write("bindings/python/src/shoal/_structs.py", &structs, check)
+    let Generated {
+        abi,
+        structs,
+        process_structs,
+    } = generate()?;
+    let write = |file: &str, text: &str| {
+        header::write(&format!("bindings/python/src/shoal/{file}"), text, check)
+    };
+    write("_abi.py", &abi)?;
+    write("_structs.py", &structs)?;
+    write("_process_structs.py", &process_structs)
 }
 
-fn generate() -> Result<(String, String), String> {
+/// The texts of the files.
+struct Generated {
+    abi: String,
+    structs: String,
+    process_structs: String,
+}
+
+fn generate() -> Result<Generated, String> {
     let names = c_names()?;
     let files = header::SECTIONS.iter().copied().flatten();
     let (mut constants, mut enums) = (String::new(), String::new());
-    let (mut structs, mut functions) = (String::new(), String::new());
+    let (mut structs, mut process_structs) = (String::new(), String::new());
+    let mut functions = String::new();
     for file in files.chain(&["bindings.rs"]) {
         let path = root().join("src/ffi").join(file);
         let failed = |err: &dyn std::fmt::Display| format!("{}: {err}", path.display());
@@ -87,7 +106,11 @@ fn generate() -> Result<(String, String), String> {
                     enums += &enumeration(it, &names).map_err(|err| failed(&err))?;
                 }
                 Item::Struct(it) if is_of_c(&it.attrs) => {
-                    structs += &structure(it, &names).map_err(|err| failed(&err))?;
+                    let to = match OF_PROCESSES.contains(file) {
+                        true => &mut process_structs,
+                        false => &mut structs,
+                    };
+                    *to += &structure(it, &names).map_err(|err| failed(&err))?;
                 }
                 Item::Fn(it) if it.sig.abi.is_some() => {
                     functions += &prototype(it).map_err(|err| failed(&err))?;
@@ -96,10 +119,28 @@ fn generate() -> Result<(String, String), String> {
             }
         }
     }
-    Ok((
-        format!("{ABI}{constants}\n{enums}{FUNCTIONS}{functions}}}\n"),
-        format!("{STRUCTS}{structs}"),
-    ))
+    Ok(Generated {
+        abi: format!("{ABI}{constants}\n{enums}{FUNCTIONS}{functions}}}\n"),
+        structs: of_structs("objects", &structs),
+        process_structs: of_structs("processes, workers and leases of devices", &process_structs),
+    })
+}
+
+/// A file of structs, with the imports that it needs.
+fn of_structs(of: &str, structs: &str) -> String {
+    let is_part = |letter: char| !(letter.is_alphanumeric() || letter == '_');
+    let words: BTreeSet<&str> = structs.split(is_part).collect();
+    let used: Vec<&str> = CTYPES.into_iter().filter(|it| words.contains(it)).collect();
+    let mut imports = String::new();
+    for line in wrapped(&used.join(", "), WIDTH - "from ctypes import ".len()) {
+        imports += &format!("from ctypes import {}\n", line.trim_end_matches(','));
+    }
+    format!(
+        "\"\"\"The structs of {of} in the C interface, as ctypes sees them.\n\n\
+         Generated from src/ffi by `cargo xtask abi`; edit there.\n\"\"\"\n\n\
+         from __future__ import annotations\n\n{imports}\nfrom ._sized import Sized\n\n\
+         TYPE_CHECKING = False\nif TYPE_CHECKING:\n    from typing import Any\n{structs}"
+    )
 }
 
 /// The C name that cbindgen gives to each Rust type.

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
 from . import _abi, _ffi, _wait
-from ._structs import LeaseOptions
+from ._process_structs import LeaseOptions
 
 _lib = _ffi.lib
 

@@ -11,7 +11,7 @@ from typing import IO, Any, BinaryIO, List, Mapping, Optional, Sequence, Type, U
 from . import _abi, _ffi, _wait
 from ._attribute import attribute
 from ._leasing import worker_of
-from ._structs import Exit, SpawnOptions
+from ._process_structs import Exit, SpawnOptions
 from .devices import DevicesArgument, _mask
 
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]

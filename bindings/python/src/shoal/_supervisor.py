@@ -8,7 +8,7 @@ from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tupl
 
 from . import _abi, _ffi, _wait
 from ._process import StrPath, Stream, as_exitcode, signal_number, spawn_options, stream_code
-from ._structs import Outcome, SupervisorOptions, WorkerEvent, WorkerStatus
+from ._process_structs import Outcome, SupervisorOptions, WorkerEvent, WorkerStatus
 from .devices import DevicesArgument
 
 _lib = _ffi.lib
