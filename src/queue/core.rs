@@ -66,6 +66,7 @@ pub struct Queue {
     pub(super) throughput: Throughput,
     /// The lock of the message store.
     pub(super) store_lock: RobustMutex,
+    pub(super) signal_lock: RobustMutex,
     /// How many messages this process has leased through this handle.
     pub(super) lease_count: Arc<CachePadded<LeaseCount>>,
     pub(super) descriptor: Descriptor,
@@ -92,7 +93,7 @@ impl std::fmt::Debug for Queue {
 }
 
 /// A number that changes with every incompatible change of the ring or its records.
-pub(super) const LAYOUT: u64 = 0x5155_4555_4500_0008;
+pub(super) const LAYOUT: u64 = 0x5155_4555_4500_0009;
 
 /// How many messages a process has leased through a handle; a forked child starts at 0. Changed under the
 /// consumers' lock.
@@ -225,11 +226,12 @@ impl Queue {
         let header = ring.header;
         // SAFETY: the locks were initialised before the segment was published, and the
         // segment is dropped after the handles on them.
-        let (producers, consumers, store_lock) = unsafe {
+        let (producers, consumers, store_lock, signal_lock) = unsafe {
             (
                 RobustMutex::attach(&header.producer.lock, segment.peers()),
                 RobustMutex::attach(&header.consumer.lock, segment.peers()),
                 RobustMutex::attach(&header.store.lock, segment.peers()),
+                RobustMutex::attach(&header.arrivals.signal_lock, segment.peers()),
             )
         };
         Ok(Self {
@@ -244,13 +246,14 @@ impl Queue {
             consumers: CachePadded::new(Admission::new(
                 consumers,
                 header.part(|it| &*it.parked_consumers),
-                header.part(|it| &*it.not_empty),
+                header.part(|it| &it.arrivals.not_empty),
                 header,
                 QueueHeader::taken,
             )),
             backoff: CachePadded::default(),
             throughput: Throughput::default(),
             store_lock,
+            signal_lock,
             lease_count: Arc::default(),
             descriptor: Descriptor::new(),
             segment,

@@ -68,8 +68,8 @@ impl ReadySignal {
 /// The descriptor of a handle, if it was asked for one.
 pub(super) struct Descriptor {
     made: AtomicPtr<Made>,
-    /// The FIFO as opened by a handle that had to clear it and has no descriptor. Used and changed under the
-    /// consumers' lock.
+    /// The FIFO as opened by a handle that had to set or clear it and has no descriptor. Used and changed under the
+    /// signal lock.
     fifo: AtomicPtr<Signal>,
 }
 
@@ -165,28 +165,46 @@ impl Descriptor {
     }
 
     /// Clears the signals that this process can reach, and returns whether the FIFO, if there is one, was
-    /// cleared. `open` opens the FIFO. Under the consumers' lock.
+    /// cleared. `open` opens the FIFO. Under the signal lock.
     pub(super) fn clear(&self, has_fifo: bool, open: impl FnOnce() -> Option<Signal>) -> bool {
         if let Some(made) = self.get() {
             made.signal.clear_own();
         }
-        if !has_fifo || self.each().any(|made| made.signal.clear_shared()) {
+        !has_fifo || self.on_fifo(open, Signal::clear)
+    }
+
+    /// Makes the FIFO readable, and says whether that succeeded. Under the signal lock.
+    pub(super) fn set(&self, open: impl FnOnce() -> Option<Signal>) -> bool {
+        self.on_fifo(open, Signal::set)
+    }
+
+    /// Does `act` on the FIFO: through a descriptor that has it, as opened for this handle earlier, or as `open`
+    /// opens it. `act` fails on one that the program has closed. Under the signal lock.
+    fn on_fifo(
+        &self,
+        open: impl FnOnce() -> Option<Signal>,
+        act: impl Fn(&Signal) -> bool,
+    ) -> bool {
+        if self
+            .each()
+            .any(|made| made.signal.is_shared && act(&made.signal.signal))
+        {
             return true;
         }
-        // SAFETY: null, or made by `Box::into_raw` below; replaced and freed only under the consumers' lock.
+        // SAFETY: null, or made by `Box::into_raw` below; replaced and freed only under the signal lock.
         let known = unsafe { self.fifo.load(Ordering::Acquire).as_ref() };
-        if known.is_some_and(Signal::clear) {
+        if known.is_some_and(&act) {
             return true;
         }
         let Some(fifo) = open() else {
             return false;
         };
-        let cleared = fifo.clear();
+        let done = act(&fifo);
         let old = self
             .fifo
             .swap(Box::into_raw(Box::new(fifo)), Ordering::AcqRel);
         drop_signal(old);
-        cleared
+        done
     }
 
     pub(super) fn get_or_make(&self, make: impl FnOnce() -> Result<Made>) -> Result<&Made> {

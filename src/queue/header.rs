@@ -23,10 +23,13 @@
 //!    520     8  due              consumer              when to look through the store; 0: never
 //!    528    12  finished         event: processes that wait for all acks sleep on it
 //!    540     4  first            consumer              derived: the first message due in the store, or 0
-//!    544     4  signalled        consumer              1 if a descriptor may be readable (see `readiness`)
-//!    548    12  unsignalled      event: the threads of readable descriptors sleep on it
-//!    560     8  fifo             consumer              inode of the queue's FIFO, 0 until it has one
+//!    544    12  unsignalled      event: threads of descriptors sleep on it (see `readiness`)
+//!    556    12  to_signal        event: likewise
+//!    568     8  fifo             signal lock held      inode of the queue's FIFO, 0 until it has one
+//!    576     8  watched          thread of a descriptor when such a thread last checked the FIFO
 //!    640    12  not_empty        event: consumers sleep on it
+//!    652     4  descriptors      signal lock held      AWAITED and SIGNALLED (see `readiness`)
+//!    704    64  signal lock      see `sync::lock`
 //!    768    12  not_full         event: producers sleep on it
 //!    896    12  parked_producers event: see `admission`
 //!   1024    12  parked_consumers event: likewise
@@ -92,6 +95,15 @@ pub(crate) struct ConsumerFields {
     pub(super) counts: [Count; 2],
 }
 
+/// What a process reads after each put, to learn which processes to notify.
+#[repr(C, align(128))]
+pub(crate) struct Arrivals {
+    pub(crate) not_empty: EventCell,
+    pub(super) descriptors: AtomicU32,
+    /// For what `readiness` changes.
+    pub(super) signal_lock: LockCell,
+}
+
 /// The head of the queue's data.
 #[repr(C)]
 pub(crate) struct QueueHeader {
@@ -109,11 +121,11 @@ pub(crate) struct QueueHeader {
     pub(super) due: AtomicU64,
     pub(super) finished: EventCell,
     pub(super) first: AtomicU32,
-    // Read by takes that leave nothing, and rarely written where no process has a descriptor.
-    pub(super) signalled: AtomicU32,
     pub(super) unsignalled: EventCell,
+    pub(super) to_signal: EventCell,
     pub(super) fifo: AtomicU64,
-    pub(crate) not_empty: CachePadded<EventCell>,
+    pub(super) watched: AtomicU64,
+    pub(crate) arrivals: Arrivals,
     pub(crate) not_full: CachePadded<EventCell>,
     pub(super) parked_producers: CachePadded<EventCell>,
     pub(super) parked_consumers: CachePadded<EventCell>,
@@ -136,10 +148,12 @@ const _: () = {
     assert!(offset_of!(QueueHeader, head) == 512 && offset_of!(QueueHeader, due) == 520);
     assert!(offset_of!(QueueHeader, finished) == 528 && offset_of!(QueueHeader, first) == 540);
     assert!(
-        offset_of!(QueueHeader, signalled) == 544 && offset_of!(QueueHeader, unsignalled) == 548
+        offset_of!(QueueHeader, unsignalled) == 544 && offset_of!(QueueHeader, to_signal) == 556
     );
-    assert!(offset_of!(QueueHeader, fifo) == 560);
-    assert!(offset_of!(QueueHeader, not_empty) == 640);
+    assert!(offset_of!(QueueHeader, fifo) == 568 && offset_of!(QueueHeader, watched) == 576);
+    assert!(offset_of!(QueueHeader, arrivals) == 640);
+    assert!(offset_of!(Arrivals, not_empty) == 0 && offset_of!(Arrivals, descriptors) == 12);
+    assert!(offset_of!(Arrivals, signal_lock) == 64 && size_of::<Arrivals>() == 128);
     assert!(offset_of!(QueueHeader, not_full) == 768);
     assert!(offset_of!(QueueHeader, parked_producers) == 896);
     assert!(offset_of!(QueueHeader, parked_consumers) == 1024);

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::segment::{Inspector, ObjectContents, QueueTotals, Segment, Snapshot};
-use crate::sync::EventCell;
 
 use super::core::LAYOUT;
 use super::header::{CLOSED, Count, POISONED, QueueHeader};
@@ -86,13 +85,12 @@ pub(crate) fn inspect(file: &File, at: u64, found: &mut ObjectContents) -> Resul
     for lock in [&header.producer.lock, &header.consumer.lock, &store.lock] {
         found.holds("lock", lock.owner(), 1);
     }
-    let events: [(_, &[&EventCell]); 3] = [
-        ("consumers", &[&header.not_empty, &header.parked_consumers]),
-        ("producers", &[&header.not_full, &header.parked_producers]),
-        ("joiners", &[&header.finished]),
-    ];
-    for (who, events) in events {
-        found.sleeps(who, events.iter().any(|it| it.has_sleepers()));
-    }
+    let consumers = header.has_waiting_consumer() || header.parked_consumers.has_sleepers();
+    found.sleeps("consumers", consumers);
+    found.sleeps(
+        "producers",
+        header.not_full.has_sleepers() || header.parked_producers.has_sleepers(),
+    );
+    found.sleeps("joiners", header.finished.has_sleepers());
     Ok(header.max_capacity.load(Ordering::Relaxed))
 }

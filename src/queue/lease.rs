@@ -410,8 +410,9 @@ impl TakeSide<'_> {
                 self.lease_block(block, 1, owner, until)?
             }
         };
-        self.about_to_take_message(end, &message);
+        let signals = self.about_to_take_message(end, &message);
         end.advance_now(message)?;
+        drop(signals);
         Ok(held)
     }
 

@@ -129,6 +129,11 @@ impl<'a> PutSide<'a> {
 }
 
 impl<'a> TakeSide<'a> {
+    /// The queue, for as long as the lock is held.
+    pub(super) fn queue(self) -> &'a Queue {
+        self.queue
+    }
+
     /// The taking end of the ring.
     #[inline(always)]
     pub(super) fn consumer(self) -> Result<Consumer<'a>> {

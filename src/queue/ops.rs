@@ -273,10 +273,11 @@ impl TakeSide<'_> {
             let attempts = self.ring.store.found(block)?.mark.attempts;
             self.settle(block, attempts.saturating_add(1))?;
         }
-        self.about_to_take_message(end, &message);
+        let signals = self.about_to_take_message(end, &message);
         // A kill between the two steps leaves a message whose number says that it was taken; the repair frees
         // it.
         end.advance_now(message)?;
+        drop(signals);
         self.free(block)
     }
 }

@@ -2,31 +2,41 @@
 //!
 //! The processes that share a queue share a FIFO, which holds a byte while there is something to take. They
 //! find it by name (see `segment::fifo`) and by the inode in the header. The first process whose program asks
-//! for a descriptor makes it. Without any descriptor, a take that leaves nothing only reads one word.
+//! for a descriptor makes it. Without any descriptor, a put and a take that leaves nothing only read one word.
+//!
+//! That word, `descriptors`, has two bits. A byte is in the FIFO only while `SIGNALLED` is set.
 //!
 //! ```text
-//! by                                 under the consumers' lock            when
-//! the thread of each descriptor      `signalled` = 1, then writes         there is something
-//! the same                           reads, `signalled` = 0, wakes        there is nothing
-//!                                    the sleepers on `unsignalled`
-//! a take that will leave nothing     the same, and then publishes         `signalled` is 1
+//! by                               does, under the signal lock                    when
+//! a put, after it has published    if something is there: `SIGNALLED`, writes     `AWAITED`
+//! a take that will leave nothing   reads and `AWAITED`, if it was `SIGNALLED`;    not 0
+//!                                  checks for a put meanwhile; publishes
+//! the thread of each descriptor    either, as the queue is                        each slice, and when woken
 //! ```
 //!
-//! So a byte is in the FIFO only while `signalled` is 1. When a take that leaves nothing has returned, the
-//! FIFO is unreadable for all processes until something comes. Only becoming readable takes time.
+//! A put stores its message and then reads the word; a take stores the word and then looks for messages. So
+//! one of them sees the other, and the FIFO is readable when the put has returned. A take that leaves nothing
+//! publishes under the lock, so a put does not write for a message that was taken: when the take has returned,
+//! the FIFO is unreadable for all processes until something comes.
+//!
+//! The lock is not the consumers' lock: writing to the FIFO wakes a reader that wants that one, perhaps on this
+//! core. It is the innermost of the queue's locks.
 //!
 //! A program gets an epoll descriptor of the FIFO that belongs to its handle: so it can be made readable for
 //! good when the waits through this one handle are ended.
 //!
+//! **After the last descriptor is closed** the threads no longer store the time in `watched`, and a put clears
+//! `AWAITED` once that is [`UNWATCHED_NS`] ago.
+//!
 //! **Without a FIFO** (the object's name was removed; nothing can be made in the directory) a process has a
-//! pipe in its place. Its own takes make that unreadable at once; after the takes of others, its thread
-//! does. The same holds for the FIFO after takes of a process that cannot open it: such a take leaves
-//! `signalled` as it is, and wakes the sleepers on `unsignalled`.
+//! pipe in its place, and its thread sleeps on `not_empty` and `unsignalled` like a consumer. Its own takes
+//! make the pipe unreadable at once; after the takes of others, its thread does. A put or take of a process
+//! that cannot open the FIFO leaves the word as it is, and wakes the threads, which sleep on `to_signal`.
 //!
 //! # What a kill leaves
-//! *A take, between reading the FIFO and publishing*: something is there and the FIFO is unreadable. *A take
-//! of a part of a batch, or of what was given back, after it has published*: a byte, and nothing there. *A
-//! thread, between its two steps*: `signalled` and no byte. The owner of the lock is then dead, and the next
+//! *A put, before it has signalled*: something is there and the FIFO is unreadable. *A take, between reading
+//! the FIFO and publishing*: the same. *A take of a part of a batch, or of what was given back, after it has
+//! published*: a byte, and nothing there. *Any, between its two steps*: `SIGNALLED` and no byte. The next
 //! check of a thread, a tenth of a second later at most, compares the FIFO itself with the queue.
 //!
 //! A forked child inherits its parent's descriptors, which stay correct while any process has a thread for
@@ -35,17 +45,18 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
-use crate::sync::{EventCell, Waits, Watch, Watched};
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sync::{Acquired, EventCell, Guard, Waits, Watch, Watched};
+use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::poll::Signal;
 
 use super::core::Queue;
 use super::cursors::{Consumer, Message};
 use super::descriptor::{Made, ReadySignal};
+use super::header::QueueHeader;
 use super::locked::{ConsumersLock, TakeSide};
 
 /// How often to skip padding and redeliver before reporting the queue ready: the caller's take then finds the
@@ -54,6 +65,14 @@ const CHECKS: u32 = 100;
 
 /// The FIFO of an idle queue is checked once in this many checks of the queue.
 const IDLE_CHECKS: u32 = 8;
+
+/// Bits of `descriptors`. The FIFO is empty: the next put writes to it.
+const AWAITED: u32 = 1;
+/// A descriptor may be readable: a take that leaves nothing makes it unreadable.
+const SIGNALLED: u32 = 2;
+
+/// Puts no longer write to a FIFO that no thread has checked for this long. Threads check ten times a second.
+const UNWATCHED_NS: u64 = 10_000_000_000;
 
 /// Sets and clears the signal of one handle, by the thread behind its descriptor.
 struct Signaller {
@@ -65,35 +84,45 @@ struct Signaller {
 }
 
 impl Signaller {
-    /// Whether the signal and `signalled` both agree that there is something, or nothing.
+    /// Whether the signal and `descriptors` both agree that there is something, or nothing.
     fn agrees(&self, there: bool) -> bool {
-        self.queue.is_signalled() == there && self.signal.is_set() == there
+        let bits = self.queue.ring.header.descriptors();
+        let agree = match (self.signal.is_shared(), there) {
+            (true, true) => bits == SIGNALLED,
+            (true, false) => bits == AWAITED,
+            (false, _) => (bits & SIGNALLED != 0) == there,
+        };
+        agree && self.signal.is_set() == there
     }
 
-    /// The same, but the FIFO of an idle queue is checked only about once a second: `signalled` says that it
-    /// is empty.
+    /// The same, but the FIFO of an idle queue is checked only about once a second: `AWAITED` says that it is
+    /// empty.
     fn probably_agrees(&self, there: bool) -> bool {
         let checks = self.checks.fetch_add(1, Ordering::Relaxed);
-        let is_idle = self.signal.is_shared() && !there && !self.queue.is_signalled();
-        is_idle && !checks.is_multiple_of(IDLE_CHECKS) || self.agrees(there)
+        let is_awaited = self.signal.is_shared() && self.queue.ring.header.descriptors() == AWAITED;
+        is_awaited && !there && !checks.is_multiple_of(IDLE_CHECKS) || self.agrees(there)
     }
 }
 
 impl Watched for Signaller {
     fn update(&self) -> bool {
         let (queue, over) = (&self.queue, (self.over)());
+        if self.signal.is_shared() {
+            queue.ring.header.watched.store(now_ns(), Ordering::Relaxed);
+        }
         let there = queue.is_ready() || over;
         if self.probably_agrees(there) {
             return there;
         }
-        match queue.lock::<ConsumersLock>(Deadline::Now) {
-            Ok(guard) => {
-                let side = guard.side();
-                let there = side.has_something() || over;
+        // With the consumers' lock too: a take that saw no bit set is then over.
+        let taking = queue.lock::<ConsumersLock>(Deadline::Now);
+        match taking.and_then(|guard| Ok((guard, queue.lock_signals()?))) {
+            Ok((_taking, signals)) => {
+                let there = queue.has_something() || over;
                 match there {
                     _ if self.agrees(there) => {}
                     true => queue.signal(&self.signal),
-                    false => side.clear_signal(&self.signal),
+                    false => signals.clear_one(&self.signal),
                 }
                 there
             }
@@ -107,12 +136,21 @@ impl Watched for Signaller {
         }
     }
 
+    // The puts and takes of all processes keep the FIFO correct, and wake the thread only if they cannot.
     fn arrived(&self) -> &EventCell {
-        &self.queue.ring.header.not_empty
+        let header = &*self.queue.ring.header;
+        match self.signal.is_shared() {
+            true => &header.to_signal,
+            false => &header.arrivals.not_empty,
+        }
     }
 
     fn cleared(&self) -> &EventCell {
-        &self.queue.ring.header.unsignalled
+        let header = &*self.queue.ring.header;
+        match self.signal.is_shared() {
+            true => &header.to_signal,
+            false => &header.unsignalled,
+        }
     }
 }
 
@@ -120,15 +158,16 @@ impl Queue {
     /// A descriptor for `poll`, `epoll` and event loops: it polls readable while there is something to take,
     /// and once the queue is closed or poisoned.
     ///
-    /// It becomes readable some 30 us after a message was put (up to 20 ms on kernels before 5.16). It is
-    /// unreadable again when the call that took the last message returns, in any process. So a reader that
+    /// It is readable when the call that put a message returns, and unreadable again when the call that took
+    /// the last message returns, in any process. So a reader that
     /// polls it under a lock which all readers take, and then takes a message, does not wait. Without such a
     /// lock, other readers may be faster: take with a timeout of zero. To wait for edges, take until
     /// `Timeout`.
     ///
     /// Where the queue's name was [removed](Self::unlink) before the first call, or the directory of objects
-    /// cannot be written to, it stays readable for as long after another process took the last message. So it
-    /// does in a closed queue while a process works on messages that it has leased.
+    /// cannot be written to, a thread makes it readable and unreadable, some 30 us later (up to 20 ms on kernels
+    /// before 5.16). It is then readable, too, in a closed queue while a process works on messages that it has
+    /// leased.
     ///
     /// Does not wait. The first call of a process starts a thread that sleeps on behalf of all its
     /// descriptors, and blocks all signals. A forked child must ask again, and gets a descriptor of its own;
@@ -137,7 +176,7 @@ impl Queue {
     /// It also becomes readable once the [waits through this handle are ended](Self::end_waits).
     ///
     /// Uses two descriptors, and a FIFO next to the queue's file, which is removed with that file. A process
-    /// that takes the last message while another process has a descriptor uses one. The handle owns the
+    /// that puts the first message or takes the last while another process has a descriptor uses one. The handle owns the
     /// descriptor and closes it. Do not read from it, write to it or close it.
     ///
     /// # Errors
@@ -186,7 +225,7 @@ impl Queue {
 
     /// The FIFO, made if there is none yet. `None` if none can be made.
     fn find_fifo(&self) -> Option<Signal> {
-        let _guard = self.lock::<ConsumersLock>(Deadline::Now).ok()?;
+        let _signals = self.lock_signals().ok()?;
         if self.has_fifo() {
             return self.open_fifo();
         }
@@ -208,13 +247,50 @@ impl Queue {
     /// Whether a descriptor may be readable.
     #[inline(always)]
     pub(super) fn is_signalled(&self) -> bool {
-        self.ring.header.signalled.load(Ordering::Relaxed) != 0
+        self.ring.header.descriptors() & SIGNALLED != 0
+    }
+
+    /// Whether a put has to make the FIFO readable. The caller has called `publish_fence`.
+    #[inline(always)]
+    pub(super) fn is_signal_awaited(&self) -> bool {
+        self.ring.header.descriptors() & AWAITED != 0
+    }
+
+    /// Something was put: makes the FIFO readable, or wakes a thread that does.
+    #[cold]
+    pub(super) fn signal_put(&self) {
+        let signals = self.lock_signals();
+        if !signals.is_ok_and(|signals| signals.signal_put()) {
+            self.ring.header.to_signal.notify_one();
+        }
+    }
+
+    /// Waits for a second if the lock's owner is stopped.
+    fn lock_signals(&self) -> Result<Signals<'_>> {
+        let guard = match self.signal_lock.lock(Deadline::Now)? {
+            Acquired::Held(guard) => guard,
+            Acquired::Recovered(guard) => {
+                // Whatever the dead owner left, the threads correct.
+                guard.mark_consistent();
+                self.ring.header.to_signal.notify_all();
+                guard
+            }
+        };
+        Ok(Signals {
+            queue: self,
+            _guard: guard,
+        })
     }
 
     /// There is something to take, or nothing can come any more: descriptors become readable. Under the
-    /// consumers' lock, unless that can no longer be taken.
+    /// locks, unless they can no longer be taken.
     fn signal(&self, signal: &ReadySignal) {
-        self.ring.header.signalled.store(1, Ordering::Relaxed);
+        let bits = &self.ring.header.arrivals.descriptors;
+        match signal.is_shared() {
+            true => bits.store(SIGNALLED, Ordering::Relaxed),
+            // The FIFO is as it was.
+            false => drop(bits.fetch_or(SIGNALLED, Ordering::Relaxed)),
+        }
         crash_point!();
         signal.set();
         crash_point!();
@@ -234,7 +310,7 @@ impl Queue {
             waited.map_err(|err| self.got_nothing(err))?;
         }
         // The wake-up was meant for a process that takes: passes it on.
-        self.ring.header.not_empty.notify_one();
+        self.ring.header.arrivals.not_empty.notify_one();
         Ok(())
     }
 
@@ -286,10 +362,10 @@ impl Queue {
             self.producers.unpark();
         }
         if (self.is_signalled() || self.descriptor.is_own_set())
-            && let Ok(guard) = self.lock::<ConsumersLock>(Deadline::Now)
-            && !guard.side().has_something()
+            && let Ok(signals) = self.lock_signals()
+            && !self.has_something()
         {
-            guard.side().clear_signals();
+            signals.clear(0);
         }
     }
 
@@ -301,78 +377,196 @@ impl Queue {
         }
         err
     }
+
+    /// Whether there is something to take, or nothing can come any more. Exact under the signal lock, but for
+    /// what is put meanwhile.
+    fn has_something(&self) -> bool {
+        self.ring.header.first.load(Ordering::Relaxed) != 0 || self.has_more_than(0)
+    }
+
+    /// Whether the ring has more than `taken` messages, or nothing can come any more. By the counts: padding is
+    /// not something to take.
+    fn has_more_than(&self, taken: u64) -> bool {
+        self.ring.header.counts().0 != taken || self.is_over()
+    }
 }
 
-impl TakeSide<'_> {
+impl<'a> TakeSide<'a> {
     /// Called before `taken` messages of the ring are published as taken, and before the one at block `again`
-    /// of the store is (0 for none). If that leaves nothing, descriptors become unreadable first.
+    /// of the store is (0 for none). The caller drops the result once they are. If that leaves nothing,
+    /// descriptors become unreadable first.
     #[inline(always)]
-    pub(super) fn about_to_take(self, taken: u64, again: u32) {
-        if self.is_signalled() {
-            self.about_to_empty(taken, again);
+    pub(super) fn about_to_take(self, taken: u64, again: u32) -> Option<Signals<'a>> {
+        match self.ring.header.descriptors() {
+            0 => None,
+            _ => self.about_to_empty(taken, again),
         }
     }
 
     /// The same, before `message` is taken by itself.
     #[inline(always)]
-    pub(super) fn about_to_take_message(self, end: &Consumer<'_>, message: &Message) {
+    pub(super) fn about_to_take_message(
+        self,
+        end: &Consumer<'_>,
+        message: &Message,
+    ) -> Option<Signals<'a>> {
         let (one, again) = match message.block() {
             Some(block) if message.is_redelivered() => (0, block),
             _ => (1, 0),
         };
-        self.about_to_take(end.unpublished() + one, again);
+        self.about_to_take(end.unpublished() + one, again)
+    }
+
+    /// The caller found nothing to take.
+    pub(super) fn found_empty(self) {
+        if self.is_signalled() {
+            drop(self.about_to_empty(0, 0));
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn about_to_empty(self, taken: u64, again: u32) {
+    fn about_to_empty(self, taken: u64, again: u32) -> Option<Signals<'a>> {
         let header = self.ring.header;
         let first = header.first.load(Ordering::Relaxed);
         let first = match self.ring.store.head(again) {
             Ok(head) if again != 0 && again == first => head.next.load(Ordering::Relaxed),
             _ => first,
         };
-        // By the counts: padding is not something to take.
-        if first == 0 && header.counts().0 == taken && !self.is_over() {
-            self.clear_signals();
+        if first != 0 || self.has_more_than(taken) {
+            return None;
         }
+        let signals = self.queue().lock_signals().ok()?;
+        if self.is_signalled() && !self.has_more_than(taken) {
+            signals.clear(taken);
+        }
+        Some(signals)
+    }
+}
+
+/// The signal lock, held until dropped.
+pub(super) struct Signals<'a> {
+    queue: &'a Queue,
+    _guard: Guard<'a>,
+}
+
+impl Signals<'_> {
+    /// There is nothing to take but the `taken` messages of the ring that this take publishes next: clears the
+    /// signals that this process can reach.
+    fn clear(&self, taken: u64) {
+        let queue = self.queue;
+        let open = || queue.open_fifo();
+        let cleared = queue.descriptor.clear(queue.has_fifo(), open);
+        self.cleared(cleared, taken);
     }
 
-    /// Exact: whether there is something to take, or nothing can come any more.
-    fn has_something(self) -> bool {
-        let header = self.ring.header;
-        header.counts().0 != 0 || header.first.load(Ordering::Relaxed) != 0 || self.is_over()
-    }
-
-    /// There is nothing to take: clears the signals that this process can reach.
-    fn clear_signals(self) {
-        let open = || self.open_fifo();
-        let cleared = self.descriptor.clear(self.has_fifo(), open);
-        self.unsignal(cleared);
-    }
-
-    /// The same for the thread of a descriptor, which has one signal.
-    fn clear_signal(self, signal: &ReadySignal) {
+    /// The same for the thread of a descriptor, which has one signal and takes nothing.
+    fn clear_one(&self, signal: &ReadySignal) {
         signal.clear_own();
         let cleared = match signal.is_shared() {
             true => signal.clear_shared(),
-            false => !self.has_fifo(),
+            false => !self.queue.has_fifo(),
         };
-        self.unsignal(cleared);
+        self.cleared(cleared, 0);
     }
 
-    /// There is nothing to take. `cleared`: the FIFO is empty now.
-    fn unsignal(self, cleared: bool) {
-        let header = self.ring.header;
+    /// There was nothing to take but `taken` messages. `is_empty`: so is the FIFO now.
+    fn cleared(&self, is_empty: bool, taken: u64) {
+        let header = self.queue.ring.header;
         crash_point!();
-        if cleared {
-            header.signalled.store(0, Ordering::Relaxed);
+        if is_empty {
+            let bits = if self.queue.has_fifo() { AWAITED } else { 0 };
+            header.arrivals.descriptors.store(bits, Ordering::Relaxed);
             crash_point!();
+            // SYNC: pairs with `publish_fence` in `notify_consumer`: a put that does not see `AWAITED` is seen
+            // here.
+            fence(Ordering::SeqCst);
+            if bits == AWAITED && self.queue.has_more_than(taken) && !self.set_fifo() {
+                header.to_signal.notify_one();
+            }
+        } else {
+            header.to_signal.notify_all();
         }
-        // The threads of descriptors check: one whose signal is still set clears it, and then they sleep
-        // until something comes.
+        // The threads of descriptors without a FIFO check: one whose signal is still set clears it, and then
+        // they sleep until something comes.
         if header.unsignalled.has_sleepers() {
             header.unsignalled.notify_all();
         }
+    }
+
+    /// The caller has put something. False if a thread has to make the FIFO readable.
+    fn signal_put(&self) -> bool {
+        let header = self.queue.ring.header;
+        // Another process may have signalled or taken it meanwhile.
+        if !self.queue.is_signal_awaited() || !self.queue.has_something() {
+            return true;
+        }
+        if !header.is_watched() {
+            let bits = &header.arrivals.descriptors;
+            bits.fetch_and(!AWAITED, Ordering::Relaxed);
+            return true;
+        }
+        self.set_fifo()
+    }
+
+    /// There is something to take: makes the FIFO readable. False if this process cannot open it.
+    fn set_fifo(&self) -> bool {
+        let bits = &self.queue.ring.header.arrivals.descriptors;
+        let before = bits.swap(SIGNALLED, Ordering::Relaxed);
+        crash_point!();
+        let set = self.queue.descriptor.set(|| self.queue.open_fifo());
+        crash_point!();
+        if !set {
+            bits.store(before, Ordering::Relaxed);
+        }
+        set
+    }
+}
+
+impl QueueHeader {
+    #[inline(always)]
+    fn descriptors(&self) -> u32 {
+        self.arrivals.descriptors.load(Ordering::Relaxed)
+    }
+
+    /// Whether the thread of a descriptor has checked the FIFO lately.
+    fn is_watched(&self) -> bool {
+        let watched = self.watched.load(Ordering::Relaxed);
+        now_ns().saturating_sub(watched) < UNWATCHED_NS
+    }
+
+    /// Whether a process sleeps until something is put, or a program has an unreadable descriptor.
+    pub(super) fn has_waiting_consumer(&self) -> bool {
+        let has_reader = self.descriptors() & AWAITED != 0 && self.is_watched();
+        has_reader || self.arrivals.not_empty.has_sleepers()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_put_no_longer_writes_to_a_fifo_that_no_thread_checks() -> Result<()> {
+        let queue = Queue::anonymous()?;
+        let watched = Queue::open(queue.name())?;
+        watched.fd()?;
+        let header = queue.ring.header;
+        let bits = || header.descriptors();
+        queue.put(b"1", Timeout::Infinite)?;
+        assert_eq!(bits(), SIGNALLED);
+        queue.get_vec(Timeout::Infinite)?;
+        assert_eq!(bits(), AWAITED);
+        assert!(header.has_waiting_consumer());
+        drop(watched);
+        header.watched.store(0, Ordering::Relaxed);
+        assert!(!header.has_waiting_consumer());
+        queue.put(b"2", Timeout::Infinite)?;
+        assert_eq!(bits(), 0);
+        // A thread that checks again corrects it.
+        let again = Queue::open(queue.name())?;
+        again.fd()?;
+        assert_eq!(bits(), SIGNALLED);
+        Ok(())
     }
 }

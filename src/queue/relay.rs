@@ -310,8 +310,8 @@ impl QueueRelay {
     ///
     /// A hint, at the cost of two loads: a sleeper that was killed counts until the next delivery.
     pub fn last_wanted(&self) -> Option<Duration> {
-        let header = &self.queue().ring.header;
-        if header.not_empty.has_sleepers() {
+        let header = self.queue().ring.header;
+        if header.has_waiting_consumer() {
             return Some(Duration::ZERO);
         }
         match header.relay.revision.load(Ordering::Relaxed) {

@@ -96,8 +96,9 @@ impl Queue {
                 return self.nothing_taken(freed, drained, err).map(|()| None);
             }
         };
-        side.about_to_take(end.unpublished(), 0);
+        let signals = side.about_to_take(end.unpublished(), 0);
         end.publish();
+        drop(signals);
         let more = end.has_more();
         let joined = self.ring.header.finished.has_sleepers();
         drop(guard);
@@ -110,7 +111,7 @@ impl Queue {
             self.notify_finished();
         }
         if more {
-            self.ring.header.not_empty.notify_one();
+            self.ring.header.arrivals.not_empty.notify_one();
         }
         Ok(Some(value))
     }
@@ -155,7 +156,7 @@ impl Queue {
             return Ok(());
         }
         self.producers.unpark();
-        let not_empty = &self.ring.header.not_empty;
+        let not_empty = &self.ring.header.arrivals.not_empty;
         self.sleep(not_empty, &self.consumers, deadline, ready, |slept_ns| {
             if slept_ns >= QUIET_NS {
                 self.shrink();
@@ -207,7 +208,10 @@ impl Queue {
     #[inline]
     pub(super) fn notify_consumer(&self) {
         publish_fence();
-        self.ring.header.not_empty.notify_one();
+        if self.is_signal_awaited() {
+            self.signal_put();
+        }
+        self.ring.header.arrivals.not_empty.notify_one();
     }
 
     /// Something was taken, and the lock released unless that was a part of a batch.
@@ -286,7 +290,8 @@ impl Queue {
     }
 
     pub(super) fn wake_all_waiters(&self) {
-        self.ring.header.not_empty.notify_all();
+        self.ring.header.arrivals.not_empty.notify_all();
+        self.ring.header.to_signal.notify_all();
         self.ring.header.not_full.notify_all();
         self.producers.unpark_all();
         self.consumers.unpark_all();
@@ -307,6 +312,7 @@ impl EndWaits for Queue {
         self.producers.each_waits(see);
         self.consumers.each_waits(see);
         see(self.store_lock.waits());
+        see(self.signal_lock.waits());
         let others = self.companions().chain(self.dead_letters());
         others.for_each(|other| other.each_waits(see));
     }
@@ -328,7 +334,7 @@ impl TakeSide<'_> {
         let whole = matches!(err, None | Some(Error::BufferTooSmall { .. }));
         let freed = whole && end.publish();
         if err.is_none() {
-            self.about_to_take(0, 0);
+            self.found_empty();
         }
         freed
     }

@@ -51,15 +51,17 @@ impl Signal {
         self.writer.as_ref().unwrap_or(&self.fd)
     }
 
-    /// Makes it readable.
-    pub(crate) fn set(&self) {
+    /// Makes it readable. False if the program has closed it.
+    pub(crate) fn set(&self) -> bool {
         let _shield = Shield::new();
         let one = 1u64.to_ne_bytes();
-        if let Some(fd) = self.writer().get() {
-            // SAFETY: an open descriptor and 8 bytes. It fails only where there is no room for more,
-            // and is readable then.
-            unsafe { libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-        }
+        let Some(fd) = self.writer().get() else {
+            return false;
+        };
+        // SAFETY: an open descriptor and 8 bytes. It fails only where there is no room for more, and is
+        // readable then.
+        unsafe { libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        true
     }
 
     /// Makes it unreadable. False if the program has closed it.

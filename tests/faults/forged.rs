@@ -90,8 +90,8 @@ fn is_corrupt<T>(answer: &Result<T, Error>) -> bool {
 /// The queue's words, from the drawings in `src/queue`.
 mod queue {
     pub(crate) const FIRST: u64 = 540;
-    pub(crate) const TOLD: u64 = 544;
-    pub(crate) const FIFO: u64 = 560;
+    pub(crate) const DESCRIPTORS: u64 = 652;
+    pub(crate) const FIFO: u64 = 568;
     pub(crate) const STORE: u64 = 1152;
     pub(crate) const OLDEST: u64 = STORE + 64;
     pub(crate) const CACHED: u64 = STORE + 72;
@@ -143,13 +143,13 @@ fn forged_words_about_descriptors_are_corrected_at_the_next_check() {
             std::thread::yield_now();
         }
     };
-    for told in [1, 7, u32::MAX] {
-        bytes.set_half(queue::TOLD, told);
+    for told in [1, 2, 3, 7, u32::MAX] {
+        bytes.set_half(queue::DESCRIPTORS, told);
         comes();
         queue.get_vec(NOWAIT).unwrap();
         assert!(!is_readable(&queue));
         comes();
-        bytes.set_half(queue::TOLD, 0);
+        bytes.set_half(queue::DESCRIPTORS, 0);
         queue.get_vec(NOWAIT).unwrap();
         goes();
     }

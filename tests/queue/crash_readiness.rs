@@ -93,6 +93,54 @@ fn a_consumer_that_dies_leaves_no_descriptor_readable_without_a_message() {
     });
 }
 
+/// What puts a message, and how many steps that has at least.
+type Put = (fn(&Queue) -> Result<()>, u64);
+
+#[test]
+fn a_producer_that_dies_leaves_descriptors_that_say_what_is_there() {
+    own_process(|| {
+        let puts: [Put; 3] = [
+            (|queue| queue.put(b"new", NOWAIT), 5),
+            (|queue| queue.put_many(&[b"new"], NOWAIT).map(drop), 5),
+            (
+                |queue| {
+                    queue.put(b"new", NOWAIT)?;
+                    queue.lease(NOWAIT)?.nack(std::time::Duration::ZERO)
+                },
+                15,
+            ),
+        ];
+        for (put, least) in puts {
+            for inherits in [true, false] {
+                let steps = at_every_step(|step| {
+                    let queue = fixed(4096);
+                    assert!(!poll(&queue, NOT_AT_ALL));
+                    let name = queue.name().to_owned();
+                    let lived = lives(step, || {
+                        let own = (!inherits).then(|| Queue::open(&name).unwrap());
+                        put(own.as_ref().unwrap_or(&queue)).unwrap();
+                        std::mem::forget(own);
+                    });
+                    assert!(!lived || poll(&queue, NOT_AT_ALL), "step {step}");
+                    // Counting takes the lock, and so repairs what the dead process left.
+                    while queue.unfinished().unwrap() > 0 || poll(&queue, NOT_AT_ALL) {
+                        if poll(&queue, NOT_AT_ALL) {
+                            let _ = queue.get_vec(NOWAIT);
+                        }
+                        std::thread::yield_now();
+                    }
+                    queue.put(b"next", NOWAIT).unwrap();
+                    assert!(poll(&queue, NOT_AT_ALL), "step {step}");
+                    assert_eq!(queue.get_vec(NOWAIT).unwrap(), b"next", "step {step}");
+                    assert!(!poll(&queue, NOT_AT_ALL), "step {step}");
+                    lived
+                });
+                assert!(steps > least, "{steps}");
+            }
+        }
+    });
+}
+
 #[test]
 fn a_process_that_dies_opening_a_descriptor_does_not_affect_others() {
     own_process(|| {

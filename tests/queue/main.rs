@@ -22,6 +22,7 @@ mod lease_kills;
 mod peek;
 mod processes;
 mod readiness;
+mod readiness_put;
 mod readiness_shared;
 mod reserve;
 mod waits;

@@ -439,9 +439,9 @@ class Queue(Shared, _frame.Sender, Batches[T]):
         """A descriptor that is readable while the queue has a message, or `closed` is true.
 
         `select`, `selectors`, `asyncio` (``loop.add_reader``) and `multiprocessing.connection.wait`
-        can wait for it, beside sockets and pipes. It becomes readable some 30 us after a put (up to
-        20 ms on kernels before 5.16). It is not readable any more when the call that takes the last
-        object returns, in whichever process. So readers that poll it again under a lock of their own,
+        can wait for it, beside sockets and pipes. It is readable when the put of an object has
+        returned, and not any more when the call that takes the last object has returned, in whichever
+        process. So readers that poll it again under a lock of their own,
         and then take, do not wait. Without such a lock, take with `get_nowait` until `Empty`; if you
         take only once each time it is readable, expect `Empty` too, because others also take.
 

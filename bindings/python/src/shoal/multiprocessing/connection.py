@@ -91,7 +91,7 @@ def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[An
     watched = [one for one in things if not isinstance(one, PipeConnection) or one.readable]
     longest = None if len(watched) == len(things) else _LOOK_SECONDS
     while True:
-        # `_is_ready` sees a message at once; the descriptor of the pipe becomes readable a little later.
+        # Asked first: it takes no system call.
         early = [one for one in things if isinstance(one, PipeConnection) and one._is_ready()]
         left = longest
         if until is not None:
