@@ -37,7 +37,7 @@ fn integer(format: u8) -> Option<(usize, bool)> {
 /// The bits at `data`.
 ///
 /// # Safety
-/// `data` is mapped and aligned for so many bytes.
+/// `data` is mapped and aligned for `bytes` bytes.
 unsafe fn load(data: *mut c_void, bytes: usize) -> u64 {
     // SAFETY: the caller's contract. Atomic, because processes that take no lock may write at the same time.
     unsafe {

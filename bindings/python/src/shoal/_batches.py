@@ -99,7 +99,7 @@ class Batches(Generic[T]):
         """Waits for a first object, then takes all that the queue has, up to ``max_items``.
 
         Raises as `get` does if not even one comes. If an object cannot be unpickled, the call raises that error. As
-        with `get`, the object is gone. The other objects that were taken are returned by the next `get_many` of
+        with `get`, that object is lost. The other objects that were taken are returned by the next `get_many` of
         this Python object, before anything else and without a wait.
         """
         if max_items <= 0:
