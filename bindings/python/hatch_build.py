@@ -8,10 +8,10 @@ its tag is ``py3-none-manylinux_2_<N>_<machine>``. The library comes from, in th
 2. ``cargo build --release`` in ``rust`` beside this file, which a source distribution has, or in the checkout
    this package lies in.
 
-The compiled module ``shoal._fast`` is built from ``fast`` beside this file, for the stable interface of
-CPython, which one file serves too: ``_fast.abi3.so``. Other interpreters do not find it by that name, and
-use ctypes; so the tag does not name the interface. The package does without it: where cargo cannot
-build it, or with ``SHOAL_COMPILED=0``, it is left out, and one line says so.
+The compiled module ``shoal._fast`` is built from ``fast`` beside this file, for CPython's stable ABI, so one
+file, ``_fast.abi3.so``, serves every CPython. Other interpreters do not find a module of that name and use
+ctypes, so the tag does not name the ABI. The module is optional: if cargo cannot build it, or with
+``SHOAL_COMPILED=0``, it is left out, and one line of the build says so.
 
 A source distribution has the sources of all three.
 """
@@ -34,14 +34,14 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 LIBRARY = "libshoal.so"
 # The command line, which `python -m shoal` becomes; not beside a library that is built alone.
 PROGRAM = "shoal-command"
-# The compiled module, as the stable interface has it named, and what cargo names it.
+# The file name of the compiled module for the stable ABI, and the name that cargo gives it.
 MODULE = "_fast.abi3.so"
 MODULE_LIBRARY = "libshoal_fast.so"
 
 
-# Where a source distribution has the library's sources, and which of the checkout those are.
+# The folder of the library's sources in a source distribution, and the files of the checkout that go there.
 SOURCES = "rust"
-# The command line has the benchmark in it.
+# The command line includes the benchmark.
 SOURCE_FILES = ("Cargo.lock", "build.rs", "src", "benches/harness")
 
 
@@ -53,7 +53,7 @@ class NativeLibraryHook(BuildHookInterface):
         try:
             self._add(version, build_data)
         except RuntimeError as why:
-            # One line, and not where in this file it was found out.
+            # One line instead of a traceback.
             self.app.abort(f"shoal cannot be built: {why}")
 
     def _add(self, version: str, build_data: dict[str, Any]) -> None:
@@ -69,15 +69,15 @@ class NativeLibraryHook(BuildHookInterface):
             if source is None or not source.is_file():
                 continue
             if version == "editable":
-                # An editable install runs the package from the source tree, so they have to
-                # lie there too. Renamed into place: a running program may have them mapped.
+                # An editable install runs the package from the source tree, so they have to be
+                # there too. Renamed into place, because a running program may have them mapped.
                 target = Path(self.root, "src", "shoal", name)
                 scratch = target.with_suffix(f".{os.getpid()}")
                 shutil.copy(source, scratch)
                 os.replace(scratch, target)
             else:
-                lean = self._without_debug_information(source)
-                build_data["force_include"][str(lean)] = f"shoal/{name}"
+                stripped = self._without_debug_information(source)
+                build_data["force_include"][str(stripped)] = f"shoal/{name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
@@ -86,7 +86,7 @@ class NativeLibraryHook(BuildHookInterface):
         """Puts what the library is built from into a source distribution."""
         sources = _sources(Path(self.root))
         if sources == Path(self.root, SOURCES):
-            # One made from another has it already.
+            # This is a source distribution, which has them already.
             return
         for name in SOURCE_FILES:
             included[str(sources / name)] = f"{SOURCES}/{name}"
@@ -97,20 +97,20 @@ class NativeLibraryHook(BuildHookInterface):
         included[str(manifest)] = f"{SOURCES}/Cargo.toml"
 
     def _without_debug_information(self, file: Path) -> Path:
-        """A copy a seventh of the size, where there is a ``strip``."""
-        strip, lean = shutil.which("strip"), Path(self._scratch, file.name)
-        command = [strip or "", "--strip-debug", "-o", str(lean), str(file)]
+        """A copy without debug information, a seventh of the size; the file itself if there is no ``strip``."""
+        strip, stripped = shutil.which("strip"), Path(self._scratch, file.name)
+        command = [strip or "", "--strip-debug", "-o", str(stripped), str(file)]
         if strip is None or subprocess.run(command).returncode != 0:
             return file
-        return lean
+        return stripped
 
     def _module(self) -> Path | None:
-        """The compiled module, or None if it is not to be had."""
+        """The compiled module, or None if it cannot be built."""
         try:
             if os.environ.get("SHOAL_COMPILED", "1") == "0":
                 raise RuntimeError("SHOAL_COMPILED is 0")
             if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
-                raise RuntimeError("it is for CPython with the interpreter's lock")
+                raise RuntimeError("it is for builds of CPython with the GIL")
             sources = Path(self.root, "fast").resolve()
             if not (sources / "Cargo.toml").is_file():
                 raise RuntimeError(f"its sources are not in {sources}")
@@ -148,7 +148,7 @@ def _manifest_of_its_own(manifest: str) -> str:
     """The library's manifest without what only the checkout has: other packages, benchmarks, and tests."""
     parts = re.split(r"(?m)^(?=\[)", manifest)
     left_out = "[workspace]", "[[bench]]", "[dev-dependencies]", "[profile.release.package]"
-    # An empty workspace: a package that lies in the folder of another is not a part of that.
+    # An empty workspace, so that cargo does not add the package to the workspace of a folder above it.
     return "".join(["[workspace]\n\n", *(part for part in parts if not part.startswith(left_out))])
 
 
@@ -168,7 +168,7 @@ def _build_module(sources: Path) -> Path:
     if cargo is None:
         raise RuntimeError("cargo is not on PATH")
     environment = dict(os.environ)
-    # Its functions are those of every interpreter, so none is asked.
+    # The stable ABI is the same for every interpreter, so the build needs none.
     environment["PYO3_NO_PYTHON"] = "1"
     command = [cargo, "build", "--release"]
     if "CARGO_TARGET_DIR" not in environment:
@@ -181,8 +181,8 @@ def _cargo() -> str | None:
 
 
 def _built_by(command: list[str], where: Path, environment: dict[str, str], file: str) -> Path:
-    """Runs ``cargo build``; the library of this name that it made."""
-    # The messages name the files made, wherever CARGO_TARGET_DIR or a config puts them.
+    """Runs ``cargo build``. Returns the library of this name that it built."""
+    # The messages name the built files, wherever CARGO_TARGET_DIR or a configuration puts them.
     command = [*command, "--message-format=json-render-diagnostics"]
     done = subprocess.run(command, cwd=where, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
@@ -197,7 +197,7 @@ def _built_by(command: list[str], where: Path, environment: dict[str, str], file
 
 
 def _platform_tag(*libraries: Path | None) -> str:
-    """The newest C library that one of them needs decides, as PEP 600 says, not the builder's."""
+    """The tag for the newest version of the C library that any of them needs (PEP 600), not for the builder's."""
     machine = sysconfig.get_platform().split("-", 1)[1].replace("-", "_").replace(".", "_")
     needed = [
         version

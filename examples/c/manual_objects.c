@@ -139,7 +139,7 @@ static void reach_the_dead_letters(void)
     shoal_queue_free(jobs);
 }
 
-/* In a binding: try with the interpreter's lock held, and wait only without it. */
+/* In a binding: try with the GIL held, and wait only without it. */
 static void without_waiting(shoal_queue *q)
 {
     char buf[64];

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{Done, shoal};
 
-/// A folder of this test alone, which goes with it.
+/// A folder of this test, which is removed when the value is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -162,7 +162,7 @@ fn a_report_is_the_same_from_its_json_and_from_its_page() {
     let samples = |report: &Value| report["throughput"][0]["million"]["samples"].clone();
     assert_eq!(samples(&measured).as_array().unwrap().len(), 3);
 
-    // For people too.
+    // Also as text for people.
     let text = bench(&["--from", &page]).ok();
     assert!(text.contains("Throughput"), "{text}");
 }
@@ -198,7 +198,7 @@ fn a_page_is_self_contained() {
         "only the one that holds the report"
     );
     assert!(html.contains("<svg") && html.contains("prefers-color-scheme: dark"));
-    // For those who do not see it.
+    // A description for screen readers.
     assert!(
         html.contains("aria-label=\"1 to 1; vertical: messages a second; horizontal: message\"")
     );
@@ -248,7 +248,7 @@ fn two_reports_are_compared_by_their_samples() {
         "{same:?}"
     );
 
-    // One figure of the second is half as much in every window.
+    // In the second report, one figure is half as large in every window.
     let set = |file: &str, median: f64| {
         change(file, |it| {
             let samples = [0.9, 1.0, 1.1].map(|factor| factor * median);
@@ -304,7 +304,7 @@ fn a_file_that_is_no_report_is_refused_by_name() {
         {"count": 18446744073709551615, "ns": {"median": 1, "least": 1, "most": 1, "samples": []}}]}"#;
     fs::write(&file, format!(r#"{{"format": 1, "growth": [{growth}]}}"#)).unwrap();
     bench(&["--from", &file, "--html", &folder.file("a.html")]).ok();
-    // Nothing in it but its format is a report of nothing.
+    // A file that contains only its format is an empty report.
     fs::write(&file, r#"{"format": 1}"#).unwrap();
     bench(&["--from", &file]).ok();
     bench(&["--from", &file, "--html", &folder.file("a.html")]).ok();

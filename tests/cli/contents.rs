@@ -1,4 +1,4 @@
-//! `shoal queue | map | list`: values of every kind go in and come out as they are.
+//! `shoal queue | map | list`: values of every kind are stored and returned unchanged.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;

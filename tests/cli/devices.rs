@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::{command, finish, shoal, unique};
 
-/// What a shell sees that evaluates what `devices export` printed under this environment.
+/// The output of `show` in a shell that has evaluated the output of `devices export` in this environment.
 fn evaluated(args: &[&str], env: &[(&str, &str)], show: &str) -> String {
     let mut export = command(&[&["devices", "export"], args].concat());
     let lines = finish(export.envs(env.iter().copied())).ok();

@@ -62,7 +62,7 @@ fn doctor_checks_the_directory_that_is_used() {
         let space = findings.find(|it| it["check"] == "space").unwrap();
         assert!(space["found"].as_str().unwrap().contains(shown), "{space}");
     }
-    // Where this test's directory expects text.
+    // `Directory` expects names that are text.
     fs::remove_dir(odd).unwrap();
 }
 
@@ -144,7 +144,7 @@ fn top_prints_rates_holders_and_its_own_cost() {
     let mut top = command(&["top", "cli-top", "--json", "-n", "40", "--interval", "0.05"]);
     let child = top.stdout(Stdio::piped()).spawn().unwrap();
     crate::common::watchdog();
-    // For as long as it looks.
+    // True while `top` runs.
     let looking = AtomicBool::new(true);
     let done = std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -268,7 +268,7 @@ fn devices_are_listed_with_their_holders() {
     };
     assert_eq!(looked["leased_devices"], 2);
     drop(lease);
-    // A program that another test has just started has a copy until it runs.
+    // A child that another test has just forked holds a copy of the lease until it executes its program.
     while devices(&["list"]).ok().contains("train") {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -289,7 +289,7 @@ fn devices_are_leased_even_if_their_holder_wrote_nothing() {
     machine.leases = leases.clone().into();
     let request = shoal::device::lease::Request::new(2).machine(machine);
     let _lease = request.acquire(Timeout::Infinite).unwrap();
-    // As a write does in a full file system.
+    // As after a write to a full file system.
     for claim in fs::read_dir(&leases).unwrap() {
         let claim = fs::File::options().write(true).open(claim.unwrap().path());
         claim.unwrap().set_len(0).unwrap();
@@ -315,7 +315,7 @@ fn devices_are_leased_even_if_their_holder_wrote_nothing() {
     assert!(doctor.contains("2 of 3 devices are leased"), "{doctor}");
 }
 
-/// The commands that a page shows: `shoal` and the words behind it.
+/// The commands that a page shows: `shoal` and the words after it.
 fn commands_in(page: &str) -> Vec<Vec<String>> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join(page)).unwrap();
@@ -340,8 +340,8 @@ fn a_bridge_that_may_not_be_executed_is_126_and_no_advice_to_install_it() {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique("bridge"));
     fs::create_dir(&dir).unwrap();
     let own = dir.join("shoal");
-    // A copy, since the program looks for the other one beside itself. Another process writes it: what this
-    // one has open for writing, children of other tests have as well, and it cannot be executed then.
+    // A copy, because the program looks for the other one beside itself. Another process writes it: children
+    // that other tests fork inherit a file that this process has open for writing, and it cannot be executed then.
     let mut copy = Command::new("cp");
     copy.arg(env!("CARGO_BIN_EXE_shoal")).arg(&own);
     assert!(copy.status().unwrap().success());

@@ -1,4 +1,4 @@
-//! The command line as a script uses it: what it prints, and the exit code it can trust.
+//! The command line as a script uses it: its output and its exit codes.
 #![cfg(feature = "cli")]
 
 #[path = "../common/mod.rs"]
@@ -19,7 +19,7 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// What a run of `shoal` gave.
+/// The result of a run of `shoal`.
 struct Done {
     code: Option<i32>,
     out: String,
@@ -27,7 +27,7 @@ struct Done {
 }
 
 impl Done {
-    /// It succeeded.
+    /// Asserts that it succeeded. Returns its output.
     #[track_caller]
     fn ok(self) -> String {
         assert_eq!(
@@ -39,7 +39,7 @@ impl Done {
         self.out
     }
 
-    /// It failed with this code and an error that contains `why`, and printed nothing else.
+    /// Asserts that it failed with this code and an error that contains `why`, and printed nothing else.
     #[track_caller]
     fn failed(self, code: i32, why: &str) {
         assert_eq!(

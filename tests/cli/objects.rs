@@ -30,8 +30,8 @@ fn line(name: &str) -> String {
 const HOLD: &str = "SHOAL_TEST_HOLD";
 const KEEP: &str = "SHOAL_TEST_KEEP";
 
-/// A process that has a queue open until it is killed. Not a fork: that would join whatever
-/// objects other tests have open at the time.
+/// A process that has a queue open until it is killed. Not a fork of this one, which would be a participant of all
+/// objects that other tests have open at the time.
 struct Holder(Child);
 
 impl Holder {
@@ -81,8 +81,8 @@ fn a_child_holds_a_queue_until_it_is_killed() {
     std::thread::sleep(Duration::from_secs(180));
 }
 
-/// A directory of objects that no other program looks at: elsewhere, the first creation of any
-/// process collects what the dead left.
+/// A directory of objects that no other program uses: elsewhere, the first creation by any process removes what
+/// killed processes left.
 pub(crate) struct Directory(pub(crate) String);
 
 impl Directory {

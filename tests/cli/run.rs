@@ -72,7 +72,7 @@ fn the_exit_code_and_the_signal_are_the_programs() {
     }
     let status = command(&["run", "--", "sh", "-c", "kill -TERM $$"]).status();
     assert_eq!(status.unwrap().signal(), Some(15));
-    // To a shell that is 128 + 15.
+    // A shell reports that as 128 + 15.
     let shoal = env!("CARGO_BIN_EXE_shoal");
     let script = format!("'{shoal}' run -- sh -c 'kill -TERM $$'; echo $?");
     let mut shell = std::process::Command::new("sh");
@@ -105,8 +105,8 @@ fn a_program_that_is_missing_is_127_and_one_that_cannot_run_126() {
     std::fs::remove_file(without_interpreter).unwrap();
 }
 
-/// Makes an executable file. Another process writes it: what this one has open for writing, children of other
-/// tests have as well, and it cannot be executed then.
+/// Makes an executable file. Another process writes it: children that other tests fork inherit a file that this
+/// process has open for writing, and it cannot be executed then.
 fn script(path: &Path, text: &str) {
     let write = "printf %s \"$1\" >\"$0\" && chmod +x \"$0\"";
     let mut sh = std::process::Command::new("sh");

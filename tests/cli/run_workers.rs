@@ -53,7 +53,8 @@ impl Running {
     }
 }
 
-/// A script that says `ready` once it says each of these signals, and ends at the last of them.
+/// A script that prints each of these signals when it gets it, and ends at the last one. It prints `ready` once its
+/// handlers are installed.
 fn says(signals: &[&str]) -> String {
     let (last, others) = signals.split_last().unwrap();
     let trap = |signal: &&str| format!("trap 'echo {signal}' {signal};");
@@ -239,8 +240,8 @@ fn a_killed_shoal_leaves_no_worker_and_no_descendant_of_one() {
     assert_eq!(run.end().1.signal(), Some(libc::SIGKILL));
 }
 
-/// Runs `shoal` as the program in the foreground of a terminal; the terminal. For a test that runs alone:
-/// until it executes its program, the child is a participant of every object of this one.
+/// Runs `shoal` as the foreground process of a terminal. Returns its id and the terminal. For a test that runs alone,
+/// because the forked child is a participant of every object of this process until it executes its program.
 fn on_terminal(args: &[&str]) -> (libc::pid_t, File) {
     common::watchdog();
     let path = std::ffi::CString::new(env!("CARGO_BIN_EXE_shoal")).unwrap();
@@ -266,7 +267,7 @@ fn on_terminal(args: &[&str]) -> (libc::pid_t, File) {
     (pid, unsafe { File::from_raw_fd(terminal) })
 }
 
-/// Reads from a terminal until what was read has this so many times, or to its end.
+/// Reads from a terminal until the text was read `count` times, or to the end.
 fn read_until(terminal: &mut File, text: &str, count: usize) -> String {
     let (mut seen, mut piece) = (String::new(), [0; 1024]);
     while seen.matches(text).count() < count {
@@ -282,7 +283,7 @@ fn read_until(terminal: &mut File, text: &str, count: usize) -> String {
 #[test]
 fn ctrl_c_in_a_terminal_reaches_every_process_once() {
     let _alone = common::alone();
-    // The child of each worker is in the worker's group. The shell waits for it before it says its own.
+    // The child of each worker is in the worker's group. The worker's shell waits for it before it prints.
     let inner = says(&["INT"])
         .replace("echo INT", "echo inner")
         .replace('\'', "\"");
@@ -331,7 +332,7 @@ fn every_worker_is_stopped_when_ctrl_z_has_stopped_shoal() {
         // SAFETY: our own child, which is not reaped by this unless it has ended.
         let stopped = unsafe { libc::waitpid(pid, &mut status, libc::WUNTRACED) };
         assert!(stopped == pid && libc::WIFSTOPPED(status), "{status:#x}");
-        // A signal that was sent may take a moment. One that was not sent never comes.
+        // The signal was sent before, but may be delivered a moment later.
         while !pids.iter().all(|pid| is_stopped(pid)) {
             std::thread::yield_now();
         }

@@ -64,7 +64,7 @@ fn contained() -> Option<Command> {
     None
 }
 
-/// What a signal made of the first process of a container: `top`, or `run` with workers.
+/// How signals end the first process of a container: `top`, or `run` with workers.
 fn end_of_first(args: &[&str], signals: &[i32]) -> Option<ExitStatus> {
     common::watchdog();
     let mut unshare = contained()?;

@@ -70,17 +70,17 @@ impl Terminal {
             });
         }
         let before = settings(&slave);
-        // Forked, it is a participant of every object of this program until it executes its own.
+        // After the fork, the child is a participant of every object of this process until it executes its program.
         let alone = crate::common::alone();
         let child = command.spawn().unwrap();
         drop(alone);
-        // The command's copies of the terminal are its last.
+        // Closes the last copies of the terminal in this process.
         drop(command);
         let printed = Arc::new(Mutex::new(Vec::new()));
         let (mut from, to) = (master.try_clone().unwrap(), Arc::clone(&printed));
         let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // An error is the end of a terminal.
+            // Reading fails once the terminal is closed.
             while let Ok(count @ 1..) = std::io::Read::read(&mut from, &mut buffer) {
                 to.lock().unwrap().extend(&buffer[..count]);
             }

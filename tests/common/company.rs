@@ -1,4 +1,4 @@
-//! Processes that are killed at random while the others have to go on, and the words that they share.
+//! Processes that are killed at random while the others have to continue, and words in shared memory.
 
 use std::ops::Index;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -26,7 +26,7 @@ impl Words {
         self[at].store(value, SeqCst);
     }
 
-    /// Adds to a word, and returns what it was.
+    /// Adds to a word, and returns its previous value.
     pub(crate) fn add(&self, at: usize, value: u64) -> u64 {
         self[at].fetch_add(value, SeqCst)
     }
@@ -37,13 +37,13 @@ impl Index<usize> for Words {
 
     fn index(&self, at: usize) -> &AtomicU64 {
         assert!(at < self.1);
-        // SAFETY: zeroed, aligned memory of so many words that lives as long as the array.
+        // SAFETY: zeroed, aligned memory of `self.1` words that lives as long as the array.
         unsafe { &*self.0.as_ptr().cast::<AtomicU64>().add(at) }
     }
 }
 
-/// A test that kills at random for a while goes on until more processes than this were killed and more
-/// than this was done, however little of the machine it gets.
+/// A test that kills at random continues until it has seen more than these numbers of kills and of operations, so
+/// that it tests enough on a busy machine, too.
 pub(crate) const LEAST_KILLS: u64 = 10;
 pub(crate) const LEAST_DONE: u64 = 100;
 
@@ -53,7 +53,7 @@ pub(crate) fn wait_until(happened: impl Fn() -> bool) {
     }
 }
 
-/// Some processes, each with work of its own and without an end.
+/// A group of processes, each of which works until it is killed.
 pub(crate) trait Company {
     const SIZE: usize;
 
@@ -62,17 +62,17 @@ pub(crate) trait Company {
     /// The work of one process until it is killed.
     fn work(&self, worker: usize, random: Random);
 
-    /// Returns when all but the `dead` have made progress, and others may use the slots of the dead.
+    /// Returns once all except the `dead` have made progress, and the slots of the dead may be reused.
     fn go_on_without(&self, dead: &[usize]);
 
-    /// The work that they have done so far.
+    /// The number of operations that they have done.
     fn done(&self) -> u64;
 
-    /// Checks the numbers after this many deaths.
+    /// Checks the words after this many kills.
     fn check(&self, _kills: u64) {}
 }
 
-/// Kills one or two at a time for a while. Says how many that were, and how much was done.
+/// Kills one or two processes at a time for a while. Returns the numbers of kills and of operations.
 pub(crate) fn kill_for<C: Company>(length: Duration) -> (u64, u64) {
     let (company, mut random) = (C::new(), Random(0x5eed));
     let start = |worker: usize, seed: u64| Some(fork(|| company.work(worker, Random(seed | 1))));

@@ -13,7 +13,7 @@ pub(crate) fn killed_at(step: u64, work: impl FnOnce()) -> Child {
     })
 }
 
-/// Waits for its end, and says whether it lived to the end of its work.
+/// Waits for its end. Returns whether it completed its work.
 pub(crate) fn lived(child: &mut Child) -> bool {
     let status = child.wait();
     if libc::WIFSIGNALED(status) {
@@ -24,7 +24,7 @@ pub(crate) fn lived(child: &mut Child) -> bool {
     true
 }
 
-/// Runs `work` in a child that dies at crash point `step`; true if it lived to the end.
+/// Runs `work` in a child that dies at crash point `step`. Returns whether it completed its work.
 pub(crate) fn lives(step: u64, work: impl FnOnce()) -> bool {
     lived(&mut killed_at(step, work))
 }

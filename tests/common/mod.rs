@@ -32,12 +32,12 @@ pub(crate) fn millis(count: u64) -> Timeout {
     Timeout::Val(Duration::from_millis(count))
 }
 
-/// How long a soak is asked to run: so many seconds as `SHOAL_SOAK_SECONDS` says, or a minute.
+/// How long a soak runs: `SHOAL_SOAK_SECONDS` seconds, or a minute.
 pub(crate) fn soak_length() -> Duration {
     Duration::from_secs(turn::soak_seconds().unwrap_or(60).into())
 }
 
-/// A name that no other test uses. When it goes, nothing of that name may be left.
+/// A name that no other test uses. When it is dropped, no file of that name may be left.
 pub(crate) struct Name(String);
 
 impl Name {
@@ -79,16 +79,15 @@ pub(crate) struct Child {
     status: Option<i32>,
 }
 
-/// Runs `work` in a forked child, which then leaves without any cleaning up: with 0, or with
-/// 101 if `work` panicked.
+/// Runs `work` in a forked child, which then calls `_exit`: with 0, or with 101 if `work` panicked.
 pub(crate) fn fork(work: impl FnOnce()) -> Child {
     fork_until(work, || {
-        // SAFETY: ends the child here and now.
+        // SAFETY: ends the child at once.
         unsafe { libc::_exit(0) }
     })
 }
 
-/// Like [`fork`], but the child exits as a C program does that returns from `main`.
+/// Like [`fork`], but the child calls `exit`, as a C program does that returns from `main`.
 pub(crate) fn fork_and_exit(work: impl FnOnce()) -> Child {
     fork_until(work, || {
         // SAFETY: the child's only thread.
@@ -262,7 +261,7 @@ impl Random {
     }
 }
 
-/// A process that has leased the first message, and will not let go of it while it lives.
+/// A process that has leased the first message, and holds the lease until it is killed.
 pub(crate) fn holder(queue: &Queue) -> Child {
     let leased = Bell::new();
     let holder = fork(|| {

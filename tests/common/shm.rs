@@ -1,4 +1,4 @@
-//! A `/dev/shm` of one's own, so small that it is soon full, and other mounts.
+//! A private, small `/dev/shm`, and other mounts.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::fork;
 
-/// Runs `work` in a child that has a `/dev/shm` of its own of `size` bytes, with nothing in
-/// it. Returns false where the system does not let us.
+/// Runs `work` in a child that has an empty `/dev/shm` of its own with `size` bytes. Returns false if the system
+/// does not permit that.
 pub(crate) fn with_small_shm(size: u64, work: impl FnOnce()) -> bool {
     with_mount("/dev/shm", "tmpfs", 0, &format!("size={size}"), || {
         assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
@@ -17,8 +17,8 @@ pub(crate) fn with_small_shm(size: u64, work: impl FnOnce()) -> bool {
     })
 }
 
-/// Runs `work` in a child that sees a new file system of this kind at `place`. Returns false, and
-/// says so, where the system does not let us.
+/// Runs `work` in a child that sees a new file system of this kind at `place`. Returns false, with a message, if
+/// the system does not permit that.
 pub(crate) fn with_mount(
     place: &str,
     kind: &str,
@@ -102,7 +102,7 @@ pub(crate) fn free() -> u64 {
     }
 }
 
-/// A file that takes what others are not to have.
+/// A file that occupies memory, so that a test can determine how much is free.
 pub(crate) struct Filler(File);
 
 impl Filler {

@@ -1,4 +1,4 @@
-//! When a test runs: alone, beside others, or in a process of its own. A watchdog is over all.
+//! How a test runs: alone, beside others, or in a process of its own; and a watchdog for all of them.
 
 use std::any::type_name;
 use std::process::{Command, Stdio};
@@ -12,8 +12,8 @@ static TURN: RwLock<()> = RwLock::new(());
 
 /// For a test that forks: no other test runs meanwhile.
 ///
-/// A forked child joins every object its parent has open, and so would keep those of the
-/// tests beside it alive.
+/// A forked child is a participant of every object that its parent has open, so it would keep the objects of
+/// other tests alive.
 pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
     watchdog();
     TURN.write().unwrap_or_else(PoisonError::into_inner)
@@ -66,19 +66,19 @@ pub(crate) fn children() -> MutexGuard<'static, Vec<libc::pid_t>> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A test takes seconds. After so many it is taken to hang, on a busy machine as well; one that soaks, so much
-/// later than it was asked to end.
+/// A test takes seconds. After this time it is considered to hang, even on a busy machine. The time of a soak is
+/// added.
 pub(crate) fn hangs_seconds() -> u32 {
     240 + soak_seconds().unwrap_or(0)
 }
 
-/// How long a soak is asked to run.
+/// How long a soak runs.
 pub(crate) fn soak_seconds() -> Option<u32> {
     let seconds = std::env::var("SHOAL_SOAK_SECONDS").ok()?;
     Some(seconds.parse().expect("SHOAL_SOAK_SECONDS in seconds"))
 }
 
-/// Ends a test program in which no further test begins, and its children with it.
+/// Ends the test program and its children if no test has begun for [`hangs_seconds`].
 pub(crate) fn watchdog() {
     static ONCE: Once = Once::new();
     static BEGUN: AtomicU32 = AtomicU32::new(0);

@@ -1,16 +1,16 @@
 """The standard library's own tests of `multiprocessing`, run against `shoal.multiprocessing`, and
-those of `concurrent.futures`' process pools, run with its contexts, and with `shoal.futures` in the
-place of the executor.
+those of the process pools of `concurrent.futures`, run with its contexts, and with the executor of
+`shoal.futures` in place of the original.
 
     cargo xtask cpython-tests [--python NAME] [fork|spawn|forkserver ...] [--only WORD ...]
 
-The files are the running interpreter's, with nothing changed but the name of the module. All of
-the tests run but those of ``multiprocessing.dummy`` and of thread pools, which are about threads.
-What is expected to fail stands with its reason in ``expected.txt``; anything else that fails, and
-whatever is expected to fail and passes, makes this fail. Before that it makes sure that the objects
-under test are Shoal's, and that the tests notice a queue that loses what is put.
+The files are those of the running interpreter; only the name of the module is changed. All tests run
+except those of ``multiprocessing.dummy`` and of thread pools, which are about threads.
+``expected.txt`` lists the tests that are expected to fail, with the reasons. This program fails if any
+other test fails, or if one of these passes. It first checks that the objects under test are Shoal's,
+and that the tests notice a queue that loses messages.
 
-Some interpreters come without the tests of `concurrent.futures`: then a line says so.
+Some interpreters come without the tests of `concurrent.futures`. Then it prints a line about that.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Event""".split()
 
 # A watchdog, not a measure: a test that hangs fails, and says where.
 WATCHDOG = 60
-# For what is expected to hang: its reason begins so.
+# The reason of a test that is expected to hang begins with this.
 HANGS, SHORT_WATCHDOG = "waits for ever: ", 5
 
 # A file until 3.11, and a package since. The second name is that of the copy for our executor.
 EXECUTORS = "test_concurrent_futures"
 OWN = "test_shoal_futures"
 
-# Each line of the original that imports the module, as it has to be.
+# Each form of a line of the original that imports the module, and its replacement.
 IMPORTS = [
     (r"^(\s*)import multiprocessing\.(\w+)$",
      r"\1import shoal.multiprocessing.\2; from shoal import multiprocessing"),
@@ -54,7 +54,7 @@ IMPORTS = [
     (r"^(\s*)from multiprocessing(\.\w+)? import", r"\1from shoal.multiprocessing\2 import"),
 ]
 
-# And for our executor, each that names the original.
+# For our executor: also the lines that name the original.
 OWN_IMPORTS = [
     *IMPORTS,
     (r"\A", "import shoal.futures\n"),
@@ -155,7 +155,7 @@ def short(test: unittest.TestCase) -> str:
     return name.replace("WithProcessesTest", "", 1).replace("WithManagerTest", "manager.", 1)
 
 
-# The test cases of executors tell whose they are.
+# By the attribute `executor_type` of test cases.
 EXECUTOR_TYPES: Dict[Any, str] = {
     ProcessPoolExecutor: "executor",
     shoal.futures.ProcessPoolExecutor: "own",
@@ -225,7 +225,7 @@ def run(cases: List[type], words: List[str], known: Dict[str, str] = {}) -> Verd
     verdict = Verdict(known)
     for case in tests_of(cases, words):
         case.run(verdict)
-        # As if there were none before: the module's and the class's ends are behind us.
+        # Otherwise the next run would call the ends of this class and module a second time.
         verdict._previousTestClass = None  # type: ignore[attr-defined]
         for child in mp.active_children():
             child.kill()
@@ -233,8 +233,8 @@ def run(cases: List[type], words: List[str], known: Dict[str, str] = {}) -> Verd
     return verdict
 
 
-def look_at_the_judge(method: str) -> None:
-    """A judge that does not judge Shoal, or that finds no fault with a broken queue, is no good."""
+def check_the_tests(method: str) -> None:
+    """Checks that the tests use Shoal's objects, and that they fail with a broken queue."""
     ctx = mp.get_context(method)
     for name in OBJECTS:
         made = getattr(ctx, name)()
@@ -250,29 +250,29 @@ def look_at_the_judge(method: str) -> None:
     broken = run(multiprocessings(method), ["Queue.test_qsize"])
     queue.put = put
     if not broken.bad:
-        sys.exit("the tests are content with a queue that loses everything")
+        sys.exit("the tests pass with a queue that loses every message")
 
 
-def look_at_the_executors(method: str) -> None:
-    """The same, for those of executors: none is served by queues that are not Shoal's."""
+def check_the_executors(method: str) -> None:
+    """Checks that the tests of executors use Shoal's queues."""
     side: Any = mp.queues._Side  # type: ignore[attr-defined]
     recv = side.recv
     side.recv = None
     broken = run(executors(method), ["ProcessPoolExecutorTest.test_submit"])
     side.recv = recv
     if not broken.bad:
-        sys.exit("the executors do without the queues of shoal.multiprocessing")
+        sys.exit("the executors do not use the queues of shoal.multiprocessing")
 
 
-def look_at_our_executor(method: str) -> None:
-    """And our executor's calls and results travel in queues of ours."""
+def check_our_executor(method: str) -> None:
+    """Checks that our executor uses Shoal's queues for calls and results."""
     queue: Any = shoal.Queue
     get_many_bytes = queue.get_many_bytes
     queue.get_many_bytes = None
     broken = run(own_executors(method), ["ProcessPoolExecutorTest.test_submit"])
     queue.get_many_bytes = get_many_bytes
     if not broken.bad:
-        sys.exit("shoal.futures does without the queues of shoal")
+        sys.exit("shoal.futures does not use the queues of shoal")
 
 
 def stop_the_sharer_before_cleanups() -> None:
@@ -293,7 +293,7 @@ def on_alarm(number: int, frame: object) -> None:
 
 
 def judge(what: str, method: str, cases: List[type], words: List[str]) -> bool:
-    """Whether all that fails with this start method is what is expected to."""
+    """Whether exactly the expected tests fail with this start method."""
     known = expected(method)
     verdict = run(cases, words, known)
     names: Set[str] = set(verdict.bad)
@@ -311,11 +311,11 @@ def judge(what: str, method: str, cases: List[type], words: List[str]) -> bool:
     return not names - set(known) and not surprises
 
 
-# What is judged, by which test cases, and what is looked at before.
+# Each set of tests: the function that finds its test cases, and the check that runs before them.
 JUDGES: Dict[str, "tuple[Callable[[str], List[type]], Callable[[str], None]]"] = {
-    "multiprocessing": (multiprocessings, look_at_the_judge),
-    "executors": (executors, look_at_the_executors),
-    "shoal.futures": (own_executors, look_at_our_executor),
+    "multiprocessing": (multiprocessings, check_the_tests),
+    "executors": (executors, check_the_executors),
+    "shoal.futures": (own_executors, check_our_executor),
 }
 
 
@@ -330,17 +330,17 @@ def main() -> None:
     sys.path.insert(0, str(options.folder))
     signal.signal(signal.SIGALRM, on_alarm)
     importlib.import_module("test.support").verbose = 0  # type: ignore[attr-defined]
-    content = []
-    for what, (find_cases, look) in JUDGES.items():
+    passed = []
+    for what, (find_cases, check) in JUDGES.items():
         for method in options.methods:
             cases = find_cases(method)
             if not cases:
                 print(f"{what}, {method}: {sys.executable} came without these tests")
                 continue
             if not options.only:
-                look(method)
-            content.append(judge(what, method, cases, options.only))
-    sys.exit(not all(content))
+                check(method)
+            passed.append(judge(what, method, cases, options.only))
+    sys.exit(not all(passed))
 
 
 if __name__ == "__main__":

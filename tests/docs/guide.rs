@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::native::{Language, Scratch, library, root, succeed, unique};
 use crate::readme::{c_program, rust_program};
 
-/// A directory for the objects of one program, so that its names are its own. It goes with the value.
+/// A directory for the objects of one program, so that its names are its own. It is removed when the value is dropped.
 struct Objects(PathBuf);
 
 impl Objects {

@@ -1,4 +1,4 @@
-//! The C headers promise what the library has, all of it, and by the rules that they state.
+//! The C headers declare every function of the library, and follow the rules that they state.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char};
@@ -34,7 +34,7 @@ struct Parameter {
     name: String,
 }
 
-/// What a parameter is for, in the order in which they stand.
+/// The purpose of a parameter, in the order of parameters.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Role {
     Handle,
@@ -54,7 +54,7 @@ impl Parameter {
         match () {
             () if is_handle && is_first => Role::Handle,
             () if name == "timeout_ns" => Role::Timeout,
-            // The room in a buffer.
+            // The size of a buffer.
             () if ["capacity", "max"].contains(&name) => Role::Output,
             () if is_handle
                 || self.is_in_place()
@@ -249,7 +249,7 @@ fn the_headers_compile_without_a_warning_in_every_c_and_cpp() {
     }
 }
 
-/// What the examples of the headers use without saying what it is.
+/// Declarations that the examples of the headers use and do not contain.
 const AROUND_EXAMPLES: &str = "
 #include <assert.h>
 #include <poll.h>

@@ -1,4 +1,4 @@
-"""Which of the two modules a program uses, and what it says that has to be the same with both.
+"""Selects which of the two modules a program uses. Its results have to be the same with both.
 
     python with_tqdm.py original
     python with_tqdm.py shoal

@@ -1,4 +1,4 @@
-"""Small programs on real libraries say the same with both modules.
+"""Small programs that use real libraries print the same with both modules.
 
 Run by ``cargo xtask test --only ecosystem``, in an environment of its own. A library that is not
 there is skipped.

@@ -9,7 +9,7 @@ from side import install, result
 
 
 class Counting(gymnasium.Env[Any, Any]):
-    """Counts its steps, and fails at the one it is told."""
+    """Counts its steps, and fails at the given one."""
 
     observation_space = gymnasium.spaces.Box(0.0, 100.0, (3,))
     action_space = gymnasium.spaces.Discrete(3)

@@ -1,4 +1,4 @@
-"""One log of several processes, written by one of them."""
+"""One log file for several processes, written by one of them."""
 
 from __future__ import annotations
 

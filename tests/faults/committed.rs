@@ -1,10 +1,9 @@
-//! No page is touched before it is committed: every operation of every object, at every number of
-//! free pages from none to where it succeeds.
+//! No page is touched before it is committed: every operation of every object runs with 0, 1, 2 … free pages
+//! until it succeeds.
 //!
-//! A page that is touched first takes what is free in `/dev/shm`, and where nothing is free the kernel
-//! sends SIGBUS. So the walk below finds it at one of the numbers, wherever in an operation it is.
-//! In a build with crash points the kernel is asked as well: how many pages a file has may change only
-//! where memory is committed or given back.
+//! A page that is touched before it is committed takes a free page of `/dev/shm`, and the kernel sends SIGBUS if
+//! there is none. So one of these runs finds it, wherever in the operation it is. In a build with crash points the
+//! number of pages of the file is checked as well: it may change only where memory is committed or freed.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -22,7 +21,7 @@ const PAGE: u64 = 4096;
 
 type Done = Result<(), Error>;
 
-/// Makes what an operation needs, calls what it is given, and then does it.
+/// Prepares an operation, calls its argument, and then runs the operation.
 type Run = dyn Fn(&dyn Fn()) -> Done;
 
 struct Case {
@@ -473,11 +472,11 @@ fn others() -> Vec<Case> {
     ]
 }
 
-/// What is being done, for the handler below.
+/// The operation that runs, for the handler below.
 static WHAT: AtomicPtr<&'static str> = AtomicPtr::new(std::ptr::null_mut());
 static PAGES: AtomicUsize = AtomicUsize::new(0);
 
-/// Says which operation it was.
+/// Prints which operation it was.
 extern "C" fn on_bus_error(_: i32) {
     // SAFETY: set to what lives until the process ends.
     let what = unsafe { WHAT.load(Ordering::SeqCst).as_ref() }.copied();
@@ -496,11 +495,11 @@ extern "C" fn on_bus_error(_: i32) {
         // SAFETY: writes bytes of ours; fit for a signal handler.
         unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
     }
-    // SAFETY: ends the process here and now.
+    // SAFETY: ends the process at once.
     unsafe { libc::_exit(1) };
 }
 
-/// Does it with 0, 1, 2 … pages free, until that is enough.
+/// Runs it with 0, 1, 2 … free pages, until it succeeds.
 fn walk(case: &Case, filler: &Filler) {
     let what = Box::leak(Box::new(case.what));
     WHAT.store(what, Ordering::SeqCst);

@@ -1,5 +1,5 @@
-//! Bytes that fit each other, and are forged: chains that lead back to themselves and the counts to go
-//! with them. Every call answers, by a bound on what can exist, and `Corrupt` where it can tell.
+//! Forged bytes that are consistent with each other: cyclic chains with matching counts. Every call returns,
+//! because its loops are bounded, and returns `Corrupt` where it can detect that.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -57,8 +57,8 @@ impl Bytes {
     }
 }
 
-/// Calls `work` again and again, until another thread has called `forge` so many times meanwhile, with the
-/// numbers from 0 on.
+/// Calls `work` repeatedly, until another thread has called `forge` that many times meanwhile, with the numbers from
+/// 0 on.
 fn while_forged(times: u64, forge: impl Fn(u64) + Sync, mut work: impl FnMut()) {
     /// Ends the other thread, after a panic too.
     struct End<'a>(&'a AtomicBool);

@@ -1,5 +1,5 @@
-//! What `ulimit` lets a process have: defaults fit beneath it, and what does not is an error that
-//! names the limit.
+//! Limits that `ulimit` sets: the defaults of objects fit below them, and a size that does not fit is an error
+//! that names the limit.
 
 use crate::common::shm::{free, with_small_shm};
 use crate::common::{NOWAIT, Name, alone, fork, own_process, tiny};

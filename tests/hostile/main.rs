@@ -1,11 +1,11 @@
-//! A fuzzer of segment bytes: whatever stands in an object's file, every call answers.
+//! A fuzzer of segment bytes: whatever an object's file contains, every call returns.
 //!
-//! A *case* is one object, some [corruptions](common::corruption), and a number from which all that is done
-//! with the object follows. Each runs in a process of its own: one that crashes, panics or hangs
-//! has failed, and is then made smaller, corruption by corruption, until nothing more can be left out. What
-//! is left is printed as one line; `corpus.txt` holds such lines, and they are tried first.
+//! A *case* is one object, some [corruptions](common::corruption), and a seed that determines all calls on the
+//! object. Each case runs in a process of its own. If it crashes, panics or hangs, the case has failed, and is
+//! reduced, corruption by corruption, until none can be left out. The result is printed as one line;
+//! `corpus.txt` has such lines, and they are tried first.
 //!
-//! The tests here try some cases, the same ones each time. To look for new ones, and to try one:
+//! The tests here try some cases, the same ones each time. To search for new ones, and to try one:
 //!
 //! ```sh
 //! SHOAL_SOAK_SECONDS=600 cargo test --release --test hostile -- --ignored
@@ -30,10 +30,10 @@ use proptest::test_runner::{TestCaseError, TestError, TestRng, TestRunner};
 use shoal::Kind;
 use victims::{KINDS, Victim, Visitor, is_refusal, visit};
 
-/// A case that takes so many seconds hangs, on a busy machine as well. It takes milliseconds.
+/// A case takes milliseconds. If it takes this long, it hangs, even on a busy machine.
 const HANGS_SECONDS: u32 = 60;
 
-/// An object, what is done to it, and what is done with it.
+/// An object, its corruptions, and the seed of the calls.
 #[derive(Clone)]
 struct Case {
     kind: Kind,
@@ -100,7 +100,7 @@ impl Visitor for Corrupting<'_> {
     }
 }
 
-/// The same while the object is in use: a thread writes the corruptions over and over, and heals.
+/// The same while the object is in use: a thread repeatedly writes the corruptions and restores the bytes.
 struct Writing<'a>(Corrupting<'a>);
 
 impl Visitor for Writing<'_> {
@@ -116,8 +116,8 @@ impl Visitor for Writing<'_> {
                 let mut random = Random(case.seed | 1);
                 while !over.load(Ordering::Relaxed) {
                     for corruption in &case.corruptions {
-                        // A lock whose owner does not exist is inherited, and repaired what it
-                        // guards: most of the time would go into that.
+                        // Rarely, because a lock whose owner does not exist causes a repair of what it
+                        // guards, which would take most of the time.
                         if !body.hits_a_lock(corruption) || random.below(500) == 0 {
                             body.apply(corruption);
                         }
@@ -132,7 +132,7 @@ impl Visitor for Writing<'_> {
     }
 }
 
-/// Says that it is over when dropped.
+/// Ends the writing when dropped.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {
@@ -141,9 +141,9 @@ impl Drop for Ends<'_> {
     }
 }
 
-/// Runs `work` in a process of its own, and says how that ended if not well.
+/// Runs `work` in a process of its own. The error says how it failed.
 fn survives(name: &Name, work: impl FnOnce()) -> Result<(), String> {
-    // Each case is a beginning, see there.
+    // Each case restarts the watchdog, as the start of a test does.
     watchdog();
     let mut child = fork(|| {
         // SAFETY: a watchdog for this process.

@@ -1,4 +1,4 @@
-//! Arrays, locks and their relatives, to be corrupted.
+//! Arrays, locks and the other primitives, to be corrupted.
 
 use std::hint::black_box;
 

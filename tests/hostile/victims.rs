@@ -1,7 +1,6 @@
-//! The objects that are corrupted: how each is made, what lies where in it, and all that can be
-//! done with it.
+//! The objects that are corrupted: how each is made, where its fields are, and all of its operations.
 //!
-//! Nothing here waits for long, and every answer is accepted: what matters is that there is one.
+//! No call here waits for long, and every result is accepted: what matters is that the call returns.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use crate::common::corruption::Anatomy;
 use crate::common::{NOWAIT, Random, millis};
 use crate::relatives::Waiters;
 
-/// An object that corruptions are tried on.
+/// An object to be corrupted.
 pub(crate) trait Victim: Sized + Sync {
     /// A new object with some content.
     fn make(name: &str, random: &mut Random) -> Self;

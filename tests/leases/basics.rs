@@ -1,4 +1,4 @@
-//! One process: what is granted, refused and told.
+//! Leases in one process: what is granted and refused, and the errors.
 
 use shoal::Error;
 use shoal::device::lease::{HolderState, Request, Share, holders, holders_among};

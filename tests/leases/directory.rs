@@ -1,4 +1,4 @@
-//! The directory of leases: missing, read-only, full of strangers' files, another user's.
+//! The directory of leases: missing, read-only, with files of other users, owned by another user.
 
 use std::fs::{self, Permissions};
 use std::os::fd::AsRawFd;

@@ -1,5 +1,5 @@
-//! What becomes of a lease when a process that has it is killed, executes a program, forks, loses its parent
-//! or is stopped; and when the mask or the machine changes.
+//! What happens to a lease when a process that holds it is killed, executes a program, forks, loses its parent or is
+//! stopped; and when the mask or the machine changes.
 
 use std::fs::File;
 use std::io::Write;

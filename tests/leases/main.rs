@@ -1,4 +1,4 @@
-//! Leases of devices, between processes that know nothing of each other.
+//! Leases of devices, between unrelated processes.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,10 +1,10 @@
-//! Many processes that race for devices and are killed at any moment: never two owners, never a lease that
-//! stays, and the order is kept.
+//! Many processes race for devices and are killed at any moment. A device never has two owners, no lease remains, and
+//! requests are served in order.
 //!
-//! Each process says in memory that all share which devices it uses: its pid stands in the device's word from
-//! after the lease until before the release. If the word of a device that was just leased has another pid,
-//! either that process was killed, whose pid stays there, or the device has two owners: then that process
-//! removes its pid itself. The kernel drops the locks of a killed process a moment before it is seen to be dead.
+//! Each process stores in shared memory which devices it uses: its pid is in the device's word from after the lease
+//! until before the release. If the word of a device that was just leased has another pid, either that process was
+//! killed, and its pid stays there, or the device has two owners, and that process removes its pid itself. The kernel
+//! drops the locks of a killed process a moment before it is seen to be dead.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What may be asked for: preferences, filters, families, masks, and what can never be had.
+//! Requests for leases: preferences, filters, families, masks, and requests that can never be satisfied.
 
 use shoal::device::lease::{Mode, Request, Share};
 use shoal::device::{EnvEdit, parse_bytes};

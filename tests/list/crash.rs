@@ -2,7 +2,7 @@
 //!
 //! A forked child runs the operation and dies at step N; the parent then finds every
 //! invariant intact and the operation done wholly or not at all. N grows until the child
-//! lives to the end.
+//! completes the operation.
 
 use std::os::unix::fs::FileExt;
 
@@ -297,8 +297,8 @@ fn a_list_that_cannot_be_repaired_is_poisoned_for_all() {
     }
 }
 
-/// Binds the calling thread to the core it is on. A child of its that runs only when no other process
-/// wants the core is woken, but does not come to look, as long as its parent is at work.
+/// Binds the calling thread to its current core. A child that runs only when the core is idle can then be woken
+/// without running, as long as its parent computes.
 fn stay_on_this_core() {
     // SAFETY: `set` is plain data of the size given; no argument outlives the calls.
     unsafe {
@@ -334,8 +334,8 @@ fn a_wake_up_that_is_lost_in_a_kill_keeps_no_other_process_asleep() {
             waiter
         };
         let (woken, asleep) = list.with(|_| Ok((wait(true), wait(false)))).unwrap();
-        // The process that waited longest was woken just now. The lock is taken again before it looks, by
-        // a process that does not know that there are others.
+        // The process that waited longest has just been woken. Before it runs, a process that does not know of
+        // the waiters takes the lock again.
         let killed = list.with(|_| {
             woken.kill();
             Ok(())

@@ -1,9 +1,8 @@
-//! A process that uses a list in every way is killed at random, again and again, while another one
-//! reads it; each time what it left is compared with a model in which the operation it died in
-//! happened wholly or not at all.
+//! A process that uses a list in every way is repeatedly killed at random, while another one reads it. Each time
+//! the list is compared with a model in which the operation during which it died happened wholly or not at all.
 //!
-//! What it does next follows from how much it has done, which it says in shared memory before and
-//! after. So the survivor knows what it was doing.
+//! The number of a step determines its operation, and is stored in shared memory before and after the step. So the
+//! survivor knows what the killed process was doing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use shoal::List;
 
 type Model = Vec<Vec<u8>>;
 
-/// Steps of one life: the survivor has to do all of them again.
+/// The most steps until a kill. The survivor repeats all of them on the model.
 const LIFE: u64 = 3000;
 /// About this many elements at most.
 const MANY: usize = 300;
@@ -143,7 +142,7 @@ fn kill_for(length: Duration) -> (u64, u64) {
     let list = List::anonymous().unwrap();
     let words = Words::new(2);
     let (mut random, mut model, mut at) = (Random(0x5eed), Model::new(), 0);
-    // Half of the time the lock of the dead is first wanted by this one.
+    // In half of the cases this process is the first to take the lock of the dead one.
     let reader = fork(|| {
         loop {
             list.verify().unwrap();

@@ -1,8 +1,9 @@
-//! Processes that hold a lock, a read-write lock or a permit are killed at random, and those that
-//! live never meet where only one may be, are told whenever one of them died there, and go on.
+//! Processes that hold a lock, a read-write lock or a permit are killed at random. The live ones never hold a lock
+//! at the same time, are told whenever its owner died, and continue.
 //!
-//! A process that is inside leaves word of it. A process that is to be killed is marked first: the word
-//! of a marked one counts no more, and must be found by a process that was told.
+//! A process that holds a lock stores its number in the word of the lock, and is marked before it is killed. A
+//! process that takes the lock may find the number of a marked one only, and only if it was told that the owner
+//! died.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use shoal::{Acquisition, Lock, Options, RwLock, Semaphore};
 const WORKERS: usize = 3;
 const PERMITS: u64 = 2;
 const NOBODY: u64 = 0;
-/// The bit of the first worker, of those which say that a permit is a dead one's.
+/// From this bit on, the bits of workers that were killed, in the word of the permits.
 const DEAD: usize = 8;
 
 /// What the processes share.
@@ -26,7 +27,7 @@ struct Shared {
     words: Words,
 }
 
-/// Words: which worker is inside each of three places, which have a permit, then two for each worker.
+/// Words: the worker that holds each of the three locks, the workers that have a permit, then two for each worker.
 const PERMITTED: usize = 3;
 const MARKED: usize = PERMITTED + 1;
 const DONE: usize = MARKED + WORKERS;
@@ -52,7 +53,7 @@ impl Shared {
         self.word(MARKED + worker).load(Ordering::SeqCst) != 0
     }
 
-    /// No process may be inside, unless it died there and this is known.
+    /// No process may hold the lock, unless it was killed and this one was told so.
     fn look(&self, place: usize, taken: Acquisition) {
         let found = self.word(place).load(Ordering::SeqCst);
         if found != NOBODY {
@@ -81,7 +82,7 @@ impl Shared {
         let word = self.word(PERMITTED);
         word.fetch_or(1 << worker, Ordering::SeqCst);
         for _ in 0..length {
-            // All at one moment.
+            // One load, so that all holders are those at one moment.
             let now = word.load(Ordering::SeqCst);
             let inside = now & !(now >> DEAD) & ((1 << DEAD) - 1);
             assert!(
@@ -135,7 +136,7 @@ impl Shared {
         self.word(PERMITTED)
             .fetch_or(1 << (DEAD + worker), Ordering::SeqCst);
         child.kill();
-        // The first process that takes the lock is told of the death: here that is often this one.
+        // The first process that takes the lock is told that its owner died. Often that is this one.
         for (place, lock) in [(0, &self.lock), (1, &self.recursive)] {
             self.stay(place, worker, lock.acquire(FOREVER).unwrap(), 0);
             lock.release().unwrap();
@@ -169,7 +170,7 @@ fn kill_for(length: Duration) -> (u64, u64) {
     for (worker, child) in workers.into_iter().enumerate() {
         shared.kill(worker, child);
     }
-    // Everything that the dead held is released.
+    // Everything that the dead processes held is released.
     for _ in 0..PERMITS {
         shared.semaphore.acquire(FOREVER).unwrap();
     }

@@ -1,4 +1,4 @@
-//! What semaphores, events, conditions, barriers and read-write locks promise to the living.
+//! What semaphores, events, conditions, barriers and read-write locks promise to live processes.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

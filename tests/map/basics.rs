@@ -1,4 +1,4 @@
-//! The map's promises, through its public face.
+//! The promises of maps, through the public interface.
 
 use std::collections::HashMap;
 use std::process::{Child, Stdio};

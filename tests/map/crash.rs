@@ -2,7 +2,7 @@
 //!
 //! A forked child runs the operation and dies at step N; the parent then finds every
 //! invariant intact and the operation done wholly or not at all. N grows until the child
-//! lives to the end.
+//! completes the operation.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;

@@ -1,8 +1,8 @@
-//! What works in several steps on a map, killed at every crash point: large values, views, locks
+//! Operations of several steps on a map, killed at every crash point: large values, views, locks
 //! of keys, keys that expire, many keys at once.
 //!
-//! A child does it and dies at step N; the survivor then finds every invariant intact, a state
-//! that is allowed, and can do all that the dead one could.
+//! A child runs the operation and dies at step N. The survivor then finds every invariant intact and
+//! an allowed state, and can run every operation.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,8 +1,8 @@
-//! Processes that use a map in every way are killed at random, and each time what they left is
-//! compared with a model in which the operation they died in happened wholly or not at all.
+//! Processes that use a map in every way are killed at random. Each time the map is compared with a model in which
+//! the operation during which they died happened wholly or not at all.
 //!
-//! Each worker has keys of its own, and what it does next follows from how much it has done, which
-//! it says in shared memory before and after. So the survivor knows what it was doing.
+//! Each worker has keys of its own. The number of a step determines its operation, and is stored in shared memory
+//! before and after the step. So the survivor knows what the killed process was doing.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use shoal::{Map, Options};
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 const WORKERS: usize = 3;
-/// Steps of one life: the survivor has to do all of them again, and others go on meanwhile.
+/// The most steps until a kill. The survivor repeats all of them on the model, while others continue.
 const LIFE: u64 = 3000;
 const LONG: Duration = Duration::from_secs(10_000);
 

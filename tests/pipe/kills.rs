@@ -1,9 +1,9 @@
-//! Processes that have one end of a pipe are killed at random, while the other end lives: what they had
-//! sent for certain is received there, whole, once and in order; what they were sent they had
-//! once; and when none of them is left, a send or receive says so.
+//! Processes that have one end of a pipe are killed at random, while the process at the other end lives. It receives
+//! each message that they had sent and reported, complete, once and in order. They receive each of its messages at
+//! most once. When none of them is left, its sends and receives fail.
 //!
-//! An end that is gone is gone for good, so each pipe is for one life: until all at one end of it
-//! are dead.
+//! An end cannot be opened again once it is closed. So each round has its own pipe, and lasts until all processes at
+//! one end are dead.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
@@ -13,17 +13,17 @@ use crate::common::company::{LEAST_DONE, LEAST_KILLS, Words};
 use crate::common::{FOREVER, Random, alone, fork, soak_length};
 use shoal::{Error, Options, Pipe};
 
-/// So many processes have the end that goes, at most.
+/// The largest number of processes at the end that is killed.
 const PEERS: usize = 2;
-/// A process that only sends asks for the other end after so many bytes, in which a message counts for
-/// some more than it has.
+/// A process that only sends checks the other end after this many bytes. A message counts as `MESSAGE` bytes more
+/// than it has.
 const ASK_AFTER: usize = 64 << 10;
 const MESSAGE: usize = 64;
-/// The longest message has less.
+/// All messages are shorter.
 const LONGEST: usize = 128 << 10;
 
-/// Words: how many messages each peer has sent for certain, how many empty ones they received,
-/// then a bit for each of the first messages to them: whether it was received.
+/// Words: how many messages each peer has sent and reported, how many empty ones they received, and a bit for each of
+/// the first messages to them, which is set once it was received.
 const SENT: usize = 0;
 const EMPTY: usize = SENT + PEERS;
 const RECEIVED: usize = EMPTY + 1;
@@ -47,7 +47,7 @@ fn message(who: u64, number: u64) -> Vec<u8> {
     bytes
 }
 
-/// Whose message that is, and which of them. An empty one does not say.
+/// The sender and the number of a message; `None` for an empty one.
 fn id_of(data: &[u8]) -> Option<(u64, u64)> {
     let word = |at: usize| u64::from_le_bytes(data[at..at + 8].try_into().unwrap());
     let id = (!data.is_empty()).then(|| (word(0), word(8)))?;
@@ -71,7 +71,7 @@ fn send(pipe: &Pipe, data: &[u8], random: &mut Random) -> Result<(), Error> {
     }
 }
 
-/// Receives a message for good, in any of the ways there are.
+/// Receives a message, in any of the ways there are, so that it is removed.
 fn receive(pipe: &Pipe, random: &mut Random) -> Result<Vec<u8>, Error> {
     loop {
         match random.below(8) {
@@ -99,15 +99,15 @@ fn receive(pipe: &Pipe, random: &mut Random) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// What is known in one life.
-struct Life {
+/// One round.
+struct Round {
     words: Words,
     /// Whether messages are sent to the peers, and whether the peers send.
     ways: (bool, bool),
     is_over: AtomicBool,
 }
 
-impl Life {
+impl Round {
     /// The work of one of the processes that will be killed.
     fn be_peer(&self, there: &Pipe, who: u64, mut random: Random) {
         let mut number = 0;
@@ -150,7 +150,7 @@ impl Life {
         unreachable!()
     }
 
-    /// Receives what the peers send until they are gone, and says how much each had sent.
+    /// Receives what the peers send until they have ended. Returns how many messages each had sent.
     fn receive_all(&self, here: &Pipe, mut random: Random) -> [u64; PEERS] {
         let mut next = [0; PEERS];
         loop {
@@ -179,21 +179,21 @@ impl Life {
         let end = last.map_or(0, |last| last + 1);
         assert!(end <= sent, "{end} of {sent} were received");
         let gaps = (0..end).filter(|it| !is_there(it) && !is_empty(it)).count() as u64;
-        // A process that was killed had one message, or had not yet reported it.
+        // Each killed process may have received one message that it had not reported.
         assert!(gaps <= peers, "{gaps} are missing below {end}");
         end - gaps
     }
 }
 
-/// Lives until all at the other end are dead: says how many those were, how many messages came
-/// from them, and how many to them.
-fn live(random: &mut Random) -> [u64; 3] {
+/// Runs a round, until all processes at the other end are dead. Returns their number, the number of messages from
+/// them, and the number of messages to them.
+fn run_round(random: &mut Random) -> [u64; 3] {
     let options = Options::create().capacity(4096).max_capacity(1 << 21);
     let (mut here, mut there) = Pipe::pair_with_options(true, &options).unwrap();
     if random.below(2) == 0 {
         std::mem::swap(&mut here, &mut there);
     }
-    let life = Life {
+    let round = Round {
         words: Words::new(WORDS),
         ways: [(true, false), (false, true), (true, true)][random.below(3) as usize],
         is_over: AtomicBool::new(false),
@@ -201,34 +201,34 @@ fn live(random: &mut Random) -> [u64; 3] {
     let mut seed = || Random(random.next() | 1);
     let seeds = [seed(), seed(), seed(), seed()];
     let [first, second, sending, receiving] = seeds;
-    let mut peers = vec![fork(|| life.be_peer(&there, 0, first))];
+    let mut peers = vec![fork(|| round.be_peer(&there, 0, first))];
     if random.below(2) == 0 {
-        peers.push(fork(|| life.be_peer(&there, 1, second)));
+        peers.push(fork(|| round.be_peer(&there, 1, second)));
     }
     // From now on only the peers have it.
     drop(there);
     let count = peers.len();
     let (sent, received) = thread::scope(|scope| {
-        let (sends, receives) = life.ways;
-        let sender = sends.then(|| scope.spawn(|| life.send_all(&here, sending)));
-        let receiver = receives.then(|| scope.spawn(|| life.receive_all(&here, receiving)));
+        let (sends, receives) = round.ways;
+        let sender = sends.then(|| scope.spawn(|| round.send_all(&here, sending)));
+        let receiver = receives.then(|| scope.spawn(|| round.receive_all(&here, receiving)));
         for peer in peers {
             thread::sleep(Duration::from_micros(500 + random.below(8_000)));
             peer.kill();
         }
-        life.is_over.store(true, SeqCst);
+        round.is_over.store(true, SeqCst);
         let sent = sender.map_or(0, |it| it.join().unwrap());
         (sent, receiver.map_or([0; PEERS], |it| it.join().unwrap()))
     });
     for (who, received) in received.into_iter().enumerate() {
-        let certain = life.words.get(SENT + who);
+        let certain = round.words.get(SENT + who);
         // One more, if it was killed before its report.
         let may_be = certain..=certain + 1;
         assert!(may_be.contains(&received), "{received} of {certain}");
     }
     assert_eq!(here.recv_vec(FOREVER), Err(Error::Closed));
     assert_eq!(here.send(b"?", FOREVER), Err(Error::Closed));
-    let to_peers = life.check_received(sent, count as u64);
+    let to_peers = round.check_received(sent, count as u64);
     [count as u64, received.iter().sum(), to_peers]
 }
 
@@ -236,8 +236,8 @@ fn kill_for(length: Duration) -> [u64; 3] {
     let (mut random, began, mut sum) = (Random(0x5eed), Instant::now(), [0; 3]);
     let least = [LEAST_KILLS, LEAST_DONE, LEAST_DONE];
     while began.elapsed() < length || sum.iter().zip(&least).any(|(it, least)| it <= least) {
-        let life = live(&mut random);
-        sum = [0, 1, 2].map(|at| sum[at] + life[at]);
+        let counts = run_round(&mut random);
+        sum = [0, 1, 2].map(|at| sum[at] + counts[at]);
     }
     sum
 }

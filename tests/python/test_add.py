@@ -76,7 +76,7 @@ def test_the_sum_is_what_python_computes(shared: Any, old: Any, delta: Any) -> N
 def test_an_instance_of_an_int_subclass_counts_as_an_int(shared: Any, delta: Any) -> None:
     assert shared.add("k", delta) == delta and type(shared["k"]) is int
     assert shared.raw[b"k"] == struct.pack("<q", delta)
-    # It is a counter, then.
+    # So it is a counter, which wraps around.
     shared["k"] = 2**63 - 1
     assert shared.add("k", delta) == int(delta) - 2**63 - 1
 
@@ -199,7 +199,7 @@ def add_often(shared: Any, delta: Any, times: int) -> None:
         shared.add("sum", delta)
 
 
-# Counters become other numbers meanwhile, which keep their type.
+# The deltas turn the counter into a number of another type.
 @pytest.mark.parametrize("deltas", [[1, 0.5, 1, 0.25], [1, 2**64, 1, -3]])
 def test_no_addition_of_several_processes_is_lost(ctx: Any, shared: Any, deltas: Any) -> None:
     workers = [ctx.Process(target=add_often, args=(shared, delta, 200)) for delta in deltas]
@@ -229,7 +229,7 @@ def test_an_addition_happens_wholly_or_not_at_all_when_a_process_is_killed() -> 
             for worker in farm.values():
                 worker.start()
             for name, worker in farm.items():
-                # The others continue, whatever the killed one was doing.
+                # Every worker makes progress, whatever the killed ones were doing.
                 goal = shared.get(name, 0) + 20
                 wait_until(lambda: bool(shared.get(name, 0) > goal))
                 os.kill(worker.pid, signal.SIGKILL)
@@ -237,7 +237,7 @@ def test_an_addition_happens_wholly_or_not_at_all_when_a_process_is_killed() -> 
             names += farm
             written = sum(shared[name] for name in names)
             added = shared["sum"] / 0.5
-            # Each killed process may not have recorded one addition yet.
+            # Each killed process may have made one addition that it has not recorded.
             assert written <= added <= written + len(names)
             assert shared.add("sum", 0.5) == (added + 1) * 0.5
             shared.add("sum", -0.5)

@@ -214,7 +214,7 @@ def test_a_base_manager_serves_our_objects_to_other_programs(script: Script) -> 
             client = Client(server.address, authkey=b"key")
             client.connect()
             def use():
-                # Its proxies are gone at its end: this process's server cannot be asked at its own.
+                # Proxies are freed when this returns: at exit, this process's own server no longer answers them.
                 for name in ("queue", "joinable", "simple"):
                     queue = getattr(client, name)()
                     queue.put({"a": 1})

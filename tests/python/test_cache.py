@@ -148,7 +148,7 @@ def test_hardly_any_value_is_cached_while_all_values_change(
     monkeypatch: pytest.MonkeyPatch, shared: Any
 ) -> None:
     monkeypatch.undo()
-    # However slow this machine is, the next period begins within a while.
+    # Long enough that each invalidation lengthens the pause, even on a slow machine.
     monkeypatch.setattr(_cache, "_PAUSE_MEMORY", 60.0)
     cached = []
     get = _map.Map._get_and_cache
@@ -186,13 +186,13 @@ def test_no_cached_value_is_older_than_one_announced_before_the_read() -> None:
             writer.start()
             until = time.monotonic() + 0.1
             while time.monotonic() < until:
-                # Mostly the same few: they are cached in between.
+                # Mostly one of a few keys, which are therefore cached in between.
                 which = chance.randrange(8) if chance.random() < 0.9 else chance.randrange(200)
                 before = told[which]
                 assert shared[KEYS[which]] >= before
             os.kill(writer.pid, signal.SIGKILL)
             writer.join()
-            # If it was killed between the two, it has announced one less.
+            # If it was killed between the set and the announcement, one set was not announced.
             for which, key in enumerate(KEYS):
                 assert shared[key] - told[which] in (0, 1)
                 told[which] = shared[key]

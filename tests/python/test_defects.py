@@ -136,7 +136,7 @@ def test_a_child_that_ends_removes_nothing_and_no_warning_is_printed(
         def use(queue, lock, table):
             with lock:
                 table[os.getpid()] = queue.get()
-            os._exit(0)         # no farewell
+            os._exit(0)         # no exit handlers run
 
         if __name__ == "__main__":
             ctx = mp.get_context({ctx._name!r})

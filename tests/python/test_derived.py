@@ -28,7 +28,7 @@ def test_objects_in_reference_cycles_are_freed() -> None:
             Tagged.alive -= 1
 
     def make() -> None:
-        # A value and its lock, as a process has them that received the lock.
+        # A value and its lock, as in a process that has received the lock.
         value = OwnValue("i", 3)
         value.get_lock()._keeps = value
         assert value.value == 3

@@ -276,7 +276,7 @@ def test_a_connection_that_nobody_received_is_freed_with_its_sender(
     assert objects() == before
 
 
-# -- what becomes of permits and locks -----------------------------------------------------------
+# -- permits and locks after the end -------------------------------------------------------------
 
 
 def take(how: str, one: Any) -> None:

@@ -153,12 +153,12 @@ BEHIND = """
         while sent.value == 0 or seen != sent.value:
             seen = sent.value
             time.sleep(0.3)
-        # All of it together does not fit.
+        # Not all messages fit at the same time.
         assert 0 < seen < 40, seen
         assert [receive()[0] for _ in range(40)] == list(range(40))
         child.join()
         assert child.exitcode == 0
-        # Without a message whose memory could be returned it is an error.
+        # If no message is left whose memory could be freed, it is an error.
         try:
             send(bytes(16 << 20))
         except shoal.NoSpaceError:

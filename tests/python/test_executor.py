@@ -293,8 +293,8 @@ def name_of(task: Path) -> str:
 def test_a_put_is_seen_before_the_end_of_its_process(
     module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As executors tell a worker that has done its last task from one that has died. How long its
-    # process makes way at most is not what is tested: other programs use that core, too.
+    # As executors distinguish a worker that has finished from one that has died. The limit of the wait is not
+    # tested, and is raised because other programs use that core, too.
     monkeypatch.setattr(_end, "_TRIES", 20_000)
     ctx: Any = shoal.multiprocessing.get_context("fork")
     queue = ctx.SimpleQueue()

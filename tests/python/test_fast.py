@@ -347,7 +347,7 @@ def test_a_thread_that_waits_delays_no_other() -> None:
     while time.monotonic() - began < (0.2 if steps > 100 else 5):
         time.sleep(0)
         steps += 1
-    # If one of them had kept the interpreter, there would be one step for each slice of its wait.
+    # If one of them held the GIL, there would be one step for each slice of its wait.
     assert steps > 100 and not found
     for _ in range(4):
         queue.put_bytes(b"\x80\x05K\x01.")

@@ -105,7 +105,7 @@ def test_it_works_with_a_context_of_the_standard_library() -> None:
 @pytest.mark.parametrize("death", [die, end_quietly, raises_when_unpickled])
 def test_a_workers_death_breaks_it_and_ends_all_waits(ctx: Any, death: Any) -> None:
     with ProcessPoolExecutor(2, mp_context=ctx) as executor:
-        # The death comes after all calls were submitted: after it no call can be submitted.
+        # The worker dies only after all calls were submitted, because then no call can be submitted.
         unfinished, gate = [executor.submit(time.sleep, 60)], ctx.Event()
         executor.submit(gate.wait, 30)
         unfinished.append(executor.submit(death))

@@ -283,7 +283,7 @@ def test_subclasses_of_the_originals_do_not_change() -> None:
     with mp.install():
         own = OwnQueue()
         assert type(own) is OwnQueue
-        # A lock that is not passed on after a death: the content of the pipe may be torn.
+        # A lock that does not go to the next process after a kill: a message in the pipe may be incomplete.
         lock: Any = mp.synchronize
         assert type(own._rlock) is lock.PipeLock  # type: ignore[attr-defined]
         with ThreadPool(2) as pool:

@@ -1,6 +1,6 @@
 """Ctrl-C, or any handler that raises, at any moment of a call that takes something: nothing stays taken.
 
-The calls are those of Python: a compiled call runs no handler, and leaves long waits to them.
+The Python versions of the calls are tested: a compiled call runs no handler, and leaves long waits to them.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def test_interrupted_calls_of_a_pipe_take_nothing() -> None:
             there.lease()._give_back()
 
         def check(place: str) -> None:
-            # It is there, and not leased by the interrupted call.
+            # The message is in the pipe, and not leased by the interrupted call.
             assert there.poll(), place
 
         functions = [shoal.Connection.lease, shoal.Connection._receive, *LEASED]
@@ -201,7 +201,7 @@ def test_the_notification_of_an_interrupted_wait_goes_to_another() -> None:
             notified.append(condition.wait(30))
 
     def wait() -> None:
-        # Another thread notifies one waiter as soon as this one has released the lock: this one.
+        # Another thread notifies this one as soon as it has released the lock.
         thread = threading.Thread(target=notify)
         thread.start()
         try:
@@ -241,7 +241,7 @@ def test_an_interrupted_wait_at_a_barrier_has_not_arrived() -> None:
     def check(place: str) -> None:
         barrier = barriers.pop()
         assert barrier.n_waiting == 0, place
-        # Others learn that it is broken if this one had arrived. It never opens for fewer than two.
+        # It is broken if this thread had arrived, and otherwise times out: it never opens for fewer than two.
         with pytest.raises(threading.BrokenBarrierError):
             barrier.wait(0.0001)
         barriers.append(shoal.Barrier(2))

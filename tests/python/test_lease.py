@@ -1,4 +1,4 @@
-"""Leased messages, and their fate when no worker finishes them."""
+"""Leased messages, and what happens to those that are not acked."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_after_an_exception_the_data_of_a_lease_is_invalid(queue: "shoal.Queue[A
     for data in (lambda: kept, lambda: job.data):
         with pytest.raises(ValueError):
             data()[0]
-    # It is returned even if something still looks at it.
+    # It is returned even if something still refers to it.
     with pytest.raises(KeyError):
         with queue.lease() as job:
             holder = pickle.PickleBuffer(job.data)

@@ -240,7 +240,7 @@ def change_for_ever(shared: Any, seed: int) -> None:
     chance = random.Random(seed)
     while True:
         pair = [chance.randrange(1000)] * 2
-        # Every change keeps the pairs.
+        # After every change, the list still consists of pairs of equal numbers.
         at = 2 * chance.randrange(10)
         choice = chance.randrange(6)
         if choice < 3:

@@ -221,7 +221,7 @@ def test_a_managers_queue_can_be_shut_down(ctx: Any) -> None:
         for number in range(3):
             queue.put(number)
         queue.shutdown()
-        # What is there can be had.
+        # The objects in the queue can still be taken.
         assert queue.get() == 0
         queue.task_done()
         queue.shutdown(immediate=True)
@@ -480,7 +480,7 @@ def test_many_nested_dictionaries_take_little_memory() -> None:
         for number in range(200):
             outer[number] = manager.dict(entries)
         inner = [outer[number] for number in range(200)]
-        # The first ones of a manager are made for many processes, and the others for many dictionaries.
+        # The first dictionaries of a manager are not compact, the later ones are.
         assert [it.stats().compact for it in inner[:1] + inner[-1:]] == [False, True]
         files = [os.stat(f"/dev/shm/shoal.{it.name}") for it in inner[-100:]]
         assert sum(file.st_blocks * 512 for file in files) / len(files) < 40 << 10
@@ -521,7 +521,7 @@ def test_an_object_that_waits_in_a_queue_of_the_manager_is_kept() -> None:
         queue, other = manager.Queue(), manager.Queue()
 
         def make_many() -> None:
-            # So many that objects which no container has are released.
+            # Enough for searches that release the objects that are in no container.
             for _ in range(4):
                 kept = [manager.list() for _ in range(150)]
                 table = manager.dict(enumerate(kept))
@@ -533,7 +533,7 @@ def test_an_object_that_waits_in_a_queue_of_the_manager_is_kept() -> None:
         make_many()
         assert list(queue.get()) == [1]
         assert dict(queue.get()[1]) == {"a": 2}
-        # And once it was taken, it is released.
+        # Once it has been taken, it is released.
         queue.put(manager.list([3]))
         gone = weakref.ref(next(one for one in manager._sent._objects.values() if one == [3]))
         queue.get()

@@ -281,7 +281,7 @@ def test_the_mask_is_set_before_the_child_imports_the_program(script: Script) ->
             env={k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"},
         )
     )
-    # A server that imports the main module itself (3.13.1 and later) has no mask to show.
+    # From 3.13.1 on, the server imports the main module itself, before any mask is set.
     assert out.splitlines()[0] == "4,5"
     assert out.splitlines()[1] == "4,5" or sys.version_info >= (3, 13, 1)
 

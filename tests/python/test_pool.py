@@ -75,14 +75,14 @@ def kill_now_and_then(x: int) -> int:
 
 
 def test_workers_killed_at_any_time_lose_only_their_own_task() -> None:
-    # From outside too, at random moments: also between a result and its ack.
+    # Workers are also killed by another thread, at random moments: for example between a result and its ack.
     with mp.get_context("fork").Pool(4) as pool:
         over = threading.Event()
 
         def reaper() -> None:
             while not over.wait(0.003):
                 if pool._engine._failed_starts >= 4:
-                    # Where starting takes longer than this waits, the pool would give up after eight.
+                    # Pauses the kills: the pool gives up after eight workers that end before they are ready.
                     continue
                 try:
                     os.kill(pool._pool[0].pid, signal.SIGKILL)
@@ -373,7 +373,7 @@ def is_running(pid: int) -> bool:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rsplit(") ", 1)[1][0] != "Z"
     except OSError:
-        # Not there, or gone between the two.
+        # It does not exist, or ended between the open and the read.
         return False
 
 

@@ -101,7 +101,7 @@ def test_idle_workers_that_are_killed_break_no_pool() -> None:
         for x in range(5):
             for _ in range(3):
                 worker = pool._pool[0]
-                # It is ready, and has answered nothing.
+                # Killed once it is ready, before its first result.
                 while worker.exitcode is None:
                     if pool._engine._ready:
                         worker.kill()

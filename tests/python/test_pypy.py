@@ -74,7 +74,7 @@ def native():
         assert several[:3] == [9, 8, 7]
     child = shoal.spawn([sys.executable, "-c", "raise SystemExit(3)"], env={"PATH": "/bin"})
     assert child.join() == 3
-    # The collector frees what the program forgets.
+    # The collector frees the objects that the program drops.
     name = shoal.Queue().name
     gc.collect()
     gc.collect()

@@ -291,7 +291,7 @@ def test_peek_takes_nothing(queue: "shoal.Queue[Any]") -> None:
 
 
 class Lying(bytes):
-    """Bytes that say they are more than they are."""
+    """Bytes whose `len` is more than their size."""
 
     def __len__(self) -> int:
         return 1 << 20
@@ -350,7 +350,7 @@ def test_an_object_that_cannot_be_unpickled_costs_no_other_of_its_batch(
         with pytest.raises(ValueError, match="not readable"):
             queue.get_many()
         queue.put(5)
-        # Before what is in the queue, and at most so many.
+        # The kept objects come before those in the queue, and the maximum applies to them.
         expected = [it for it in batch if it is not bad]
         assert queue.get_many(2, False) == expected[:2]
         assert queue.get_many(block=False) == expected[2:]

@@ -247,7 +247,7 @@ def test_an_event_wakes_all_that_wait() -> None:
     event = shoal.Event()
     assert not event.wait(0.01) and not event.is_set()
     child = start(event.wait)
-    kill(child)  # a dead waiter holds nobody up
+    kill(child)  # a dead waiter blocks no process
     threading.Timer(0.05, event.set).start()
     assert event.wait(30) and event.is_set()
     event.clear()
@@ -268,7 +268,7 @@ def test_a_notification_reaches_a_live_waiter(kind: Any) -> None:
     first = start(wait, "first")
     assert answers.get() == "waits"
     with condition:
-        pass  # it has let go of the lock, and so it waits
+        pass  # the lock is released, so the thread waits
     second = start(wait, "second")
     assert answers.get() == "waits"
     with condition:

@@ -99,7 +99,7 @@ def test_other_threads_run_while_one_waits() -> None:
         got = []
         thread = threading.Thread(target=lambda: got.append(queue.get()))
         thread.start()
-        # If the wait held the interpreter this line would come only after it.
+        # If the wait held the GIL, this line would run only after it.
         queue.put("at once")
         thread.join()
         assert got == ["at once"]
@@ -319,7 +319,7 @@ def test_the_end_of_one_object_is_not_that_of_another_with_its_handle() -> None:
 def test_the_last_object_with_a_handle_ends_its_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = shoal.Map[str, int]()
     for _ in range(3):
-        # It is gone at once, and does not count any more.
+        # This `raw` is freed at once, and is no longer a user of the handle.
         assert len(shared.raw) == 0
     raw = shared.raw
     raw.detach()

@@ -1,4 +1,4 @@
-//! What a queue promises, through its public face.
+//! The promises of queues, through the public interface.
 
 use std::time::Duration;
 

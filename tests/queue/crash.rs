@@ -2,7 +2,7 @@
 //!
 //! A forked child runs the operation and dies at step N. The survivor then finds every
 //! committed message, in order and exactly counted, and the operation done wholly or not at
-//! all; the queue goes on working. N grows until the child lives to the end.
+//! all; the queue still works. N grows until the child completes the operation.
 
 use std::collections::VecDeque;
 use std::time::Duration;

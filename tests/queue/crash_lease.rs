@@ -1,8 +1,8 @@
 //! Everything that happens to a message outside the ring, killed at every crash point.
 //!
-//! A forked child runs the operation and dies at step N. The survivor then works off all that
-//! is left: every message is there that was not finished, in order, none is there twice, and
-//! no room is lost. N grows until the child lives to the end.
+//! A forked child runs the operation and dies at step N. The survivor then processes all messages that are left: each
+//! unfinished message is delivered, in order and once, and no memory is lost. N grows until the child completes the
+//! operation.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn fill(queue: &Queue, numbers: std::ops::Range<u8>) {
     }
 }
 
-/// Leases and acks until there is nothing left to finish, not even of the dead.
+/// Leases and acks until no message is unfinished, including those of dead processes.
 fn work_off(queue: &Queue) -> Vec<Delivered> {
     let mut done = Vec::new();
     while queue.unfinished().unwrap() > 0 {
@@ -103,7 +103,7 @@ impl Case {
     }
 }
 
-/// The messages of the dead come when their death is noticed.
+/// The messages of a dead process are delivered again once its death is noticed.
 fn sorted(numbers: &[u8]) -> Vec<u8> {
     let mut sorted = numbers.to_vec();
     sorted.sort_unstable();

@@ -1,9 +1,7 @@
-//! Processes that are killed at every crash point of a wait or a wake, and what it does to
-//! the others that wait.
+//! Processes that are killed at every crash point of a wait or a wake-up, and the effect on others that wait.
 //!
-//! The operation that dies is one that found the queue full or empty, so that it goes through
-//! sleeping, being woken and waking the next. A bystander waits for the same thing all the
-//! while, and has to get it.
+//! The killed operation finds the queue full or empty, so it sleeps, is woken and wakes the next one. Another process
+//! waits for the same thing meanwhile, and has to get it.
 
 use std::os::fd::AsRawFd;
 
@@ -13,7 +11,7 @@ use shoal::{Queue, Waitable, wait_any};
 
 /// Runs `round` with step 1, 2, 3 … until the child lives, and returns the last step.
 ///
-/// How often a waiter sleeps depends on the moment, so a few have to live in a row.
+/// How often a waiter sleeps depends on timing, so a few children in a row have to survive.
 fn at_every_step(round: impl Fn(u64) -> bool) -> u64 {
     let _alone = alone();
     let mut lived = 0;

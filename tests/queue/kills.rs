@@ -1,9 +1,8 @@
 //! Batches of all sizes through a ring that grows and shrinks, while the processes at both
 //! ends are killed at random moments and replaced.
 //!
-//! A killed consumer may take the batch along that it had in its hands. Nothing else may be
-//! missing between a producer's first and last message, nothing may come twice or changed,
-//! and nothing may be invented.
+//! A killed consumer may lose the batch that it was taking. No other message may be missing between a
+//! producer's first and last one, and none may be duplicated, changed or made up.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use crate::common::{Child, FOREVER, NOWAIT, Random, alone, fork};
 use shoal::{Options, Queue};
 
 const BATCH: usize = 4;
-/// The test goes on until more have arrived than this, however little of the machine it gets.
+/// The test continues until more messages than this have arrived, on a busy machine too.
 const LEAST_MESSAGES: usize = 100;
 const HEAD: usize = 8;
 

@@ -1,4 +1,4 @@
-//! Messages that are worked on: acked, given back, overdue, given up, and those of the dead.
+//! Leased messages: acked, given back, expired, moved to the dead letters, and those of killed processes.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-/// What a queue says of itself: messages there, leased, and not finished.
+/// The numbers of messages in the queue, leased, and unfinished.
 fn counts(queue: &Queue) -> (usize, usize, u64) {
     (queue.len(), queue.leased(), queue.unfinished().unwrap())
 }

@@ -1,9 +1,9 @@
 //! Workers and producers that are killed at random, and an account of every message.
 //!
-//! Producers put, or write in place. Workers lease, and then ack, give back, or let their time
-//! run out; some take messages for good. What becomes of each message they report through a
-//! second queue: before it is acked that it was worked on and at which attempt, and after it
-//! that it was. Some messages are never acked and must become dead letters.
+//! Producers put, or write in place. Workers lease, and then ack, give back, or let the lease
+//! expire; some take messages with `get`. They report on each message through a second queue: before the ack, that
+//! it was processed and in which attempt; after the ack, that it was acked. Some messages are never acked and must
+//! become dead letters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const TAKEN: u8 = 3;
 
 const ATTEMPTS: u8 = 6;
 
-/// One in so many is never acked.
+/// One of this many messages is never acked.
 const POISON: u32 = 50;
 
 /// Message `index` of producer `who`, of a size and a content that follow from them.

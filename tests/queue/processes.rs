@@ -124,10 +124,9 @@ fn a_queue_outlives_its_creator_as_long_as_a_process_has_it() {
 
 /// Producers and consumers are killed at random moments and replaced, for a while.
 ///
-/// Each producer puts its number and 0, 1, 2 …; each consumer passes on what it got. A
-/// consumer that is killed may take the one message along that it had in its hands; nothing
-/// else may be missing, nothing may come twice, and nothing may be invented.
-/// The test goes on until more have arrived than this, however little of the machine it gets.
+/// Each producer puts its number and 0, 1, 2 …; each consumer passes on the messages. A consumer that is killed may
+/// lose the one message that it was taking. No other message may be missing, and none may be duplicated or made up.
+/// The test continues until more messages than this have arrived, on a busy machine too.
 const LEAST_MESSAGES: usize = 1000;
 
 fn kill_at_random(length: Duration) {

@@ -1,4 +1,4 @@
-//! That a process that waits for a queue gets what it waits for, and none waits in vain.
+//! A process that waits for a queue is woken when it can continue, and none waits forever.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! What a relay and those who use a relayed object do, killed at every crash point.
 //!
 //! A forked child runs the operation and dies at step N. The survivor then takes the role and accounts for
-//! every message and every change. N grows until the child lives to the end.
+//! every message and every change. N grows until the child completes the operation.
 
 use std::sync::Arc;
 use std::time::Duration;

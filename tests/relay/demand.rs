@@ -1,4 +1,4 @@
-//! Whether a queue wants messages, and taking back what nobody takes.
+//! The demand of a queue for messages, and taking back messages that no consumer takes.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Relays, workers and producers that are killed at random, and an account of every message and of every
 //! sum.
 //!
-//! The relay of a queue forwards each request to a queue that stands for a server, by its id, and delivers
-//! from there what is not outstanding; it takes a message off the server when that is settled as done.
+//! The relay of a queue forwards each request, with its id, to an object in place of a server, and delivers the
+//! messages from there that are not outstanding. It removes a message from the server once it is settled as done.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,8 +16,7 @@ use shoal::{
     SwapTo,
 };
 
-/// What stands for a server: the messages that it has, by the ids of their requests. It forgets none of the
-/// ids that it has seen.
+/// An object in place of a server: its messages by the ids of their requests, and all ids that it has seen.
 struct Server {
     messages: Map,
     seen: Map,

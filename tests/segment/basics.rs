@@ -1,4 +1,4 @@
-//! What every named object promises: how it is created, which processes have it, when it goes.
+//! What every named object promises: how it is created, which processes have it open, and when it is removed.
 
 use std::io::Read;
 use std::mem::forget;

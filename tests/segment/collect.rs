@@ -1,5 +1,5 @@
-//! What dead processes left is in no other's way: it is collected when its name is wanted, when memory
-//! runs out, and when a process begins.
+//! Objects that dead processes left do not disturb others: they are collected when their name is needed, when memory
+//! runs out, and when a process creates its first object.
 //!
 //! A process collects at its first creation, so this test program itself uses no object: all of it
 //! happens in forked children, in directories of their own.

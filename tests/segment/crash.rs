@@ -1,5 +1,5 @@
-//! A process that is killed at any step of coming, forking or leaving leaves an object whole, alive for
-//! the processes that have it, and free for others once they are gone.
+//! A process that is killed at any step of attaching, forking or detaching leaves an object consistent: the other
+//! processes can use it, and its name is free once they have ended.
 
 use std::cell::RefCell;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Where objects live: `/dev/shm`, or what `SHOAL_DIR` names, and what is told if that will not do.
+//! Where objects are: in `/dev/shm` or the directory that `SHOAL_DIR` names, and the errors if it cannot be used.
 //!
 //! A process chooses its directory once, so this test program itself uses no object: all of it
 //! happens in forked children.
@@ -136,7 +136,7 @@ fn an_error_names_the_feature_that_a_file_system_lacks() {
     });
 }
 
-/// Every call says what is wrong with the directory.
+/// The error of every call says what is wrong with the directory.
 fn all_are_refused(directory: &str, status: Status) {
     let mut refused = creations();
     refused.extend([

@@ -1,4 +1,4 @@
-//! What an object promises to processes that fork and to threads that come and go.
+//! What an object promises to processes that fork and to threads that start and end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

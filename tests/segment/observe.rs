@@ -1,4 +1,4 @@
-//! Objects are looked at without being opened: nothing changes, and what is said is true.
+//! Objects are observed without being opened: the observation is correct and changes nothing.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! No circles: of two files that import from each other, directly or by way of others, neither can be
-//! understood first.
+//! No import cycles: two files that import from each other, directly or through others, cannot be understood one
+//! after the other.
 //!
 //! The graphs are read from the source text. A name that a module passes on, by `pub use`, counts as
 //! an import from the file that it comes from, and not from the one that passes it on.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::{code, files, root, shown};
 
-/// The layers, from the bottom up. What stands in one line knows nothing of its neighbours.
+/// The layers, from the bottom up. Modules in one line do not import from each other.
 const LAYERS: [&[&str]; 13] = [
     &["error"],
     &["layout", "copy", "cache"],
@@ -106,7 +106,7 @@ fn imports_point_down() {
                 wrong.push(format!("{} uses crate::{name}", shown(&path)));
             }
         }
-        // The only other way to another module.
+        // The only other path to another module.
         let inside = path.strip_prefix(root().join("src")).unwrap();
         let depth = inside.iter().count() - usize::from(path.ends_with("mod.rs"));
         let up = format!("use {}", "super::".repeat(depth));
@@ -122,11 +122,11 @@ fn imports_point_down() {
 }
 
 #[test]
-fn no_file_imports_from_the_front_door_of_the_crate() {
+fn no_file_imports_what_the_crate_exports() {
     let exported = exported();
     let imports = |code: &str| {
         let mut names = names_after(code, "crate::").into_iter();
-        // `list` is a function at the front door, and a module.
+        // `list` is both a function that the crate exports and a module.
         names.any(|name| exported.contains_key(name) && !LAYERS.concat().contains(&name))
     };
     let found = sources().filter(|(path, _)| imports(&code(path)));

@@ -1,4 +1,4 @@
-//! The licences of what is built in, which `cargo deny --workspace check` looks at on the public forge.
+//! The licences of the dependencies. On the public repository, `cargo deny --workspace check` checks them.
 
 use std::collections::BTreeSet;
 use std::fs;

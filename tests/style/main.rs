@@ -36,15 +36,14 @@ fn files(folders: &[&str], endings: &[&str]) -> Vec<PathBuf> {
     found
 }
 
-/// A path as people write it.
+/// A path relative to the repository.
 fn shown(path: &Path) -> String {
     let path = path.strip_prefix(root()).unwrap_or(path);
     path.display().to_string()
 }
 
-/// The code of a Rust file that is shipped: what is a comment, in whole lines, is blank, and
-/// so is what `#[cfg(test)]` stands before. Where such an item ends, `cargo fmt` tells: at
-/// the first line that closes it at its own indentation.
+/// The code of a Rust file that is shipped. Lines that are comments, and items after `#[cfg(test)]`, are blank. As
+/// `cargo fmt` formats the file, such an item ends at the first line that closes it at its own indentation.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     shipped(&text)

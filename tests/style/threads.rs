@@ -1,6 +1,6 @@
 //! Which public types a thread may pass on to another one, and which it may share with others.
 //!
-//! Auto traits change with a private field, and nobody sees it. So each type is listed here.
+//! A private field may change the auto traits of a type unnoticed, so each type is listed here.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -146,7 +146,7 @@ fn shared_and_not_sent() -> Vec<Row> {
     types![LockGuard<'static>]
 }
 
-/// The lock is the thread's, and `&self` writes to what it guards, or reads it.
+/// The lock belongs to the thread, and methods with `&self` read and write what it guards.
 fn of_their_thread() -> Vec<Row> {
     types![ArrayGuard<'static>, Locked<'static>]
 }

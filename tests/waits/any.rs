@@ -1,4 +1,4 @@
-//! That waiting for several things ends with the first that is ready, and never without one.
+//! A wait for several things ends once one of them is ready, and not before.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

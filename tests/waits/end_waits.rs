@@ -1,4 +1,4 @@
-//! That a handle which is given up lets go of the threads that wait through it, and of no others.
+//! Ending the waits of a handle wakes the threads that wait through it, and no others.
 
 use std::ops::Deref;
 use std::thread;
@@ -40,7 +40,7 @@ fn elsewhere<T: Sync>(object: T, end: impl Fn(&T), wait: impl Fn(&T) -> Result<(
     });
 }
 
-/// A handle of which another thread has what it locks.
+/// A handle whose lock is held by another thread.
 struct Acquisition<T>(T);
 
 impl<T> Deref for Acquisition<T> {

@@ -1,9 +1,9 @@
-//! Processes that wait for a condition, an event or at a barrier are killed at random, and those that tell
-//! them; and each time the others go on. No live process sleeps through what was meant for it, and
-//! none that tells is held up by the dead.
+//! Processes that wait for a condition, for an event or at a barrier, and processes that notify them, are killed at
+//! random. Each time the others continue: every live process is woken by the notifications for it, and none that
+//! notifies is delayed by dead waiters.
 //!
-//! The dead are replaced only once the others have gone on without them, and by themselves. So a
-//! wake that got lost is a test that hangs.
+//! Killed processes are replaced only once the others have made progress without them. So a lost wake-up makes the
+//! test hang.
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
@@ -13,7 +13,7 @@ use crate::common::company::{Company, LEAST_DONE, LEAST_KILLS, Words, kill_for, 
 use crate::common::{FOREVER, Random, alone, soak_length};
 use shoal::{Acquisition, Barrier, Condition, Error, Event, Lock, Options};
 
-/// Givers put down some tokens once all are taken, and takers take one at a time.
+/// Givers add some tokens once all are taken, and takers take one at a time.
 struct Tokens {
     lock: Lock,
     given: Condition,
@@ -23,7 +23,7 @@ struct Tokens {
 
 const GIVERS: usize = 3;
 
-// Words: of the tokens; how many were to be woken, and how many were; whether a process has the lock.
+// Words: the tokens given and taken; how many waiters were notified and woken; whether a process holds the lock.
 const GIVEN: usize = 0;
 const TAKEN: usize = 1;
 const TOLD: usize = 2;
@@ -44,7 +44,7 @@ impl Tokens {
         self.lock.release().unwrap();
     }
 
-    /// Holds the lock. A process that died with it may not have passed on a notification.
+    /// Called with the lock held. A process that died while it held the lock may not have passed on a notification.
     fn enter(&self, taken: Acquisition) {
         let inside = self.words[INSIDE].swap(1, SeqCst);
         if taken == Acquisition::OwnerDied {
@@ -136,7 +136,7 @@ struct Rounds {
 
 const SETTERS: usize = 3;
 
-// Words: which round it is; for each waiter, how many it has passed.
+// Words: the current round; for each waiter, the number of rounds that it has passed.
 const ROUND: usize = 0;
 const PASSED: usize = 1;
 
@@ -205,9 +205,8 @@ struct Meeting {
 
 const PARTIES: usize = 4;
 
-// Words, for each: the round to which it last came, in which it last had a place, which it last
-// passed; of how many breaks it was told. In which round a process last was the first, the second
-// and so on. And how many breaks were mended.
+// Words for each process: the last round in which it arrived, had a slot, and passed; and the number of breaks that
+// it was told of. For each index: the last round in which a process had it. And the number of breaks that were reset.
 const COME: usize = 0;
 const HERE: usize = COME + PARTIES;
 const WENT: usize = HERE + PARTIES;
@@ -265,8 +264,8 @@ impl Company for Meeting {
     fn go_on_without(&self, dead: &[usize]) {
         let living = || (0..PARTIES).filter(|it| !dead.contains(it));
         let all = |what, round| living().all(|it| self.words.get(what + it) == round);
-        // Either one of the dead has a place, and the others find out. Or they alone have come to
-        // the last round there was, and wait for those that will come instead.
+        // Either a dead process has a slot, and the others break the barrier. Or only live ones have arrived in the
+        // last round, and wait for the replacements.
         wait_until(|| {
             let last = (0..PARTIES).map(|it| self.words.get(COME + it)).max();
             let all_here = all(HERE, last.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Tests of waits: for several things, on a busy machine, and through handles that are given up.
+//! Tests of waits: for several things, on a busy machine, and through handles whose waits are ended.
 
 #[path = "../common/mod.rs"]
 mod common;

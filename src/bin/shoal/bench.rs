@@ -72,7 +72,7 @@ pub(crate) struct Bench {
     /// Fail if calls execute more instructions than this file allows
     #[arg(long, value_name = "FILE", requires = "compiler")]
     budget: Option<PathBuf>,
-    /// Write that file anew
+    /// Write the counted instructions to that file
     #[arg(long, requires = "budget")]
     update_budget: bool,
     /// The compiler that built this program, as `rustc --version` says
@@ -82,7 +82,7 @@ pub(crate) struct Bench {
     format: Format,
 }
 
-/// The largest message: every worker has a batch of them in memory.
+/// The largest message. It is bounded, because every worker has a batch of them in memory.
 const LARGEST: usize = 8 << 20;
 
 /// If the benchmark started this process, does its part and exits.
@@ -102,7 +102,7 @@ impl Bench {
         }
         let (format, html, save) = (self.format, self.html.clone(), self.save.clone());
         let svg = self.svg.clone();
-        // Before anything is measured for minutes.
+        // Before the measurement, which takes minutes.
         for path in html.iter().chain(&svg).chain(&save) {
             writable(path)?;
         }
@@ -156,7 +156,7 @@ impl Bench {
             .map_err(|why| Failure::Bench(why.to_string()))
     }
 
-    /// What to measure, and together with how many busy programs.
+    /// Which part to measure, and with how many busy programs.
     fn part(&self) -> Result<(Option<harness::Only>, Vec<u8>), Failure> {
         use harness::Only::{Curves, Waits};
         let asked = !self.busy.is_empty() || !self.waits.is_empty();
@@ -192,8 +192,7 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     fs::write(path, text).map_err(failed)
 }
 
-/// Refuses a path that nothing can be written to. What is there stays as it is until there is something
-/// to write, and where there was nothing there is nothing until then.
+/// Fails if a file cannot be written. Does not change an existing file, and leaves no new one.
 fn writable(path: &Path) -> Result<(), Failure> {
     let failed = |err: io::Error| Failure::Usage(format!("{}: {err}", path.display()));
     let mut options = OpenOptions::new();

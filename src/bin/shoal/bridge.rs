@@ -13,7 +13,7 @@ const PROGRAM: &str = "shoal-bridge";
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Bridge {
-    /// What the program is to do: `run`, `status`, `--help`
+    /// The arguments of the program: `run`, `status`, `--help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }

@@ -1,4 +1,4 @@
-//! `shoal doctor`: what this machine allows.
+//! `shoal doctor`: checks whether this machine has what Shoal needs.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -24,9 +24,9 @@ pub(crate) struct Doctor {
 enum Level {
     /// As it should be.
     Ok,
-    /// Good to know.
+    /// For information.
     Note,
-    /// It works, but not for everything.
+    /// Shoal works, with a limitation.
     Warn,
     /// Shoal does not work.
     Bad,
@@ -39,7 +39,7 @@ struct Finding {
     level: Level,
     /// What was found.
     found: String,
-    /// What to do, if there is something to be done.
+    /// What to do about it, if anything.
     advice: Option<String>,
 }
 
@@ -91,13 +91,13 @@ impl Doctor {
             Ok(())
         })?;
         match findings.iter().any(|it| it.level == Level::Bad) {
-            true => Err(Failure::Said),
+            true => Err(Failure::Reported),
             false => Ok(()),
         }
     }
 }
 
-/// Writes `text` behind six columns of `start`, in lines that fit the terminal.
+/// Writes `text` after `start`, which is six columns wide, in lines that fit the terminal.
 fn wrapped(out: &mut dyn std::io::Write, start: &str, text: &str) -> std::io::Result<()> {
     let width = width().unwrap_or(usize::MAX).saturating_sub(6).max(14);
     let (mut line, mut start) = (String::new(), start);
@@ -153,7 +153,7 @@ fn kernel() -> Vec<Finding> {
         .split(|c: char| !c.is_ascii_digit())
         .map(str::parse::<u32>);
     let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
-        let advice = "mount /proc: Shoal asks it about processes";
+        let advice = "mount /proc: Shoal reads there which processes are alive";
         return vec![finding("kernel", Level::Warn, "its version is not known").advice(advice)];
     };
     let lacking = FEATURES.iter().filter(|it| (major, minor) < (it.0, it.1));
@@ -177,7 +177,7 @@ fn place() -> PathBuf {
     named.map_or("/dev/shm".into(), PathBuf::from)
 }
 
-/// Below this size a /dev/shm is too small for more than trying the library out.
+/// Below this size, /dev/shm suffices only for trying out the library.
 const SMALL: u64 = 256 << 20;
 
 fn directory() -> Vec<Finding> {
@@ -219,7 +219,8 @@ fn directory() -> Vec<Finding> {
         findings.push(finding("files", Level::Warn, found).advice(advice));
     }
     if !space.is_tmpfs {
-        let found = format!("{place} is not a tmpfs: what objects hold is written to a disk");
+        let found =
+            format!("{place} is not a tmpfs: the contents of objects are written to a disk");
         let advice = "name a directory on a tmpfs in SHOAL_DIR";
         findings.push(finding("file system", Level::Warn, found).advice(advice));
     }
@@ -242,7 +243,7 @@ fn directory() -> Vec<Finding> {
     findings
 }
 
-/// Whether an object can be made and used.
+/// Checks that an object can be made and used.
 fn works() -> Vec<Finding> {
     let used = || {
         let queue = shoal::Queue::anonymous()?;
@@ -285,7 +286,7 @@ fn objects() -> Vec<Finding> {
     )];
     if stale > 0 {
         let found = format!(
-            "{stale} objects, {}, are what killed processes left",
+            "{stale} objects, {}, were left by killed processes",
             bytes(freed)
         );
         findings.push(finding("stale", Level::Note, found).advice("`shoal gc` removes them"));
@@ -306,12 +307,13 @@ fn limits() -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(most) = limits.address_space.filter(|&it| it < ROOM) {
         let found = format!("a process has {} of address space", bytes(most));
-        let advice = "objects are made smaller for that; ulimit -v unlimited, or give max_capacity";
+        let advice =
+            "objects get a lower maximum size: use ulimit -v unlimited, or set max_capacity";
         findings.push(finding("address space", Level::Warn, found).advice(advice));
     }
     if let Some(most) = limits.file_size.filter(|&it| it < ROOM) {
         let found = format!("a file may have {}", bytes(most));
-        let advice = "objects are made smaller for that; ulimit -f unlimited";
+        let advice = "objects get a lower maximum size: use ulimit -f unlimited";
         findings.push(finding("file size", Level::Warn, found).advice(advice));
     }
     if let Some(most) = limits.descriptors.filter(|&it| it < 256) {
@@ -322,7 +324,7 @@ fn limits() -> Vec<Finding> {
     let maps = read("/proc/sys/vm/max_map_count").and_then(|it| it.parse::<u64>().ok());
     if let Some(most) = maps.filter(|&it| it < 65_530) {
         let found = format!("a process may have {most} mappings");
-        let advice = "each open object is one or two: sysctl vm.max_map_count=65530";
+        let advice = "each open object needs one or two: sysctl vm.max_map_count=65530";
         findings.push(finding("mappings", Level::Warn, found).advice(advice));
     }
     if findings.is_empty() {
@@ -332,7 +334,7 @@ fn limits() -> Vec<Finding> {
     findings
 }
 
-/// The evidence that this is a container.
+/// Files that exist in a container, and what made it.
 const MARKS: [(&str, &str); 2] = [("/.dockerenv", "Docker"), ("/run/.containerenv", "Podman")];
 
 fn container() -> Vec<Finding> {
@@ -354,13 +356,14 @@ fn container() -> Vec<Finding> {
     let memory = read("/sys/fs/cgroup/memory.max").and_then(|it| it.parse::<u64>().ok());
     if let Some(most) = memory {
         let found = format!("this control group may use {} of memory", bytes(most));
-        let advice = "what objects hold counts, for the group of the process that wrote it first";
+        let advice =
+            "the memory of objects counts, for the group of the process that first wrote to it";
         findings.push(finding("memory", Level::Note, found).advice(advice));
     }
     findings
 }
 
-/// What waiting costs on this machine: it decides how fast messages are.
+/// Measures what waiting costs on this machine, which determines the latency of messages.
 fn cost() -> Vec<Finding> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut findings = vec![finding(
@@ -371,8 +374,8 @@ fn cost() -> Vec<Finding> {
     if cores == 1 {
         findings[0].level = Level::Note;
         findings[0].advice = Some(
-            "with one core every message to another process costs a switch: put and get several at a \
-             time"
+            "with one core every message to another process costs a context switch: put and get several \
+             at a time"
                 .to_owned(),
         );
     } else if let Some(ns) = probe::cache_line_ns() {
@@ -380,8 +383,8 @@ fn cost() -> Vec<Finding> {
         findings.push(match ns {
             0..400 => finding("cache line", Level::Ok, found),
             _ => finding("cache line", Level::Note, found).advice(
-                "the cores are far apart or busy: bind processes that talk a lot to cores of one \
-                 socket (taskset, numactl)",
+                "the cores are far apart or busy: bind processes that exchange many messages to cores of \
+                 one socket (taskset, numactl)",
             ),
         });
     }
@@ -392,8 +395,9 @@ fn cost() -> Vec<Finding> {
         );
         findings.push(match ns {
             0..30_000 => finding("wake-up", Level::Ok, found),
-            _ => finding("wake-up", Level::Note, found)
-                .advice("a virtual or busy machine: batches of messages cost one wake-up"),
+            _ => finding("wake-up", Level::Note, found).advice(
+                "a virtual or busy machine: put messages in batches, which cost one wake-up each",
+            ),
         });
     }
     findings
@@ -441,14 +445,14 @@ fn devices() -> Vec<Finding> {
             Ok(_) => {}
             Err(err) => findings.push(
                 finding("mask", Level::Warn, err.to_string())
-                    .advice(format!("set {} right, or unset it", set.join(", "))),
+                    .advice(format!("correct {}, or unset it", set.join(", "))),
             ),
         }
     }
     findings
 }
 
-/// Whether a lease can be made: its directory is usable, or can be created.
+/// Checks that a lease can be made: its directory is usable, or can be created.
 fn leases() -> Result<(), String> {
     let machine = Machine::from_environment();
     lease::holders_among(&machine, &[]).map_err(|err| err.to_string())?;
@@ -467,8 +471,8 @@ fn variables(family: &Family) -> Vec<String> {
     family.variables().filter_map(set).collect()
 }
 
-/// Whether the family's own variable is set, and is that of no other family that comes before it: of several
-/// vendors that read the same variable, only the one whose devices are here is restricted.
+/// Whether the family's own variable is set and no earlier family has the same one. If several vendors read the
+/// same variable, it restricts only the one whose devices are present.
 fn is_meant(family: &Family) -> bool {
     let own = family.variable();
     let first = shoal::device::families().find(|it| it.variable() == own);

@@ -22,7 +22,7 @@ static NOTE: extern "C" fn() = note;
 
 extern "C" fn note() {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: `action` is room for one; all of its bytes may be zero, which is what a failure leaves.
+    // SAFETY: `action` has room for one. All of its bytes may be zero, as they are if the call fails.
     let action = unsafe {
         libc::sigaction(libc::SIGPIPE, ptr::null(), action.as_mut_ptr());
         action.assume_init()
@@ -53,11 +53,11 @@ pub(crate) fn replace(command: &mut Command) -> (u8, String) {
         unsafe { command.pre_exec(restore) };
     }
     let err = command.exec();
-    // The message about the error shall not end this process where nobody reads it.
+    // So that writing the error message cannot end this process if its reader has closed the pipe.
     ignore_pipe();
     let program = command.get_program();
     match err.raw_os_error() {
-        Some(libc::ENOENT) if is_there(program) => {
+        Some(libc::ENOENT) if exists(program) => {
             let why = "it exists, but the interpreter or loader it names does not";
             (NOT_RUNNABLE, why.to_owned())
         }
@@ -67,7 +67,7 @@ pub(crate) fn replace(command: &mut Command) -> (u8, String) {
 }
 
 /// Whether there is a file of this name, in `PATH` if it has no slash.
-fn is_there(program: &OsStr) -> bool {
+fn exists(program: &OsStr) -> bool {
     if program.as_bytes().contains(&b'/') {
         return Path::new(program).exists();
     }

@@ -11,7 +11,7 @@ pub(crate) enum Failure {
     Input(io::Error),
     /// Arguments that are refused.
     Usage(String),
-    /// An object, a key, an element or a device that is not there.
+    /// An object, a key, an element or a device that does not exist.
     Missing(String),
     /// The command itself.
     Other(String),
@@ -19,8 +19,8 @@ pub(crate) enum Failure {
     Bench(String),
     /// A signal asked the command to end.
     Signal(i32),
-    /// It failed, and has said so.
-    Said,
+    /// The command has reported the failure already.
+    Reported,
 }
 
 impl Failure {
@@ -47,7 +47,7 @@ impl fmt::Display for Failure {
             | Failure::Other(why)
             | Failure::Bench(why) => f.write_str(why),
             Failure::Signal(signal) => write!(f, "ended by signal {signal}"),
-            Failure::Said => Ok(()),
+            Failure::Reported => Ok(()),
         }
     }
 }

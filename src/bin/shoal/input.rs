@@ -7,7 +7,7 @@ use crate::interrupt::Input;
 use crate::output::{Failure, Stdout, done};
 use crate::value::{Encoding, Place, for_terminal, one_line};
 
-/// Where a command has its one value from.
+/// Where a command reads its value.
 #[derive(clap::Args)]
 pub(crate) struct Source {
     /// Read the value from a file; "-" is the standard input
@@ -29,7 +29,7 @@ impl Source {
     pub(crate) fn read(&self, argument: Option<&str>, place: Place) -> Result<Vec<u8>, Failure> {
         let text = match (argument, &self.file) {
             (Some(_), Some(_)) => {
-                let why = "a value is given and a file to read it from: give one of them";
+                let why = "a value and a file to read it from are given: give one of them";
                 return Err(Failure::Usage(why.to_owned()));
             }
             (Some(text), None) => text.as_bytes().to_vec(),
@@ -53,20 +53,20 @@ pub(crate) struct Sink {
     /// Print a line of JSON for each
     #[arg(long)]
     pub(crate) json: bool,
-    /// Print exactly the bytes, and no newline behind them
+    /// Print exactly the bytes, without a newline after them
     #[arg(long, conflicts_with = "json")]
     raw: bool,
-    /// Print one line for a person, as on a terminal
+    /// Print one readable line, as on a terminal
     #[arg(long, conflicts_with_all = ["json", "raw", "null"])]
     show: bool,
-    /// Print a NUL behind the bytes instead of a newline
+    /// Print a NUL after the bytes instead of a newline
     #[arg(long, short = '0', conflicts_with_all = ["json", "raw"])]
     null: bool,
 }
 
 impl Sink {
     /// Prints `value`, and flushes. On a terminal the value is escaped so that it cannot disturb the
-    /// terminal; elsewhere its bytes are written unchanged. Returns false once the reader has gone.
+    /// terminal; elsewhere its bytes are written unchanged. Returns false once the reader has closed the pipe.
     pub(crate) fn print(
         self,
         value: &[u8],

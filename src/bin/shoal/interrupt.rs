@@ -22,8 +22,7 @@ use crate::streams;
 
 /// How long a sleep lasts before it checks for a signal.
 const SLICE: Duration = Duration::from_millis(100);
-/// The same for a wait of the library, which a signal ends. Only a signal between the check and the wait is
-/// noticed so late.
+/// The same for a wait of the library. A signal ends such a wait, unless it comes between the check and the wait.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// See [`code_of`].
@@ -71,7 +70,7 @@ pub(crate) fn check() -> Result<(), Failure> {
     signal().map_or(Ok(()), |it| Err(Failure::Signal(it)))
 }
 
-/// Ends the process as the signal would have, or returns the exit code that says so.
+/// Ends the process by the signal, or returns the exit code for it.
 pub(crate) fn end_by(signal: i32) -> ExitCode {
     if !is_first_process() {
         let _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -79,8 +78,8 @@ pub(crate) fn end_by(signal: i32) -> ExitCode {
     ExitCode::from(code_of(signal))
 }
 
-/// Whether this is process 1 of a container. It cannot be killed by a signal of its own: the kernel drops
-/// those that have no handler.
+/// Whether this is process 1 of a container. It cannot be killed by a signal that it sends to itself: the kernel
+/// drops those that have no handler.
 fn is_first_process() -> bool {
     std::process::id() == 1
 }
@@ -103,7 +102,7 @@ pub(crate) fn sleep(time: Duration) -> Result<(), Failure> {
     }
 }
 
-/// Waits by `wait`, which is given the time that it may take, for `limit` at most: `None` for ever.
+/// Waits by `wait`, which is given the time that it may take, for `limit` at most; `None` means forever.
 pub(crate) fn wait<T>(
     limit: Option<Duration>,
     mut wait: impl FnMut(Timeout) -> shoal::Result<T>,
@@ -208,7 +207,7 @@ impl Input {
         };
         let rest = self.rest.split_off(whole);
         let mut parts: Vec<Vec<u8>> = self.rest.split(|&it| it == end).map(Into::into).collect();
-        // What lies behind the last end is empty.
+        // The part after the last terminator is empty.
         if self.rest.last().is_none_or(|&it| it == end) {
             parts.pop();
         }

@@ -11,7 +11,7 @@ use shoal::device::{self, Found, Machine};
 use crate::output::{Paint, age, bytes, plain};
 use crate::table::{Column, Row, number, text};
 
-/// The devices, the waiting requests, and what could not be found out.
+/// The devices, the waiting requests, and notes on what could not be determined.
 #[derive(Serialize)]
 pub(crate) struct Inventory {
     pub(crate) devices: Vec<Listed>,
@@ -27,7 +27,7 @@ pub(crate) struct Listed {
     family: &'static str,
     id: String,
     index: u32,
-    /// Its number under the mask of this process; none if the mask hides it.
+    /// Its number under the mask of this process; `None` if the mask hides it.
     logical: Option<u32>,
     name: String,
     memory_total_bytes: Option<u64>,
@@ -40,7 +40,7 @@ pub(crate) struct Listed {
 #[derive(Clone, Serialize)]
 struct Claim {
     lease: String,
-    /// The part of the device that it has; of a request, the number of devices that it asks for.
+    /// The leased part of the device. A request has `count` instead: the number of devices that it asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     share: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,7 +82,7 @@ impl Claim {
 }
 
 impl Inventory {
-    /// The devices of one family, or of all. It waits some seconds at most, for a vendor's library.
+    /// The devices of one family, or of all. Waits for a vendor's library, for some seconds at most.
     pub(crate) fn new(family: Option<&str>) -> Result<Self> {
         let machine = Machine::from_environment();
         let found = machine.discover(family)?;
@@ -144,7 +144,7 @@ impl Inventory {
         self.devices.iter().map(Listed::row).collect()
     }
 
-    /// One line on all of them.
+    /// One line about all devices.
     pub(crate) fn summary(&self) -> String {
         let leased = self
             .devices
@@ -165,7 +165,7 @@ impl Inventory {
         waits.chain(notes).collect()
     }
 
-    /// What could not be found out about the devices themselves, as opposed to their leases and masks.
+    /// The notes on the devices themselves, without those on leases and masks.
     pub(crate) fn notes_of_devices(&self) -> &[String] {
         &self.notes[..self.of_devices]
     }

@@ -22,17 +22,17 @@ enum Verb {
     Get {
         /// The list
         name: String,
-        /// Its place, counted from 0; from the end if it is negative
+        /// Its index, from 0; a negative index counts from the end
         #[arg(allow_negative_numbers = true)]
         index: i64,
         #[command(flatten)]
         sink: Sink,
     },
-    /// List elements with their places
+    /// List elements with their indexes
     Ls {
         /// The list
         name: String,
-        /// The first
+        /// The index of the first
         #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
         from: i64,
         /// How many at most
@@ -41,7 +41,7 @@ enum Verb {
         #[command(flatten)]
         format: Format,
     },
-    /// Append elements; without any, what the standard input says
+    /// Append elements; without any, the standard input as one element
     Append {
         /// The list
         name: String,
@@ -57,10 +57,10 @@ enum Verb {
     Insert {
         /// The list
         name: String,
-        /// The place of that other
+        /// The index of that other
         #[arg(allow_negative_numbers = true)]
         index: i64,
-        /// The element; without it, what the standard input says
+        /// The element; without it, the standard input
         value: Option<String>,
         #[command(flatten)]
         source: Source,
@@ -69,10 +69,10 @@ enum Verb {
     Set {
         /// The list
         name: String,
-        /// Its place
+        /// Its index
         #[arg(allow_negative_numbers = true)]
         index: i64,
-        /// What is there then; without it, what the standard input says
+        /// The new element; without it, the standard input
         value: Option<String>,
         #[command(flatten)]
         source: Source,
@@ -81,7 +81,7 @@ enum Verb {
     Pop {
         /// The list
         name: String,
-        /// Its place
+        /// Its index
         #[arg(default_value_t = -1, allow_negative_numbers = true)]
         index: i64,
         #[command(flatten)]
@@ -91,7 +91,7 @@ enum Verb {
     Remove {
         /// The list
         name: String,
-        /// The place of the first
+        /// The index of the first
         #[arg(allow_negative_numbers = true)]
         index: i64,
         /// How many
@@ -100,7 +100,7 @@ enum Verb {
     },
 }
 
-/// An element and its place.
+/// An element and its index.
 #[derive(Serialize)]
 struct Element<'a> {
     index: usize,
@@ -196,7 +196,7 @@ fn open(name: &str) -> Result<List, Failure> {
     Ok(List::open(name)?)
 }
 
-/// The place of `index` in a list of `len` elements.
+/// `index`, counted from 0, in a list of `len` elements; `None` if there is no such element.
 fn place(index: i64, len: usize) -> Option<usize> {
     let at = match index {
         0.. => index,
@@ -229,7 +229,7 @@ fn print(
     sink.print(&value, Place::Element, &shown)
 }
 
-/// So many elements are copied at a time: other processes wait for the list's lock that long.
+/// How many elements are copied at a time. Other processes wait for the list's lock meanwhile.
 const BATCH: usize = 256;
 
 fn ls(name: &str, from: i64, count: Option<usize>, format: Format) -> Result<(), Failure> {

@@ -1,5 +1,5 @@
-//! The `shoal` command line: shows shared objects and what they hold, live if that is wanted, removes
-//! those that dead processes left, runs programs on some of the devices, and measures.
+//! The `shoal` command line: shows shared objects and their contents, also live, removes those that killed
+//! processes left, runs programs on some of the devices, and runs benchmarks.
 
 // A message that cannot be written must not change the exit code: these macros panic.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
@@ -40,9 +40,9 @@ use crate::output::{Failure, say};
 /// Objects are in /dev/shm, or in the directory that the environment variable SHOAL_DIR names.
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object, key or element, 4 the time is up,
-/// 5 the queue is closed and empty. A signal ends a command as it ends other programs. `run` ends as the
-/// program does, also by a signal, and with several workers as the first of them that failed; 127 if the
-/// program was not found, 126 if it is there and cannot be run, 125 if `shoal` itself refused.
+/// 5 the queue is closed and empty. A signal ends a command as it ends other programs. `run` has the exit
+/// code of the program, or ends by the same signal; with several workers it has that of the first one that
+/// failed. It is 127 if the program was not found, 126 if it cannot be run, 125 if `shoal` itself failed.
 #[derive(Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]
 struct Cli {
@@ -56,9 +56,9 @@ enum Command {
     Ls(objects::Ls),
     /// Show one object and the processes that are attached to it
     Stat(objects::Stat),
-    /// Show the objects live: messages a second, who waits, who holds
+    /// Show the objects live: messages per second, processes that wait, owners of locks
     Top(top::Top),
-    /// Put, take and look at messages
+    /// Put, take and print messages
     Queue(queue::QueueCommand),
     /// Read, change and watch the keys of a map
     Map(map::MapCommand),
@@ -72,7 +72,7 @@ enum Command {
     Run(run::Run),
     /// Show devices, who leases them, and masks
     Devices(devices::Devices),
-    /// Say what this machine allows, and what to do where that is too little
+    /// Check whether this machine has what Shoal needs, and say what to do if not
     ///
     /// Exit code 1 if something keeps Shoal from working.
     Doctor(doctor::Doctor),
@@ -84,7 +84,7 @@ enum Command {
     Completions(generate::Completions),
     /// Write the man pages of all commands into a folder
     Man(generate::Man),
-    /// Carry queues and maps between machines, by the program shoal-bridge
+    /// Connect queues and maps of several machines, by the program shoal-bridge
     Bridge(bridge::Bridge),
 }
 
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     // First: the benchmark starts this program as its workers.
     bench::worker();
     let command = Cli::parse().command;
-    // A program that is run has the signals as they are, and the benchmark ends its workers with it.
+    // `run` passes the signal actions on to the program, and the workers of the benchmark end when it is killed.
     if !matches!(command, Command::Run(_) | Command::Bench(_)) {
         interrupt::install();
     }
@@ -116,7 +116,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Signal(signal)) => interrupt::end_by(signal),
-        Err(Failure::Said) => ExitCode::FAILURE,
+        Err(Failure::Reported) => ExitCode::FAILURE,
         Err(failure) => {
             say(&failure);
             failure.code()

@@ -48,9 +48,9 @@ enum Verb {
         #[command(flatten)]
         sink: Sink,
     },
-    /// Set a key; without a value, to what the standard input says
+    /// Set a key; without a value, to the standard input
     Set(Set),
-    /// Remove keys; one that is missing is exit code 3
+    /// Remove keys; exit code 3 if one of them is missing
     Del {
         /// The map
         name: String,
@@ -97,14 +97,14 @@ struct Set {
     name: String,
     /// The key
     key: String,
-    /// Its value; one that begins with "-" and is no number stands behind "--"
+    /// Its value; if it begins with "-" and is not a number, put "--" before it
     #[arg(allow_negative_numbers = true)]
     value: Option<String>,
     #[command(flatten)]
     keys: Keys,
     #[command(flatten)]
     source: Source,
-    /// Only if the map does not have the key; else exit code 1
+    /// Only if the map does not have the key; otherwise exit code 1
     #[arg(long)]
     new: bool,
     /// The key is removed after this time
@@ -251,7 +251,7 @@ fn ls(name: &str, prefix: Option<&str>, keys: bool, format: Format) -> Result<()
     })
 }
 
-/// A key that has another value than before, or none.
+/// A change of a key.
 #[derive(Serialize)]
 struct Change<'a> {
     change: &'static str,
@@ -271,7 +271,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// False once the reader has gone.
+    /// Returns false once the reader has closed the pipe.
     fn print(&self, format: Format) -> Result<bool, Failure> {
         format.line(self, |out| {
             let (mark, paint) = match self.change {
@@ -328,13 +328,13 @@ fn watch_key(map: &Map, key: &[u8], show: Show<'_>) -> Result<(), Failure> {
     }
 }
 
-/// A watch of all keys reads the whole map after a change. It then pauses this many times as long as that
-/// took.
-const REST: u32 = 10;
+/// A watch of all keys reads the whole map after a change. The pause after that is this many times as long as the
+/// reading took.
+const PAUSE: u32 = 10;
 
 fn watch_all(map: &Map, show: Show<'_>) -> Result<(), Failure> {
     let mut seen = map.version();
-    // Keys with a hash of their values, which may be large.
+    // The keys, with hashes of their values, because values may be large.
     let mut known: HashMap<Vec<u8>, u64> = HashMap::new();
     for entry in map.iter() {
         let (key, value) = entry?;
@@ -370,7 +370,7 @@ fn watch_all(map: &Map, show: Show<'_>) -> Result<(), Failure> {
                 return Ok(());
             }
         }
-        interrupt::sleep(start.elapsed() * REST)?;
+        interrupt::sleep(start.elapsed() * PAUSE)?;
     }
 }
 

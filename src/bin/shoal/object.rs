@@ -7,7 +7,7 @@ use shoal::{ObjectContents, Observation};
 
 use crate::output::{Paint, bytes, plain};
 
-/// An object. As JSON, what is not known or does not apply is left out.
+/// An object. As JSON, fields that are unknown or do not apply are left out.
 #[derive(Serialize)]
 pub(crate) struct Object {
     pub(crate) name: String,
@@ -56,7 +56,7 @@ pub(crate) struct Traffic {
     pub(crate) taken_bytes: u64,
 }
 
-/// A process that has a lock or permits. Without a process id it has died.
+/// A process that holds a lock or permits. A dead process has no id.
 #[derive(Serialize)]
 pub(crate) struct Holder {
     pub(crate) slot: u16,
@@ -105,7 +105,7 @@ impl Object {
         }
     }
 
-    /// How much is in it: a number, or what an event or a lock is.
+    /// Its length, or the state of an event.
     pub(crate) fn depth(&self) -> String {
         let Some(content) = &self.content else {
             return "-".to_owned();
@@ -118,7 +118,7 @@ impl Object {
         }
     }
 
-    /// The processes behind the participants, each once: `312 python3 (4 handles)`.
+    /// The processes of the participants, each once: `312 python3 (4 handles)`.
     pub(crate) fn processes(&self) -> Vec<String> {
         let mut handles: BTreeMap<(u32, &str), usize> = BTreeMap::new();
         for who in &self.participants {
@@ -199,7 +199,7 @@ impl Content {
 /// A line of a description: a label and a text.
 pub(crate) type Fact = (&'static str, String);
 
-/// All of an object, line by line.
+/// The description of an object, line by line.
 pub(crate) fn facts(it: &Object) -> Vec<Fact> {
     let mut facts: Vec<Fact> = vec![
         ("name", plain(&it.name)),

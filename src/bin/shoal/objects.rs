@@ -9,7 +9,7 @@ use crate::object::{Object, facts};
 use crate::output::{Failure, Format, Paint, Progress, has_colours, plain, say, width};
 use crate::table::{self, Column, Row, number, text};
 
-/// How many processes `ls` names before it counts the rest.
+/// How many processes `ls` shows by name; the others are counted.
 const NAMED: usize = 4;
 
 /// `shoal ls`
@@ -84,7 +84,7 @@ impl Stat {
     }
 }
 
-/// All that is known of an object.
+/// Prints all that is known about an object.
 pub(crate) fn show(it: &Object, out: &mut dyn Write) -> io::Result<()> {
     let colours = has_colours();
     for (what, value) in facts(it) {
@@ -102,12 +102,12 @@ pub(crate) fn show(it: &Object, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Fails if there is no object `name` to be opened, or only one that killed processes left: opening that
-/// would remove it.
+/// Fails if no object `name` can be opened. An object that killed processes left counts as missing, because opening
+/// it would remove it.
 pub(crate) fn check(name: &str) -> Result<(), Failure> {
     let info = shoal::stat(name)?;
     if info.stale {
-        let why = "is what killed processes left: `shoal stat` shows it, `shoal gc` removes it";
+        let why = "was left by killed processes: `shoal stat` shows it, `shoal gc` removes it";
         return Err(Failure::Missing(format!("{:?} {why}", plain(name))));
     }
     info.problem.map_or(Ok(()), |why| Err(why.into()))

@@ -19,7 +19,7 @@ const SLICE: Timespec = Timespec {
     tv_nsec: 100_000_000,
 };
 
-/// How to print.
+/// The output format.
 #[derive(clap::Args, Clone, Copy)]
 pub(crate) struct Format {
     /// Print JSON
@@ -43,7 +43,7 @@ impl Format {
     }
 
     /// Prints `value` as a line of JSON, or else what `people` writes, and flushes. For commands that print
-    /// one thing after another. Returns false once the reader has gone.
+    /// one thing after another. Returns false once the reader has closed the pipe.
     pub(crate) fn line(
         self,
         value: &(impl Serialize + ?Sized),
@@ -66,8 +66,8 @@ fn json(out: &mut dyn Write, value: &(impl Serialize + ?Sized), pretty: bool) ->
     writeln!(out)
 }
 
-/// The result of printing. It is false once the reader has closed the pipe, which is no error: in `shoal ls |
-/// head -1` the reader has seen enough.
+/// The result of printing. It is false once the reader has closed the pipe, which is not an error: `head` in
+/// `shoal ls | head -1` does so.
 pub(crate) fn done(written: io::Result<()>) -> Result<bool, Failure> {
     match written {
         Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -79,13 +79,13 @@ pub(crate) fn done(written: io::Result<()>) -> Result<bool, Failure> {
     }
 }
 
-/// One line on the standard error, in one write, so that it is not mixed with what others write.
+/// Writes one line to the standard error, in one write, so that it is not mixed with the output of others.
 pub(crate) fn say(text: impl Display) {
     tell(format_args!("shoal: {text}\n"));
 }
 
-/// Text on the standard error. If it cannot be written, the command goes on, and its exit code says the same:
-/// `eprintln!` would panic.
+/// Writes text to the standard error. If that fails, the command continues with the same exit code; `eprintln!`
+/// would panic.
 pub(crate) fn tell(text: impl Display) {
     let _ = io::stderr().write_all(text.to_string().as_bytes());
 }
@@ -93,7 +93,8 @@ pub(crate) fn tell(text: impl Display) {
 /// The standard output. A signal ends the wait for its reader; a plain write would restart the wait.
 pub(crate) struct Stdout {
     out: StdoutLock<'static>,
-    /// Bytes of one write: for a file no limit, else what a pipe takes without blocking once it is writable.
+    /// The most bytes of one write: unlimited for a file, else what a pipe accepts without blocking once it is
+    /// writable.
     most: usize,
 }
 
@@ -160,7 +161,7 @@ fn is_format(c: char) -> bool {
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A number of bytes as people read it.
+/// A number of bytes for people.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut unit = UNITS.iter();
@@ -176,7 +177,7 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
-/// A length of time as people read it: its two largest units.
+/// A duration for people: its two largest units.
 pub(crate) fn age(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -187,10 +188,10 @@ pub(crate) fn age(time: Duration) -> String {
     }
 }
 
-/// The longest time on the command line: a longer one could not be added to the time of day.
+/// The longest duration on the command line. A longer one might overflow when it is added to the time of day.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86400);
 
-/// A length of time on the command line: `2.5`, `500ms`, `10s`, `10m`, `1h`, `7d`.
+/// A duration on the command line: `2.5`, `500ms`, `10s`, `10m`, `1h`, `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let expected =
         || "expected seconds, or a number with ms, s, m, h or d: 2.5, 500ms, 10m".to_owned();
@@ -244,7 +245,7 @@ impl Paint {
     }
 }
 
-/// The columns of the terminal; `None` where the output is none, and may be as wide as it likes.
+/// The width of the terminal; `None`, without limit, if the output is not a terminal.
 pub(crate) fn width() -> Option<usize> {
     if !io::stdout().is_terminal() {
         return None;
@@ -269,7 +270,7 @@ impl Progress {
         }
     }
 
-    /// Shows what `what` says, a few times a second.
+    /// Shows the text of `what`, a few times a second.
     pub(crate) fn tick(&mut self, what: impl FnOnce() -> String) {
         if self.terminal && Instant::now() >= self.next {
             tell(format_args!("\r\x1b[K{}", what()));

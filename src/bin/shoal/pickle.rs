@@ -1,14 +1,14 @@
 //! Python's pickles: showing those that hold plain data, and writing JSON as one.
 //!
-//! A pickle is a program that can call any function. Here nothing is ever called: the instructions that
-//! make plain data are followed, and a pickle with any other instruction is shown as a pickle.
+//! A pickle is a program that can call any function. Here no function is called: only the instructions that make
+//! plain data are executed, and a pickle with any other instruction is shown as a pickle.
 
 use serde_json::Value;
 
-/// Bytes of text that showing one pickle may make in all, whatever its memo repeats.
+/// The most bytes of text that showing one pickle may produce, including what it repeats from its memo.
 const BUDGET: usize = 64 << 10;
 
-/// What a pickle has.
+/// The content of a pickle.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pickled {
     /// Plain data, as Python writes it: None, bool, int, float, str, bytes, list, tuple, dict, set.
@@ -17,7 +17,7 @@ pub(crate) enum Pickled {
     Object(Option<String>),
 }
 
-/// What the pickle has.
+/// The content of the pickle.
 pub(crate) fn show(bytes: &[u8]) -> Pickled {
     let mut reader = Reader {
         rest: bytes,
@@ -37,7 +37,7 @@ pub(crate) fn show(bytes: &[u8]) -> Pickled {
 #[derive(Clone)]
 enum Item {
     Atom(String),
-    /// What brackets it has, and its elements; those of a dict are keys and values in turn.
+    /// A container: its type and its elements. Those of a dict are keys and values in turn.
     Many(Shape, Vec<String>),
 }
 
@@ -86,7 +86,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// `None` for whatever is not plain data.
+    /// The data; `None` if it is not plain.
     fn run(&mut self) -> Option<String> {
         loop {
             match self.byte()? {
@@ -161,17 +161,17 @@ impl<'a> Reader<'a> {
                     let items = self.take_to_mark()?;
                     self.tuple(items)?;
                 }
-                // MEMOIZE, BINPUT, LONG_BINPUT: they number what they keep in order.
-                0x94 => self.keep()?,
+                // MEMOIZE, BINPUT, LONG_BINPUT: they memoize items under consecutive numbers.
+                0x94 => self.memoize()?,
                 b'q' => {
                     let at = usize::from(self.byte()?);
                     (at == self.memo.len()).then_some(())?;
-                    self.keep()?;
+                    self.memoize()?;
                 }
                 b'r' => {
                     let at = self.length(4)?;
                     (at == self.memo.len()).then_some(())?;
-                    self.keep()?;
+                    self.memoize()?;
                 }
                 b'h' => {
                     let at = usize::from(self.byte()?);
@@ -222,7 +222,7 @@ impl<'a> Reader<'a> {
     fn long(&mut self) -> Option<()> {
         let length = usize::from(self.byte()?);
         let bytes = self.take(length)?;
-        // Longer ones would need arithmetic of their own.
+        // Longer ones would need arithmetic of more than 128 bits.
         (bytes.len() <= 16).then_some(())?;
         let negative = bytes.last().is_some_and(|it| it & 0x80 != 0);
         let mut word = [if negative { 0xff } else { 0 }; 16];
@@ -270,7 +270,7 @@ impl<'a> Reader<'a> {
         self.atom(format!("({}{comma})", items.join(", ")))
     }
 
-    fn keep(&mut self) -> Option<()> {
+    fn memoize(&mut self) -> Option<()> {
         let item = self.stack.last()?.clone();
         self.left = self.left.checked_sub(item.len())?;
         self.memo.push(item);
@@ -278,7 +278,7 @@ impl<'a> Reader<'a> {
     }
 
     fn recall(&mut self, at: usize) -> Option<()> {
-        // A container that was still empty when it was kept may have grown since: an atom has not.
+        // A container may have grown since it was memoized; an atom cannot.
         match self.memo.get(at)? {
             it @ Item::Atom(_) => self.push(it.clone()),
             Item::Many(..) => None,
@@ -286,7 +286,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The text as Python writes it.
+/// The text as a literal of Python.
 fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('\'');

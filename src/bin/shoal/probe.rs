@@ -1,4 +1,4 @@
-//! What `doctor` asks the machine.
+//! The checks and measurements of `doctor`.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -16,8 +16,9 @@ pub(crate) struct Space {
     pub(crate) files: u64,
     pub(crate) files_free: u64,
     pub(crate) is_tmpfs: bool,
-    /// Whether all users may write there, and only their own files.
+    /// Whether all users may create files there.
     pub(crate) is_shared: bool,
+    /// Whether users may remove only their own files there.
     pub(crate) is_sticky: bool,
     pub(crate) uid: u32,
 }
@@ -66,7 +67,8 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// Lets this process open as many files as it may, up to some thousands, and says how many.
+/// Raises the number of files that this process may open, as far as allowed but not beyond some thousands. Returns
+/// that number.
 pub(crate) fn raise_descriptors() -> u64 {
     const ENOUGH: u64 = 16_384;
     let mut limit = getrlimit(Resource::Nofile);
@@ -81,7 +83,7 @@ pub(crate) fn raise_descriptors() -> u64 {
     limit.current.unwrap_or(ENOUGH)
 }
 
-/// How long either is tried: on a busy machine it may take a time slice to begin.
+/// The duration of each measurement. On a busy machine it may take a time slice until a thread runs.
 const LIMIT: Duration = Duration::from_millis(150);
 
 /// Nanoseconds that a cache line takes from one core to another: half of the shortest round trips.

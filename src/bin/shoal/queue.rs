@@ -27,8 +27,8 @@ enum Verb {
     Put(Put),
     /// Take messages and print them
     ///
-    /// It waits while the queue is empty. A message is taken for good once it is printed: if the command is
-    /// ended or its output cannot be written, the message is delivered again.
+    /// It waits while the queue is empty. A message is removed once it is printed: if the command is ended
+    /// before that or its output cannot be written, the message is delivered again.
     ///
     /// Exit codes: 4 if the time is up, 5 if the queue is closed and empty.
     Get(Get),
@@ -40,14 +40,14 @@ enum Verb {
     /// ends when the queue is closed and empty. If the queue is not persistent, it also ends when no other
     /// process has the queue open.
     Tail(Tail),
-    /// Show a queue: its messages, what passed through it, who waits
+    /// Show a queue: its messages, its traffic, and the processes that wait
     Stat {
         /// The queue
         name: String,
         #[command(flatten)]
         format: Format,
     },
-    /// Close a queue: nothing can be put any more, and what is there can be taken
+    /// Close a queue: nothing can be put any more, but its messages can still be taken
     Close {
         /// The queue
         name: String,
@@ -71,7 +71,7 @@ struct Put {
     /// Create the queue if it is missing; it stays until `shoal rm` removes it
     #[arg(long)]
     create: bool,
-    /// How long to wait for room [default: for ever]
+    /// How long to wait for room [default: forever]
     #[arg(long, value_parser = duration)]
     timeout: Option<Duration>,
     #[command(flatten)]
@@ -85,13 +85,13 @@ struct Get {
     /// How many messages
     #[arg(long, short = 'n', default_value_t = 1)]
     count: u64,
-    /// All that are there, without waiting
+    /// All messages in the queue, without waiting
     #[arg(long, conflicts_with_all = ["count", "timeout"])]
     all: bool,
-    /// One after the other, until the queue is closed and empty
+    /// Every message, until the queue is closed and empty
     #[arg(long, conflicts_with_all = ["count", "all"])]
     follow: bool,
-    /// How long to wait for each message; 0 does not wait [default: for ever]
+    /// How long to wait for each message; 0 does not wait [default: forever]
     #[arg(long, value_parser = duration)]
     timeout: Option<Duration>,
     #[command(flatten)]
@@ -144,7 +144,7 @@ fn open(name: &str) -> Result<Queue, Failure> {
     Ok(Queue::open(name)?)
 }
 
-/// What was put.
+/// The messages that were put.
 #[derive(Default, Serialize)]
 struct Sent {
     put: u64,
@@ -195,7 +195,7 @@ impl Put {
         if self.messages.is_empty() {
             return put(&self.source.read(None, Place::Message)?);
         }
-        // All of them are read before the first is put: a mistake in one puts none.
+        // All of them are read before the first is put, so that an invalid one prevents all puts.
         let read = |text: &String| self.source.read(Some(text), Place::Message);
         let messages = self.messages.iter().map(read);
         let messages: Vec<Vec<u8>> = messages.collect::<Result<_, _>>()?;
@@ -233,7 +233,7 @@ impl Get {
                 attempts: lease.attempts(),
                 value: Json(&lease, Place::Message),
             };
-            // A message that is not printed is given back, when the lease is dropped.
+            // A message that is not printed goes back to the queue when the lease is dropped.
             if !self.sink.print(&lease, Place::Message, &shown)? {
                 return Ok(());
             }
@@ -338,8 +338,7 @@ impl Tail {
     }
 }
 
-/// Whether anything can still come: a process other than this one has the object open, or it is
-/// persistent.
+/// Whether the object may still change: another process has it open, or it is persistent.
 pub(crate) fn is_watched(name: &str) -> bool {
     let me = std::process::id();
     shoal::stat(name).is_ok_and(|it| it.persistent || it.participants.iter().any(|it| it.pid != me))

@@ -39,7 +39,7 @@ const PASSED_ON: [i32; 5] = [
 
 /// How long a wait lasts before it checks whether to go on.
 const SLICE: Duration = Duration::from_millis(100);
-/// How long to wait at most until a signal has been sent to the workers.
+/// The longest wait until a signal has been sent to the workers.
 const SENDING: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
@@ -48,17 +48,17 @@ pub(crate) struct Run {
     /// number before each line that it writes
     #[arg(short = 'n', long, value_name = "N")]
     workers: Option<usize>,
-    /// The devices the program may see, counted in those this process sees: "0,2", "none". Several
-    /// workers get a part of them each
+    /// The devices the program may see, counted in those this process sees: "0,2", "none". With several
+    /// workers, each gets a part of them
     #[arg(long, value_name = "MASK", allow_hyphen_values = true)]
     devices: Option<String>,
     /// The family of devices
     #[arg(long, default_value = "cuda")]
     family: String,
-    /// Lease so many devices that no other lease has, and wait until they are free
+    /// Lease this many devices that no other lease has, and wait until they are free
     #[arg(long, value_name = "COUNT", conflicts_with = "devices")]
     lease: Option<usize>,
-    /// Lease only devices with so much free memory, such as 10G
+    /// Lease only devices with this much free memory, such as 10G
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "lease")]
     min_free: Option<u64>,
     /// Lease only devices that are busy for at most this percentage of the time
@@ -86,7 +86,7 @@ pub(crate) struct Run {
         requires = "lease"
     )]
     mode: Mode,
-    /// Start workers again that have failed, or with "always" also those that ended with success
+    /// Restart workers that have failed, or with "always" also those that ended with success
     #[arg(
         long,
         value_name = "WHICH",
@@ -96,7 +96,7 @@ pub(crate) struct Run {
         value_parser = restart
     )]
     restart: Option<Restart>,
-    /// Give up a worker that was restarted so often in a row and ended within 10 s of its start each time
+    /// Give up a worker after this many restarts in a row, if it ended within 10 s of its start each time
     #[arg(long, value_name = "TIMES", default_value_t = 10, requires = "restart")]
     max_restarts: u32,
     /// Leave the other workers running when one has failed for good
@@ -105,10 +105,10 @@ pub(crate) struct Run {
     /// How long workers have to end before they are killed
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
     grace: Duration,
-    /// Pass on what workers write as it is, without their numbers
+    /// Pass on the output of workers unchanged, without their numbers
     #[arg(long)]
     no_labels: bool,
-    /// Say nothing of starts, ends and restarts
+    /// Do not report starts, ends and restarts
     #[arg(short, long)]
     quiet: bool,
     /// The program and its arguments
@@ -273,19 +273,19 @@ impl Run {
             Outcome::Succeeded if lost.is_some() => ExitCode::FAILURE,
             Outcome::Succeeded => ExitCode::SUCCESS,
             Outcome::Failed { exit, .. } => match exit.kind {
-                // A crash loop of successes.
+                // A crash loop of runs that ended with success is a failure.
                 _ if exit.success() => ExitCode::FAILURE,
                 ExitKind::Exited => code(exit.code),
                 ExitKind::Signaled => ExitCode::from(interrupt::code_of(exit.code)),
                 ExitKind::Unknown => ExitCode::from(REFUSED),
             },
-            // End by the signal, so that the shell sees what ended this program.
+            // Ends by the signal, so that the shell sees the reason.
             Outcome::Stopped => interrupt::end_by(ended_by.unwrap_or(signals::SIGTERM)),
         })
     }
 
     /// Prints what happens to the workers, until they have ended; then the returned channel is disconnected.
-    /// A thread of its own does this, since it blocks for as long as no process reads its output.
+    /// This runs in its own thread, because it blocks while no process reads its output.
     fn report(&self, supervisor: &Arc<Supervisor>) -> Receiver<()> {
         let (reports, reported) = mpsc::channel();
         let (quiet, restarts) = (self.quiet, self.restart.is_some());
@@ -327,8 +327,8 @@ impl Run {
             if !ENDING.contains(&signal) {
                 let _ = supervisor.signal(signal);
                 if signal == signals::SIGTSTP {
-                    // Ctrl-Z: this process stops as well, but not before the workers have the signal. The
-                    // SIGCONT that continues it is passed on like the others.
+                    // Ctrl-Z: this process stops as well, but only after the signal has been sent to the workers.
+                    // The SIGCONT that continues it is passed on like the others.
                     let _ = supervisor.wait_sent(Timeout::Val(SENDING));
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }

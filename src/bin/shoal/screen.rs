@@ -1,4 +1,4 @@
-//! A live screen: it takes the terminal, and restores it whatever ends the command.
+//! A live screen: it takes over the terminal, and restores it however the command ends.
 
 use std::io::{self, Write};
 use std::sync::Once;
@@ -39,7 +39,7 @@ impl Screen {
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {
-                give_back();
+                restore();
                 before(info);
             }));
         });
@@ -136,17 +136,18 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
 /// Failures are ignored: the command ends, and the terminal may be gone.
-fn give_back() {
+fn restore() {
     let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
     let _ = disable_raw_mode();
 }
 
-/// A window of `height` rows on `count` of them, which begins at `top` or as near to it as there are rows.
+/// Moves `top`, the first of `height` visible rows out of `count`, by `by` within its bounds. Returns the visible
+/// rows.
 pub(crate) fn window(
     top: &mut usize,
     by: isize,
@@ -159,7 +160,7 @@ pub(crate) fn window(
     *top..count.min(*top + height)
 }
 
-/// A line that does not go beyond the screen.
+/// A line cut to the width of the screen.
 pub(crate) fn fit(line: &str, columns: usize) -> String {
     cut(line, columns)
 }

@@ -36,7 +36,7 @@ pub(crate) struct Row {
     pub(crate) paint: Paint,
 }
 
-/// The lines of a table, the heads first, each at most `width` wide.
+/// The lines of a table, the header first, each at most `width` wide.
 pub(crate) fn lines(
     columns: &[Column],
     rows: &[Row],
@@ -52,13 +52,13 @@ pub(crate) fn lines(
     if let Some(width) = width {
         let spare = |at: usize| columns[at].spare;
         while total(&shown) > width + 2 {
-            // The last column that is text may be cut, but not below its head.
             let most = shown.iter().map(|&(at, _)| spare(at)).max().unwrap_or(0);
             match shown.iter().rposition(|&(at, _)| spare(at) == most) {
                 Some(last) if most > 0 => drop(shown.remove(last)),
                 _ => break,
             }
         }
+        // If leaving out columns is not enough, the widest one is cut.
         let over = total(&shown).saturating_sub(width + 2);
         if let Some((_, wide)) = shown.iter_mut().max_by_key(|(_, wide)| *wide) {
             *wide = wide.saturating_sub(over).max(4);
@@ -86,7 +86,7 @@ pub(crate) fn lines(
     std::iter::once(head).chain(body).collect()
 }
 
-/// `text`, or as much of it as is `width` wide, with a mark that there is more.
+/// `text`, cut to `width` columns, with an ellipsis if it is longer.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();

@@ -29,7 +29,7 @@ pub(crate) struct Top {
     /// Number of updates after which it ends
     #[arg(long, short = 'n')]
     count: Option<u64>,
-    /// What comes first
+    /// The order of the objects
     #[arg(long, value_enum, default_value = "rate")]
     sort: Sort,
     #[command(flatten)]
@@ -38,11 +38,11 @@ pub(crate) struct Top {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Sort {
-    /// Most messages a second
+    /// Most messages per second first
     Rate,
-    /// Longest
+    /// Longest first
     Len,
-    /// Most memory
+    /// Most memory first
     Memory,
     /// By name
     Name,
@@ -84,9 +84,8 @@ struct Rates {
     put_bytes_per_second: f64,
 }
 
-/// One sample.
 #[derive(Serialize)]
-struct Look {
+struct Sample {
     /// The time since the previous sample.
     seconds: f64,
     /// The share of a core that this program takes.
@@ -104,13 +103,13 @@ struct Watch {
     prefix: Option<String>,
     at: Instant,
     cpu_ns: Option<u64>,
-    /// Messages put and taken, and bytes put, by the objects' names.
+    /// Messages put, messages taken and bytes put at the previous sample, by the names of the objects.
     passed: HashMap<String, [u64; 3]>,
 }
 
 impl Watch {
     fn new(prefix: Option<String>) -> Result<Self, Failure> {
-        // Half of the descriptors that this process may open are left for the rest.
+        // The other half of the descriptors is left for everything else.
         let files = raise_descriptors() / 2;
         let mut watch = Self {
             observer: Observer::new(usize::try_from(files).unwrap_or(usize::MAX)),
@@ -120,11 +119,11 @@ impl Watch {
             cpu_ns: cpu_ns(),
             passed: HashMap::new(),
         };
-        watch.look()?;
+        watch.sample()?;
         Ok(watch)
     }
 
-    fn look(&mut self) -> Result<Look, Failure> {
+    fn sample(&mut self) -> Result<Sample, Failure> {
         let (now, cpu_now) = (Instant::now(), cpu_ns());
         let seconds = (now - self.at).as_secs_f64();
         let own_cpu = cpu_now.zip(self.cpu_ns).map(|(now, before)| {
@@ -157,7 +156,7 @@ impl Watch {
         let devices = held.into_iter().flat_map(|it| it.devices);
         let devices: HashSet<String> = devices.map(|(id, _)| id).collect();
         (self.at, self.cpu_ns, self.passed) = (now, cpu_now, passed);
-        Ok(Look {
+        Ok(Sample {
             seconds,
             own_cpu,
             objects,
@@ -167,7 +166,7 @@ impl Watch {
     }
 }
 
-/// Processor time of this thread, which does all the work.
+/// The processor time of this thread, the only one that works.
 fn cpu_ns() -> Option<u64> {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     stat.split_ascii_whitespace().next()?.parse().ok()
@@ -184,7 +183,7 @@ impl Top {
     }
 }
 
-/// One sample after the other, for a pipe.
+/// Prints one sample after the other, for a pipe.
 fn print(
     mut watch: Watch,
     interval: Duration,
@@ -194,11 +193,11 @@ fn print(
 ) -> Result<(), Failure> {
     for _ in 0..count.unwrap_or(u64::MAX) {
         interrupt::sleep(interval)?;
-        let mut look = watch.look()?;
-        arrange(&mut look.objects, sort, false);
-        let goes_on = format.line(&look, |out| {
-            writeln!(out, "{}", summary(&look))?;
-            let rows: Vec<Row> = look.objects.iter().map(row).collect();
+        let mut sample = watch.sample()?;
+        arrange(&mut sample.objects, sort, false);
+        let goes_on = format.line(&sample, |out| {
+            writeln!(out, "{}", summary(&sample))?;
+            let rows: Vec<Row> = sample.objects.iter().map(row).collect();
             for line in table::lines(&COLUMNS, &rows, width(), false) {
                 writeln!(out, "{line}")?;
             }
@@ -219,20 +218,20 @@ fn show(
     mut sort: Sort,
 ) -> Result<(), Failure> {
     let mut screen = Screen::new()?;
-    let (mut look, mut top, mut reverse, mut paused) = (watch.look()?, 0, false, false);
+    let (mut sample, mut top, mut reverse, mut paused) = (watch.sample()?, 0, false, false);
     let (mut next, mut left) = (Instant::now() + interval, count.unwrap_or(u64::MAX));
     let (mut scroll, colours) = (0, has_colours());
     while left > 0 {
-        arrange(&mut look.objects, sort, reverse);
+        arrange(&mut sample.objects, sort, reverse);
         let (columns, height) = screen.size();
         let range = window(
             &mut top,
             scroll,
             height.saturating_sub(3).max(1),
-            look.objects.len(),
+            sample.objects.len(),
         );
-        let rows: Vec<Row> = look.objects[range].iter().map(row).collect();
-        let mut lines = vec![fit(&summary(&look), columns)];
+        let rows: Vec<Row> = sample.objects[range].iter().map(row).collect();
+        let mut lines = vec![fit(&summary(&sample), columns)];
         lines.extend(table::lines(&COLUMNS, &rows, Some(columns), colours));
         lines.resize(height.saturating_sub(1), String::new());
         let keys = format!(
@@ -254,7 +253,7 @@ fn show(
             Some(_) => {}
             None => {
                 if !paused {
-                    look = watch.look()?;
+                    sample = watch.sample()?;
                     left -= 1;
                 }
                 next = Instant::now() + interval;
@@ -264,7 +263,7 @@ fn show(
     Ok(())
 }
 
-/// In the order of `sort`, and by name where that is equal.
+/// Sorts by `sort`, and by name where that is equal.
 fn arrange(objects: &mut [Watched], sort: Sort, reverse: bool) {
     let rate = |it: &Watched| {
         let rates = it.rates.map(|it| it.put_per_second + it.taken_per_second);
@@ -337,7 +336,7 @@ fn row(it: &Watched) -> Row {
     Row { cells, paint }
 }
 
-/// A rate as people read it.
+/// A rate for people.
 fn count(rate: f64) -> String {
     match rate {
         0.0..10_000.0 => format!("{rate:.0}"),
@@ -347,29 +346,29 @@ fn count(rate: f64) -> String {
 }
 
 /// The line above the table.
-fn summary(look: &Look) -> String {
-    let memory = look
+fn summary(sample: &Sample) -> String {
+    let memory = sample
         .objects
         .iter()
         .map(|it| it.object.committed_bytes)
         .sum();
-    let rates = || look.objects.iter().filter_map(|it| it.rates);
+    let rates = || sample.objects.iter().filter_map(|it| it.rates);
     // Not by `sum`: an empty sum is -0.
     let put = rates().fold(0.0, |sum, it| sum + it.put_per_second);
     let taken = rates().fold(0.0, |sum, it| sum + it.taken_per_second);
-    let processes = look.objects.iter().flat_map(|it| &it.object.participants);
+    let processes = sample.objects.iter().flat_map(|it| &it.object.participants);
     let processes: HashSet<u32> = processes.map(|it| it.pid).collect();
-    let own = look
+    let own = sample
         .own_cpu
         .map_or(String::new(), |it| format!(", this {:.1} %", it * 100.0));
-    let leases = match (look.leased_devices, look.waiting_requests) {
+    let leases = match (sample.leased_devices, sample.waiting_requests) {
         (0, 0) => String::new(),
         (devices, 0) => format!(", {devices} devices leased"),
         (devices, waiting) => format!(", {devices} devices leased, {waiting} requests wait"),
     };
     format!(
         "{} objects, {} processes, {}, put {}/s, taken {}/s{leases}{own}",
-        look.objects.len(),
+        sample.objects.len(),
         processes.len(),
         bytes(memory),
         count(put),

@@ -1,4 +1,4 @@
-//! Values and keys: how a person writes them, and how they are shown.
+//! Values and keys: how they are read from the command line, and how they are shown.
 
 use std::fmt;
 
@@ -16,13 +16,13 @@ use crate::pickle::{self, Pickled};
 pub(crate) enum Encoding {
     /// The bytes of the text
     Text,
-    /// The bytes that these hexadecimal digits mean
+    /// Hexadecimal digits of the bytes
     Hex,
-    /// The bytes that this Base64 means
+    /// Base64 of the bytes
     Base64,
-    /// A number of 64 bits, as counters of maps are in every language
+    /// A number of 64 bits: a counter of a map in any language
     Integer,
-    /// JSON, as what Python's shoal.Queue, shoal.Map and shoal.List read
+    /// JSON, stored as an object for Python's shoal.Queue, shoal.Map and shoal.List
     Python,
 }
 
@@ -65,7 +65,7 @@ impl Encoding {
                     return Ok(number.to_le_bytes().to_vec());
                 }
                 let mut pickle = pickle::write(&json);
-                // Eight bytes are a number.
+                // Eight bytes would be read as a number.
                 if place == Place::Element && pickle.len() == 8 {
                     pickle.push(0);
                 }
@@ -75,9 +75,9 @@ impl Encoding {
     }
 }
 
-/// A whole number in this JSON that would silently become one with a fraction.
+/// A whole number in this JSON that does not fit 64 bits. The parser silently makes it a floating-point number.
 fn beyond_64_bits(json: &str) -> Option<&str> {
-    // Every second part is a text, once escaped quotes are no quotes.
+    // Once escaped quotes are replaced, every second part between quotes is a string.
     let bare = json.replace("\\\\", "__").replace("\\\"", "__");
     let mut start = 0;
     for (part, piece) in bare.split('"').enumerate() {
@@ -116,13 +116,13 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 /// How keys on the command line are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum KeyEncoding {
-    /// A text: a str of Python, and the bytes of its UTF-8 elsewhere
+    /// A text: a str in Python, its UTF-8 bytes elsewhere
     Text,
-    /// The bytes that these hexadecimal digits mean
+    /// Hexadecimal digits of the bytes
     Hex,
-    /// A bytes object of Python
+    /// A bytes object in Python
     PythonBytes,
-    /// An int of Python
+    /// An int in Python
     PythonInt,
 }
 
@@ -149,7 +149,7 @@ pub(crate) enum Shown<'a> {
     Text(&'a str),
     Integer(i64),
     Pickle(Pickled),
-    /// A pickle with this many buffers beside it.
+    /// A pickle with this many out-of-band buffers.
     Frame(u32),
     Bytes,
 }
@@ -184,7 +184,7 @@ pub(crate) fn recognise(value: &[u8], place: Place) -> Shown<'_> {
     }
 }
 
-/// A pickle for a person: its data, or what it is of.
+/// A pickle for people: its data, or the name of its class.
 fn pickle_text(pickled: &Pickled, len: usize) -> String {
     let size = bytes(len as u64);
     match pickled {
@@ -194,7 +194,7 @@ fn pickle_text(pickled: &Pickled, len: usize) -> String {
     }
 }
 
-/// `value` for a person at a terminal: a text with its lines, anything else on one.
+/// `value` for a terminal: a text with its line breaks, anything else on one line.
 pub(crate) fn for_terminal(value: &[u8], place: Place) -> String {
     match recognise(value, place) {
         Shown::Text(text) => {
@@ -208,7 +208,7 @@ pub(crate) fn for_terminal(value: &[u8], place: Place) -> String {
     }
 }
 
-/// `value` on one line, for a person.
+/// `value` on one line, for people.
 pub(crate) fn one_line(value: &[u8], place: Place) -> String {
     let size = || bytes(value.len() as u64);
     match recognise(value, place) {
@@ -224,7 +224,7 @@ pub(crate) fn one_line(value: &[u8], place: Place) -> String {
     }
 }
 
-/// A value as JSON has it.
+/// A value as JSON.
 ///
 /// `encoding` is `text`, `integer`, `pickle`, `frame` or `bytes`; `bytes` the length. A text has `text`;
 /// all others have `base64`, and `integer`, `shown` (the data of a pickle) or `class` where that is known.
@@ -261,7 +261,7 @@ impl Serialize for Json<'_> {
     }
 }
 
-/// A key on one line, as Python writes it where Python wrote it.
+/// A key on one line. A key that Python has written is shown in Python's notation.
 pub(crate) fn key(key: &[u8]) -> String {
     match python_key(key, 8) {
         Some(text) => plain(&text),
@@ -272,8 +272,7 @@ pub(crate) fn key(key: &[u8]) -> String {
     }
 }
 
-/// A key that Python's `shoal.Map` wrote for something else than a str. Tuples in tuples are shown to
-/// `depth`.
+/// A key of Python's `shoal.Map` that is not a str. Nested tuples are shown down to `depth`.
 fn python_key(key: &[u8], depth: u8) -> Option<String> {
     let (tag, body) = match key {
         [0xff, tag, body @ ..] => (tag, body),
@@ -307,7 +306,7 @@ fn python_key(key: &[u8], depth: u8) -> Option<String> {
     }
 }
 
-/// A key as JSON has it: `text` if it is one, else `base64` and how it is `shown`.
+/// A key as JSON: `text` if it is a text, else `base64` and `shown`.
 pub(crate) struct JsonKey<'a>(pub(crate) &'a [u8]);
 
 impl Serialize for JsonKey<'_> {

@@ -78,8 +78,8 @@ fn is_sequence(it: *mut PyObject) -> bool {
 /// # Safety
 /// `items` is an object that lives.
 unsafe fn put_all(queue: This, items: *mut PyObject, given: &Given<3>) -> *mut PyObject {
-    // SAFETY: the caller's contract. The tuple belongs to this call, and keeps the messages while the
-    // interpreter's lock is released; the library reads `some` slices.
+    // SAFETY: the caller's contract. The tuple belongs to this call, and keeps the messages alive while
+    // the GIL is released; the library reads `some` slices.
     unsafe {
         let items = PySequence_Tuple(items);
         if items.is_null() {
@@ -98,7 +98,7 @@ unsafe fn put_all(queue: This, items: *mut PyObject, given: &Given<3>) -> *mut P
             while some < BATCH && done + (some as Py_ssize_t) < count {
                 let item = PyTuple_GetItem(items, done + some as Py_ssize_t);
                 if PyBytes_CheckExact(item) == 0 {
-                    // Python refuses the batch as a whole.
+                    // Python copies other buffers, and raises for anything else before it puts the batch.
                     some = 0;
                     break;
                 }
@@ -189,7 +189,7 @@ pub(crate) fn get_many(queue: This, args: Args) -> Option<*mut PyObject> {
     }
 }
 
-/// Whether an earlier call has taken messages that it could not return.
+/// Whether an earlier call has kept messages because unpickling raised.
 fn has_kept(queue: This) -> bool {
     // SAFETY: an object that lives, and one of its attributes.
     unsafe {
@@ -204,8 +204,8 @@ fn has_kept(queue: This) -> bool {
     }
 }
 
-/// Leaves the messages that were taken to the next call, after unpickling one of them has set an exception, which
-/// stays set.
+/// Keeps the messages that were taken for the next call, after unpickling one of them has set an exception. The
+/// exception stays set.
 ///
 /// # Safety
 /// Both are lists that live; the messages begin with those of the objects.
@@ -229,7 +229,7 @@ unsafe fn keep(queue: This, objects: *mut PyObject, messages: *mut PyObject) {
         }
         Py_DecRef(left);
         Py_DecRef(is_first_bad);
-        // Replaces an exception of the call, such as that memory is exhausted.
+        // Replaces an exception of the call above, such as a `MemoryError`.
         PyErr_Restore(kind, value, trace);
     }
 }
@@ -252,7 +252,7 @@ fn take_many(queue: This, args: Args) -> Option<*mut PyObject> {
     let buffer = Buffer::take()?;
     let place = buffer.place();
     let status = queue.released(|native, pointer| {
-        // SAFETY: the buffers have so many bytes and numbers; the pointer of a queue, which `released` keeps
+        // SAFETY: the buffers have `LARGE` bytes and `BATCH` numbers; the pointer of a queue, which `released` keeps
         // alive.
         unsafe {
             let lens = lens.as_mut_ptr();
@@ -260,7 +260,7 @@ fn take_many(queue: This, args: Args) -> Option<*mut PyObject> {
         }
     });
     let found = (status == OK).then(|| {
-        // SAFETY: the library wrote so many messages, one after another.
+        // SAFETY: the library wrote `count` messages, one after another.
         unsafe { list_of(place, &lens[..count.min(BATCH)]) }
     });
     buffer.give();
@@ -281,7 +281,7 @@ fn most(given: *mut PyObject) -> Option<usize> {
     };
     if number == -1 {
         // The number itself, or an error because it is too large.
-        // SAFETY: the interpreter's lock is held.
+        // SAFETY: the GIL is held.
         unsafe { PyErr_Clear() };
     }
     (1..=BATCH as Py_ssize_t)

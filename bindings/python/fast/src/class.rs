@@ -19,7 +19,7 @@ pub(crate) fn slot(slot: c_int, pfunc: *mut c_void) -> PyType_Slot {
 /// from, or null for `object`. `flags`: those in addition to the default ones.
 ///
 /// # Safety
-/// `slots` ends with slot 0, each other slot has what its number says, and the interpreter's lock is held.
+/// `slots` ends with slot 0, each other slot has what its number says, and the GIL is held.
 pub(crate) unsafe fn make_class(
     name: &'static CStr,
     size: usize,

@@ -15,7 +15,7 @@ use crate::python::{Py_DecRef, PyObject_CallFunctionObjArgs, PyUnicode_AsUTF8And
 /// The first byte of every pickle of protocol 2 or later.
 pub(crate) const PICKLE: u8 = 0x80;
 
-/// The size of a counter. So no encoded pickle may have this size.
+/// The size of a counter. An encoded pickle never has this size, because it would be decoded as a counter.
 const COUNTER: usize = 8;
 
 /// Bytes of a key or a value in an object or in a [`Scratch`]. They are valid while both live.
@@ -66,7 +66,7 @@ pub(crate) fn is_plain(key: *mut PyObject) -> bool {
         }
 }
 
-/// The bytes of a key that is a text, short bytes or an integer of 64 bits. Texts with surrogates are left to
+/// The bytes of a key that is a `str`, a short `bytes` or an integer of 64 bits. A `str` with surrogates is left to
 /// Python.
 pub(crate) fn key(key: *mut PyObject, scratch: &mut Scratch) -> Option<Bytes> {
     // SAFETY: an object that lives. Its type is known where its contents are read, which run no code.
@@ -168,7 +168,7 @@ pub(crate) fn value(this: This, value: *mut PyObject, scratch: &mut Scratch) -> 
         }
         let mut it = bytes(pickle);
         if it.len == COUNTER {
-            // A ninth byte, zero, which unpickling ignores.
+            // Not the size of a counter: a zero byte is appended, which unpickling ignores.
             scratch[..COUNTER].copy_from_slice(std::slice::from_raw_parts(it.data, COUNTER));
             scratch[COUNTER] = 0;
             it = Bytes::of(&scratch[..=COUNTER]);
@@ -179,18 +179,18 @@ pub(crate) fn value(this: This, value: *mut PyObject, scratch: &mut Scratch) -> 
 
 /// A new `bytes`, or null with an exception.
 pub(crate) fn to_bytes(it: Bytes) -> *mut PyObject {
-    // SAFETY: so many bytes are there.
+    // SAFETY: `data` has `len` bytes.
     unsafe { PyBytes_FromStringAndSize(it.data.cast(), it.len as Py_ssize_t) }
 }
 
-/// A value that was copied out of a map or a list. [`finish`](Self::finish) makes its object, after the buffer
-/// was given back.
+/// A value that was copied out of a map or a list. [`finish`](Self::finish) makes its object, once the buffer has
+/// been given back.
 pub(crate) enum Copied {
     /// A number.
     Number(i64),
     /// The `bytes` of a pickle, or null with an exception.
     Pickle(*mut PyObject),
-    /// The `bytes` that another program wrote, or null with an exception.
+    /// The `bytes` of any other value, which a program in another language wrote; or null with an exception.
     Other(*mut PyObject),
 }
 
@@ -211,7 +211,7 @@ impl Copied {
         }
     }
 
-    /// The object: a new reference, or null with an exception. `decode` gets the `bytes` of another program.
+    /// The object: a new reference, or null with an exception. `decode` gets the `bytes` of [`Other`](Self::Other).
     pub(crate) fn finish(
         self,
         decode: impl FnOnce(*mut PyObject) -> *mut PyObject,

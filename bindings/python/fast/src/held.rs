@@ -26,8 +26,8 @@ pub(crate) static HANDLE: AtomicPtr<PyObject> = AtomicPtr::new(null_mut());
 
 /// An object of the class, or of a derived class.
 ///
-/// The handle changes only while the interpreter's lock is held, and only by an assignment to `_fast`. So a
-/// pointer that was read is valid until Python code runs or the interpreter's lock is released.
+/// The handle changes only while the GIL is held, and only by an assignment to `_fast`. So a
+/// pointer that was read is valid until Python code runs or the GIL is released.
 #[repr(C)]
 pub(crate) struct Held {
     base: PyObject,
@@ -35,11 +35,11 @@ pub(crate) struct Held {
     pointer: *mut c_void,
     /// The object that owns the pointer, or null.
     handle: *mut PyObject,
-    /// The attribute `_dumps`, once it was used, if it is that of the class, a function without `self`; or null.
+    /// The attribute `_dumps` of the class, cached on first use if it is a function that takes no `self`; or null.
     dumps: *mut PyObject,
     /// `_cache` of a map: the `dict` of its cached values; or null.
     pub(crate) cache: *mut PyObject,
-    /// `_pause` of a map: for how many more gets nothing is cached.
+    /// `_pause` of a map: the number of gets until values are cached again.
     pub(crate) pause: Py_ssize_t,
     /// For a `Value`: the address of the number, the lock that guards it, or null, and its C type (0 if Python
     /// reads it). They are valid while `pointer` is not null.
@@ -48,11 +48,12 @@ pub(crate) struct Held {
     pub(crate) format: u8,
     /// `Sender._large`: whether the last object was large.
     large: bool,
-    /// `ItemsLock._owner_died`: whether the previous owner had died with it when it was last taken here.
+    /// `ItemsLock._owner_died`: whether the previous owner died while it held the lock, as of the last
+    /// acquisition by this process.
     died: bool,
 }
 
-/// The object of a method call: a `Held` that lives, in a thread that holds the interpreter's lock. It is used
+/// The object of a method call: a `Held` that lives, in a thread that holds the GIL. It is used
 /// during the call only, and holds no reference.
 #[derive(Clone, Copy)]
 pub(crate) struct This(*mut PyObject);
@@ -85,7 +86,7 @@ impl This {
         unsafe { (*self.held()).large }
     }
 
-    /// Gives this object, which has none yet, the handle of another. It is good for as long as the object lives.
+    /// Gives this object, which has no handle yet, the handle of another one.
     pub(crate) fn take_handle_of(self, other: This) {
         // SAFETY: both are a `Held` (`new`). Without a handle a pointer is null.
         unsafe {
@@ -95,19 +96,19 @@ impl This {
         }
     }
 
-    /// Whether the holder of a lock had died with it when it was last taken here.
+    /// Whether the previous owner of this lock died while it held it, as of the last acquisition.
     pub(crate) fn has_died(self) -> bool {
         // SAFETY: a `Held` (`new`).
         unsafe { (*self.held()).died }
     }
 
-    /// Says whether the holder of a lock, which this thread has now, had died with it.
+    /// Sets whether the previous owner died while it held this lock, which this thread holds now.
     pub(crate) fn set_died(self, died: bool) {
         // SAFETY: a `Held` (`new`).
         unsafe { (*self.held()).died = died }
     }
 
-    /// Calls the library with the object's pointer, with the interpreter's lock held: for calls that never wait.
+    /// Calls the library with the object's pointer, with the GIL held: for calls that never wait.
     #[inline]
     pub(crate) fn now(self, call: impl FnOnce(&'static Native, *mut c_void) -> c_int) -> c_int {
         // SAFETY: a `Held` (`new`).
@@ -118,15 +119,15 @@ impl This {
         }
     }
 
-    /// Calls the library without the interpreter's lock: for calls that may wait. `call` must not touch
+    /// Calls the library without the GIL: for calls that may wait. `call` must not touch
     /// Python. A call that waits for more than another process's operation has a deadline of
     /// [`SLICE`](crate::native::SLICE) at most.
     pub(crate) fn released(
         self,
         call: impl FnOnce(&'static Native, *mut c_void) -> c_int,
     ) -> c_int {
-        // SAFETY: a `Held` (`new`). The reference keeps the pointer while another thread may detach the
-        // object. The thread may end in `PyEval_RestoreThread`: there is nothing to drop.
+        // SAFETY: a `Held` (`new`). The reference keeps the pointer valid if another thread detaches the object
+        // meanwhile. The thread may end in `PyEval_RestoreThread`: there is nothing to drop.
         unsafe {
             let (pointer, handle) = ((*self.held()).pointer, (*self.held()).handle);
             let Some(native) = native().filter(|_| !pointer.is_null()) else {
@@ -143,9 +144,10 @@ impl This {
 
     /// The pickle of `object`: the result of `_dumps`, or null with an exception.
     pub(crate) fn dumps(self, object: *mut PyObject, protocol: *mut PyObject) -> *mut PyObject {
-        // SAFETY: a `Held` (`new`), and objects that live. A static method is looked up once in the life of an
-        // object; what is bound to the object, which would be kept by it, each time. The call has a reference
-        // of its own, because the called code may free this object.
+        // A static method is looked up once for each object. A bound method is looked up at each call: caching
+        // it would be a reference cycle.
+        // SAFETY: a `Held` (`new`), and objects that live. The call has a reference of its own, because the
+        // called code may free this object.
         unsafe {
             let held = self.held();
             let mut dumps = (*held).dumps;
@@ -156,7 +158,7 @@ impl This {
                 }
                 let mut class = PyObject_GetAttr(Py_TYPE(self.0).cast(), DUMPS_NAME.get());
                 if class.is_null() {
-                    // It is an attribute of the object alone.
+                    // Only the object has the attribute.
                     PyErr_Clear();
                 } else if class == dumps {
                     class = std::mem::replace(&mut (*held).dumps, class);
@@ -183,8 +185,8 @@ pub(crate) unsafe extern "C" fn new(
     unsafe { PyType_GenericAlloc(class, 0) }
 }
 
-/// Shows the garbage collector what an object refers to: its class, since Python 3.9, and all but the handle. A
-/// handle refers to nothing that the collector could find a cycle by, and so stays out of its garbage.
+/// Shows the garbage collector what an object refers to: its class (required since Python 3.9), and all fields but
+/// the handle. A handle refers to no object that could be part of a cycle, so the collector need not see it.
 pub(crate) unsafe extern "C" fn traverse(
     object: *mut PyObject,
     visit: visitproc,
@@ -210,7 +212,7 @@ pub(crate) unsafe extern "C" fn traverse(
 /// use it.
 pub(crate) unsafe extern "C-unwind" fn clear(object: *mut PyObject) -> c_int {
     // SAFETY: CPython calls this with an object of the class. Each field is null before its object is released,
-    // because that may run code. Without its lock the number of a value is Python's to read.
+    // because that may run code. Format 0: without its lock, a value is read by Python.
     unsafe {
         let held = object.cast::<Held>();
         (*held).format = 0;
@@ -226,8 +228,8 @@ pub(crate) unsafe extern "C-unwind" fn clear(object: *mut PyObject) -> c_int {
 }
 
 pub(crate) unsafe extern "C-unwind" fn dealloc(object: *mut PyObject) {
-    // SAFETY: CPython calls this once, as the last for an object of the class. The collector does not see it any
-    // more when its fields are released. A class that is made at run time is kept by its objects.
+    // SAFETY: CPython calls this once, as the last call for an object. The collector does not see the object any
+    // more when its fields are released. Each object has a reference to its class.
     unsafe {
         PyObject_GC_UnTrack(object.cast());
         let class = Py_TYPE(object);
@@ -248,7 +250,7 @@ unsafe extern "C" fn get_handle(object: *mut PyObject, _: *mut c_void) -> *mut P
 }
 
 /// # Safety
-/// `it` is null or an object, and the interpreter's lock is held.
+/// `it` is null or an object, and the GIL is held.
 unsafe fn or_none(it: *mut PyObject) -> *mut PyObject {
     if it.is_null() {
         return none();
@@ -376,7 +378,7 @@ type Setter = unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut c_v
 /// Makes the class.
 ///
 /// # Safety
-/// The interpreter's lock is held.
+/// The GIL is held.
 pub(crate) unsafe fn class() -> *mut PyObject {
     const fn attribute(
         name: &'static [u8],

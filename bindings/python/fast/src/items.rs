@@ -9,9 +9,9 @@ use crate::python::{Args, bool, none};
 
 pub(crate) const METHODS: Methods = methods!(c"ItemsLock": __enter__, __exit__);
 
-/// Takes the lock of an array if it is free. It does not wait, so the interpreter's lock may be held. `array`
-/// has the handle, and may be the lock itself. In `lock` it sets whether the previous owner had died. If that is
-/// set already, this may be a recursive acquisition, and all is left to Python.
+/// Takes the lock of an array if it is free. It does not wait, so the GIL may be held. `array` has the handle, and
+/// may be the lock itself. Sets in `lock` whether the previous owner died. If that is set already, this may be a
+/// recursive acquisition, which is left to Python.
 #[inline]
 pub(crate) fn lock_now(array: This, lock: This) -> bool {
     if lock.has_died() {

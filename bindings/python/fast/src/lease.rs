@@ -1,7 +1,7 @@
-//! `shoal.Lease`: a message that is worked on, and `Queue.lease`, which takes one.
+//! `shoal.Lease`, a leased message, and `Queue.lease`.
 //!
-//! A lease that is made here has the library's `shoal_message` in itself. Once Python has asked for its
-//! address (`_address`), for a view of the data or to extend the lease, everything else is done in Python.
+//! A lease that is made here contains the library's `shoal_message`. Once Python has read its address
+//! (`_address`), for a view of the data or to extend the lease, every later call is handled in Python.
 
 use std::ffi::{CStr, c_uint, c_void};
 use std::mem::offset_of;
@@ -34,21 +34,21 @@ pub(crate) const METHODS: Methods =
 /// An object of the class `Taken`, or of one that is derived from it.
 #[repr(C)]
 struct Taken {
-    /// Without a handle, this was made in Python and is Python's.
+    /// Without a handle, the lease was made in Python, which then handles every call.
     held: Held,
     message: Message,
-    /// `_size` and `_attempts`: what the message had when it was leased.
+    /// `_size` and `_attempts` of the message when it was leased.
     size: Py_ssize_t,
     attempts: c_uint,
-    /// Whether Python has asked for the address of `message`.
-    is_shown: bool,
+    /// Whether Python has read the address of `message`.
+    has_address: bool,
 }
 
-/// The message of a lease, if Python has nothing to do with it; null once it is acked.
+/// The message of a lease, unless Python handles it. Its `data` is null once it is acked.
 fn message_of(lease: This) -> Option<*mut Message> {
     let taken = lease.object().cast::<Taken>();
     // SAFETY: the methods are those of a class that is derived from `Taken` (`module::make_method`).
-    let is_ours = unsafe { !lease.is_detached() && !(*taken).is_shown };
+    let is_ours = unsafe { !lease.is_detached() && !(*taken).has_address };
     // SAFETY: as above.
     is_ours.then_some(unsafe { addr_of_mut!((*taken).message) })
 }
@@ -56,7 +56,7 @@ fn message_of(lease: This) -> Option<*mut Message> {
 /// `Queue.lease(block=True, timeout=None, *, visible=None)`.
 pub(crate) fn lease(queue: This, args: Args) -> Option<*mut PyObject> {
     let given = args.given(0, [&BLOCK, &TIMEOUT_NAME, &VISIBLE])?;
-    if args.places() > 2 || queue.is_detached() {
+    if args.positional() > 2 || queue.is_detached() {
         return None;
     }
     let visible = match given.is_none(2) {
@@ -65,8 +65,8 @@ pub(crate) fn lease(queue: This, args: Args) -> Option<*mut PyObject> {
     };
     let waiting = Waiting::of(&given, 0)?;
     let end = null_mut::<PyObject>();
-    // SAFETY: objects that live. The lease is this call's, until it is returned; its message is written while
-    // no other thread knows of it.
+    // SAFETY: objects that live. No other thread knows of the lease before it is returned, so nothing else uses
+    // its message while the library writes it.
     unsafe {
         let class = PyObject_GetAttr(Py_TYPE(queue.object()).cast(), LEASE_CLASS.get());
         if class.is_null() || PyType_IsSubtype(class.cast(), TAKEN.get().cast()) == 0 {
@@ -102,10 +102,10 @@ pub(crate) fn lease(queue: This, args: Args) -> Option<*mut PyObject> {
     }
 }
 
-/// The bytes of a small message as a new `bytes`, and the first of them.
+/// A small message.
 fn small(lease: This) -> Option<crate::queue::Message> {
     let place = message_of(lease)?;
-    // SAFETY: the message of a lease, which is there until it is acked. Nobody writes to it.
+    // SAFETY: the message of a lease, which is valid until it is acked. No process writes to it.
     unsafe {
         let Message { data, len, .. } = *place;
         (!data.is_null() && len < LARGE).then(|| message(data.cast(), len))
@@ -138,8 +138,8 @@ fn get(lease: This, args: Args) -> Option<*mut PyObject> {
 
 /// Acks the message: a new reference to `None`, or null with an exception.
 fn acked(lease: This, place: *mut Message) -> *mut PyObject {
-    // SAFETY: the message of a lease, and the pointer of its queue, whose lifetime `released` sees to. The
-    // call has a copy: no other thread sees the message half-way, and it is not acked twice.
+    // SAFETY: the message of a lease, and the pointer of its queue, which `released` keeps alive. The call gets a
+    // copy of the message, and `data` is null meanwhile, so another thread cannot ack it a second time.
     unsafe {
         let mut message = std::mem::replace(
             &mut *place,
@@ -174,7 +174,7 @@ fn ack(lease: This, args: Args) -> Option<*mut PyObject> {
 /// `__exit__(kind, value, trace)`.
 fn __exit__(lease: This, args: Args) -> Option<*mut PyObject> {
     let place = message_of(lease)?;
-    // SAFETY: the message of a lease; `None` is always there.
+    // SAFETY: the message of a lease; `None` always exists.
     unsafe {
         if !args.are(3) {
             return None;
@@ -196,7 +196,7 @@ unsafe extern "C" fn get_address(object: *mut PyObject, _: *mut c_void) -> *mut 
     let taken = object.cast::<Taken>();
     // SAFETY: CPython calls this with an object of the class.
     unsafe {
-        (*taken).is_shown = true;
+        (*taken).has_address = true;
         PyLong_FromVoidPtr(addr_of_mut!((*taken).message).cast())
     }
 }
@@ -204,7 +204,7 @@ unsafe extern "C" fn get_address(object: *mut PyObject, _: *mut c_void) -> *mut 
 /// Makes the class `Taken`, which is derived from `held`.
 ///
 /// # Safety
-/// The interpreter's lock is held, and `held` is the class `Held`.
+/// The GIL is held, and `held` is the class `Held`.
 pub(crate) unsafe fn class(held: *mut PyObject) -> *mut PyObject {
     // CPython keeps the attributes.
     let attributes = Box::leak(Box::new([

@@ -1,19 +1,19 @@
 //! `shoal._fast`: the most frequent calls of the Python package, compiled.
 //!
 //! A compiled method ([`methods`]) handles the common case. For everything else it calls the Python method that
-//! it replaces, with the same arguments, so rare cases and errors are written once. A call of the library is
-//! made with the interpreter's lock held if it never waits ([`held::This::now`]), and without it if it may wait
-//! ([`held::This::released`]): for another process's operation, or for a message, for one slice. Longer waits
-//! are left to Python, which runs signal handlers after each slice.
+//! it replaces, with the same arguments, so rare cases and errors are written once. A library call that never
+//! waits is made with the GIL held ([`held::This::now`]). A call that may wait for another process's operation,
+//! or up to one slice for a message, is made without the GIL ([`held::This::released`]). Longer waits are left
+//! to Python, which runs signal handlers after each slice.
 //!
 //! The library is the one that ctypes has loaded. It is not linked: a second copy of its code in the process
-//! would have its own copy of the state that the library keeps for the process.
+//! would have a second copy of the library's process-wide state.
 //!
-//! **Frames.** Before Python 3.14, a daemon thread that asks for the interpreter's lock after the end of the
-//! interpreter is ended by `pthread_exit`, which unwinds the stack. Every call of Python code may do that. So
-//! every function that runs Python code is `extern "C-unwind"`, and at such a call holds nothing that has to
-//! be dropped: references are counted by hand, and leak in that one case. For this reason the crate uses the
-//! declarations of CPython alone, and not PyO3's types.
+//! **Unwinding.** Before Python 3.14, a daemon thread that requests the GIL after the interpreter has ended is
+//! terminated by `pthread_exit`, which unwinds its stack. Any call of Python code may do that. So every function
+//! that runs Python code is `extern "C-unwind"`, and holds nothing that has to be dropped during such a call:
+//! references are counted by hand, and leak in that one case. For this reason the crate uses only CPython's
+//! declarations (`pyo3_ffi`), not PyO3's types.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 

@@ -24,10 +24,10 @@ fn read(list: This, index: i64, which: impl Fn(&Native) -> Read) -> Option<*mut 
     let buffer = Buffer::take()?;
     let (place, mut len) = (buffer.place(), 0);
     let status = list.released(|native, pointer| {
-        // SAFETY: the place has so many bytes; the pointer of a list, which `released` keeps alive.
+        // SAFETY: the place has `LARGE` bytes; the pointer of a list, which `released` keeps alive.
         unsafe { which(native)(pointer, index, place, LARGE, &mut len) }
     });
-    // SAFETY: the library wrote so many bytes.
+    // SAFETY: the library wrote `len` bytes, up to `LARGE`.
     let copied = (status == OK).then(|| unsafe { Copied::of(place, len.min(LARGE)) });
     buffer.give();
     copied.map(|copied| {

@@ -27,11 +27,11 @@ enum Found {
     /// A new reference, or null with an exception.
     Object(*mut PyObject),
     Nothing,
-    /// Python has to look the key up.
+    /// Python has to look up the key.
     Unknown,
 }
 
-/// Looks a key up, first among the cached values: `Map.get`, for the most frequent keys and values.
+/// Looks up a key, first in the cache: `Map.get`, for the most frequent keys and values.
 fn find(map: This, key: *mut PyObject) -> Found {
     if !codec::is_plain(key) || map.is_detached() {
         return Found::Unknown;
@@ -67,20 +67,20 @@ fn find(map: This, key: *mut PyObject) -> Found {
     look_up(map, key)
 }
 
-/// Looks a key up in the library.
+/// Looks up a key by a library call.
 fn look_up(map: This, key: *mut PyObject) -> Found {
     let mut scratch = SCRATCH;
     let Some(name) = codec::key(key, &mut scratch) else {
         return Found::Unknown;
     };
-    // After the key: a buffer that is taken has to be given back.
+    // Only after the key is encoded: the return above would not give the buffer back.
     let Some(buffer) = Buffer::take() else {
         return Found::Unknown;
     };
     let (place, mut len) = (buffer.place(), 0);
     let status = map.released(|native, pointer| {
         let version = null_mut();
-        // SAFETY: the key lives as long as the call, and the place has so many bytes; the pointer of a map,
+        // SAFETY: the key lives as long as the call, and the place has `LARGE` bytes; the pointer of a map,
         // which `released` keeps alive.
         unsafe {
             (native.map_get)(
@@ -88,7 +88,7 @@ fn look_up(map: This, key: *mut PyObject) -> Found {
             )
         }
     });
-    // SAFETY: the library wrote so many bytes.
+    // SAFETY: the library wrote `len` bytes, up to `LARGE`.
     let copied = (status == OK).then(|| unsafe { Copied::of(place, len.min(LARGE)) });
     buffer.give();
     match (copied, status) {
@@ -203,6 +203,6 @@ fn add(map: This, args: Args) -> Option<*mut PyObject> {
         // SAFETY: as in `look_up`.
         unsafe { (native.map_add)(pointer, name.data, name.len, delta, &mut sum) }
     });
-    // SAFETY: the interpreter's lock is held.
+    // SAFETY: the GIL is held.
     (status == OK).then(|| unsafe { PyLong_FromLongLong(sum) })
 }

@@ -18,7 +18,7 @@ pub(crate) struct Entry {
 /// The compiled methods of a class of the package.
 pub(crate) struct Methods {
     pub(crate) class: &'static CStr,
-    /// What the class has to be derived from.
+    /// The class that `class` must be derived from.
     pub(crate) base: &'static Constant,
     pub(crate) entries: &'static [Entry],
 }
@@ -46,9 +46,9 @@ macro_rules! methods {
                     count: pyo3_ffi::Py_ssize_t,
                     names: *mut pyo3_ffi::PyObject,
                 ) -> *mut pyo3_ffi::PyObject {
-                    // SAFETY: CPython calls this for a `Held`, which lives as its arguments do while the
-                    // call lasts, and with the interpreter's lock held. The name is an object: without it
-                    // no method is made.
+                    // SAFETY: CPython calls this for a `Held`, with the GIL held. The object and the
+                    // arguments live during the call. The name is an object, because no method is made
+                    // without it.
                     unsafe {
                         let this = $crate::held::This::new(object);
                         match $name(this, $crate::python::Args::new(items, count, names)) {

@@ -33,7 +33,7 @@ const METHODS: &[Methods] = &[
     items::METHODS,
 ];
 
-/// `setup(path, handle)`: finds the functions of the library at `path`, which is loaded already, and notes the
+/// `setup(path, handle)`: finds the functions of the library at `path`, which is loaded already, and stores the
 /// class of handles.
 unsafe extern "C" fn setup(_: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
     let (mut path, mut handle) = (null::<c_char>(), null_mut::<PyObject>());
@@ -68,13 +68,13 @@ const MAIN_ONLY: &str = "shoal._fast works in the main interpreter only";
 
 /// Whether this is the interpreter whose objects the module may keep.
 fn is_main_interpreter() -> bool {
-    // SAFETY: the interpreter's lock is held.
+    // SAFETY: the GIL is held.
     unsafe { PyInterpreterState_GetID(PyInterpreterState_Get()) == 0 }
 }
 
 fn refuse(why: &str) -> *mut PyObject {
     let why = CString::new(why).unwrap_or_default();
-    // SAFETY: the interpreter's lock is held; the text ends with NUL.
+    // SAFETY: the GIL is held; the text ends with NUL.
     unsafe { PyErr_SetString(PyExc_ImportError, why.as_ptr()) };
     null_mut()
 }
@@ -115,8 +115,7 @@ unsafe extern "C" fn names(_: *mut PyObject, args: *mut PyObject) -> *mut PyObje
 unsafe extern "C" fn make_method(_: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
     let [mut class, mut name, mut doc] = [null::<c_char>(); 3];
     let mut kind = null_mut::<PyObject>();
-    // SAFETY: as the format says, these are places for a class and texts, which are there for as long as the
-    // arguments are.
+    // SAFETY: as the format says, these are places for a class and texts, which live as long as the arguments.
     unsafe {
         let any = addr_of_mut!(pyo3_ffi::PyType_Type);
         let form = c"O!sss:method".as_ptr();
@@ -131,7 +130,7 @@ unsafe extern "C" fn make_method(_: *mut PyObject, args: *mut PyObject) -> *mut 
     // SAFETY: two classes.
     if unsafe { PyType_IsSubtype(kind.cast(), base.get().cast()) } == 0 {
         let why = c"the class is not derived from the one that the method is for";
-        // SAFETY: the interpreter's lock is held; the text ends with NUL.
+        // SAFETY: the GIL is held; the text ends with NUL.
         unsafe { PyErr_SetString(PyExc_TypeError, why.as_ptr()) };
         return null_mut();
     }
@@ -165,7 +164,7 @@ unsafe extern "C" fn make_method(_: *mut PyObject, args: *mut PyObject) -> *mut 
 /// Makes the class, and looks up the names.
 ///
 /// # Safety
-/// `module` is a module, and the interpreter's lock is held.
+/// `module` is a module, and the GIL is held.
 unsafe fn fill(module: *mut PyObject) -> bool {
     // SAFETY: the caller's contract. The module owns the references that are added to it.
     unsafe {
@@ -202,7 +201,7 @@ unsafe fn fill(module: *mut PyObject) -> bool {
     }
 }
 
-/// Makes the module. It is initialised once in a process, which its class and names belong to.
+/// Makes the module. It is initialised once in a process, because its class and names belong to the process.
 #[allow(
     non_snake_case,
     unreachable_pub,
@@ -255,7 +254,7 @@ pub unsafe extern "C" fn PyInit__fast() -> *mut PyObject {
         m_clear: None,
         m_free: None,
     }));
-    // SAFETY: CPython calls this with the interpreter's lock held; the definitions are never freed.
+    // SAFETY: CPython calls this with the GIL held; the definitions are never freed.
     unsafe {
         let module = PyModule_Create(definition);
         if !module.is_null() && !fill(module) {

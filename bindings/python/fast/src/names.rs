@@ -32,7 +32,7 @@ macro_rules! names {
 
         /// Interns the names. Returns false with an exception if that fails.
         pub(crate) fn make_names() -> bool {
-            // SAFETY: the interpreter's lock is held in all of this module, and the names end with NUL.
+            // SAFETY: the GIL is held in all of this module, and the names end with NUL.
             $($constant.set(unsafe { PyUnicode_InternFromString($name.as_ptr()) }) &&)* true
         }
     };

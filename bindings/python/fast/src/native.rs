@@ -33,7 +33,7 @@ pub(crate) struct Slice {
     pub(crate) len: usize,
 }
 
-/// `shoal_message`: a message in shared memory that is leased.
+/// `shoal_message`: a leased message in shared memory.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Message {
@@ -118,14 +118,14 @@ pub(crate) fn load(path: &CStr) -> Result<(), String> {
     if NATIVE.get().is_some() {
         return Ok(());
     }
-    // Neither library is ever unloaded. The flag finds only a library that is loaded already.
+    // `RTLD_NOLOAD` finds only a library that is loaded already. It is never unloaded, nor is this module.
     let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD;
     // SAFETY: `path` ends with NUL, and the initialisers of the library have run.
     let library = unsafe { libc::dlopen(path.as_ptr(), flags) };
     if library.is_null() {
         return Err(format!("the native library {path:?} is not loaded"));
     }
-    // SAFETY: the package has checked that the library has its version, which is that of the headers.
+    // SAFETY: the package has checked that the version of the library is that of the headers.
     let found = unsafe { Native::find(library) }?;
     let _ = NATIVE.set(found);
     Ok(())

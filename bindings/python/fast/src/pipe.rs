@@ -33,7 +33,7 @@ unsafe fn send_now(pipe: This, data: *mut PyObject) -> bool {
     }
 }
 
-/// Whether messages can be received here: not after a message that was longer than allowed.
+/// Whether this object can receive. It cannot after a message that was longer than `maxlength`.
 fn is_readable(pipe: This) -> bool {
     // SAFETY: an object that lives, and one of its attributes.
     unsafe {
@@ -48,15 +48,14 @@ fn is_readable(pipe: This) -> bool {
     }
 }
 
-/// Receives a small message. Waits for one slice at most. Returns a new `bytes`, or null with an exception, and
-/// its first byte.
+/// Receives a small message. Waits for one slice at most.
 fn recv_now(pipe: This) -> Option<Message> {
     if !is_readable(pipe) {
         return None;
     }
     let buffer = Buffer::take()?;
     let (place, mut len) = (buffer.place(), 0);
-    // SAFETY: the place has so many bytes; the pointer of a pipe, which `released` keeps alive.
+    // SAFETY: the place has `LARGE` bytes; the pointer of a pipe, which `released` keeps alive.
     let found = unsafe {
         let status = pipe
             .released(|native, pointer| (native.pipe_recv)(pointer, SLICE, place, LARGE, &mut len));

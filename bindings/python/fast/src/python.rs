@@ -10,7 +10,7 @@ use pyo3_ffi::{
 
 use crate::names::Constant;
 
-// As `pyo3_ffi` declares them, except for what unwinds (see the head of the crate).
+// As `pyo3_ffi` declares them, except that they may unwind (see the head of the crate).
 // `PyUnicode_AsUTF8AndSize` belongs to the stable interface since 3.10; 3.9 exports it as well.
 unsafe extern "C-unwind" {
     fn PyObject_Call(
@@ -62,7 +62,7 @@ pub(crate) fn method(name: &'static CStr, doc: CString, call: Method) -> PyMetho
     }
 }
 
-/// The arguments of the present call.
+/// The arguments of a call.
 #[derive(Clone, Copy)]
 pub(crate) struct Args {
     items: *const *mut PyObject,
@@ -85,13 +85,13 @@ impl Args {
         }
     }
 
-    /// Whether there are exactly `count` arguments, none of them given by name.
+    /// Whether there are exactly `count` arguments, all of them positional.
     pub(crate) fn are(self, count: Py_ssize_t) -> bool {
         self.names.is_null() && self.count == count
     }
 
-    /// How many are given without a name.
-    pub(crate) fn places(self) -> Py_ssize_t {
+    /// The number of positional arguments.
+    pub(crate) fn positional(self) -> Py_ssize_t {
         self.count
     }
 
@@ -104,8 +104,8 @@ impl Args {
         unsafe { *self.items }
     }
 
-    /// The arguments in their order, if there are at least so many, and those that are given by a name have one
-    /// of `names`. What else they may be is found out by Python.
+    /// The arguments in the order of `names`, if the first `least` of them are given and every keyword is one of
+    /// `names`. All other cases are left to Python.
     pub(crate) fn given<const N: usize>(
         self,
         least: usize,
@@ -116,12 +116,12 @@ impl Args {
             return None;
         }
         for (index, place) in given.0.iter_mut().enumerate().take(count) {
-            // SAFETY: there are so many (`new`).
+            // SAFETY: there are `count` positional arguments (`new`).
             *place = unsafe { *self.items.add(index) };
         }
         if !self.names.is_null() {
-            // SAFETY: a tuple of names, whose arguments follow those without a name (`new`). Names in source
-            // code are interned, so they are compared by identity.
+            // SAFETY: a tuple of names, whose arguments follow the positional ones (`new`). Names in source code
+            // are interned, so they are compared by identity.
             unsafe {
                 for index in 0..PyTuple_Size(self.names) {
                     let name = PyTuple_GetItem(self.names, index);
@@ -138,7 +138,7 @@ impl Args {
     }
 }
 
-/// Arguments by position. Arguments that are not given are null.
+/// Arguments by their index. Those that are not given are null.
 #[derive(Clone, Copy)]
 pub(crate) struct Given<const N: usize>([*mut PyObject; N]);
 
@@ -148,7 +148,7 @@ impl<const N: usize> Given<N> {
         self.0[index]
     }
 
-    /// Whether an argument is `True`, `False` or not given, so that testing its truth runs no code.
+    /// Whether an argument is `True`, `False` or not given. Testing the truth of any other may run code.
     pub(crate) fn is_plain(&self, index: usize) -> bool {
         // SAFETY: this object always exists.
         self.is_true(index) || self.get(index) == unsafe { Py_False() }
@@ -188,7 +188,7 @@ impl<const N: usize> Given<N> {
 /// Calls the method `name` of `of` with all arguments.
 ///
 /// # Safety
-/// The interpreter's lock is held, and both objects live.
+/// The GIL is held, and both objects live.
 pub(crate) unsafe extern "C-unwind" fn call_slow(
     of: *mut PyObject,
     name: *mut PyObject,
@@ -203,37 +203,37 @@ pub(crate) unsafe extern "C-unwind" fn call_slow(
         if call.is_null() {
             return null_mut();
         }
-        let places = PyTuple_New(count);
-        let named = if argument_names.is_null() {
+        let positional = PyTuple_New(count);
+        let keywords = if argument_names.is_null() {
             null_mut()
         } else {
             PyDict_New()
         };
-        let mut failed = places.is_null() || (named.is_null() && !argument_names.is_null());
+        let mut failed = positional.is_null() || (keywords.is_null() && !argument_names.is_null());
         let mut index = 0;
         while !failed && index < count {
             let it = *items.add(index.unsigned_abs());
             Py_IncRef(it);
-            failed = PyTuple_SetItem(places, index, it) != 0;
+            failed = PyTuple_SetItem(positional, index, it) != 0;
             index += 1;
         }
         index = 0;
-        let names = if named.is_null() {
+        let names = if keywords.is_null() {
             0
         } else {
             PyTuple_Size(argument_names)
         };
         while !failed && index < names {
             let it = *items.add((count + index).unsigned_abs());
-            failed = PyDict_SetItem(named, PyTuple_GetItem(argument_names, index), it) != 0;
+            failed = PyDict_SetItem(keywords, PyTuple_GetItem(argument_names, index), it) != 0;
             index += 1;
         }
         let result = if failed {
             null_mut()
         } else {
-            PyObject_Call(call, places, named)
+            PyObject_Call(call, positional, keywords)
         };
-        for it in [call, places, named] {
+        for it in [call, positional, keywords] {
             Py_DecRef(it);
         }
         result
@@ -243,7 +243,7 @@ pub(crate) unsafe extern "C-unwind" fn call_slow(
 /// A new reference to an object.
 ///
 /// # Safety
-/// The object lives, and the interpreter's lock is held.
+/// The object lives, and the GIL is held.
 pub(crate) unsafe fn new_reference(it: *mut PyObject) -> *mut PyObject {
     // SAFETY: the caller's contract.
     unsafe { Py_IncRef(it) };
@@ -252,7 +252,7 @@ pub(crate) unsafe fn new_reference(it: *mut PyObject) -> *mut PyObject {
 
 /// A new reference to `None`.
 pub(crate) fn none() -> *mut PyObject {
-    // SAFETY: this object always exists, and the interpreter's lock is held in all of this crate.
+    // SAFETY: this object always exists, and the GIL is held in all of this crate.
     unsafe { new_reference(Py_None()) }
 }
 

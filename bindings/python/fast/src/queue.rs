@@ -7,7 +7,7 @@ use pyo3_ffi::{
 };
 
 use crate::batch::{get_many, get_many_bytes, put_many, put_many_bytes};
-use crate::buffer::{Buffer, LARGE, brief};
+use crate::buffer::{Buffer, LARGE, with_gil};
 use crate::codec::{PICKLE, bytes};
 use crate::held::This;
 use crate::lease::lease;
@@ -25,11 +25,11 @@ use crate::waiting::Waiting;
 pub(crate) const METHODS: Methods = methods!(c"Queue":
     put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes, lease, fileno);
 
-/// A message as a new `bytes`, or null with an exception, and its first byte, 0 if it has none.
+/// A message as a new `bytes`, or null with an exception; and its first byte, or 0 if it is empty.
 pub(crate) type Message = (*mut PyObject, u8);
 
-/// Puts a small message, and waits for room for one slice at most. `Err` with the rest of the wait if it could not
-/// be put; `None` if Python has to handle the call.
+/// Puts a small message, and waits for room for one slice at most. `Err`, with the rest of the wait, if the message
+/// could not be put; `None` if Python has to handle the call.
 #[inline]
 fn put_within<const N: usize>(
     queue: This,
@@ -61,8 +61,8 @@ fn put_within<const N: usize>(
 /// Takes a small message if there is one and no other consumer holds the queue's lock.
 #[inline]
 fn get_now(queue: This) -> Result<Message, i32> {
-    let (place, mut len) = (brief(), 0);
-    // SAFETY: the place has so many bytes; the pointer of a queue, which `now` keeps alive.
+    let (place, mut len) = (with_gil(), 0);
+    // SAFETY: the place has `LARGE` bytes; the pointer of a queue, which `now` keeps alive.
     unsafe {
         let get = |native: &crate::native::Native, pointer| {
             (native.queue_try_get)(pointer, place, LARGE, &mut len)
@@ -78,7 +78,7 @@ fn get_now(queue: This) -> Result<Message, i32> {
 fn get_within(queue: This, slice: i64) -> Option<Message> {
     let buffer = Buffer::take()?;
     let (place, mut len) = (buffer.place(), 0);
-    // SAFETY: the place has so many bytes; the pointer of a queue, which `released` keeps alive.
+    // SAFETY: the place has `LARGE` bytes; the pointer of a queue, which `released` keeps alive.
     let found = unsafe {
         let status = queue
             .released(|native, pointer| (native.queue_get)(pointer, slice, place, LARGE, &mut len));

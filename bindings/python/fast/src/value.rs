@@ -37,9 +37,9 @@ fn integer(format: u8) -> Option<(usize, bool)> {
 /// The bits at `data`.
 ///
 /// # Safety
-/// `data` is mapped and aligned for so many bytes.
+/// `data` is mapped and aligned for `bytes` bytes.
 unsafe fn load(data: *mut c_void, bytes: usize) -> u64 {
-    // SAFETY: the caller's contract. Processes that take no lock may write meanwhile.
+    // SAFETY: the caller's contract. Atomic, because processes that take no lock may write at the same time.
     unsafe {
         match bytes {
             1 => (*data.cast::<AtomicU8>()).load(Relaxed).into(),
@@ -109,7 +109,7 @@ fn read(value: This) -> Option<*mut PyObject> {
     }
 }
 
-/// Writes a number, if it is an `int` or a `float` as the format requires. As ctypes, it takes the lowest bits.
+/// Writes a number, if it is an `int` or a `float` as the format requires. It truncates as ctypes does.
 fn write(value: This, to: *mut PyObject) -> Option<()> {
     // SAFETY: as in `read`; the value of an `int` or a `float` is read, which runs no code.
     unsafe {
@@ -130,7 +130,7 @@ fn write(value: This, to: *mut PyObject) -> Option<()> {
 
 /// `value`.
 unsafe extern "C-unwind" fn get_value(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, which lives, and with the interpreter's lock held.
+    // SAFETY: CPython calls this with a `Held`, which lives, and with the GIL held.
     unsafe {
         match read(This::new(object)) {
             Some(number) => number,
@@ -144,7 +144,7 @@ unsafe extern "C-unwind" fn set_value(
     to: *mut PyObject,
     _: *mut c_void,
 ) -> c_int {
-    // SAFETY: as in `get_value`; null deletes.
+    // SAFETY: as in `get_value`; a null `to` deletes the attribute.
     unsafe {
         if !to.is_null() && write(This::new(object), to).is_some() {
             return 0;
@@ -176,8 +176,8 @@ pub(crate) fn property(class: &CStr, name: &CStr, doc: *const c_char) -> Option<
 pub(crate) unsafe extern "C" fn place(_: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
     let [mut value, mut address, mut lock] = [null_mut::<PyObject>(); 3];
     let mut format: c_int = 0;
-    // SAFETY: as the format says, these are places for objects and a character. Both objects are `Held`s where
-    // they are used as such.
+    // SAFETY: as the format says, these are places for objects and a character. Both objects are checked to be
+    // `Held` before they are used as such.
     unsafe {
         let form = c"OOCO:place".as_ptr();
         if PyArg_ParseTuple(args, form, &mut value, &mut address, &mut format, &mut lock) == 0 {
@@ -203,8 +203,8 @@ pub(crate) unsafe extern "C" fn place(_: *mut PyObject, args: *mut PyObject) -> 
         };
         (*held).data = address;
         let aligned = integer(format as u8).map_or(8, |(bytes, _)| bytes);
-        let is_good = !address.is_null() && (address as usize).is_multiple_of(aligned);
-        (*held).format = if is_good { format as u8 } else { 0 };
+        let is_valid = !address.is_null() && (address as usize).is_multiple_of(aligned);
+        (*held).format = if is_valid { format as u8 } else { 0 };
         let before = std::mem::replace(&mut (*held).lock, lock);
         Py_DecRef(before);
         none()

@@ -51,7 +51,7 @@ impl Waiting {
 
     /// The `timeout` of the rest of the wait: a new reference, or null with an exception. `block` does not change.
     pub(crate) fn timeout(self) -> *mut PyObject {
-        // SAFETY: the interpreter's lock is held; `None` always exists.
+        // SAFETY: the GIL is held; `None` always exists.
         unsafe {
             match self {
                 Self::Not | Self::Forever => new_reference(Py_None()),
@@ -78,7 +78,7 @@ fn seconds(time: *mut PyObject) -> Option<f64> {
         }
     };
     if !(0.0..LONGEST).contains(&seconds) {
-        // SAFETY: the interpreter's lock is held.
+        // SAFETY: the GIL is held.
         unsafe { PyErr_Clear() };
         return None;
     }

@@ -32,7 +32,7 @@ struct Word {
 /// the number that the word had, and the value.
 ///
 /// # Safety
-/// `entry` is an object that lives, and the interpreter's lock is held.
+/// `entry` is an object that lives, and the GIL is held.
 #[inline]
 pub(crate) unsafe fn up_to_date(entry: *mut PyObject) -> Option<*mut PyObject> {
     // SAFETY: the caller's contract. A tuple of three has three items; only an object of the class is read as a
@@ -51,8 +51,8 @@ pub(crate) unsafe fn up_to_date(entry: *mut PyObject) -> Option<*mut PyObject> {
             PyErr_Clear();
             return None;
         }
-        // Of two values that were set one after the other, the later word is not seen before the later
-        // value: a get that begins after a set sees what the set has done.
+        // `Acquire` orders the loads: after the word of one set has been seen, the words of all earlier sets
+        // are seen as well. So a get that begins after a set sees its effect.
         let same = !place.is_null() && (*place).load(Ordering::Acquire) == seen;
         same.then(|| PyTuple_GetItem(entry, 2))
     }
@@ -89,7 +89,7 @@ unsafe extern "C" fn new(
 }
 
 unsafe extern "C-unwind" fn dealloc(object: *mut PyObject) {
-    // SAFETY: CPython calls this once, last of all for an object of the class. The objects keep the class alive.
+    // SAFETY: CPython calls this once, as the last call for an object. Each object has a reference to its class.
     unsafe {
         let class = Py_TYPE(object);
         let keeper = (*object.cast::<Word>()).keeper;
@@ -139,7 +139,7 @@ unsafe extern "C" fn set_found(
 /// Makes the class, or returns null with an exception.
 ///
 /// # Safety
-/// The interpreter's lock is held.
+/// The GIL is held.
 pub(crate) unsafe fn class() -> *mut PyObject {
     let attribute = |name: &'static [u8], get: pyo3_ffi::getter, set| PyGetSetDef {
         name: name.as_ptr().cast(),

@@ -56,9 +56,9 @@ class ArrayHandle(_ffi.Handle):
 
 @_hot.compiled
 class ItemsLock(_hot.Held):
-    """The lock of a `Value` or an `Array`, which its thread may take again.
+    """The lock of a `Value` or an `Array`. The thread that holds it may take it again.
 
-    It is part of them, and has no name of its own: it is sent as the lock of what it belongs to.
+    It is part of the value or array and has no name of its own. It is pickled as the lock of that object.
     """
 
     def __init__(self, handle: ArrayHandle, made_by: Tuple[Any, ...]) -> None:
@@ -83,7 +83,7 @@ class ItemsLock(_hot.Held):
         if status == _abi.ERR_TIMEOUT:
             return False
         _ffi.check(status)
-        # Only the thread that has the lock sets it. Still true if this is a recursive acquisition.
+        # Only the thread that holds the lock sets it. It stays true in a recursive acquisition.
         self._owner_died = died.value or (self._owner_died and self._depth() > 1)
         return True
 
@@ -99,7 +99,7 @@ class ItemsLock(_hot.Held):
 
     @property
     def owner_died(self) -> bool:
-        """Whether the previous owner had died with the lock when this process last took it."""
+        """Whether the previous owner died while it held the lock, as of the last acquisition by this process."""
         return self._owner_died
 
     def __enter__(self) -> bool:
@@ -116,7 +116,7 @@ class ItemsLock(_hot.Held):
 
 
 class _Items(Shared):
-    """What a value and an array have in common: items of a C type in shared memory."""
+    """The base class of values and arrays: items of a C type in shared memory."""
 
     _object: Any
     _type: Any
@@ -443,7 +443,8 @@ def _lock_of(make: Callable[..., _Items], *arguments: Any) -> Any:
     items = make(*arguments)
     lock = items.get_lock()
     if not items._created:
-        # So they are not opened again while there is the lock: a thread would wait for itself then.
+        # While the lock exists, its value or array must not be opened a second time: a thread that holds the one
+        # lock would wait for itself at the other.
         lock._keeps = items
     return lock
 

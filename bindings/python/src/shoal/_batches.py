@@ -27,9 +27,10 @@ def _copies(views: List[memoryview]) -> List[bytes]:
 
 
 class Batches(Generic[T]):
-    """These methods, on top of the ones below."""
+    """The methods for batches of `shoal.Queue`, which defines the abstract ones below."""
 
-    # What `get_many` has taken but not returned because unpickling raised: the process, objects, and then messages.
+    # What `get_many` has taken but not returned because unpickling raised: the process id, the objects, and the
+    # messages after them.
     _kept: Deque[Tuple[int, List[T], List[bytes]]] = deque()
 
     _name: str
@@ -50,7 +51,7 @@ class Batches(Generic[T]):
         was put, it raises as `put` does.
         """
         items = [self._dumps(obj, _PROTOCOL) for obj in objs]
-        # Not the `put_many_bytes` of a derived class, which may count them once more.
+        # Not the `put_many_bytes` of a derived class, which may count the items a second time.
         return self._put_rest(items, 0, block, timeout)
 
     def put_many_bytes(
@@ -62,7 +63,7 @@ class Batches(Generic[T]):
     def _put_rest(
         self, items: Iterable[BytesLike], done: int, block: bool, timeout: Optional[float]
     ) -> int:
-        """Appends the items after the first ``done``, which are in the queue. Returns the sum."""
+        """Appends the items after the first ``done``, which are in the queue already. Returns how many are in it."""
         # A copy, because another thread may shorten a list meanwhile.
         items = list(items)
         until = _wait.deadline(block, timeout)
@@ -98,7 +99,7 @@ class Batches(Generic[T]):
         """Waits for a first object, then takes all that the queue has, up to ``max_items``.
 
         Raises as `get` does if not even one comes. If an object cannot be unpickled, the call raises that error. As
-        with `get`, the object is gone. The other objects that were taken are returned by the next `get_many` of
+        with `get`, that object is lost. The other objects that were taken are returned by the next `get_many` of
         this Python object, before anything else and without a wait.
         """
         if max_items <= 0:
@@ -111,7 +112,7 @@ class Batches(Generic[T]):
             except IndexError:
                 break
             if process != os.getpid():
-                # Those of the parent, which returns them.
+                # The parent's, which a forked child has copied. The parent returns them.
                 continue
             if len(objects) > max_items:
                 kept.appendleft((process, objects[max_items:], messages))
@@ -127,7 +128,7 @@ class Batches(Generic[T]):
             for message in messages[: most - first]:
                 append(unpickle(message))
         except BaseException as error:
-            # Any other than an `Exception` is Ctrl-C, and not the fault of the message.
+            # Anything but an `Exception` is Ctrl-C: then the message is not the cause and is kept, too.
             self._keep(objects, messages[len(objects) - first :], isinstance(error, Exception))
             raise
         self._keep([], messages[len(objects) - first :], False)

@@ -2,12 +2,12 @@
 
 A value that is read a second time is cached if it is small and immutable. A word in shared memory
 changes before anything in the same part of the map changes, so one load tells whether a cached value
-is up to date. Where values change all the time a cache gains nothing, and filling it costs as much as
-a call. So whenever a value was out of date, nothing is cached during the next gets.
+is up to date. If values change all the time, a cache gains nothing, and filling it costs as much as a
+call. So after a value was found out of date, nothing is cached for a number of gets.
 
-A get of one of a thousand numbers takes 0.9 us by a call and 0.16 us from the cache. Where each get
-follows a set of its key, set and get take 0.82 us each without a cache and 0.84 us with it. A get of
-a key that was never read before takes 1.1 us without it and 1.3 us with it.
+A get of one of a thousand numbers takes 0.9 us by a call and 0.16 us from the cache. If each get follows
+a set of its key, set and get take 0.82 us each without a cache and 0.84 us with it. The first get of a
+key takes 1.1 us without it and 1.3 us with it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from ._structs import Watched
 
 MISSING: Any = object()
 
-# Only keys of exactly these types are cached, because a key of a derived class may equal a text and be
-# another key; and only values of these immutable types.
+# Only keys of exactly these types are cached, because a key of a derived class may equal a `str` and still be
+# another key. Only values of these immutable types are cached.
 CACHED_KEYS = frozenset((str, int, bytes))
 _CACHED_VALUES = frozenset((int, float, bool, type(None), str, bytes))
 # The largest cached value in bytes, and the largest number of values. Each process has its own cache.
 _CACHED_SIZE = 1024
 _MOST_CACHED = 1 << 14
-# For how many gets nothing is cached after a value was out of date. The number doubles, up to the
-# second one, if that happens again within so many seconds.
+# The number of gets during which nothing is cached after a value was out of date. It doubles, up to
+# `_LONGEST_PAUSE`, if that happens again within `_PAUSE_MEMORY` seconds.
 _FIRST_PAUSE = 16
 _LONGEST_PAUSE = 1 << 16
 _PAUSE_MEMORY = 1.0
@@ -59,12 +59,12 @@ def _word(address: int, handle: _ffi.Handle) -> Any:
 
 
 class Cached(Shared):
-    """A map with a cache: the part of `shoal.Map` that not every get runs."""
+    """A map with a cache: the part of `shoal.Map` that maintains the cache."""
 
     # The entries by key, and the words by address.
     _cache: Dict[Any, _Entry]
     _words: Dict[int, _Word]
-    # For how many more gets nothing is cached. No class attribute, which would hide the attribute of
+    # The number of gets until values are cached again. Only declared: a class attribute would hide that of
     # the compiled base class.
     _pause: int
     # The length of the last pause in gets, and when it began.

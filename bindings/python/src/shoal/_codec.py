@@ -17,8 +17,8 @@ any other hashable    ``FF 'p'`` and its pickle (protocol 4, memo off), with the
 
 A number of numpy, and an object of a class that is derived from ``str``, ``bytes``, ``int`` or
 ``float``, is encoded as the value that it equals, and decoded as that value. A member of an
-`enum.Enum` and a ``namedtuple`` have more than their value. They are pickled, so they are decoded as
-they were, and are different keys from the value that they equal.
+`enum.Enum` and a ``namedtuple`` consist of more than their value. They are pickled, so they are decoded
+as they were, and are different keys from the value that they equal.
 
 UTF-8 never contains ``FF``, so a text is never mistaken for another type. A key of a program in
 another language that is not UTF-8 is decoded as text with surrogate escapes, as file names are, and
@@ -56,7 +56,7 @@ def encode_key(key: Any) -> bytes:
         except UnicodeEncodeError:
             data: bytes = key.encode("utf-8", "surrogateescape")
         if data[:1] == b"\xff":
-            raise ValueError(f"the key {key!r} cannot be told from an encoded one")
+            raise ValueError(f"the key {key!r} cannot be distinguished from an encoded one")
         return data
     if kind is bytes:
         tagged: bytes = b"\xffb" + key
@@ -92,14 +92,13 @@ def _encode_rare_key(key: Any) -> bytes:
     return b"\xffp" + (_renamed(data) if _IN_CHILD in data else data)
 
 
-# What a child that was not forked calls the module of the program. To its parent, and in a pickle to
-# both, it is another name for it.
+# The name of the program's module in a child that was not forked, and in its parent. Both can unpickle either.
 _IN_CHILD = b"__mp_main__"
 _MAIN = b"__main__"
 
 
 def _renamed(data: bytes) -> bytes:
-    """A pickle without memo as the parent writes it: with the program's types under the program's name."""
+    """A pickle without memo that names the program's types as the parent does, in module ``__main__``."""
     from pickletools import genops
 
     ops: List[Tuple[str, Any, int]] = [(op.name, arg, at or 0) for op, arg, at in genops(data)]
@@ -167,8 +166,8 @@ def as_bytes(data: Any, what: str) -> bytes:
     if type(data) is bytes:
         return data
     if isinstance(data, (bytes, bytearray, memoryview)):
-        # Through a view: the `__bytes__` of a derived class may return such a class again, whose `len` may be any
-        # number.
+        # Through a view: the `__bytes__` of a derived class may return a derived class again, whose `len` may be
+        # wrong.
         return bytes(memoryview(data))
     raise TypeError(f"{what} is bytes, not {type(data).__name__}")
 

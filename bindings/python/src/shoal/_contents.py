@@ -1,4 +1,4 @@
-"""What the containers and queues of a manager contain, for the search for objects that are still in use."""
+"""Reads the containers and queues of a manager, to find the objects that are still in use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ._errors import Empty, ShoalError
 from ._list import BytesList
 from ._map import BytesMap
 
-# More messages of a queue are not searched, because reading one takes longer the more are before it.
+# Longer queues are not searched, because the time to read a message grows with the number before it.
 _MOST_MESSAGES = 1024
 
 
@@ -38,7 +38,7 @@ def _messages(queue: "_queue.Queue[Any]") -> Iterator[bytes]:
     stats = queue.stats()
     if stats.len > _MOST_MESSAGES or stats.unfinished > stats.len:
         raise ShoalError(f"queue {queue.name!r} has many messages, or some that are leased")
-    # From the end: if others take messages meanwhile, one may come twice, and none is left out.
+    # From the end: if others take messages meanwhile, one may be read twice, but none is skipped.
     for index in reversed(range(stats.len)):
         try:
             yield queue.peek_bytes(index)

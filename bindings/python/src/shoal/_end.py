@@ -6,9 +6,9 @@ Objects can be used for as long as those of the standard library: in `atexit` ca
 - A program, a spawned child, and a process that called `os.fork` itself end through the exit handlers
   of C. There the native library detaches, after the interpreter has ended.
 - A child of ``fork`` or of a fork server ends by `os._exit`, which runs no such handler. A `Process`
-  of `shoal.multiprocessing` calls `of_child` last. A `Process` of the standard library has no place
-  for that: there `leave` is the last of `multiprocessing`'s finalizers. Python 3.13 and later run these
-  in the `atexit` callback that was registered first, which is called last.
+  of `shoal.multiprocessing` calls `of_child` last. A `Process` of the standard library cannot: there
+  `leave` is the last of `multiprocessing`'s finalizers. Python 3.13 and later run these in the `atexit`
+  callback that was registered first, which is called last.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ def _before_release() -> None:
 def await_notification() -> None:
     """Waits until the descriptors of queues show what this process has put, for about 0.1 s at most.
 
-    A program that waits for a queue's descriptor and for the end of this process takes the end for
-    a death if the descriptor tells nothing yet. A thread makes the one readable, of the program or of this
-    process, and the kernel the other: so this process makes way for the thread.
+    A program may wait for a queue's descriptor and for the end of this process, as executors do. The kernel
+    reports the end at once, but a thread, of that program or of this process, makes the descriptor readable.
+    If the program sees the end first, it takes this process for a crashed one. So this process waits for the
+    thread.
     """
     tries = _TRIES
     for shared in _objects():
@@ -59,7 +60,7 @@ def await_notification() -> None:
             tries -= 1
 
 
-# Of 1 ms each; longer where the thread has to wait for a core, because then this process waits, too.
+# Of 1 ms each. They take longer on a busy machine, where the thread has to wait for a core, too.
 _TRIES = 100
 
 
@@ -71,15 +72,15 @@ def _release_holds() -> None:
 
 
 def leave() -> None:
-    """Gives up every object, the last of all that is done with any."""
+    """Detaches from every object. No object may be used afterwards."""
     await_notification()
     _before_release()
     _release_holds()
     if not _has_other_threads():
         for shared in _objects():
             shared._forget()
-    # Otherwise the handles stay: a daemon thread that waits through one would come back from its call, and
-    # say that the object is closed. What a thread has locked is handed on when the process has ended.
+    # With other threads the handles stay: otherwise a daemon thread that waits in a call would return from it
+    # with an error. Locks that a thread holds go to the next process once this one has ended.
     _ffi.lib.shoal_leave()
 
 
@@ -90,7 +91,7 @@ def of_child(code: int, may_exit: bool) -> None:
     and does not return: no thread may return from a call and find its object detached.
     """
     if _CHILD_RUNS_ATEXIT:
-        # The standard library does the same next. Here, so that the program's callbacks run first.
+        # The standard library does this next. It is done here so that the program's callbacks run first.
         atexit._run_exitfuncs()
     if may_exit and _has_other_threads():
         await_notification()
@@ -117,18 +118,16 @@ def _watch(_: object = None) -> None:
     """Registers what this process does at its end."""
     process: Any = current_process()
     is_child = parent_process() is not None
-    # Otherwise it comes to `of_child`, or to `await_notification` if it was spawned.
-    is_of_the_original = not hasattr(process, "_shoal_family")
+    # A `Process` of `shoal.multiprocessing` calls `of_child` itself, or `await_notification` if it was spawned.
+    is_original = not hasattr(process, "_shoal_family")
     from ._original import util
 
     if not is_child or "spawn" == (process._start_method or get_start_method()):
-        # When its children are over, which may not have fetched yet what is held for them.
+        # After its children have ended: they may not have fetched yet what is held for them.
         util.Finalize(None, _release_holds, exitpriority=-sys.maxsize)
-        if is_child and is_of_the_original:
+        if is_child and is_original:
             util.Finalize(None, await_notification, exitpriority=-sys.maxsize)
-    elif not is_of_the_original:
-        pass
-    else:
+    elif is_original:
         util.Finalize(None, _leave_after_threads, exitpriority=-sys.maxsize)
 
 
@@ -138,8 +137,8 @@ class _Sentinel:
 
 _sentinel = _Sentinel()
 
-# Registered at import, so that it runs after the program's own `atexit` callbacks. Objects that the
-# program makes even later call `before_release` when their handle is freed.
+# Registered at import, so that it runs after the program's own `atexit` callbacks. Objects that are made
+# after it has run call `before_release` when their handle is freed.
 atexit.register(_before_release)
 
 

@@ -12,14 +12,14 @@
           +-- TooLargeError            (ValueError)        can never fit; waiting does not help
           +-- BufferTooSmallError      (ValueError)        a caller's buffer; nothing was taken
           +-- TimeoutError             (TimeoutError)      the deadline passed
-          +-- Full                     (queue.Full)        no room now, or none in time
-          +-- Empty                    (queue.Empty)       nothing there now, or nothing in time
-          +-- ClosedError              (ValueError)        the queue is closed, and drained
+          +-- Full                     (queue.Full)        no room, or none within the timeout
+          +-- Empty                    (queue.Empty)       no message, or none within the timeout
+          +-- ClosedError              (ValueError)        the queue is closed and empty
           +-- InterruptedError         (InterruptedError)  a signal; waits resume by themselves
           +-- WrongKindError           (TypeError)         an object of another kind
           +-- VersionMismatchError                         made by an incompatible library
           +-- CorruptError                                 shared bytes break an invariant
-          +-- PoisonedError                                could not be repaired after a death
+          +-- PoisonedError                                could not be repaired after a kill
           +-- OwnerDiedError                               its owner died while holding it
           +-- ExhaustedError                               all of a fixed number of slots are taken
           +-- UnsupportedError         (NotImplementedError)

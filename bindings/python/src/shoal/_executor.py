@@ -47,7 +47,7 @@ def work(
     try:
         while max_tasks is None or done < max_tasks:
             try:
-                call = calls.get_bytes(timeout=_worker.LOOK_SECONDS)
+                call = calls.get_bytes(timeout=_worker.CHECK_SECONDS)
             except Empty:
                 if is_wanted():
                     continue

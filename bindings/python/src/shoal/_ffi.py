@@ -1,11 +1,11 @@
 """Loads the native library. Only this file does; `_abi` has the prototypes of its functions.
 
-`ctypes.CDLL` releases the interpreter's lock around each call, so a thread that waits in the library
-does not block other threads. (`ctypes.PyDLL`, which keeps the lock, gains nothing for `put` and `get`.)
+`ctypes.CDLL` releases the GIL around each call, so a thread that waits in the library does not block
+other threads. (`ctypes.PyDLL`, which keeps the GIL, gains nothing for `put` and `get`.)
 
-A handle is a `ctypes.c_void_p` that frees its pointer when the last reference to it goes (`_native`).
-Callers pass the handle itself, so a call in one thread keeps the pointer alive while another thread
-drops its reference. (A call that waits returns: see `_handles.Shared.detach`.)
+A handle is a `ctypes.c_void_p` that frees its pointer when the last reference to it is dropped
+(`_native`). Callers pass the handle itself, so a call in one thread keeps the pointer alive while
+another thread drops its reference. (A call that waits returns: see `_handles.Shared.detach`.)
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Library(ctypes.CDLL):
         return function
 
     def __getitem__(self, name: Any) -> Any:
-        """A function without a prototype."""
+        """A function, without its prototype."""
         try:
             return super().__getitem__(name)
         except AttributeError:
@@ -103,27 +103,27 @@ def untyped(name: str) -> Any:
     ctypes spends half the time of a call with five arguments on converting them to the types of the
     prototype. Without one, it passes handles, `bytes` and arrays as pointers, and an `int` as a C int,
     which libffi extends to the register. So no number above `INT_MAX` may be passed. A put and a get
-    take 1740 ns with prototypes and 840 ns without. PyPy's calls are faster with one.
+    take 1740 ns with prototypes and 840 ns without. In PyPy, calls with a prototype are faster.
     """
-    return _plainly(lib, name)
+    return _without_prototype(lib, name)
 
 
 INT_MAX = 2**31 - 1
 
-# PyPy has no such class.
-_keeping = getattr(ctypes, "PyDLL", ctypes.CDLL)(lib._name)
+# PyPy has no `PyDLL`.
+_with_gil = getattr(ctypes, "PyDLL", ctypes.CDLL)(lib._name)
 
 
 def never_waits(name: str) -> Any:
-    """A function without a prototype that is called with the interpreter's lock held.
+    """A function without a prototype that is called with the GIL held.
 
-    For functions that never wait, with an argument made by `prebuilt`. To release the interpreter's
-    lock and take it again costs more than such a call.
+    For functions that never wait, with an argument made by `prebuilt`. Releasing the GIL and taking it
+    again costs more than such a call.
     """
-    return _plainly(_keeping, name)
+    return _without_prototype(_with_gil, name)
 
 
-def _plainly(library: ctypes.CDLL, name: str) -> Any:
+def _without_prototype(library: ctypes.CDLL, name: str) -> Any:
     assert name in _abi.PROTOTYPES
     return library[name] if sys.implementation.name == "cpython" else getattr(lib, name)
 
@@ -259,9 +259,9 @@ def options(kind: Type[Sized], flags: int, **numbers: int) -> "ctypes._CArgObjec
 
 
 def number(value: Any, what: str, bits: int = 64, *, signed: bool = False) -> int:
-    """A number that a program has passed, for an argument or a field of so many bits.
+    """A number that a program has passed, for an argument or a field of ``bits`` bits.
 
-    ctypes would silently pass the lowest bits of one that is too large. `ValueError` with the text ``what``.
+    `ValueError`, which names ``what``, if it does not fit: ctypes would silently truncate it.
     """
     found = operator.index(value)
     end = bits - signed
@@ -292,10 +292,10 @@ class Slices:
     __slots__ = ("_pairs", "_text", "address", "count")
 
     def __init__(self, items: Sequence[BytesLike]) -> None:
-        # The `len` of anything else may not be its number of bytes.
+        # The `len` of another type may differ from its number of bytes.
         if set(map(type, items)) != {bytes}:
             items = [it if type(it) is bytes else bytes(memoryview(it)) for it in items]
-        # The bytes, or with PyPy a copy, stay where they are for as long as this object lives.
+        # Keeps the bytes (in PyPy, a copy of them) at the same address while this object lives.
         self._text = c_char_p(b"".join(items))
         lengths = list(map(len, items))
         first = ctypes.cast(self._text, c_void_p).value or 0

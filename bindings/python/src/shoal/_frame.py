@@ -101,7 +101,7 @@ def message(
     except BufferError:
         # A buffer is not contiguous. A plain pickle copies it into one that is.
         views = []
-    # A pickle that has descriptors is the only one, however small its buffers are.
+    # A pickle that refers to descriptors must not be made again, even if its buffers are small.
     if sum(view.nbytes for view in views) >= LARGE or (views and passes_descriptors(pickled)):
         return Frame(PICKLED, pickled, views)
     return dumps(obj, PROTOCOL) if buffers else pickled
@@ -112,10 +112,10 @@ _DESCRIPTORS = b"resource_sharer", b"_Fetched"
 
 
 def passes_descriptors(pickled: bytes) -> bool:
-    """Whether a pickle may be the one by which a receiver fetches descriptors: of connections or sockets.
+    """Whether the receiver of a pickle may fetch descriptors, of connections or sockets.
 
-    Such an object is not pickled twice. The descriptors of the pickle that nobody receives would stay open in
-    this process, and the other end of a connection would wait for them.
+    Such an object must not be pickled twice. The descriptors of a pickle that no process receives would stay
+    open in this process, and the other end of a connection would not notice that it was closed.
     """
     return any(name in pickled for name in _DESCRIPTORS)
 
@@ -132,14 +132,14 @@ class Sender:
         lambda obj, aside: pickle.dumps(obj, PROTOCOL, buffer_callback=aside)
     )
 
-    # Sends a message of bytes, and reserves memory for a message of a given size.
+    # `_send_whole` sends a message of bytes. `reserve` reserves memory for a message of a given size.
     _send_whole: Callable[..., None]
     reserve: Callable[..., Any]
 
     def _send_large(self, obj: object, pickled: Any, *waiting: Any) -> None:
         """Sends an object, of which ``pickled`` is a large pickle, or None."""
         if isinstance(pickled, bytes) and passes_descriptors(pickled):
-            # The next one is pickled once, and has its buffers apart.
+            # The next object is pickled once, with its buffers out of band.
             self._large = True
             self._send_whole(pickled, *waiting)
             return
@@ -154,7 +154,7 @@ class Sender:
             frame.write(reservation.data)
 
     def _room(self, size: int, *waiting: Any) -> Any:
-        """A reservation for a frame, for which the object was counted already if objects are counted."""
+        """A reservation for a frame. A queue that counts objects has counted this one already."""
         return self.reserve(size, *waiting)
 
 

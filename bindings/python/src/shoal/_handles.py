@@ -1,4 +1,4 @@
-"""What all shared objects have in common: a name, a handle, and the lifetime of the handle.
+"""The base class of all shared objects: a name, a handle, and the lifetime of the handle.
 
 A process attaches to an object once per name: unpickling an object whose name is attached returns
 the existing one. The handle is freed by `detach`, at the end of a ``with`` block, by the garbage
@@ -38,7 +38,7 @@ class Shared(_hot.Held):
     _fast: Any
     _name: str
     _created = False
-    # Whether this process has removed its name, which another object may have since then.
+    # Whether this process has removed its name. A new object may have that name since then.
     _is_unlinked = False
 
     def _open_with(self, function: Any, handle: _ffi.Handle, *arguments: Any) -> None:
@@ -57,7 +57,7 @@ class Shared(_hot.Held):
             _all_objects[id(self)] = self
             known = _attached.get((type(self), name))
             if known is None or self._created or known._is_unlinked:
-                # One that this process had before is no longer the object of that name.
+                # An older object of this process no longer has that name.
                 _attached[type(self), name] = self
 
     @default
@@ -79,8 +79,8 @@ class Shared(_hot.Held):
         """Ends the use of the object by this process; using it afterwards raises `ClosedError`.
 
         Other processes are not disturbed. The last process that detaches removes an ephemeral object.
-        May be called twice. A thread that waits in the object raises `ClosedError` at once; or within
-        a second, if this process has another Python object of the same handle (``raw`` of a map or a
+        May be called twice. A thread that waits in a call raises `ClosedError` at once; or within a
+        second, if this process has another Python object with the same handle (``raw`` of a map or a
         list, a copy of a queue).
         """
         self._forget()

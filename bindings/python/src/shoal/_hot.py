@@ -1,7 +1,7 @@
 """Compiled methods for the most frequent calls, where they are available.
 
-`shoal._fast` is built with the package. Without it (PyPy, builds of CPython without the interpreter's
-lock, subinterpreters, a package that was built with ``SHOAL_COMPILED=0``), or with ``SHOAL_PURE=1`` in the
+`shoal._fast` is built with the package. Without it (PyPy, free-threaded builds of CPython,
+subinterpreters, a package that was built with ``SHOAL_COMPILED=0``), or with ``SHOAL_PURE=1`` in the
 environment, every call goes through ctypes. Both behave alike and raise the same exceptions.
 
 Every method is written in Python. `compiled` replaces some methods by compiled ones. A compiled method
@@ -36,7 +36,7 @@ def _load() -> Any:
     try:
         fast: Any = import_module(f"{__package__}._fast")
     except ImportError:
-        # Not built, or not for a build without the interpreter's lock.
+        # It was not built, or this is a free-threaded build of CPython.
         return None
     if fast.VERSION != __version__:
         return None
@@ -59,11 +59,11 @@ if TYPE_CHECKING:
         """The base class of shared objects."""
 
     class Taken(Held):
-        """The base class of messages in place."""
+        """The base class of reservations and leases."""
 
         _size: int
         _attempts: int
-        # Where the message is described; from then on all that is done with it is done in Python.
+        # The address of the `shoal_message`. Once it has been read, Python handles every call.
         _address: int
         _fast: Any
 
@@ -73,12 +73,12 @@ elif _fast is None:
         """The base class of shared objects, where the compiled one is not used."""
 
     class Taken(Held):
-        """The base class of messages in place, where the compiled one is not used."""
+        """The base class of reservations and leases, where the compiled one is not used."""
 
 else:
     # It stores the handle of the object in the attribute `_fast`.
     Held = _fast.Held
-    # It can have a message as well.
+    # It can contain a message as well.
     Taken = _fast.Taken
 
 #: The compiled counterparts of names in `_cache`, or None.
@@ -115,10 +115,10 @@ def compiled(cls: _C) -> _C:
 def without_shortcuts(
     cls: Any, base: Any, general: Any, hooks: Sequence[str], names: Sequence[str]
 ) -> None:
-    """Gives a class that is derived from ``base`` methods that call its own ``hooks``, if it has any.
+    """Lets a class that is derived from ``base`` override the methods in ``hooks``.
 
-    Those methods of ``base`` that have the ``names`` do not call all of the hooks. Those of ``general``, from
-    which it is derived, do; and so do Python's.
+    The methods of ``base`` in ``names`` do not call all of the hooks. If the class overrides a hook, they are
+    replaced by those of ``general``, the base class of ``base``, or else by the Python versions, which call it.
     """
     if all(getattr(cls, hook) is getattr(base, hook) for hook in hooks):
         return
@@ -130,7 +130,7 @@ def without_shortcuts(
 
 
 def _signature(call: Any) -> str:
-    """A function's arguments as the first line of a compiled method's text has them."""
+    """A function's arguments, in the format of the first line of a compiled method's docstring."""
     code = call.__code__
     names = list(code.co_varnames[1 : code.co_argcount])
     defaults = call.__defaults__ or ()

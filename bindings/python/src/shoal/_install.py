@@ -81,12 +81,11 @@ def _install() -> None:
     from .multiprocessing import connection, managers, pool, queues, sharedctypes, synchronize
 
     try:
-        # The pipes that the standard library makes for itself and shows to no program stay pipes of
-        # the kernel.
-        kept = types.ModuleType(_connection.__name__, _connection.__doc__)
-        kept.__dict__.update(_connection.__dict__)
+        # Pipes that the standard library uses internally stay pipes of the kernel.
+        originals = types.ModuleType(_connection.__name__, _connection.__doc__)
+        originals.__dict__.update(_connection.__dict__)
         for user in (_queues, _managers):
-            _replace(user, "connection", kept)
+            _replace(user, "connection", originals)
         for original, ours, names in (
             (_queues, queues, "Queue JoinableQueue SimpleQueue"),
             (

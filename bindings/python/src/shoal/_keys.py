@@ -33,7 +33,7 @@ class WalkHandle(_ffi.Handle):
 
 
 class Keys(Generic[K, V]):
-    """These methods, on top of the abstract ones below."""
+    """The methods of maps that a `dict` lacks, on top of the abstract ones below."""
 
     def _live(self) -> Any:
         raise NotImplementedError
@@ -179,8 +179,8 @@ class Keys(Generic[K, V]):
         Each key is set atomically, but all of them together are not. ``m.update(a_mapping)`` calls
         this method.
         """
-        # One pass, because others may change the mapping meanwhile: two could give keys the values of others,
-        # and fewer values than keys.
+        # One pass over the mapping, because others may change it meanwhile: two passes could pair keys with
+        # wrong values.
         pairs = list(items.items())
         keys = _ffi.Slices([self._encode_key(key) for key, _ in pairs])
         values = _ffi.Slices([self._encode_value(value) for _, value in pairs])
@@ -200,7 +200,7 @@ class Keys(Generic[K, V]):
     # -- expiry -----------------------------------------------------------------------
 
     def set_for(self, key: K, value: V, seconds: float) -> None:
-        """Sets ``key``, which expires after so many seconds and is then absent.
+        """Sets ``key``, which expires after ``seconds`` seconds and is then absent.
 
         Any other way of setting the key makes it permanent; `add` keeps its expiry time. Time in which
         the machine is suspended does not count.
@@ -209,7 +209,7 @@ class Keys(Generic[K, V]):
         _ffi.check(_lib.shoal_map_set_for(self._live(), k, len(k), v, len(v), life))
 
     def expire(self, key: K, seconds: Optional[float]) -> bool:
-        """Makes ``key`` expire after so many seconds, or never if ``None``. Returns whether it exists."""
+        """Makes ``key`` expire after ``seconds`` seconds; ``None`` is never. Returns whether it exists."""
         data = self._encode_key(key)
         life = _abi.FOREVER if seconds is None else _wait.nanoseconds(seconds)
         status = _lib.shoal_map_expire(self._live(), data, len(data), life)
@@ -250,8 +250,8 @@ class Keys(Generic[K, V]):
                     check("ada")
                 ...
 
-        The lock keeps others from locking the same key (`update_with` locks it) and from nothing
-        else. It is released when its holder dies. Any thread of the process may release it.
+        The lock prevents only that others lock the same key (`update_with` locks it). It is released
+        when its holder dies. Any thread of the process may release it.
 
         Each part of the map has room for twelve locks and views. While they are taken, the call
         waits as for the lock. Locking several keys cannot deadlock if all processes lock them in the
@@ -264,7 +264,7 @@ class Keys(Generic[K, V]):
         return KeyLock(self, self._encode_key(key), timeout)
 
     def _lock_unless_relayed(self, key: K) -> ContextManager[object]:
-        """The lock of ``key``; no lock if the map has a relay, where only versions decide."""
+        """The lock of ``key``; no lock if the map has a relay, which compares versions only."""
         try:
             return self.lock_key(key)
         except UnsupportedError:
@@ -313,7 +313,7 @@ class Keys(Generic[K, V]):
         return out.value
 
 
-# No truth value.
+# Neither true nor false: the library has not written the output.
 _UNWRITTEN = 255
 
 
@@ -326,8 +326,8 @@ class KeyLock:
 
     def __init__(self, keys: "Keys[Any, Any]", key: bytes, timeout: Optional[float]) -> None:
         live = keys._live()
-        # The library writes 0 or 1, once it has locked the key. After a signal handler has raised, nothing else
-        # tells whether it has.
+        # The library writes 0 or 1 once it has locked the key. If a signal handler raises, only this shows whether
+        # the key is locked.
         died = ctypes.c_uint8(_UNWRITTEN)
         self._key = key
         try:
@@ -393,7 +393,7 @@ class View:
 
     __module__ = "shoal"
 
-    # Of one that a signal handler has left incomplete.
+    # For an object whose construction a signal handler has interrupted.
     _view = _structs.View()
 
     def __init__(self, handle: _ffi.Handle, view: _structs.View) -> None:
@@ -401,12 +401,12 @@ class View:
         self._view = view
 
     def _begin(self) -> None:
-        """The library has written the view. As with a lease, this object has it before that."""
+        """Called once the library has written the view. As with a lease, this object is made before that."""
         self._version: int = self._view.version
         self._span = Span(self._view.data, self._view.len, self._handle, readonly=True)
 
     def _give_back(self) -> None:
-        """Ends the view, if there is one, whatever refers to its data."""
+        """Ends the view, if there is one, even if something refers to its data."""
         if self._view.data:
             # In a forked child this fails and changes nothing, as intended.
             _lib.shoal_map_view_end(self._handle, ctypes.byref(self._view))

@@ -53,13 +53,13 @@ class Holder:
     uid: int
     """The user id."""
     pid: Optional[int]
-    """The process that asked, as it wrote. Its children may hold the lease by now."""
+    """The process that requested the lease, as it wrote it. Its children may hold the lease now."""
     since: Optional[int]
     """In seconds since 1970."""
     devices: Dict[str, float]
-    """The leased part of each device: 1.0 is the whole. While it waits, those that it could get."""
+    """The leased part of each device: 1.0 is the whole. For a request that waits, the devices that it could get."""
     command: str
-    """As the process that asked wrote."""
+    """As the process that requested the lease wrote it."""
 
 
 def size(value: Size, what: str) -> int:
@@ -336,7 +336,7 @@ def lease_devices(
         family: ``"cuda"``, ``"rocm"``, ...; ``None`` if the machine has devices of one family only.
         share: a part of each device instead of whole devices: memory (``"8G"``), or slots of a total
             (``"1/4"`` or ``(1, 4)``).
-        min_free: only devices with so much memory that no process uses now, with or without a lease.
+        min_free: only devices with this much memory that no process uses now, with or without a lease.
         max_utilisation: only devices that are busy for at most this percentage of the time.
         order: preferred devices, the most preferred first: numbers in this process, or ids.
         timeout: seconds after which it raises `TimeoutError`; 0 does not wait, ``None`` waits forever.
@@ -374,7 +374,7 @@ def lease_devices(
         status: int = _lib.shoal_lease_wait(handle, timeout_ns)
         return status
 
-    # Ctrl-C may come as soon as there is a place in the queue, so it is asked for within the `try`.
+    # Ctrl-C may come as soon as the request is in the queue, so the request is made within the `try`.
     try:
         if until == 0:
             now, out = _abi.NOWAIT, ctypes.byref(handle)

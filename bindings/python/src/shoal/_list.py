@@ -100,8 +100,8 @@ class _SharedList(Shared, MutableSequence[T]):
 
     def _some(self, start: int, most: int, room: int) -> Tuple[PyList[bytes], int, bool]:
         """Up to ``most`` elements from ``start`` on that fit ``room`` bytes, the list's version, and
-        whether the list ends after them. All are of one moment. There is at least one element unless
-        the list ends."""
+        whether the list ends after them, all at one moment. There is at least one element unless the
+        list ends."""
         lens = (ctypes.c_size_t * most)()
         count, version = ctypes.c_size_t(), ctypes.c_uint64()
         buffer = _ffi.take_buffer(room)
@@ -132,8 +132,8 @@ class _SharedList(Shared, MutableSequence[T]):
             _ffi.give_buffer(buffer)
 
     def _snapshot(self, start: int = 0, stop: int = _END) -> Tuple[PyList[bytes], int]:
-        """The elements from ``start`` to ``stop``, which are at least 0, and the list's version. All
-        are of one moment."""
+        """The elements from ``start`` to ``stop``, which are not negative, and the list's version, all
+        at one moment."""
         most, room = _STEP, 1 << 16
         while True:
             found: PyList[bytes] = []
@@ -150,8 +150,8 @@ class _SharedList(Shared, MutableSequence[T]):
                 most, room = min(most * 2, 1 << 20), min(room * 2, 1 << 26)
             else:
                 return found, 0 if first is None else first
-            # Another process changed the list in between. The next try reads in larger steps, and the
-            # last one in a single step.
+            # Another process changed the list in between. Each further try reads in larger steps, so that
+            # finally one step reads the whole list.
             size = sum(map(len, found)) + sum(map(len, some))
             most, room = max(most, 2 * len(self)), max(room, 2 * size)
 
@@ -481,7 +481,7 @@ class List(_SharedList[T]):
 
     `append`, indexing, and removing at either end take constant time. Iteration copies a few hundred
     elements at a time. If others insert or remove elements before its position, it may yield an
-    element twice or skip one; ``l[:]`` has all elements of one moment.
+    element twice or skip one; ``l[:]`` has the elements at one moment.
 
     Elements are any objects that can be pickled; `_codec` defines the encoding. Elements are
     unpickled, so open only lists that programs you trust write to.

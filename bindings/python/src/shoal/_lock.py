@@ -1,9 +1,9 @@
 """`shoal.Lock` and `shoal.RLock`: locks between processes. If an owner dies, the next gets the lock.
 
-``with lock:`` enters and leaves by one call each, made with the interpreter's lock held
-(`_ffi.never_waits`), because neither call waits. Only a thread that finds the lock taken releases the
-interpreter's lock and sleeps in the library. ``with lock: pass`` takes 540 ns through ctypes and 125 ns
-compiled; with `multiprocessing.Lock` it takes 300 ns.
+``with lock:`` enters and leaves by one call each, made with the GIL held (`_ffi.never_waits`), because
+neither call waits. Only a thread that finds the lock taken releases the GIL and sleeps in the library.
+``with lock: pass`` takes 540 ns through ctypes and 125 ns compiled; with `multiprocessing.Lock` it takes
+300 ns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _lib = _ffi.lib
 _try = _ffi.never_waits("shoal_lock_try")
 _unlock = _ffi.never_waits("shoal_lock_unlock")
 _SLICE = _wait.SLICE_NS
-_wait_for_it = _ffi.untyped("shoal_lock_lock")
+_lock_within = _ffi.untyped("shoal_lock_lock")
 
 
 class LockHandle(_ffi.Handle):
@@ -57,11 +57,11 @@ class Sync(Shared):
         )
 
     def _reopen(self, name: str, *state: Any) -> None:
-        """Opens an existing object, in the place of ``__init__``."""
+        """Opens an existing object, instead of ``__init__``."""
         raise NotImplementedError
 
     def _state(self) -> Tuple[Any, ...]:
-        """What `_reopen` needs beside the name."""
+        """The arguments of `_reopen` after the name."""
         return ()
 
     def __reduce__(self) -> Any:
@@ -103,8 +103,8 @@ class Lock(Sync):
         with lock:
             ...
 
-    Any thread of any process may release it. There is no order of arrival: the first thread that asks
-    after a release gets the lock. A waiter that was passed over is served next. The owner is a
+    Any thread of any process may release it. The lock is not first come, first served: the first thread
+    that tries after a release gets it. A waiter that was passed over is served next. The owner is a
     process: if a *thread* ends while it holds the lock, the lock stays taken until another thread
     releases it, or this process ends or detaches. A forked child does not hold its parent's locks.
 
@@ -123,10 +123,10 @@ class Lock(Sync):
 
     _kind = "lock"
     _own_flags = 0
-    #: Whether the previous owner died with the lock, which this process now holds.
+    #: Whether the previous owner died while it held the lock, which this process holds now.
     owner_died = False
-    # The output `owner_died` of the last call that got the lock. No other thread writes to it while a
-    # thread holds the lock, because a call that does not get the lock does not write it.
+    # The output `owner_died` of the last call that got the lock. While a thread holds the lock, no other
+    # thread writes to it, because a call that does not get the lock does not write it.
     _died: ctypes.c_bool
     _died_ref: "ctypes._CArgObject"
     # The arguments of `_try` and of `_unlock`. A call with a prebuilt tuple takes 60 ns less.
@@ -221,7 +221,7 @@ class Lock(Sync):
             return
         handle, died = self._live(), self.owner_died
         if died and (not self._own_flags or self._depth() == 1):
-            # Before the next owner has the lock, who may set it again. Any thread may release a `Lock`.
+            # Before the lock is released: the next owner may be a thread of this process, and set it again.
             self.owner_died = False
             self._call_with(_hot.as_argument(handle))
         status = _lib.shoal_lock_unlock(handle)
@@ -238,8 +238,8 @@ class Lock(Sync):
     def __enter__(self, _try: Callable[[Any, Any], int] = _try) -> bool:  # type: ignore[override]
         status = _try(*self._try_with)
         if status:
-            # Usually taken for a short time: one wait here is cheaper than `acquire`.
-            status = _wait_for_it(self._fast, _SLICE, self._died_ref)
+            # Usually the lock is held for a short time: one wait here is cheaper than `acquire`.
+            status = _lock_within(self._fast, _SLICE, self._died_ref)
         if status or self._died:
             return self._taken(status)
         return True

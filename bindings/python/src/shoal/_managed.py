@@ -31,9 +31,9 @@ T = TypeVar("T")
 
 
 class Managed:
-    """An object that a manager made.
+    """The base class of the objects that a manager makes.
 
-    Once it has been pickled, the manager keeps it alive; see `Sent`.
+    Once an object has been pickled, the manager keeps it alive; see `Sent`.
     """
 
     # Set by the manager that made the object. An unpickled copy has none.
@@ -74,8 +74,8 @@ class Managed:
 _NAME = re.compile(rb"anon-[0-9a-f]{32}")
 # How many objects are sent before the first search.
 _FIRST = 32
-# The cost of searching a container and an entry, in bytes; and how many bytes may be searched for
-# each object that is sent, so that searches take a small part of a program's time.
+# The cost of searching a container and of searching an entry, in bytes; and how many bytes may be searched
+# for each object that is sent, so that searches take a small part of a program's time.
 _CONTAINER, _ENTRY, _SHARE = 1024, 64, 1 << 13
 
 
@@ -83,10 +83,9 @@ class Sent:
     """The objects of one manager that were pickled.
 
     The manager keeps them alive, as a server does: a dictionary that was put into another one may
-    have no other reference. An object is released when no container holds its name any more. To find
-    out, `_search` reads all containers and queues of managers that this process uses, or that other
-    processes may use. An object is released after two searches in a row that do not find it, so an object that
-    is in transit is kept for a while.
+    have no other reference. `_search` looks for their names in all containers and queues of managers
+    that this process uses, or that other processes may use. An object is released after two searches in
+    a row that do not find it, so an object that is in transit is kept for a while.
     """
 
     def __init__(self, made: "weakref.WeakValueDictionary[int, Managed]") -> None:
@@ -96,7 +95,7 @@ class Sent:
         self._objects: Dict[int, Managed] = {}
         # The ids of the objects that the last search did not find.
         self._not_found: Set[int] = set()
-        # The containers that another process may use when this one does not, by name.
+        # The containers that another process may use, even if this one does not, by name.
         self._given: Dict[str, Any] = {}
         # What the last search found, by container: the container's version, and the names in it.
         self._found: Dict[str, Tuple[int, FrozenSet[bytes]]] = {}
@@ -132,14 +131,14 @@ class Sent:
     def search_if_due(self) -> None:
         """Releases objects that no container holds, once there are enough to justify a search."""
         if len(self._objects) + len(self._given) > self._limit:
-            # Other threads do not begin a search meanwhile.
+            # So that other threads do not begin a search meanwhile.
             self._limit *= 2
             cost = self._search()
             left = len(self._objects) + len(self._given)
             # Objects that the next search may release do not delay it. A container counts twice,
             # because it is in both dictionaries.
-            stays = max(0, left - 2 * len(self._not_found))
-            self._limit = left + _FIRST + stays + cost // _SHARE
+            staying = max(0, left - 2 * len(self._not_found))
+            self._limit = left + _FIRST + staying + cost // _SHARE
 
     def _search(self) -> int:
         """Releases what two searches in a row have not found. Returns the cost of this one."""
@@ -162,7 +161,7 @@ class Sent:
                 found[container._name] = known
                 names |= known[1]
         except ShoalError:
-            # The search is incomplete, so it proves nothing.
+            # The search is incomplete, so a name that was not found may still be in a container.
             return cost
         self._found = found
         for key, one in list(self._objects.items()):
@@ -242,7 +241,7 @@ class DictProxy(Managed, _Map[K, V], _std.DictProxy):  # type: ignore[misc]
         """The entries, as a list."""
         return list(super().items())
 
-    # By identity, as a proxy's. The base class is not hashable, because it compares by content.
+    # By identity, as for a proxy. The base class is not hashable, because it compares by content.
     __hash__ = object.__hash__
 
     def __or__(self, other: Any) -> Dict[K, V]:
@@ -299,7 +298,7 @@ class _InMap(Managed):
 
 
 class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
-    """Attributes in shared memory. Attributes that begin with ``_`` belong to this handle alone.
+    """Attributes in shared memory. Attributes that begin with ``_`` belong to this Python object only.
 
     ``ns.count += 1`` is two calls, between which another process may change the attribute.
     """
@@ -403,8 +402,8 @@ class ArrayProxy(Managed, _array.Array, _std.ArrayProxy):  # type: ignore[misc]
 
 
 def _items(typecode: Any, sequence: Any) -> PyList[Any]:
-    """The items of an array. As in the original, which is one of the module `array`, `OverflowError` for an
-    integer that the type cannot have. ctypes would cut it."""
+    """The items of an array. `OverflowError` for an integer that the type cannot represent, as in the original,
+    which uses the module `array`. ctypes would truncate it."""
     items = list(sequence)
     if isinstance(typecode, str) and typecode in _INTEGERS:
         _std.array.array(typecode, items)
@@ -442,7 +441,7 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
 
         def shutdown(self, immediate: bool = False) -> None:
             """As `queue.Queue.shutdown`. From now on `put` raises `queue.ShutDown`, and so does `get` once
-            the queue is empty. If ``immediate``, what is in it is dropped."""
+            the queue is empty. If ``immediate``, its messages are dropped."""
             _queue.Queue.close(self)
             dropped = 0
             try:
@@ -464,7 +463,7 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
                 raise _shut_down() from None
 
 
-# As `queue.Queue` says it.
+# The text of the error of `queue.Queue`.
 _NEGATIVE = "'timeout' must be a non-negative number"
 
 
@@ -479,7 +478,7 @@ class _Acquirer(Managed):
     """A lock with the arguments and errors of `threading`, as a manager's locks have."""
 
     def acquire(self, blocking: bool = True, timeout: Optional[float] = None) -> bool:
-        """Takes the lock. False: it was not free within the timeout."""
+        """Takes the lock. Returns whether it was free within the timeout."""
         limit = None if timeout is None else self._limit(blocking, timeout)
         taken: bool = super().acquire(blocking, limit)  # type: ignore[misc]
         return taken
@@ -509,13 +508,13 @@ class LockProxy(_Acquirer, synchronize.Lock, _std.AcquirerProxy):  # type: ignor
 
 
 class RLockProxy(_Acquirer, synchronize.RLock, _std.AcquirerProxy):  # type: ignore[misc]
-    """A lock that its thread may take again; see `shoal.RLock`."""
+    """A lock that the thread which holds it may take again; see `shoal.RLock`."""
 
     _typeid = "RLock"
 
 
 class _Permits(_Acquirer):
-    """A semaphore, to which a negative timeout is none at all."""
+    """A semaphore, which accepts a negative timeout and then does not wait."""
 
     def _limit(self, blocking: bool, timeout: float) -> Optional[float]:
         if not blocking:

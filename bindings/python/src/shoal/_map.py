@@ -165,7 +165,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
             yield self._decode_key(key)
 
     def _entries(self) -> Iterator[Tuple[bytes, bytes]]:
-        """Copies of the entries. A key that is present during the whole walk comes exactly once."""
+        """Copies of the entries. A key that is present during the whole walk is yielded exactly once."""
         live = self._live()
         walk = WalkHandle()
         _ffi.check(_lib.shoal_map_iter_new(live, ctypes.byref(walk)))
@@ -276,8 +276,8 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
                 if value is not _MISSING:
                     return self._decode_key(key), value
             if is_empty:
-                # Expired keys are not among the entries, but count until they are removed. Another process may
-                # have set a key since.
+                # Expired keys are not among the entries, but `len` counts them until they are removed. Another
+                # process may have set a key meanwhile.
                 if is_purged or not len(self):
                     raise KeyError("popitem(): the map is empty")
                 self.purge()
@@ -407,16 +407,15 @@ class Map(Cached, _SharedMap[K, V]):
     are UTF-8 and integers 8 bytes; `raw` shows everything else. Values are unpickled, so open only
     maps that programs you trust write to.
 
-    A number, text or bytes that this process read before comes from its own memory, as long as
-    nothing changes in the same part of the map.
+    A number, text or bytes that this process has read before is returned from a cache in its own memory,
+    as long as nothing changes in the same part of the map.
 
     Arguments are those of `shoal.Queue`, without ``maxsize`` and ``max_attempts``. A new map with
     ``ordered=True`` keeps the order of insertion, as a `dict` does; this takes 8 bytes for each entry,
     and each iteration begins by copying all keys. With ``compact=True`` it has 4 parts with a lock each
     instead of 64: empty it takes 12 KiB of memory instead of 48, and at most 4 processes change it at
-    the same time. That is for maps of a few keys of which there are many. A forked child may use the
-    map. A process that is killed inside a call never blocks others, and leaves the old value or the new
-    one.
+    the same time. That is for programs with many maps of a few keys each. A forked child may use the map.
+    A process that is killed inside a call never blocks others, and leaves the old value or the new one.
     """
 
     __module__ = "shoal"
@@ -448,7 +447,7 @@ class Map(Cached, _SharedMap[K, V]):
             if copy is not None and copy[0].value == copy[1]:
                 cached: V = copy[2]
                 return cached
-        # Not that of a derived class, as in a `dict`.
+        # Not the `get` of a derived class: `dict.__getitem__` does not call that either.
         value: V = Map.get(self, key, _MISSING)
         if value is _MISSING:
             raise KeyError(key)
@@ -464,7 +463,7 @@ class Map(Cached, _SharedMap[K, V]):
         """The value of ``key``, or ``default``."""
         # `_find` and all that it calls, inlined for the most frequent keys and values. A Python call
         # costs as much as the lookup itself: without inlining a get takes 40 % longer.
-        # `> 0`: threads may overwrite each other's decrement.
+        # `> 0`, because threads may overwrite each other's decrement.
         if self._pause > 0:
             self._pause -= 1
         elif type(key) in CACHED_KEYS:
@@ -519,8 +518,8 @@ class Map(Cached, _SharedMap[K, V]):
         Python computes it. The key is locked meanwhile (see `lock_key`), unless this thread holds the
         lock. A kill at any time adds ``delta`` or nothing.
 
-        The key keeps its expiry time; but after a kill directly after such a sum was set it may never
-        expire. `TypeError` if either is not a number; then nothing is changed.
+        The key keeps its expiry time, except that after a kill directly after such a sum was set it may
+        never expire. `TypeError` if either is not a number; then nothing is changed.
         """
         if type(delta) is int or isinstance(delta, Integral):
             delta = int(delta)
@@ -535,11 +534,11 @@ class Map(Cached, _SharedMap[K, V]):
                 if status != InvalidError.code:
                     raise _ffi.error(status)
         elif not isinstance(delta, Number):
-            raise TypeError(f"what is added is a number, not {type(delta).__name__}")
+            raise TypeError(f"delta is a number, not {type(delta).__name__}")
         return self._add_as_python(key, delta)
 
     def _add_as_python(self, key: Any, delta: Any) -> Any:
-        """`add` where the value or the sum is no counter."""
+        """`add` if the value or the sum is not a counter."""
         k = self._encode_key(key)
         with self._lock_unless_held(key):
             while True:
@@ -550,7 +549,7 @@ class Map(Cached, _SharedMap[K, V]):
                     old, version = self._decode_value(found[0]), found[1]
                 if not isinstance(old, Number):
                     kind = type(old).__name__
-                    raise TypeError(f"what is added to is a number, not {kind} as at {key!r}")
+                    raise TypeError(f"add needs a number, but the value of {key!r} is of type {kind}")
                 new = cast(Any, old) + delta
                 try:
                     left = None if found is None else self.time_left(key)

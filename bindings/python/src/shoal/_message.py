@@ -19,14 +19,14 @@ def _end(function: Any, handle: _ffi.Handle, message: Message) -> None:
 
 
 class _InPlace(_hot.Taken):
-    """What a reservation and a lease have in common: a span, until it is given back.
+    """The base class of reservations and leases: a message and a span of its memory.
 
-    It is made before the library writes into its message, because a signal handler may raise as soon as the call
-    returns. `_begin` follows the call, and `_give_back` an exception.
+    The object is made before the library writes its message, because a signal handler may raise as soon as that
+    call returns. After the call, `_begin` is called, or `_give_back` if there was an exception.
     """
 
     _READONLY = False
-    # The span, made on first use: that costs more than copying a small message.
+    # The span, made on first use, because making it takes longer than copying a small message.
     _made_span: Optional[Span] = None
 
     def __init__(self, handle: _ffi.Handle, message: Message) -> None:
@@ -35,23 +35,23 @@ class _InPlace(_hot.Taken):
         self._size = message.len
 
     def _begin(self) -> None:
-        """The message is there."""
+        """Called once the library has written the message."""
         self._size = self._message.len
 
     def _give_back(self) -> None:
-        """Abandons the message, if there is one. Otherwise a traceback would keep it."""
+        """Abandons the message, if there is one, because a traceback may keep this object alive."""
         if self._message.data:
             self._abandon()
 
-    # A lease that a compiled `Queue.lease` made has both from the moment on that they are asked for.
+    # For a lease that the compiled `Queue.lease` made. Both are set on first use.
     @cached_property
     def _handle(self) -> _ffi.Handle:
         return cast(_ffi.Handle, self._fast)
 
     @cached_property
     def _message(self) -> Message:
-        # It lies in this object, which has it and so outlives it. If there is none, a signal handler has raised
-        # before this was complete.
+        # It is in the memory of this object. Without an address, a signal handler has raised before the
+        # lease was complete.
         address = getattr(self, "_address", None)
         return Message.from_address(address) if address else Message()
 
@@ -76,10 +76,10 @@ class _InPlace(_hot.Taken):
     def _end_later(self, function: Any) -> None:
         """Ends it when nothing refers to its memory any more."""
         message = Message.from_buffer_copy(self._message)
-        # In a forked child this does nothing; at the end of the process it is done in time.
+        # In a forked child this does nothing. At the end of the process it runs before the process detaches.
         ends = (function, self._handle, message)
         util.Finalize(self._span.memory, _end, args=ends, exitpriority=10)
-        # Spent, as far as this object is concerned.
+        # This object no longer has the message.
         self._message.data = None
 
     def _drop_view(self) -> bool:
@@ -165,7 +165,7 @@ class Reservation(_InPlace):
         if self._drop_view():
             self._discard(self._handle, ctypes.byref(self._message))
         else:
-            # What refers to the memory may write to it, which must not become another message until then.
+            # Something still refers to the memory and may write to it, so it must not be used for another message.
             self._end_later(self._discard)
             self._made_span = None
 
@@ -243,7 +243,7 @@ class PipeLease(_InPlace):
         self._end(self._ack)
 
     def keep(self) -> memoryview:
-        """The message, acked when nothing looks at it any more instead of by `ack`."""
+        """The message, which is acked when nothing refers to it any more, instead of by `ack`."""
         view = self._span.view
         self._end_later(self._ack)
         return view
@@ -256,7 +256,7 @@ class PipeLease(_InPlace):
     _finish = ack
 
     def _abandon(self) -> None:
-        # Returned in any case: what still refers to the message can only read.
+        # Returned even if something still refers to the message, because it can only read.
         self._drop_view()
         self._nack(self._handle, ctypes.byref(self._message), 0)
 

@@ -1,11 +1,11 @@
 """The owner of a pointer of the native library, and when the pointer is freed.
 
-A handle is freed when its last reference goes. But objects that refer to handles may be part of a
-reference cycle. The garbage collector calls the finalizers of a cycle in any order, so that of a
-handle may run before that of a program's object that still uses the lock. It clears the objects
-only afterwards. So a handle that is still referred to when its finalizer runs is freed once the
-collection is over. At the end of the interpreter no collection ends; then the end of the process
-frees it (see `_end`).
+A handle is freed when its last reference is dropped. But objects that refer to handles may be part of a
+reference cycle. The garbage collector calls the finalizers of a cycle in any order, so the finalizer of
+a handle may run before that of a program's object that still uses the handle. The collector clears the
+objects only afterwards. So a handle that is still referred to when its finalizer runs is freed once the
+collection is over. At the end of the interpreter no collection ends; then the end of the process frees
+it (see `_end`).
 
 PyPy does not count references. Its collector finalizes an object before those that it refers to, except
 in cycles.
@@ -47,7 +47,7 @@ _IN_DEL = _Probe.in_del
 
 
 class Handle(c_void_p):
-    """Owns one native pointer and frees it when the last reference to the handle goes."""
+    """Owns one native pointer and frees it when the last reference to the handle is dropped."""
 
     # The function of the library that frees the pointer.
     release: ClassVar[Any] = None
@@ -55,13 +55,13 @@ class Handle(c_void_p):
     before_release: ClassVar[Any] = None
     # The field of `shoal_waitable` for this kind of handle; empty if it cannot be waited for.
     waitable: ClassVar[str] = ""
-    # The objects that use the handle. Some may be gone.
+    # The objects that use the handle. Some may have been freed.
     users: "List[weakref.ref[Any]]"
 
     # By identity: ctypes makes its types unhashable.
     __hash__ = object.__hash__
 
-    # Arguments with defaults, because globals may be gone at the end of the interpreter.
+    # Arguments with defaults, because globals may be deleted at the end of the interpreter.
     def __del__(
         self,
         _references: Callable[[object], int] = references,

@@ -27,9 +27,8 @@ _Pickler: Any = ForkingPickler
 _Reducers = Dict[Any, Callable[[Any], Any]]
 
 _general: _Reducers = copyreg.dispatch_table
-# A copy of it from when `_table` was last updated. Empty, which `_general` never is, if `_table` is
-# out of date.
-_general_then: _Reducers = {}
+# Its copy at the last update of `_table`. Empty, which `_general` never is, if `_table` is out of date.
+_general_copy: _Reducers = {}
 # The table of all picklers: `_general` and `_extra`.
 _table: _Reducers = {}
 
@@ -46,7 +45,7 @@ def _invalidating(name: str) -> Any:
         try:
             return change(self, *args, **kwargs)
         finally:
-            _general_then.clear()
+            _general_copy.clear()
 
     return functools.wraps(change)(method)
 
@@ -59,9 +58,9 @@ _extra = _Pickler._extra_reducers = _Extra(_Pickler._extra_reducers)
 
 def _renew() -> None:
     """Updates the table to the one that a new pickler would have."""
-    global _general_then
-    _general_then = _general.copy()
-    fresh = {**_general_then, **_extra}
+    global _general_copy
+    _general_copy = _general.copy()
+    fresh = {**_general_copy, **_extra}
     for kind in _table.keys() - fresh.keys():
         del _table[kind]
     _table.update(fresh)
@@ -76,8 +75,8 @@ class _Sink:
         self.write = write
 
 
-# Picklers that are not in use, each with its list. A list of them, so that a reducer or a signal
-# handler that itself pickles an object takes another one.
+# Picklers that are not in use, each with its list. More than one, because a reducer or a signal handler
+# may pickle an object while another is being pickled.
 _spare: List[Tuple[List[bytes], Any]] = []
 
 
@@ -87,7 +86,7 @@ def _chosen() -> Any:
 
 
 def discard_picklers() -> None:
-    """Called after a program has set the reducer: the next object gets a new pickler."""
+    """Called after a program has set the reducer, so that the next object is pickled by it."""
     _spare.clear()
 
 
@@ -116,7 +115,7 @@ def dumps(obj: object, protocol: int = -1) -> bytes:
             return bytes(chosen.dumps(obj))
         parts: List[bytes] = []
         both = parts, _pickler(_Sink(parts.append))
-    if _general != _general_then:
+    if _general != _general_copy:
         _renew()
     written, pickler = both
     # A pickler that raises is dropped and not returned to the list.
@@ -133,7 +132,7 @@ def dumps_apart(obj: object, aside: Any) -> bytes:
     if chosen is not _Pickler:
         return bytes(chosen.dumps(obj))
     written: List[bytes] = []
-    if _general != _general_then:
+    if _general != _general_copy:
         _renew()
     _pickler(_Sink(written.append), aside).dump(obj)
     return _together(written)

@@ -93,7 +93,7 @@ class Connection(Shared, Sender):
     ``Connection("chat", 1)``. Calls wait for an end that no process has opened yet.
 
     The connection is closed when all holders of the other end have closed it or died. Then `recv`
-    raises `EOFError` once every message that was sent before is received, and `send` raises
+    raises `EOFError` once all messages that were sent before have been received, and `send` raises
     `BrokenPipeError`. A waiting call notices a kill within a tenth of a second. A forked child holds
     the ends that its parent holds, so each of the two closes the end that it does not use.
 
@@ -295,8 +295,8 @@ class Connection(Shared, Sender):
         return length.value
 
     def poll(self, timeout: Optional[float] = 0.0) -> bool:
-        """Whether there is something to receive, or the other end is gone: at once, within so
-        many seconds, or with ``None`` however long it takes."""
+        """Whether there is something to receive, or the other end is closed. Waits for that for ``timeout``
+        seconds at most; 0 does not wait, ``None`` waits forever."""
         out = ctypes.c_bool()
 
         def call(timeout_ns: int) -> int:
@@ -415,17 +415,17 @@ class _Held:
 
 
 class _Fetched:
-    """As `multiprocessing.resource_sharer.DupFd`, for a `_Held` descriptor, which is released and not
-    just closed."""
+    """As `multiprocessing.resource_sharer.DupFd`, for a `_Held` descriptor, which has to be released by
+    the library instead of closed."""
 
     def __init__(self, hold: _Held) -> None:
-        kept = [hold]
+        held = [hold]
 
         def send(connection: Any, pid: int) -> None:
-            reduction.send_handle(connection, kept[0].fd, pid)
+            reduction.send_handle(connection, held[0].fd, pid)
 
         # Kept until another process has fetched it, or this process ends.
-        self._id = _sharer.register(send, kept.clear)
+        self._id = _sharer.register(send, held.clear)
 
     def detach(self) -> int:
         """Fetches the descriptor into the calling process."""

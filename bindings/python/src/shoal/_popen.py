@@ -6,7 +6,7 @@
 - What a killed child leaves in shared memory is removed.
 
 A forked child does not need the first two: it has the parent's handles from its first instruction, and
-`Process._bootstrap` sets its mask. Children that are no copy of this process are in `_popen_new`.
+`Process._bootstrap` sets its mask. `_popen_new` has the other start methods.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from ._handles import Hold
 
 
-class Followed:
-    """Releases what is kept for a child, and removes what it left, once the child has ended."""
+class Reaped:
+    """Once the child has ended, releases what is kept for it, and removes what it left in shared memory."""
 
     returncode: Optional[int]
     pid: int
@@ -41,24 +41,24 @@ class Followed:
             self._shoal_hold.inherited()
 
     def poll(self, flag: int = os.WNOHANG) -> Optional[int]:
-        was_over = self.returncode is not None
+        had_ended = self.returncode is not None
         code: Optional[int] = super().poll(flag)  # type: ignore[misc]
         if code is None and self._is_gone():
-            # Only the second time: another thread may have reaped the child, but not yet stored the
+            # Only at the second check: another thread may have reaped the child, but not yet stored the
             # code.
             if self._was_gone and self.returncode is None:
                 self.returncode = _UNKNOWN
             self._was_gone = True
             code = self.returncode
-        if code is None or was_over:
+        if code is None or had_ended:
             return code
         if self._shoal_hold is not None:
             self._shoal_hold.release()
         if code < 0:
             from ._gc import gc
 
-            # It was killed, and may have been the last process attached to an object. If the removal
-            # fails, a later one will do it; `join` must not fail for that.
+            # It was killed, and may have been the last process attached to an object. `join` must not
+            # fail if `gc` does; a later `gc` removes the object.
             try:
                 gc()
             except ShoalError:
@@ -73,7 +73,7 @@ class Followed:
                 # WNOWAIT does not reap the child.
                 os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             else:
-                # PyPy. A process that was started since may have the number; then this takes longer.
+                # PyPy. If a new process has the same id, the end of the child is noticed later.
                 os.kill(self.pid, 0)
         except (ChildProcessError, ProcessLookupError):
             from ._original import connection
@@ -87,7 +87,7 @@ class Followed:
 _UNKNOWN = 255
 
 
-class ForkPopen(Followed, popen_fork.Popen):  # type: ignore[misc]
+class ForkPopen(Reaped, popen_fork.Popen):  # type: ignore[misc]
     """Starts a child by fork."""
 
     def _launch(self, process_obj: Any) -> None:

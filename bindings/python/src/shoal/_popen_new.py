@@ -1,9 +1,9 @@
-"""Starting children that are new interpreters, or forked from a server: see `_popen`."""
+"""Starts children that are new interpreters, or forked from a server: see `_popen`."""
 
 from __future__ import annotations
 
 from ._original import forkserver, popen_forkserver, popen_spawn_posix, resource_tracker
-from ._popen import Followed
+from ._popen import Reaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _PRELOAD = "shoal._preload"
 
 
-class SpawnPopen(Followed, popen_spawn_posix.Popen):  # type: ignore[misc]
+class SpawnPopen(Reaped, popen_spawn_posix.Popen):  # type: ignore[misc]
     """Starts a new interpreter, with the device mask in its environment."""
 
     def _launch(self, process_obj: Any) -> None:
@@ -29,7 +29,7 @@ class SpawnPopen(Followed, popen_spawn_posix.Popen):  # type: ignore[misc]
             super()._launch(process_obj)
 
 
-class ForkServerPopen(Followed, popen_forkserver.Popen):  # type: ignore[misc]
+class ForkServerPopen(Reaped, popen_forkserver.Popen):  # type: ignore[misc]
     """Starts a child that is forked from a server.
 
     The device mask is part of the preparation data and is set before the child imports the main
@@ -38,11 +38,11 @@ class ForkServerPopen(Followed, popen_forkserver.Popen):  # type: ignore[misc]
     """
 
     def _is_gone(self) -> bool:
-        # The child of the server, which reports its end.
+        # It is a child of the server, which reports its end.
         return False
 
     def _launch(self, process_obj: Any) -> None:
-        # Has no effect on a server that runs already: then its children import the modules themselves.
+        # Has no effect if the server runs already. Then its children import the modules themselves.
         server = forkserver._forkserver
         if _PRELOAD not in server._preload_modules:
             server._preload_modules = [*server._preload_modules, _PRELOAD]

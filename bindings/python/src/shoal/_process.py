@@ -63,11 +63,11 @@ def spawn(
             that name.
         devices: the devices that it sees, numbered as in this process (see `shoal.devices`); or a
             lease, which it holds until it ends.
-        family: the family of the devices. A lease knows its own.
+        family: the family of the devices. A lease has its own.
         new_group: starts it in a new process group, which Ctrl-C does not reach.
         new_session: starts it in a new session, without the terminal.
         die_with_parent: kills it when this process ends, even by ``kill -9``, and when this process
-            executes another program. Its own children are not covered, nor a program that changes
+            executes another program. This does not cover its own children, or a program that changes
             its user.
 
     Raises `NotFoundError` if there is no such program, `AccessError` if it may not be executed, and
@@ -93,7 +93,7 @@ def spawn_options(
     devices: Optional[DevicesArgument],
     family: str,
 ) -> SpawnOptions:
-    """The options of a child as the struct of the library."""
+    """The options of a child, as a struct of the library."""
     if isinstance(argv, (str, bytes)):
         raise TypeError("argv is a list of the program and its arguments")
     arguments = [os.fsencode(arg) for arg in argv]
@@ -136,7 +136,7 @@ def stream_code(stream: Stream) -> int:
         return _abi.STDIO_NULL
     if stream < 0:
         raise ValueError(f"{stream} is not a descriptor (subprocess.STDOUT is not supported)")
-    # No kernel has more.
+    # No kernel has descriptors of more bits.
     return _ffi.number(stream, "a descriptor", 30) + 1
 
 

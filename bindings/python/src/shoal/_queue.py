@@ -196,7 +196,7 @@ class Queue(Shared, _frame.Sender, Batches[T]):
         *,
         visible: Optional[float] = None,
     ) -> Lease:
-        """Takes the oldest message for the time that the work on it needs::
+        """Leases the oldest message: it is removed by the ack, once the work on it is done::
 
             with jobs.lease() as job:       # acked at the end; returned by an exception
                 resize(job.get())
@@ -207,7 +207,7 @@ class Queue(Shared, _frame.Sender, Batches[T]):
         """
         handle = self._handle
         if handle is not None and visible is None:
-            # Once by hand, as in `put_bytes`.
+            # One call inlined, as in `put_bytes`.
             message = Message()
             lease = Lease(handle, message)
             timeout_ns = _SLICE if block and timeout is None else 0
@@ -283,8 +283,8 @@ class Queue(Shared, _frame.Sender, Batches[T]):
 
         Its name is the name of this queue and ``.dead``. `AttributeError` if ``max_attempts`` is 0.
 
-        If it refuses a message (it was closed, or has a smaller bound), the message stays here and is tried
-        again ten times a second. The call that tries it, which takes from this queue or joins it, raises
+        If it refuses a message (it was closed, or has a smaller bound), the message stays here, and the move
+        is retried ten times a second by calls that take from this queue or join it. Such a call raises
         `InvalidError`.
         """
         handle = QueueHandle()
@@ -440,16 +440,16 @@ class Queue(Shared, _frame.Sender, Batches[T]):
 
         `select`, `selectors`, `asyncio` (``loop.add_reader``) and `multiprocessing.connection.wait`
         can wait for it, beside sockets and pipes. It is readable when the put of an object has
-        returned, and not any more when the call that takes the last object has returned, in whichever
-        process. So readers that poll it again under a lock of their own,
-        and then take, do not wait. Without such a lock, take with `get_nowait` until `Empty`; if you
-        take only once each time it is readable, expect `Empty` too, because others also take.
+        returned. Once a call in any process has taken the last object and returned, it is not readable
+        any more. So readers that poll it again under a lock of their own, and then take, do not wait.
+        Without such a lock, take with `get_nowait` until `Empty`; even a single take for each time it is
+        readable may raise `Empty`, because others take, too.
 
         The descriptor belongs to this process and is closed with the handle: unregister it before
         `detach`, and register a new one in a forked child. Do not read from it, write to it or close
         it. It costs two descriptors, and a FIFO beside the queue's file for as long as that exists. The
-        first call in a process, as that of `shoal.wait`, starts a native thread, which stays. Python
-        3.12 and later warn of it, as of any thread, when the process forks.
+        first call of this method or of `shoal.wait` in a process starts a native thread, which runs until
+        the process ends. Python 3.12 and later warn about it, as about any thread, when the process forks.
         """
         return _ffi.fetch_int(_ffi.lib.shoal_queue_fd, self._live())
 

@@ -11,8 +11,8 @@ from typing import Any, Callable, Iterator, Optional
 def _slices() -> Iterator[float]:
     """The lengths of the slices of a wait for a result, in seconds.
 
-    The interpreter misses a Ctrl-C that comes just before it begins to wait (one in thirty on a busy
-    machine), and runs its signal handlers between two slices. Each slice is twice as long as the one
+    The interpreter misses a Ctrl-C that arrives just before it begins to wait (about 3 % of them on a
+    busy machine). It runs signal handlers between two slices. Each slice is twice as long as the one
     before, so that an idle process uses little processor time.
     """
     seconds = 0.05

@@ -1,4 +1,4 @@
-"""How the results of a pool are set, so that nothing that a program's callback does ends a thread of the pool."""
+"""Setting the results of a pool. No exception of a program's callback may end a thread of the pool."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def failure(what: str, error: BaseException) -> Exception:
 
 
 def complete(waited_for: Any, index: int, result: Tuple[bool, Any]) -> None:
-    """Sets a result. An exception of the program's callback is reported: it ends no thread of the pool."""
+    """Sets a result. An exception of the program's callback is only reported."""
     try:
         waited_for._set(index, result)
     except BaseException:
-        # Threads that wait for the result must be woken all the same.
+        # Threads that wait for the result must still be woken.
         sys.excepthook(*sys.exc_info())
         waited_for._callback = waited_for._error_callback = None
         waited_for._number_left = 1

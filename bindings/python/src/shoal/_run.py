@@ -58,7 +58,7 @@ def _script(path: str) -> Any:
     spec = PathFinder.find_spec("__main__", [path])
     if spec is None and os.path.isdir(path):
         _exit(f"can't find '__main__' module in {path!r}")
-    # Replaces the working directory, which ``-m`` has put there unless `-I` or `-P` forbids it.
+    # Replaces the working directory, which ``-m`` has put there, unless `-I` or `-P` was given.
     is_safe = getattr(sys.flags, "safe_path", sys.flags.isolated)
     if spec and is_safe:
         sys.path.insert(0, path)

@@ -89,7 +89,7 @@ def _handle(thing: Any) -> Union[_ffi.Handle, int]:
     elif isinstance(thing, int):
         return _ffi.number(thing, "a descriptor", 32, signed=True)
     else:
-        # Imported late: it takes longer than all that a program of queues imports.
+        # Imported late, because it takes longer than everything else that a program with queues imports.
         from ._process import Process
 
         if isinstance(thing, Process):

@@ -1,7 +1,7 @@
-"""Pickling for the containers of a manager, which may be all that refers to an object in a server.
+"""Pickling for the containers of a manager, which may hold the only reference to an object in a server.
 
-Such an object is of a type that a program registers with a manager. Its server keeps it as long as the process
-that made it, or another one, has a proxy for it.
+Such an object is of a type that a program registers with a manager. Its server keeps it as long as any process
+has a proxy for it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, Dict, List
 from . import _pickling
 from ._original import managers as _std
 
-# Filled by the proxies that this process has for objects in a server: those of types that a program registers.
+# Not empty if this process has proxies for objects in a server.
 _served = _std.BaseProxy._address_to_local
 _PROXY = _std.RebuildProxy.__name__.encode()
 
 
 def dumps(obj: object, protocol: int = -1) -> bytes:
-    """Pickles what a container of a manager is to have, which may be all that refers to a served object."""
+    """Pickles an object that is put into a container of a manager."""
     data = _pickling.dumps(obj, protocol)
     if _served and _PROXY in data:
         _Served(io.BytesIO(data)).load()
@@ -28,7 +28,7 @@ def dumps(obj: object, protocol: int = -1) -> bytes:
 
 
 def dumps_apart(obj: object, aside: Any) -> bytes:
-    """The same, without the buffers that ``aside`` takes."""
+    """As `dumps`, without the buffers that ``aside`` takes."""
     if not _served:
         return _pickling.dumps_apart(obj, aside)
     buffers: List[Any] = []
@@ -44,7 +44,7 @@ def dumps_apart(obj: object, aside: Any) -> bytes:
 
 
 class _Served(pickle.Unpickler):
-    """Has their servers keep the objects whose proxies are in a pickle."""
+    """Asks the servers to keep the objects whose proxies are in a pickle."""
 
     def find_class(self, module: str, name: str) -> Any:
         found = super().find_class(module, name)
@@ -52,7 +52,7 @@ class _Served(pickle.Unpickler):
 
 
 def _keep(_make: Any, token: Any, serializer: str, how: Dict[str, Any]) -> None:
-    """Has a server keep an object until it ends, as it does with what is put into its own containers."""
+    """Makes a server keep an object until the server ends, as for an object in one of its own containers."""
     connect = _std.listener_client[serializer][1]
     key = how.get("authkey") or current_process().authkey
     with connect(token.address, authkey=key) as connection:

@@ -11,8 +11,8 @@ from ._native import COUNTS_REFERENCES, references
 class Span:
     """A view of bytes in shared memory. It can tell whether anything made from it is still in use.
 
-    Without reference counts (PyPy) it cannot. So the view is that of a copy there, which is written back at
-    the end.
+    That needs reference counts. In PyPy, which has none, it is a view of a copy, which is written back at the
+    end.
     """
 
     def __init__(self, address: int, size: int, handle: Any, *, readonly: bool) -> None:
@@ -41,7 +41,7 @@ class Span:
             ctypes.memmove(self._shared, self.memory, ctypes.sizeof(self.memory))
 
     def drop(self) -> bool:
-        """Ends the view, whose bytes nobody needs. Returns whether nothing else refers to the memory."""
+        """Ends the view without writing back. Returns whether nothing else refers to the memory."""
         try:
             self.view.release()
         except BufferError:

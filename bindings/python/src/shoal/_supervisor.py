@@ -46,7 +46,7 @@ class Worker(NamedTuple):
     state: str
     #: Its process while it runs, else ``None``.
     pid: Optional[int]
-    #: How often it was restarted.
+    #: The number of restarts.
     restarts: int
     #: The exit code of its last run, as in `Process.exitcode`; ``None`` if no run has ended.
     exitcode: Optional[int]
@@ -97,12 +97,12 @@ class Supervisor:
         devices, family: the devices to spread over the workers, or a lease, as for `spawn`.
         restart: which workers are restarted: ``None``, ``"failure"`` or ``"always"``.
         max_restarts: how many times in a row a worker is restarted without a run of
-            ``healthy_after`` seconds in between, at least 1; ``None`` is without limit. One more
-            short run is a crash loop: the worker has failed for good.
+            ``healthy_after`` seconds in between, at least 1; ``None`` is without limit. After one
+            more short run, a crash loop, the worker has failed for good.
         backoff: the first and the longest delay before a restart, in seconds. Delays double in
             between.
-        healthy_after: a run of so many seconds resets the count of restarts.
-        grace: how many seconds workers have to end before they are killed.
+        healthy_after: a run of this many seconds resets the count of restarts.
+        grace: seconds after a stop signal until workers are killed.
         keep_going: whether the other workers continue when one has failed for good.
         labels: whether each line that a worker writes is preceded by its number: ``[3] loaded``.
 

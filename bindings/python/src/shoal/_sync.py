@@ -1,6 +1,6 @@
 """Semaphores, events, conditions, barriers and read-write locks between processes.
 
-Each survives the death of a process that uses it. `shoal.Lock` documents what they have in common.
+Each survives the death of a process that uses it. `shoal.Lock` documents what applies to all of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class KeptSemaphoreHandle(SemaphoreHandle):
 
 @_hot.compiled
 class Semaphore(Sync):
-    """A number of permits, as `multiprocessing.Semaphore`. Those of a dead process are released.
+    """A number of permits, as `multiprocessing.Semaphore`. The permits of a dead process are released.
 
     ::
 
@@ -46,8 +46,8 @@ class Semaphore(Sync):
             ...
 
     A permit belongs to the process that acquired it. Any process may release: a process without a
-    permit releases that of another process, or adds a permit if none is acquired. A forked child holds
-    no permit.
+    permit releases that of another process, or adds a permit if none is taken. A forked child holds no
+    permit.
 
     Args:
         value: the number of permits of a new semaphore.
@@ -147,7 +147,7 @@ class Event(Sync):
         ready = shoal.Event("ready")
         ready.wait(timeout=5.0)
 
-    `set` never waits for a waiter, dead or alive. A thread that began to wait before `set` is woken,
+    `set` never waits for a waiter, even a dead one. A thread that began to wait before `set` is woken,
     even if `clear` follows at once. A forked child may use the event.
 
     Args:
@@ -194,7 +194,7 @@ class Event(Sync):
         return True
 
 
-# No place of a condition or a barrier, and no truth value.
+# Values that the library never writes: no place of a condition or barrier, and neither true nor false.
 _NO_PLACE, _UNWRITTEN = 2**32 - 1, 255
 
 
@@ -213,7 +213,7 @@ class Condition(Sync):
             condition.wait_for(lambda: state.value == 3)
 
     A `notify` reaches a live process if one waits: if a notified process dies before it has the lock
-    back, another waiter is notified.
+    again, another waiter is notified.
 
     Args:
         lock: a `Lock`, an `RLock`, or the lock of a `Value` or `Array`; ``None`` creates an `RLock`.
@@ -252,7 +252,7 @@ class Condition(Sync):
         if hasattr(lock, "_depth"):
             depth = lock._depth()
         else:
-            # One of the standard library's.
+            # A lock of the standard library.
             inner = lock._semlock
             depth = inner._count() if inner._is_mine() else 0
         return depth
@@ -284,7 +284,7 @@ class Condition(Sync):
         depth = self._depth()
         assert depth, "must acquire() condition before using wait()"
         handle = self._live()
-        # The library writes both. After a signal handler has raised, nothing else tells what has happened.
+        # The library writes both. If a signal handler raises, only they show what has happened.
         place, notified = ctypes.c_uint32(_NO_PLACE), ctypes.c_uint8(_UNWRITTEN)
         try:
             _ffi.check(_lib.shoal_condition_enlist(handle, ctypes.byref(place)))
@@ -298,7 +298,7 @@ class Condition(Sync):
                 _ffi.check(status)
             for _ in range(depth):
                 self._lock.acquire()
-            # Last: if this process dies before it, its notification is passed to another waiter.
+            # This call is last: if this process dies before it, its notification is passed to another waiter.
             _ffi.check(_lib.shoal_condition_leave(handle, place, ctypes.byref(notified)))
         except BaseException:
             try:
@@ -335,12 +335,12 @@ class Condition(Sync):
         return _ffi.fetch_stats(_lib.shoal_condition_stat, self._live(), ConditionStats)
 
     def notify(self, n: int = 1) -> None:
-        """Wakes ``n`` of those that wait, the longest waiting first; all if there are fewer."""
+        """Wakes ``n`` waiters, the longest waiting first; all if there are fewer."""
         assert self._depth(), "lock is not owned"
         _ffi.check(_lib.shoal_condition_notify(self._live(), max(0, min(n, _abi.ALL))))
 
     def notify_all(self) -> None:
-        """Wakes all that wait."""
+        """Wakes all waiters."""
         assert self._depth(), "lock is not owned"
         _ffi.check(_lib.shoal_condition_notify(self._live(), _abi.ALL))
 
@@ -410,7 +410,7 @@ class Barrier(Sync):
         # The library writes the place: as in `Condition.wait`.
         place, index, last = ctypes.c_uint32(_NO_PLACE), ctypes.c_uint32(), ctypes.c_bool()
         out = [ctypes.byref(it) for it in (place, index, last)]
-        # To arrive does not wait, unless the round before is not over.
+        # Arriving waits only if the previous round is not over.
         arrive_until = until or None
         try:
             status = _wait.wait(
@@ -491,7 +491,7 @@ class RWLock(Sync):
     __module__ = "shoal"
 
     _kind = "rwlock"
-    #: Whether a writer had died while holding the lock, when this process last took it.
+    #: Whether a writer died while holding the lock, as of the last acquisition by this process.
     owner_died = False
 
     def __init__(

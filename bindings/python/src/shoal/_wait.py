@@ -6,8 +6,8 @@ slice the interpreter runs pending signal handlers (Ctrl-C raises `KeyboardInter
 library is called again with the time that is left.
 
 Each slice is twice as long as the one before, up to a bound, because every new call spins for a while
-before it sleeps, and an idle process should use little processor time. So a missed signal is noticed
-after at most as much time as the wait had taken when it came.
+before it sleeps, and an idle process should use little processor time. So a missed signal is handled
+with a delay of at most about the time that the wait had taken before it.
 """
 
 from __future__ import annotations

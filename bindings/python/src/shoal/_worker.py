@@ -37,14 +37,14 @@ ACTION = b""
 # The largest number of tasks that wait in shared memory. More gain nothing, and an iterable may be
 # infinite.
 BACKLOG = 1024
-# Messages of so many bytes or more are held back while as many messages as workers wait.
+# A message of this size or more is held back while as many messages as there are workers are queued.
 LARGE = 1 << 20
-# How often a waiting worker checks whether its parent lives, and a thread whether its pool does.
-LOOK_SECONDS = 1.0
+# How often a waiting worker checks whether its parent is alive, and a thread whether its pool is.
+CHECK_SECONDS = 1.0
 # The longest sleep of a thread that holds a large message back, before it checks again.
 LONGEST_PAUSE = 0.1
-# How many times in a row a queue without messages is looked at before a message is found not to fit.
-IDLE_LOOKS = 8
+# After this many checks in a row that find no message in the queue, a message that does not fit is an error.
+IDLE_CHECKS = 8
 # How many functions a worker caches.
 FUNCTIONS = 256
 
@@ -64,9 +64,9 @@ def put_throttled(
 ) -> None:
     """Puts a message. A large one first waits until fewer than ``limit`` messages are in the queue.
 
-    Large messages may not all fit. If there is no memory for one, the call waits for others to be taken or
-    done, and raises `NoSpaceError` if there are none. It drops the message and returns once ``goes_on()`` is
-    false, because then no process takes messages any more.
+    Large messages may not all fit. If there is no memory for a message, the call waits until others are taken
+    or done, and raises `NoSpaceError` if there are none. Once ``goes_on()`` is false, no process takes messages
+    any more. Then the call drops the message and returns.
     """
     if len(data) >= LARGE:
         pause = 0.0005
@@ -76,14 +76,14 @@ def put_throttled(
     idle = 0
 
     def is_idle() -> bool:
-        # Another process may just be putting a message, which is not counted before it is there.
+        # Checked several times: a message that another process is putting at this moment is not counted yet.
         nonlocal idle
         idle = 0 if to.unfinished else idle + 1
-        return idle > IDLE_LOOKS or not goes_on()
+        return idle > IDLE_CHECKS or not goes_on()
 
     while True:
         try:
-            return _backpressure.send(lambda: to.put_bytes(data, timeout=LOOK_SECONDS), is_idle)
+            return _backpressure.send(lambda: to.put_bytes(data, timeout=CHECK_SECONDS), is_idle)
         except (Full, NoSpaceError) as error:
             if not goes_on():
                 return
@@ -92,7 +92,7 @@ def put_throttled(
 
 
 def put_small(to: "_queue.Queue[Any]", data: bytes, goes_on: Callable[[], object]) -> None:
-    """Puts a small message. While shared memory is full, it waits until those before it are taken, or until
+    """Puts a small message. While shared memory is full, it waits until earlier messages are taken, or until
     ``goes_on()`` is false."""
     while True:
         try:
@@ -121,20 +121,20 @@ class Tasks:
     def take(self) -> Union[Lease, Refused, None]:
         """The next task; None if there will be no more.
 
-        A lease takes memory, which may be full. The end of another lease frees some, so that is waited for.
-        If there is none, a task is taken without a lease, to fail.
+        A lease needs memory. If there is none, the call waits until another lease ends, which frees some. If no
+        message is leased, it takes a task without a lease, which then fails.
         """
         pause, was_alone = 0.0005, False
         while True:
             try:
-                return self._tasks.lease(timeout=LOOK_SECONDS)
+                return self._tasks.lease(timeout=CHECK_SECONDS)
             except Empty:
                 if not self.are_wanted():
                     return None
             except ClosedError:
                 return None
             except (NoSpaceError, ExhaustedError) as error:
-                # Before this try too: otherwise a lease may have ended since.
+                # Also before this try: otherwise a lease may have ended after the try and before the check.
                 is_alone = not self._tasks.leased
                 if is_alone and not was_alone:
                     was_alone = True
@@ -153,15 +153,15 @@ class Tasks:
         return self._parent is None or self._parent.is_alive()
 
     def done(self, lease: Lease) -> None:
-        """The result is there: the task can go."""
+        """Removes a task whose result has been put."""
         lease.ack()
 
 
 def contents(lease: Lease) -> "Union[bytes, memoryview]":
-    """The bytes of a task, good until its ack: a copy, unless they are many."""
+    """The bytes of a task, valid until its ack: a copy if it is small, otherwise a view."""
     if lease._size < LARGE:
         return lease.get_bytes()
-    # Not the lease's own view, which has to be unused when it is acked: the traceback of an exception may use
+    # Not the lease's own view, which must not be in use at the ack: the traceback of an exception may refer to
     # the task for longer.
     span = (ctypes.c_ubyte * lease._size).from_address(lease._message.data)
     return memoryview(span).cast("B")
@@ -201,7 +201,7 @@ def work(
             job, index, how, length = TASK.unpack_from(task)
             head = (job, index, number)
             if lease.attempts > 1:
-                # Another worker took it, and died.
+                # Another worker leased it and died.
                 put_small(results, RESULT.pack(*head, LOST), taken.are_wanted)
             else:
                 result = answer(head, how, length, task, functions, pickler)
@@ -224,7 +224,7 @@ def work(
 def unpack(
     task: "Union[bytes, memoryview]", length: int, functions: Dict[bytes, Any]
 ) -> Tuple[Any, Any]:
-    """The function of a task, among ``functions`` if it was met before, and its payload."""
+    """The function of a task, from the cache ``functions`` if it is there, and its payload."""
     end = TASK.size + length
     payload = pickle.loads(task[end:])
     if not length:

@@ -44,7 +44,7 @@ _std: Any = process
 
 # How many seconds of work the workers' queue may hold beyond its least depth.
 AHEAD = 0.01
-# If no result comes for so many seconds, that additional work is taken back.
+# If no result comes for this many seconds, the additional work is taken back.
 READY_TIMEOUT = 0.05
 
 
@@ -52,7 +52,7 @@ class _Calls(_queue.Queue[Any]):
     """The queue from which workers take calls."""
 
     def join_thread(self) -> None:
-        """Does nothing: no thread feeds this queue. Programs call it, since the original has one."""
+        """Does nothing: no thread feeds this queue. Programs call it, because the original has such a thread."""
 
 
 class _Call:
@@ -135,15 +135,15 @@ class _Dispatcher:
             if len(self.ready) < self.depth:
                 self.make_ready()
         except BaseException:
-            # Ctrl-C. The program gets no future, so the call is dropped. If it is in the workers' queue already, its
-            # result is.
+            # Ctrl-C. The program gets no future, so the call is dropped; if it is in the workers' queue already, its
+            # result is dropped.
             self.futures.pop(call.number, None)
             with contextlib.suppress(ValueError):
                 self.waiting.remove(call)
             raise
 
     def start_workers(self, calls: int) -> None:
-        """Starts workers until there are enough for so many calls."""
+        """Starts workers until there are enough for this number of calls."""
         wanted = min(self.max_workers, calls)
         if self.by_fork:
             # All at once, before the executor starts its threads: a fork copies no other thread.
@@ -190,11 +190,11 @@ class _Dispatcher:
             except BaseException as error:
                 main = threading.current_thread() is threading.main_thread()
                 if main and not isinstance(error, Exception):
-                    # Ctrl-C, which may come at any instruction. It is the program's, and not the call's.
+                    # Ctrl-C, which may come at any instruction. The program gets it, and the call does not fail.
                     self.interrupted(call)
                     raise
                 self.ready.pop(call.number, None)
-                # There is room again, or memory, once one of them is taken or done.
+                # There is room or memory again once one of the ready calls is taken or done.
                 if isinstance(error, (Full, NoSpaceError)) and self.ready:
                     self.wait_again([call])
                     return
@@ -258,7 +258,7 @@ class _Dispatcher:
         self.wake()
 
     def cancel(self) -> None:
-        """Cancels all calls but the first ``least_depth``, which the original's queue would hold."""
+        """Cancels all calls except the first ``least_depth``, which the original's queue would contain."""
         with self.lock:
             if not self.is_over and not self.broken:
                 self.take_back()
@@ -303,14 +303,14 @@ class _Manager(threading.Thread):
         why: Optional[List[str]] = None
         try:
             watcher.start()
-            is_well = self.serve()
+            succeeded = self.serve()
         except BaseException as error:
             why = format_exception(type(error), error, error.__traceback__)
-            is_well = False
-        if not is_well:
+            succeeded = False
+        if not succeeded:
             self.fail_all(why)
         dispatcher.calls.close()
-        dispatcher.end_workers(by_force=not is_well)
+        dispatcher.end_workers(by_force=not succeeded)
         with dispatcher.lock:
             dispatcher.is_over = True
         dispatcher.wakeup.put()
@@ -426,7 +426,7 @@ class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
             `shoal.multiprocessing`, or its ``spawn`` if ``max_tasks_per_child`` is given.
         initializer: called by each worker with ``initargs`` before its first call. If it raises,
             the executor is broken.
-        max_tasks_per_child: a worker is replaced after so many calls. Not with the start method
+        max_tasks_per_child: a worker is replaced after this many calls. Not with the start method
             fork, whose workers are all started at once.
 
     A forked child must not use its parent's executor: `submit` raises `BrokenProcessPool` there.

@@ -48,7 +48,7 @@ class PipeConnection(_Base):
             return self.poll(0)
         handle, message = self._live(), Message()
         out = ctypes.byref(message)
-        # The only call of an end that sends which tells and sends nothing.
+        # The only call that reports the closed end without sending anything.
         status = _ffi.lib.shoal_pipe_reserve(handle, 0, _abi.NOWAIT, out)
         if status == _abi.OK:
             _ffi.lib.shoal_pipe_discard(handle, out)
@@ -73,8 +73,8 @@ def Pipe(duplex: bool = True) -> "Tuple[PipeConnection, PipeConnection]":
     return _pipe.pair(PipeConnection, duplex)
 
 
-# How often `wait` looks whether the other end of one that only sends was closed.
-_LOOK_SECONDS = 0.05
+# How often `wait` checks whether the other end of a connection that only sends was closed.
+_CHECK_SECONDS = 0.05
 
 
 def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[Any]:
@@ -87,9 +87,9 @@ def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[An
         ready: List[Any] = _wait(things, timeout)
         return ready
     until = None if timeout is None else time.monotonic() + timeout
-    # An end that only sends has no descriptor, and is looked at from time to time.
+    # An end that only sends has no descriptor, and is polled.
     watched = [one for one in things if not isinstance(one, PipeConnection) or one.readable]
-    longest = None if len(watched) == len(things) else _LOOK_SECONDS
+    longest = None if len(watched) == len(things) else _CHECK_SECONDS
     while True:
         # Asked first: it takes no system call.
         early = [one for one in things if isinstance(one, PipeConnection) and one._is_ready()]

@@ -73,8 +73,8 @@ class _ShoalProcess(_std_process.BaseProcess):
             knows its own.
     """
 
-    # Class attributes, so that a subclass which does not call super().__init__ fails as it would with
-    # the standard library, and so that old pickles load.
+    # Class attributes, so that a subclass that does not call `super().__init__` fails as it would with the
+    # standard library, and so that old pickles can be loaded.
     _shoal_devices: Optional[_devices.DevicesArgument] = None
     _shoal_family: str = "cuda"
     _shoal_environment: Optional[Dict[str, Optional[str]]] = None
@@ -232,7 +232,7 @@ class BaseContext(_std.BaseContext):
 
     def Queue(self, maxsize: int = 0) -> "Queue[Any]":
         """A queue of Python objects: `shoal.multiprocessing.queues.Queue`."""
-        # The module and not the class: an import of names from a module that has a `__getattr__` calls it.
+        # The module and not the class: `from .queues import Queue` would call the `__getattr__` of that module.
         from . import queues
 
         return queues.Queue(maxsize, ctx=self.get_context())
@@ -259,7 +259,7 @@ class BaseContext(_std.BaseContext):
         """A lock. If its owner dies, the next process gets it."""
         from . import synchronize
 
-        # The standard library's queues, such as an executor's, guard the ends of a pipe by a lock.
+        # The standard library's queues, such as an executor's, protect the ends of a pipe by locks.
         caller = sys._getframe(1).f_globals.get("__name__")
         kind = synchronize.PipeLock if caller == "multiprocessing.queues" else synchronize.Lock
         return kind(ctx=self.get_context())

@@ -1,8 +1,8 @@
 """`Manager()`: objects in shared memory, without a server process.
 
 A manager makes Shoal's objects: `dict`, `list`, `Namespace`, `Value`, `Array`, `Queue`, `Lock`,
-`RLock`, `Semaphore`, `BoundedSemaphore`, `Event`, `Condition` and `Barrier`. No process serves them,
-so no call waits for a server, and no server can die. They can be sent to other processes: as
+`RLock`, `Semaphore`, `BoundedSemaphore`, `Event`, `Condition` and `Barrier`. There is no server process
+that a call would wait for or that could die. They can be sent to other processes: as
 arguments, through queues, and inside each other.
 
 Types that a program registers, and `Pool`, live in the standard library's server process. It starts
@@ -37,7 +37,7 @@ __all__ = [
 T = TypeVar("T")
 _M = TypeVar("_M", bound=_managed.Managed)
 
-# From so many objects of a manager on, its dictionaries are compact.
+# Once a manager has this many objects, its new dictionaries are compact.
 _MANY = 64
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         """A shared dictionary, with the arguments of `dict`."""
         if self._is_served:
             return self._make(_managed.DictProxy, *args, **kwargs)
-        # A program that has many dictionaries has small ones.
+        # Dictionaries are assumed to be small if a program has many.
         compact = len(self._made) >= _MANY
         made: _managed.DictProxy[Any, Any] = self._make(_managed.DictProxy, compact=compact)
         if args or kwargs:

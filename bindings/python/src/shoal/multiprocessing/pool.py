@@ -8,10 +8,10 @@ Differences:
   the task is then a `WorkerDiedError`. The pool replaces the worker and continues.
 - If new workers keep dying before they can take a task (an ``initializer`` that raises), every
   task of the pool fails with `WorkerDiedError`, and no more workers are started.
-- A task for whose lease shared memory has no room waits until a worker has finished another. If no worker
-  has one, the task fails with `NoSpaceError`.
-- Tasks that are not done when a pool is terminated fail with `multiprocessing.ProcessError`. With
-  the standard library, a thread that waits for such a task waits forever.
+- If shared memory has no room for the lease of a task, the task waits until a worker has finished another
+  one. If no worker has a task, it fails with `NoSpaceError`.
+- Tasks that are not done when a pool is terminated fail with `multiprocessing.ProcessError`. In the
+  standard library, a thread that waits for such a task waits forever.
 - A function that is pickled by name is pickled once and unpickled once by each worker.
 - ``devices=`` masks the devices of the workers; ``"rotate"`` gives each worker one of the devices
   that this process sees, in turn.
@@ -50,8 +50,9 @@ INIT, RUN, CLOSE, TERMINATE = _std.INIT, _std.RUN, _std.CLOSE, _std.TERMINATE
 
 # Tasks that are put in one call at most.
 _BATCH = 64
-# Of the messages with results. The kinds up to this one have a pickled value.
+# Of the messages with results.
 _unpack_result, _HEAD = _worker.RESULT.unpack_from, _worker.RESULT.size
+# Results of this kind and of smaller ones have a pickled value.
 _RETURNED = _worker.RETURNED
 # The exit code of a worker that was idle when Ctrl-C came.
 _INTERRUPTED = 128 + signal.SIGINT
@@ -62,8 +63,8 @@ class WorkerDiedError(ProcessError):
 
 
 class _Tasks:
-    """The tasks of a job with many, made without Python code for each. What the iterable raises comes out
-    of the iteration."""
+    """The tasks of a job, made without running Python code for each. An exception of the iterable is raised by the
+    iteration."""
 
     def __init__(self, job: int, function: Any, iterable: Iterable[Any]) -> None:
         self.job = job
@@ -128,12 +129,12 @@ class _Engine:
         self._living: Dict[Any, int] = {}
         self._actions: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
         self._collecting = True
-        # Of the collector: the workers that have started, the last result of each worker, and recent
-        # deaths.
+        # Used by the collector: the workers that have started, the last result of each worker, and the
+        # descriptions of recent deaths.
         self._ready: Set[int] = set()
         self._last: Dict[int, Tuple[int, int]] = {}
         self._deaths: Deque[str] = deque(maxlen=8)
-        # How many workers in a row have ended before they had answered a task.
+        # How many workers in a row have ended before they had put a result.
         self._failed_starts = 0
         self.threads = [
             threading.Thread(target=run, daemon=True)
@@ -143,7 +144,7 @@ class _Engine:
     # -- workers: called by the thread that supervises them -----------------------------------
 
     def refill(self) -> None:
-        """Starts a worker in each place that has none."""
+        """Starts a worker for each index that has none."""
         for place in range(self.processes):
             if place < len(self.workers) and self.workers[place] in self._living:
                 continue
@@ -155,12 +156,12 @@ class _Engine:
 
     def reap(self) -> bool:
         """Joins the workers that have ended. Returns whether there were any."""
-        over = [worker for worker in self._living if worker.exitcode is not None]
-        for worker in over:
+        ended = [worker for worker in self._living if worker.exitcode is not None]
+        for worker in ended:
             worker.join()
             number = self._living.pop(worker)
             self._post(self._worker_ended, number, worker.name, worker.pid, worker.exitcode)
-        return bool(over)
+        return bool(ended)
 
     def _supervise(self) -> None:
         while self.state == RUN or (self.cache and self.state != TERMINATE):
@@ -180,8 +181,8 @@ class _Engine:
         for tasks, set_length in iter(self.jobs.get, None):
             index, job = -1, getattr(tasks, "job", None)
             tasks = iter(tasks)
-            # Tasks that are made at once are put together, a few at first. Those of `imap` are put alone: its
-            # iterable may wait for the results of what it gave.
+            # Tasks are put in batches, which grow from one task. Those of `imap` are put one by one, because its
+            # iterable may wait for the results of the tasks before.
             batch: List[Tuple[int, int, bytes]] = []
             most, longest = 1, _BATCH if set_length is None else 1
             while True:
@@ -189,7 +190,7 @@ class _Engine:
                 try:
                     task = next(tasks, None)
                 except BaseException as error:
-                    # From the program's iterable, which is not asked again.
+                    # The program's iterable has raised, and is not called again.
                     task = None
                     index += 1
                     self._post(self._fail_rest, job, index, _results.failure("the iterable", error))
@@ -217,7 +218,7 @@ class _Engine:
         self._post(self._stop_collecting)
 
     def _put(self, batch: List[Tuple[int, int, bytes]]) -> None:
-        """Puts tasks in their order; what cannot be put fails."""
+        """Puts tasks in their order. A task that cannot be put fails."""
         while batch and self._takes_tasks():
             messages = [data for _, _, data in batch]
             put = 1
@@ -233,9 +234,9 @@ class _Engine:
     def _put_some(self, messages: List[bytes]) -> int:
         """Puts the first of the messages, or more. Returns how many."""
         if len(messages) > 1 and max(map(len, messages)) < _worker.LARGE:
-            # What does not fit now waits for memory, one by one.
+            # If they do not fit together, they are put one by one, which waits for memory.
             with suppress(NoSpaceError):
-                return self.tasks.put_many_bytes(messages, timeout=_worker.LOOK_SECONDS)
+                return self.tasks.put_many_bytes(messages, timeout=_worker.CHECK_SECONDS)
         _worker.put_throttled(self.tasks, messages[0], self.processes, self._takes_tasks)
         return 1
 
@@ -273,7 +274,7 @@ class _Engine:
     def _take(self, message: bytes) -> None:
         job, index, number, kind = _unpack_result(message)
         if kind == _worker.READY:
-            # It may still fail to take a task, as those before it.
+            # This does not reset `_failed_starts`, because the worker may still fail to take a task.
             self._ready.add(number)
             return
         if number not in self._last:
@@ -287,10 +288,10 @@ class _Engine:
                     kind, value = _worker.RAISED, _results.failure("unpickling the result", error)
                 self._set(job, index, (kind == _RETURNED, value))
             return
-        # It was answered if its worker had put the result and was killed before it acked the task.
-        is_answered = (job, index) in self._last.values()
+        # `LOST`. The worker may have put the result, and was killed before it acked the task.
+        has_result = (job, index) in self._last.values()
         self._last[number] = job, index
-        if not is_answered:
+        if not has_result:
             latest = f" (latest death: {self._deaths[-1]})" if self._deaths else ""
             died = WorkerDiedError(f"the worker that ran this task died{latest}")
             self._set(job, index, (False, died))
@@ -306,7 +307,7 @@ class _Engine:
         """The iterable of a job has failed, so no task after this one comes."""
         waited_for = self.cache.get(job)
         if isinstance(waited_for, _std.MapResult):
-            # It would wait for as many results as the iterable said that it has elements.
+            # Otherwise it would wait for the results of all elements of the iterable.
             waited_for._number_left = 1
         self._set(job, index, (False, error))
 
@@ -315,7 +316,7 @@ class _Engine:
             set_length(length)
 
     def _worker_ended(self, number: int, name: str, pid: int, code: int) -> None:
-        has_answered = number in self._last
+        has_result = number in self._last
         if code == 0:
             self._last.pop(number, None)
         else:
@@ -323,8 +324,8 @@ class _Engine:
             self._deaths.append(f"{name}, pid {pid}, {how}")
         was_ready = number in self._ready
         self._ready.discard(number)
-        if has_answered or (was_ready and (code <= 0 or code == _INTERRUPTED)):
-            # It was killed or interrupted while it was idle, or by its task.
+        if has_result or (was_ready and (code <= 0 or code == _INTERRUPTED)):
+            # It has run a task, or was killed or interrupted after it had started.
             return
         self._failed_starts += 1
         if self._failed_starts == 2 * self.processes:
@@ -335,7 +336,7 @@ class _Engine:
             )
 
     def _break(self, why: str) -> None:
-        """Fails everything that is waited for, now and later."""
+        """Fails every incomplete result, now and later."""
         self.broken = WorkerDiedError(why)
         self._fail_all(self.broken)
 
@@ -422,7 +423,7 @@ def _encoder(by_fork: bool, pickler: Optional[Pickler]) -> Callable[..., bytes]:
             name = pickle(function if by_fork or pickler else sendable(function))
             known = function
             return pack(job, index, how, len(name)) + name + pickle(payload)
-        # In one pickle, so that an object to which both refer is one object in the worker, too.
+        # In one pickle, so that an object that both refer to is a single object in the worker, too.
         return pack(job, index, how, 0) + pickle((function, payload))
 
     return encode
@@ -456,7 +457,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
     Args:
         processes: the number of workers; ``None`` is one for each core.
         initializer: called by each worker with ``initargs`` before its first task.
-        maxtasksperchild: a worker is replaced after so many tasks.
+        maxtasksperchild: a worker is replaced after this many tasks.
         context: the context that starts the workers.
         devices: as for `shoal.multiprocessing.Process`, the same for all workers; or
             ``"rotate"``: worker *i* sees the device *i* modulo the number of devices that this

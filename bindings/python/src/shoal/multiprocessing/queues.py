@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @assignable
 class _Closable(_queue.Queue[T]):
-    """A `shoal.Queue` that this process can close for itself, as `multiprocessing` means it."""
+    """A `shoal.Queue` that a process can close for itself only, as in `multiprocessing`."""
 
     _dumps = staticmethod(_pickling.dumps)
     _dumps_apart = staticmethod(_pickling.dumps_apart)
@@ -55,8 +55,8 @@ class _Closable(_queue.Queue[T]):
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         super().__init__(maxsize=maxsize)
 
-    # Pickled by its state: programs extend this pair, as the original's. So the state is a tuple, which
-    # they add to.
+    # Pickled by `__getstate__` and `__setstate__`, because derived classes of programs override this pair, as with
+    # the original, and add to the state. So the state is a tuple.
     __reduce__ = object.__reduce__
 
     def __getstate__(self) -> Any:
@@ -108,8 +108,8 @@ class _Closable(_queue.Queue[T]):
         return self._side(_WRITER)
 
     def _side(self, which: str) -> "_Side":
-        # The same object every time: programs search the list that `connection.wait` returns for it.
-        # A weak reference, because a side refers to its queue.
+        # The same object every time, because programs search for it in the list that `connection.wait`
+        # returns. A weak reference, because a side refers to its queue.
         sides: Dict[str, "weakref.ref[_Side]"] = self.__dict__.setdefault("_sides", {})
         known = sides.get(which)
         side = None if known is None else known()
@@ -149,7 +149,7 @@ class _Closable(_queue.Queue[T]):
         """As `shoal.Queue.fileno`."""
         fd = super().fileno()
         if "_watched" not in self.__dict__:
-            # Tells processes that put and then end to wait: see `_end.await_notification`.
+            # Processes that put and then end wait if this event exists: see `_end.await_notification`.
             self.__dict__["_watched"] = Event(f"{self._name}{_WATCHED}")
         return fd
 
@@ -163,8 +163,8 @@ class _Closable(_queue.Queue[T]):
         except ShoalError:
             return True
         try:
-            # What this process's descriptor tells, those of all processes do. And its own thread makes it so
-            # if the others' are late.
+            # The descriptors of all processes are readable at the same time. This process's own thread makes
+            # them so if those of the others are late.
             return bool(connection.wait([super().fileno()], 0))
         except (ShoalError, OSError):
             return False
@@ -207,7 +207,7 @@ def _raise_closed(*_: object, **__: object) -> Any:
 
 
 class _Side:
-    """One side of a queue, in the place of one of the two connections of an original queue.
+    """One side of a queue, in place of one of the two connections of an original queue.
 
     Closing a side affects this process only and leaves the other side open. Closing both closes the
     queue.
@@ -306,7 +306,7 @@ class Queue(_Closable[T], _std.Queue):  # type: ignore[misc]
         try:
             self._closed_unused = self._closed_unused or _queue.Queue.stats(self).put == 0
         except (ShoalError, ValueError):
-            # It is closed already, or its content is invalid.
+            # It is closed already, or its memory is corrupted.
             pass
         super().detach()
 
@@ -363,7 +363,7 @@ class _CountedReservation(Reservation):
     def __init__(self, queue: "JoinableQueue[Any]", plain: Reservation) -> None:
         super().__init__(plain._handle, Message.from_buffer_copy(plain._message))
         self._queue = queue
-        # It is this object's from now on.
+        # It belongs to this object from now on.
         plain._message.data = None
 
     def commit(self, used: Optional[int] = None) -> None:
@@ -377,9 +377,9 @@ class _CountedReservation(Reservation):
 class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
     """`multiprocessing.JoinableQueue`: counts the objects that were put and not reported as done.
 
-    The count is an atomic number in a shared map, so no death leaves it locked. An object whose
-    worker died before `task_done` stays unfinished, as in the standard library. `join` is woken when
-    the count reaches zero.
+    The count is an atomic number in a shared map, so a killed process leaves nothing locked. An object
+    whose worker died before `task_done` stays unfinished, as in the standard library. `join` is woken
+    when the count reaches zero.
     """
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
@@ -397,8 +397,8 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
 
     def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
         """Appends an object and counts it as unfinished."""
-        # `_counted`, by hand because of its time. Counted first: a worker may take the object and report it
-        # before this call returns.
+        # `_counted`, inlined for speed. Counted first, because a worker may take the object and report it before
+        # this call returns.
         self._count.add(_UNFINISHED, 1)
         try:
             super().put(obj, block, timeout)
@@ -430,7 +430,7 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
         return self._counted(len(batch), lambda: put(batch, block, timeout))
 
     def _counted(self, number: int, put: Callable[[], int]) -> int:
-        """Counts objects, which ``put`` appends. It returns how many it did."""
+        """Counts objects, and calls ``put``, which appends them and returns how many it has appended."""
         self._count.add(_UNFINISHED, number)
         done = 0
         try:

@@ -1,8 +1,8 @@
 """`multiprocessing.sharedctypes`: values and arrays of C types in shared memory.
 
-What has a lock is `shoal.Value` and `shoal.Array`, whose lock survives its owner. What has
-none, `RawValue` and `RawArray`, is plain memory and the standard library's. So is what ``/dev/shm`` has no
-room for: that memory is in a file of the temporary directory, as the original's.
+Values and arrays with a lock are `shoal.Value` and `shoal.Array`, whose lock survives its owner. Those
+without a lock, `RawValue` and `RawArray`, are plain memory and the standard library's. So are those for which
+``/dev/shm`` has no room: their memory is a file in the temporary directory, as in the original.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def Array(
 
 
 def _given(lock: Any) -> Any:
-    """The lock that the program gives, or None."""
+    """The lock that the program passed, or None."""
     if lock is True or lock is None:
         return None
     if not hasattr(lock, "acquire"):
@@ -75,7 +75,7 @@ def _given(lock: Any) -> Any:
 
 
 def _elsewhere(raw: Any, given: Any) -> Any:
-    """The standard library's, with such a lock."""
+    """The standard library's object, with one of our locks or the given one."""
     from .synchronize import RLock
 
     return _std.synchronized(raw, RLock() if given is None else given)

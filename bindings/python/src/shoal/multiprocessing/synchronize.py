@@ -2,7 +2,7 @@
 
 Methods and exceptions are the standard library's. Differences:
 
-- If a process is killed with a lock, the next process gets the lock, and `Lock.owner_died` is true.
+- If a process is killed while it holds a lock, the next process gets the lock, and `Lock.owner_died` is true.
 - The permits of a killed process are released. Those of a process that ends normally stay taken, as
   in the standard library. (A `shoal.Semaphore` releases them in either case.)
 - `Event.set` and `Condition.notify` never wait for a dead waiter.
@@ -100,7 +100,7 @@ class _SemLock:
 
 
 class _Number:
-    """A number of a condition, in the place of a semaphore of the original."""
+    """A number of waiters, in place of a semaphore of the original condition."""
 
     def __init__(self, get_value: Callable[[], int]) -> None:
         self.get_value = get_value
@@ -121,9 +121,9 @@ class Lock(_lock.Lock, _std.Lock):  # type: ignore[misc]
 class PipeLock(Lock):
     """The lock of one end of a pipe, for the queues of the standard library.
 
-    A process that is killed while it holds this lock may have read or written a part of a message.
-    The next owner would unpickle the rest of it. So a process that would get the lock of a dead owner
-    gets an error instead, and so does every later one.
+    A process that is killed while it holds this lock may have read or written part of a message. The next
+    owner would unpickle the rest of it. So the next process that takes the lock gets an error, and so does
+    every later one.
     """
 
     def _taken(self, status: int) -> bool:
@@ -131,26 +131,26 @@ class PipeLock(Lock):
         if self.owner_died:
             # Detached while it is held, so that the next process also sees a dead owner.
             self.detach()
-            raise self._torn_error()
+            raise self._partial_message_error()
         return taken
 
-    def _torn_error(self) -> Exception:
+    def _partial_message_error(self) -> Exception:
         return BrokenPipeError(
             errno.EPIPE,
-            "a process was killed while it used this queue's pipe, which may hold a part of a message",
+            "a process was killed while it used this queue's pipe, which may contain part of a message",
         )
 
     def _live(self) -> Any:
         if self.owner_died and self._handle is None:
-            raise self._torn_error()
+            raise self._partial_message_error()
         return super()._live()
 
     def __enter__(self) -> bool:  # type: ignore[override]
         try:
             return super().__enter__()
         except BrokenPipeError:
-            # Usually the parent, such as an executor, notices the death and ends this process. The
-            # pause lets it do so before this process prints a traceback.
+            # Usually the parent, such as an executor, notices that a process was killed, and ends this
+            # one. The pause lets it do so before this process prints a traceback.
             time.sleep(_BEFORE_TRACEBACK)
             raise
 
