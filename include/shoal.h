@@ -184,10 +184,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** The version of this header; `shoal_version()` is that of the library. */
+/** The first number of the version of this header. */
 #define SHOAL_VERSION_MAJOR 0
+/** The second number. */
 #define SHOAL_VERSION_MINOR 1
+/** The third number. */
 #define SHOAL_VERSION_PATCH 0
+/** The version of this header as text; `shoal_version()` is that of the library. */
 #define SHOAL_VERSION "0.1.0"
 
 #if defined(__GNUC__)

@@ -4,6 +4,7 @@
 mod native;
 
 mod demo;
+mod doxygen;
 mod guide;
 mod header;
 mod readme;

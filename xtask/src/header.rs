@@ -153,13 +153,17 @@ pub(crate) fn package_version() -> Result<String, String> {
 fn version() -> Result<String, String> {
     let version = package_version()?;
     let mut numbers = version.split('.');
-    let mut out =
-        "/** The version of this header; `shoal_version()` is that of the library. */\n".to_owned();
-    for part in ["MAJOR", "MINOR", "PATCH"] {
+    let mut out = String::new();
+    for (part, about) in [
+        ("MAJOR", "The first number of the version of this header."),
+        ("MINOR", "The second number."),
+        ("PATCH", "The third number."),
+    ] {
         let number = numbers.next().ok_or("the version is not three numbers")?;
-        out += &format!("#define SHOAL_VERSION_{part} {number}\n");
+        out += &format!("/** {about} */\n#define SHOAL_VERSION_{part} {number}\n");
     }
-    Ok(out + &format!("#define SHOAL_VERSION \"{version}\"\n"))
+    let about = "The version of this header as text; `shoal_version()` is that of the library.";
+    Ok(out + &format!("/** {about} */\n#define SHOAL_VERSION \"{version}\"\n"))
 }
 
 /// The output of cbindgen for some files of src/ffi.
