@@ -133,7 +133,7 @@ impl Queue {
                 break;
             }
             if end.publish_part() {
-                self.notify_consumer();
+                self.notify_of_part();
             }
             put += 1;
         }

@@ -43,6 +43,7 @@
 //! them. The child has no thread, and makes a descriptor and a watch of its own when its program asks for
 //! one.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -278,7 +279,7 @@ impl Queue {
         };
         Ok(Signals {
             queue: self,
-            _guard: guard,
+            guard: ManuallyDrop::new(guard),
         })
     }
 
@@ -392,18 +393,28 @@ impl Queue {
 }
 
 impl<'a> TakeSide<'a> {
-    /// Called before `taken` messages of the ring are published as taken, and before the one at block `again`
-    /// of the store is (0 for none). The caller drops the result once they are. If that leaves nothing,
-    /// descriptors become unreadable first.
+    /// Publishes what `end` has taken, and returns whether there is more. If there is not, descriptors become
+    /// unreadable first.
     #[inline(always)]
-    pub(super) fn about_to_take(self, taken: u64, again: u32) -> Option<Signals<'a>> {
-        match self.ring.header.descriptors() {
-            0 => None,
-            _ => self.about_to_empty(taken, again),
+    pub(super) fn publish(self, mut end: Consumer<'_>) -> bool {
+        if self.ring.header.descriptors() != 0 {
+            return self.signal_and_publish(end);
         }
+        end.publish();
+        end.has_more()
     }
 
-    /// The same, before `message` is taken by itself.
+    #[cold]
+    #[inline(never)]
+    fn signal_and_publish(self, mut end: Consumer<'_>) -> bool {
+        let signals = self.about_to_empty(end.unpublished(), 0);
+        end.publish();
+        drop(signals);
+        end.has_more()
+    }
+
+    /// Called before `message` is taken by itself. The caller drops the result once it is. If that leaves nothing,
+    /// descriptors become unreadable first.
     #[inline(always)]
     pub(super) fn about_to_take_message(
         self,
@@ -414,7 +425,10 @@ impl<'a> TakeSide<'a> {
             Some(block) if message.is_redelivered() => (0, block),
             _ => (1, 0),
         };
-        self.about_to_take(end.unpublished() + one, again)
+        match self.ring.header.descriptors() {
+            0 => None,
+            _ => self.about_to_empty(end.unpublished() + one, again),
+        }
     }
 
     /// The caller found nothing to take.
@@ -424,6 +438,8 @@ impl<'a> TakeSide<'a> {
         }
     }
 
+    /// Called before `taken` messages of the ring are published as taken, and before the one at block `again`
+    /// of the store is (0 for none). The caller drops the result once they are.
     #[cold]
     #[inline(never)]
     fn about_to_empty(self, taken: u64, again: u32) -> Option<Signals<'a>> {
@@ -447,7 +463,17 @@ impl<'a> TakeSide<'a> {
 /// The signal lock, held until dropped.
 pub(super) struct Signals<'a> {
     queue: &'a Queue,
-    _guard: Guard<'a>,
+    guard: ManuallyDrop<Guard<'a>>,
+}
+
+impl Drop for Signals<'_> {
+    // Not inlined: a take without descriptors has none to drop.
+    #[cold]
+    #[inline(never)]
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here.
+        unsafe { ManuallyDrop::drop(&mut self.guard) };
+    }
 }
 
 impl Signals<'_> {

@@ -96,10 +96,7 @@ impl Queue {
                 return self.nothing_taken(freed, drained, err).map(|()| None);
             }
         };
-        let signals = side.about_to_take(end.unpublished(), 0);
-        end.publish();
-        drop(signals);
-        let more = end.has_more();
+        let more = side.publish(end);
         let joined = self.ring.header.finished.has_sleepers();
         drop(guard);
         self.consumers.charge(done);
@@ -203,10 +200,15 @@ impl Queue {
         self.wake_producers();
     }
 
-    /// Something was put, perhaps a part of a batch: a sleeping consumer then wakes up while the rest is
-    /// copied.
+    /// A part of a batch was put: a sleeping consumer wakes up while the rest is copied. Not inlined, which would
+    /// make each message of the batch slower.
+    #[inline(never)]
+    pub(super) fn notify_of_part(&self) {
+        self.notify_consumer();
+    }
+
     #[inline]
-    pub(super) fn notify_consumer(&self) {
+    fn notify_consumer(&self) {
         publish_fence();
         if self.is_signal_awaited() {
             self.signal_put();
