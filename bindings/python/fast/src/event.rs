@@ -7,7 +7,7 @@ use crate::methods::{Methods, methods};
 use crate::native::OK;
 use crate::python::{Args, bool, none};
 
-pub(crate) const METHODS: Methods = methods!(c"Event": is_set, set, clear);
+pub(crate) static METHODS: Methods = methods!(c"Event": is_set, set, clear);
 
 fn is_set(event: This, args: Args) -> Option<*mut PyObject> {
     let mut set = false;

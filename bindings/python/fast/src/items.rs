@@ -7,7 +7,7 @@ use crate::methods::{Methods, methods};
 use crate::native::{NOWAIT, OK};
 use crate::python::{Args, bool, none};
 
-pub(crate) const METHODS: Methods = methods!(c"ItemsLock": __enter__, __exit__);
+pub(crate) static METHODS: Methods = methods!(c"ItemsLock": __enter__, __exit__);
 
 /// Takes the lock of an array if it is free. It does not wait, so the GIL may be held. `array` has the handle, and
 /// may be the lock itself. Sets in `lock` whether the previous owner died. If that is set already, this may be a

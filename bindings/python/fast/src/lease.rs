@@ -28,7 +28,7 @@ use crate::python::{
 use crate::queue::message;
 use crate::waiting::{Waiting, nanoseconds};
 
-pub(crate) const METHODS: Methods =
+pub(crate) static METHODS: Methods =
     methods!(c"Lease" of TAKEN: get, get_bytes, ack, __exit__, __del__);
 
 /// An object of the class `Taken`, or of one that is derived from it.

@@ -13,7 +13,7 @@ use crate::names::{APPEND_SLOWLY, DECODE, INDEX, VALUE};
 use crate::native::{Native, OK};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, none};
 
-pub(crate) const METHODS: Methods = methods!(c"List": __getitem__, append, pop);
+pub(crate) static METHODS: Methods = methods!(c"List": __getitem__, append, pop);
 
 /// `shoal_list_get` or `shoal_list_pop`.
 type Read = unsafe extern "C" fn(*mut c_void, i64, *mut u8, usize, *mut usize) -> c_int;

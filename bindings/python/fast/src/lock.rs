@@ -10,7 +10,7 @@ use crate::names::{BLOCK, FROM_DEAD_OWNER, TIMEOUT_NAME};
 use crate::native::OK;
 use crate::python::{Args, PyObject_CallMethodObjArgs, bool, none};
 
-pub(crate) const METHODS: Methods = methods!(c"Lock": acquire, release, __enter__, __exit__);
+pub(crate) static METHODS: Methods = methods!(c"Lock": acquire, release, __enter__, __exit__);
 
 /// Takes the lock if it is free.
 #[inline]

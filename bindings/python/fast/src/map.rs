@@ -16,7 +16,7 @@ use crate::native::{NOT_FOUND, OK};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, bool, new_reference, none};
 use crate::word::up_to_date;
 
-pub(crate) const METHODS: Methods =
+pub(crate) static METHODS: Methods =
     methods!(c"Map": __getitem__, __setitem__, __delitem__, __contains__, get, add);
 
 /// The largest number of keys that are noted or cached (`_cache._MOST_CACHED`).

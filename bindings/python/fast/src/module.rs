@@ -21,16 +21,16 @@ use crate::python::{Py_DecRef, method, none};
 use crate::{event, items, lease, list, lock, map, pipe, queue, semaphore, value, word};
 
 /// The methods of each class of the package.
-const METHODS: &[Methods] = &[
-    queue::METHODS,
-    lease::METHODS,
-    pipe::METHODS,
-    map::METHODS,
-    list::METHODS,
-    lock::METHODS,
-    semaphore::METHODS,
-    event::METHODS,
-    items::METHODS,
+static METHODS: [&Methods; 9] = [
+    &queue::METHODS,
+    &lease::METHODS,
+    &pipe::METHODS,
+    &map::METHODS,
+    &list::METHODS,
+    &lock::METHODS,
+    &semaphore::METHODS,
+    &event::METHODS,
+    &items::METHODS,
 ];
 
 /// `setup(path, handle)`: finds the functions of the library at `path`, which is loaded already, and stores the

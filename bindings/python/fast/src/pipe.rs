@@ -16,7 +16,7 @@ use crate::native::{NOWAIT, OK, SLICE};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, PyObject_GetAttr, bool, none};
 use crate::queue::{Message, message, unpickled};
 
-pub(crate) const METHODS: Methods =
+pub(crate) static METHODS: Methods =
     methods!(c"Connection": send, recv, send_bytes, recv_bytes, poll);
 
 /// Sends a small message. Waits for one slice at most.

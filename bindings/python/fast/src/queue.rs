@@ -22,7 +22,7 @@ use crate::python::{
 };
 use crate::waiting::Waiting;
 
-pub(crate) const METHODS: Methods = methods!(c"Queue":
+pub(crate) static METHODS: Methods = methods!(c"Queue":
     put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes, lease, fileno);
 
 /// A message as a new `bytes`, or null with an exception; and its first byte, or 0 if it is empty.

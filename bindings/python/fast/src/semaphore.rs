@@ -8,7 +8,7 @@ use crate::names::{BLOCK, TIMEOUT_NAME};
 use crate::native::OK;
 use crate::python::{Args, bool, none};
 
-pub(crate) const METHODS: Methods = methods!(c"Semaphore": acquire, release, __enter__, __exit__);
+pub(crate) static METHODS: Methods = methods!(c"Semaphore": acquire, release, __enter__, __exit__);
 
 fn acquire_now(semaphore: This) -> bool {
     // SAFETY: the pointer of a semaphore, which `now` keeps alive.
