@@ -10,7 +10,6 @@ import multiprocessing.pool as std_pool
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,7 +21,6 @@ import pytest
 
 import shoal
 from conftest import Script, ends_well, wait_until
-from shoal import _end
 
 initialised: List[Any] = []
 
@@ -281,59 +279,18 @@ def put_and_end(queue: Any) -> None:
     queue.put("the last word")
 
 
-def name_of(task: Path) -> str:
-    try:
-        return (task / "comm").read_text()
-    except OSError:
-        # A thread of an earlier test, which was joined a moment before its end.
-        return ""
-
-
 @pytest.mark.parametrize("module", [shoal.multiprocessing, std])
-def test_a_put_is_seen_before_the_end_of_its_process(
-    module: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As executors distinguish a worker that has finished from one that has died. The limit of the wait is not
-    # tested, and is raised because other programs use that core, too.
-    monkeypatch.setattr(_end, "_TRIES", 20_000)
-    ctx: Any = shoal.multiprocessing.get_context("fork")
-    queue = ctx.SimpleQueue()
+def test_a_put_is_seen_before_the_end_of_its_process(module: Any) -> None:
+    # As executors distinguish a worker that has finished from one that has died.
+    queue = shoal.multiprocessing.get_context("fork").SimpleQueue()
     queue._reader.fileno()
-    # The thread that makes the descriptor readable has to wait for another program.
-    cpu = min(os.sched_getaffinity(0))
-    spin = f"import os; os.sched_setaffinity(0, {{{cpu}}})\nwhile os.getppid() == {os.getpid()}: pass"
-    hog = subprocess.Popen([sys.executable, "-c", spin])
-    cpus, tasks = os.sched_getaffinity(0), Path("/proc/self/task").iterdir()
-    watchers = [int(task.name) for task in tasks if name_of(task) == "shoal-watch\n"]
-    try:
-        for thread in watchers:
-            os.sched_setaffinity(thread, {cpu})
-            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
-        for _ in range(20):
-            child = module.get_context("fork").Process(target=put_and_end, args=(queue,))
-            child.start()
-            assert queue._reader in std.connection.wait([queue._reader, child.sentinel])
-            assert queue.get() == "the last word"
-            child.join()
-    finally:
-        for thread in watchers:
-            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
-            os.sched_setaffinity(thread, cpus)
-        hog.kill()
-        hog.wait()
-
-
-def test_a_child_ends_although_its_last_message_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As at the end of an executor, which takes no more results.
-    monkeypatch.setattr(_end, "_TRIES", 10**9)
-    ctx: Any = shoal.multiprocessing.get_context("fork")
-    queue = ctx.SimpleQueue()
-    queue._reader.fileno()
-    child = ctx.Process(target=put_and_end, args=(queue,))
-    child.start()
-    child.join()
-    assert std.connection.wait([queue._reader], 0) == [queue._reader]
-    assert queue.get() == "the last word"
+    for _ in range(20):
+        child = module.get_context("fork").Process(target=put_and_end, args=(queue,))
+        child.start()
+        child.join()
+        assert std.connection.wait([queue._reader], 0) == [queue._reader]
+        assert queue.get() == "the last word"
+        assert std.connection.wait([queue._reader], 0) == []
 
 
 # -- what is inside a lock ------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from __future__ import annotations
 import atexit
 import sys
 import threading
-import time
 from multiprocessing import get_start_method
 from multiprocessing.process import current_process, parent_process
 
@@ -44,26 +43,6 @@ def _before_release() -> None:
             type(handle).before_release(handle)
 
 
-def await_notification() -> None:
-    """Waits until the descriptors of queues show what this process has put, for about 0.1 s at most.
-
-    A program may wait for a queue's descriptor and for the end of this process, as executors do. The kernel
-    reports the end at once, but a thread, of that program or of this process, makes the descriptor readable.
-    If the program sees the end first, it takes this process for a crashed one. So this process waits for the
-    thread.
-    """
-    tries = _TRIES
-    for shared in _objects():
-        is_noticed = getattr(shared, "_is_noticed", None)
-        while is_noticed is not None and not is_noticed() and tries:
-            time.sleep(0.001)
-            tries -= 1
-
-
-# Of 1 ms each. They take longer on a busy machine, where the thread has to wait for a core, too.
-_TRIES = 100
-
-
 def _release_holds() -> None:
     """Releases what this process keeps alive for other processes."""
     handles: Any = sys.modules.get(f"{__package__}._handles")
@@ -73,7 +52,6 @@ def _release_holds() -> None:
 
 def leave() -> None:
     """Detaches from every object. No object may be used afterwards."""
-    await_notification()
     _before_release()
     _release_holds()
     if not _has_other_threads():
@@ -94,7 +72,6 @@ def of_child(code: int, may_exit: bool) -> None:
         # The standard library does this next. It is done here so that the program's callbacks run first.
         atexit._run_exitfuncs()
     if may_exit and _has_other_threads():
-        await_notification()
         _before_release()
         _release_holds()
         _leave_and_exit(code & 0xFF)
@@ -117,17 +94,13 @@ def _leave_after_threads() -> None:
 def _watch(_: object = None) -> None:
     """Registers what this process does at its end."""
     process: Any = current_process()
-    is_child = parent_process() is not None
-    # A `Process` of `shoal.multiprocessing` calls `of_child` itself, or `await_notification` if it was spawned.
-    is_original = not hasattr(process, "_shoal_family")
     from ._original import util
 
-    if not is_child or "spawn" == (process._start_method or get_start_method()):
+    if parent_process() is None or "spawn" == (process._start_method or get_start_method()):
         # After its children have ended: they may not have fetched yet what is held for them.
         util.Finalize(None, _release_holds, exitpriority=-sys.maxsize)
-        if is_child and is_original:
-            util.Finalize(None, await_notification, exitpriority=-sys.maxsize)
-    elif is_original:
+    elif not hasattr(process, "_shoal_family"):
+        # A `Process` of `shoal.multiprocessing` calls `of_child` itself.
         util.Finalize(None, _leave_after_threads, exitpriority=-sys.maxsize)
 
 

@@ -148,11 +148,9 @@ class _ShoalProcess(_std_process.BaseProcess):
         try:
             code = super()._bootstrap(*args, **kwargs)  # type: ignore[misc]
         finally:
-            from .. import _end
+            if method != "spawn":
+                from .. import _end
 
-            if method == "spawn":
-                _end.await_notification()
-            else:
                 # Unless a subclass runs code after this.
                 is_last = type(self)._bootstrap is _ShoalProcess._bootstrap
                 _end.of_child(code, is_last)

@@ -27,10 +27,8 @@ from .._batches import BytesLike
 from .._errors import Empty, Full, ShoalError, TimeoutError
 from .._lock import Lock
 from .._message import Reservation
-from .._original import connection
 from .._original import queues as _std
 from .._structs import Message
-from .._sync import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,30 +143,6 @@ class _Closable(_queue.Queue[T]):
             locks[which] = Lock(f"{self._name}{which}")
         return locks[which]
 
-    def fileno(self) -> int:
-        """As `shoal.Queue.fileno`."""
-        fd = super().fileno()
-        if "_watched" not in self.__dict__:
-            # Processes that put and then end wait if this event exists: see `_end.await_notification`.
-            self.__dict__["_watched"] = Event(f"{self._name}{_WATCHED}")
-        return fd
-
-    def _is_noticed(self) -> bool:
-        """Whether every process that waits for the descriptor can see that the queue has a message."""
-        try:
-            if self._closed or _WRITER in self._closed_sides or super().empty():
-                return True
-            if "_watched" not in self.__dict__:
-                self.__dict__["_watched"] = Event(f"{self._name}{_WATCHED}", create=False)
-        except ShoalError:
-            return True
-        try:
-            # The descriptors of all processes are readable at the same time. This process's own thread makes
-            # them so if those of the others are late.
-            return bool(connection.wait([super().fileno()], 0))
-        except (ShoalError, OSError):
-            return False
-
     def _take_slowly(self, buffer: _ffi.Buffer, until: Optional[int]) -> _ffi.Buffer:
         parent = parent_process()
         if _WRITER not in self._closed_sides or parent is None:
@@ -192,7 +166,6 @@ class _Closable(_queue.Queue[T]):
 
 
 _READER, _WRITER = ".reader", ".writer"
-_WATCHED = ".watched"
 # The methods that raise once a side is closed.
 _CALLS = {
     _READER: ["get", "get_nowait", "get_bytes", "get_many", "get_many_bytes", "lease"],
