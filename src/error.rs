@@ -39,6 +39,14 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A lease of devices was requested, and this process sees no device at all.
+    #[error("no device of {family}: {why} (see `shoal devices list`)")]
+    NoDevice {
+        /// The family that was meant, or that any would do.
+        family: String,
+        /// That the machine has none, or the variables that hide them.
+        why: String,
+    },
     /// A shared object of this name exists already and the caller asked for a new one.
     #[error("a shared object named {name:?} exists already")]
     Exists {
@@ -286,7 +294,7 @@ impl Error {
     pub fn status(&self) -> Status {
         match self {
             Error::Invalid { .. } => Status::ErrInvalid,
-            Error::NotFound { .. } => Status::ErrNotFound,
+            Error::NotFound { .. } | Error::NoDevice { .. } => Status::ErrNotFound,
             Error::Exists { .. } => Status::ErrExists,
             Error::Permission { .. } => Status::ErrPermission,
             Error::NoSpace { .. } | Error::NoInodes { .. } => Status::ErrNoSpace,

@@ -140,6 +140,29 @@ fn a_script_that_names_no_interpreter_is_run_by_the_shell() {
 }
 
 #[test]
+fn a_lease_of_devices_that_a_mask_hides_is_an_error_that_names_the_mask() {
+    let leases = unique("leases");
+    for (mask, family, why) in [
+        (
+            "CUDA_VISIBLE_DEVICES",
+            "cuda",
+            "no device of cuda: CUDA_VISIBLE_DEVICES=\"-1\" hides all 2",
+        ),
+        (
+            "ROCR_VISIBLE_DEVICES",
+            "rocm",
+            "no device of rocm: ROCR_VISIBLE_DEVICES=\"-1\" hides all 1",
+        ),
+    ] {
+        let mut run = command(&["run", "--lease", "1", "--family", family, "true"]);
+        run.env(mask, "-1")
+            .env("SHOAL_FAKE_DEVICES", "cuda:2,rocm:1");
+        run.env("SHOAL_LEASE_DIR", format!("/dev/shm/{leases}"));
+        finish(&mut run).failed(125, why);
+    }
+}
+
+#[test]
 fn a_mask_that_is_refused_is_125_and_nothing_runs() {
     let refused = |mask: &str, why: &str| {
         let mut run = command(&["run", "--devices", mask, "--", "echo", "it ran"]);

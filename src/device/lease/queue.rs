@@ -43,6 +43,7 @@ impl Request {
     /// - [`Error::Invalid`]: an argument is wrong; `min_free` or the share is more than a device has, or its
     ///   size is unknown; the mask of this process cannot be read.
     /// - [`Error::TooMany`]: this process does not see that many devices.
+    /// - [`Error::NoDevice`]: this process sees no device of the family.
     /// - [`Error::NotFound`]: no such family, or a device of `order` is not there.
     /// - [`Error::Permission`], [`Error::Unsupported`], [`Error::NoSpace`]: the directory of leases
     ///   cannot be used; the text says why.
@@ -192,7 +193,8 @@ impl Ticket {
     /// - [`Error::Detached`]: [`cancel`](Self::cancel) was called.
     /// - [`Error::Interrupted`]: a signal handler ran.
     /// - [`Error::Invalid`]: the lease was handed out before, or this is a forked child.
-    /// - [`Error::TooMany`], [`Error::NotFound`]: requested devices have disappeared meanwhile.
+    /// - [`Error::TooMany`], [`Error::NoDevice`], [`Error::NotFound`]: requested devices have disappeared
+    ///   meanwhile.
     pub fn wait(&self, timeout: impl IntoTimeout) -> Result<Lease> {
         self.wait_then(timeout.into_timeout(), |lease| lease)
     }

@@ -174,29 +174,37 @@ impl Request {
         if let Some(name) = &self.family {
             return device::family(name);
         }
-        let mut seen: Vec<&'static Family> = Vec::new();
-        for found in self.machine.discover(None)?.devices {
-            if !seen.contains(&found.family) {
-                seen.push(found.family);
-            }
-        }
+        let seen = self.families()?;
         match seen[..] {
             [family] => Ok(family),
-            [] => Err(Error::NotFound {
-                what: "device of any family on this machine",
-                name: "any".to_owned(),
+            [] => Err(Error::NoDevice {
+                family: "any family".to_owned(),
+                why: "this machine has none".to_owned(),
             }),
             _ => {
-                let names: Vec<_> = seen.iter().map(|it| it.name()).collect();
-                let why = format!("this machine has devices of {}: name one", names.join(", "));
+                let why = format!("this machine has devices of {}: name one", names(&seen));
                 Err(Error::invalid("family", why))
             }
         }
     }
 
+    /// The families of which this machine has devices.
+    fn families(&self) -> Result<Vec<&'static Family>> {
+        let mut families = Vec::new();
+        for found in self.machine.discover(None)?.devices {
+            if !families.contains(&found.family) {
+                families.push(found.family);
+            }
+        }
+        Ok(families)
+    }
+
     /// The devices that this process sees, the preferred ones first.
     pub(super) fn candidates(&self, family: &'static Family) -> Result<Vec<Seen>> {
         let mut seen = discover::seen(&self.machine, family.name())?;
+        if seen.is_empty() {
+            return Err(self.no_device(family)?);
+        }
         let mut preferred = Vec::new();
         for entry in &self.order {
             let is_meant = |it: &Seen| match entry.parse::<u32>() {
@@ -220,6 +228,27 @@ impl Request {
         seen.sort_by_key(|it| it.found.is_busy());
         preferred.append(&mut seen);
         Ok(preferred)
+    }
+
+    /// Why this process sees no device of the family.
+    fn no_device(&self, family: &'static Family) -> Result<Error> {
+        let there = self.machine.discover(Some(family.name()))?.devices.len();
+        let why = if there > 0 {
+            let set = family.variables().filter_map(|variable| {
+                device::process_variable(variable).map(|value| format!("{variable}={value:?}"))
+            });
+            let set: Vec<String> = set.collect();
+            format!("{} hides all {there} of this machine", set.join(" with "))
+        } else {
+            match self.families()? {
+                others if others.is_empty() => "this machine has none".to_owned(),
+                others => format!("this machine has none, but devices of {}", names(&others)),
+            }
+        };
+        Ok(Error::NoDevice {
+            family: family.name().to_owned(),
+            why,
+        })
     }
 
     /// The units that are requested of a device of which this process has `there`; `None` if it can never
@@ -298,6 +327,11 @@ impl Request {
             command.replace(char::is_control, " ")
         )
     }
+}
+
+fn names(families: &[&'static Family]) -> String {
+    let names: Vec<&str> = families.iter().map(|it| it.name()).collect();
+    names.join(", ")
 }
 
 /// The command of this process. A forked child has the same one, and another program does not have this memory.
