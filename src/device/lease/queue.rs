@@ -12,14 +12,14 @@ use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::choose::{Offer, choose};
-use super::claim::{self, Claim, ClaimName, ClaimPath, INHERITED, region};
+use super::claim::{self, Claim, ClaimName, ClaimPath, region};
 use super::directory::{self, Guard};
 use super::grant::Lease;
 use super::held::{self, OwnClaim};
 use super::request::Request;
 use super::survey::{Survey, regions};
 use crate::device::discover::Seen;
-use crate::device::{self, Family};
+use crate::device::Family;
 use crate::error::{Error, Result};
 use crate::sys::clock::{Deadline, IntoTimeout, Timeout, now_ns};
 use crate::sys::inotify::Closes;
@@ -163,13 +163,10 @@ impl Ticket {
         request.check()?;
         held::prepare()?;
         let family = request.which_family()?;
-        let inherited = device::process_variable(INHERITED);
         let ticket = Self {
             request: request.clone(),
             family,
-            inherited: inherited
-                .and_then(|it| ClaimPath::parse(&it))
-                .unwrap_or_else(ClaimPath::top),
+            inherited: ClaimPath::inherited()?,
             state: Mutex::new(State {
                 seen: Vec::new(),
                 seen_at: 0,
