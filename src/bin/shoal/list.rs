@@ -6,6 +6,7 @@ use shoal::{List, Options};
 
 use crate::input::{Sink, Source};
 use crate::interrupt;
+use crate::number::{any_place, number};
 use crate::objects::check;
 use crate::output::{Failure, Format};
 use crate::value::{Json, Place, one_line};
@@ -23,7 +24,7 @@ enum Verb {
         /// The list
         name: String,
         /// Its place, counted from 0; from the end if it is negative
-        #[arg(allow_negative_numbers = true)]
+        #[arg(allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         #[command(flatten)]
         sink: Sink,
@@ -33,10 +34,10 @@ enum Verb {
         /// The list
         name: String,
         /// The first
-        #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+        #[arg(long, default_value_t = 0, value_parser = any_place)]
         from: i64,
         /// How many at most
-        #[arg(long, short = 'n')]
+        #[arg(long, short = 'n', value_parser = number(0..=usize::MAX))]
         count: Option<usize>,
         #[command(flatten)]
         format: Format,
@@ -58,7 +59,7 @@ enum Verb {
         /// The list
         name: String,
         /// The place of that other
-        #[arg(allow_negative_numbers = true)]
+        #[arg(allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         /// The element; without it, what the standard input says
         value: Option<String>,
@@ -70,7 +71,7 @@ enum Verb {
         /// The list
         name: String,
         /// Its place
-        #[arg(allow_negative_numbers = true)]
+        #[arg(allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         /// What is there then; without it, what the standard input says
         value: Option<String>,
@@ -82,7 +83,7 @@ enum Verb {
         /// The list
         name: String,
         /// Its place
-        #[arg(default_value_t = -1, allow_negative_numbers = true)]
+        #[arg(default_value_t = -1, allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         #[command(flatten)]
         sink: Sink,
@@ -92,10 +93,10 @@ enum Verb {
         /// The list
         name: String,
         /// The place of the first
-        #[arg(allow_negative_numbers = true)]
+        #[arg(allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         /// How many
-        #[arg(long, short = 'n', default_value_t = 1)]
+        #[arg(long, short = 'n', default_value_t = 1, value_parser = number(0..=usize::MAX))]
         count: usize,
     },
 }

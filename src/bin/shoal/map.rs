@@ -10,6 +10,7 @@ use shoal::{Error, Map, Options};
 
 use crate::input::{Sink, Source};
 use crate::interrupt;
+use crate::number::any_count;
 use crate::objects::check;
 use crate::output::{Failure, Format, Paint, Progress, duration, has_colours};
 use crate::queue::is_watched;
@@ -82,7 +83,7 @@ enum Verb {
         /// The key
         key: Option<String>,
         /// Number of changes after which it ends
-        #[arg(long, short = 'n')]
+        #[arg(long, short = 'n', value_parser = any_count)]
         count: Option<u64>,
         #[command(flatten)]
         keys: Keys,

@@ -156,10 +156,9 @@ fn seconds(variable: &str, value: &OsStr) -> Result<Duration> {
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub fn parse_bytes(text: &str) -> Result<u64> {
-    let refuse = || {
-        let why = "it is no number of bytes, such as 512M, 10G or 1.5T";
-        Error::invalid(format!("size {text:?}"), why)
-    };
+    let invalid = |why: String| Error::invalid(format!("size {text:?}"), why);
+    let refuse = || invalid("it is no number of bytes, such as 512M, 10G or 1.5T".to_owned());
+    let too_large = || invalid(format!("it is above the limit of {} bytes", u64::MAX));
     let upper = text.trim().to_ascii_uppercase();
     let bare = upper.strip_suffix("IB").or(upper.strip_suffix('B'));
     let bare = bare.unwrap_or(&upper);
@@ -175,11 +174,11 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
     if !is_number(whole) || !is_number(part) || part.len() > 9 || (shift == 0 && digits != whole) {
         return Err(refuse());
     }
-    let whole: u64 = whole.parse().map_err(|_| refuse())?;
-    let whole = whole.checked_mul(1 << shift).ok_or_else(refuse)?;
+    let whole: u64 = whole.parse().map_err(|_| too_large())?;
+    let whole = whole.checked_mul(1 << shift).ok_or_else(too_large)?;
     let scale = 10u128.pow(part.len() as u32);
     let part: u128 = part.parse().map_err(|_| refuse())?;
     whole
         .checked_add(((part << shift) / scale) as u64)
-        .ok_or_else(refuse)
+        .ok_or_else(too_large)
 }

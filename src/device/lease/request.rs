@@ -48,7 +48,8 @@ impl FromStr for Share {
         }
         let Some((slots, of)) = text.split_once('/') else {
             return parse_bytes(text).map(Share::Memory).map_err(|_| {
-                let why = "it is neither memory (8G), nor slots (1/4), nor \"all\"";
+                let why =
+                    "it is neither memory (8G; below 16777216T), nor slots (1/4), nor \"all\"";
                 Error::invalid(format!("share {text:?}"), why)
             });
         };
@@ -57,7 +58,7 @@ impl FromStr for Share {
             (Some(slots), Some(of)) => Ok(Share::Slots { slots, of }),
             _ => Err(Error::invalid(
                 format!("share {text:?}"),
-                "it is not so many slots of so many, such as 1/4",
+                format!("it is not so many slots of so many, such as 1/4, of {MAX_SLOTS} at most"),
             )),
         }
     }
@@ -151,12 +152,14 @@ impl Request {
             ));
         }
         if let Share::Slots { slots, of } = self.share {
-            let refuse = |why| Error::invalid(format!("share {slots}/{of}"), why);
-            if slots == 0 || slots > of {
-                return Err(refuse("it is not within 1 slot and all of them"));
+            let refuse = |why: String| Error::invalid(format!("share {slots}/{of}"), why);
+            if !(1..=MAX_SLOTS).contains(&of) {
+                return Err(refuse(format!(
+                    "a device is divided into 1 to {MAX_SLOTS} slots"
+                )));
             }
-            if of > MAX_SLOTS {
-                return Err(refuse("a device is divided into 65536 slots at most"));
+            if !(1..=of).contains(&slots) {
+                return Err(refuse(format!("it is not 1 to {of} of the {of} slots")));
             }
         }
         if self.share == Share::Memory(0) {
