@@ -191,6 +191,9 @@ pub enum Error {
         /// Its `errno`.
         errno: i32,
     },
+    /// The guardian of supervised workers, which is another process, was killed while it started one.
+    #[error("the guardian of the workers was killed, and they were with it; start them again")]
+    GuardianKilled,
     /// The library itself failed, for example by a panic that was caught at the C boundary.
     #[error("internal error: {what}")]
     Internal {
@@ -309,7 +312,7 @@ impl Error {
             Error::Poisoned { .. } => Status::ErrPoisoned,
             Error::Exhausted { .. } => Status::ErrExhausted,
             Error::Unsupported { .. } => Status::ErrUnsupported,
-            Error::Os { .. } => Status::ErrOs,
+            Error::Os { .. } | Error::GuardianKilled => Status::ErrOs,
             Error::Internal { .. } => Status::ErrInternal,
             Error::Expired => Status::ErrExpired,
         }
