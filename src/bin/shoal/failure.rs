@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     Signal(i32),
     /// It failed, and has said so.
     Said,
+    /// Nobody reads the standard output any more, which is no failure: the reader has seen enough.
+    NoReader,
 }
 
 impl Failure {
@@ -66,7 +68,7 @@ impl fmt::Display for Failure {
             | Failure::Other(why)
             | Failure::Bench(why) => f.write_str(why),
             Failure::Signal(signal) => write!(f, "ended by signal {signal}"),
-            Failure::Said => Ok(()),
+            Failure::Said | Failure::NoReader => Ok(()),
         }
     }
 }

@@ -153,7 +153,7 @@ fn main() -> ExitCode {
         Command::Bridge(bridge) => return bridge.run(),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::NoReader) => ExitCode::SUCCESS,
         Err(Failure::Signal(signal)) => interrupt::end_by(signal),
         Err(Failure::Said) => ExitCode::FAILURE,
         Err(failure) => {

@@ -308,7 +308,7 @@ fn watch_key(map: &Map, key: &[u8], show: Show<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     loop {
-        match interrupt::wait(Some(WAIT), |slice| map.wait_key(key, seen, slice)) {
+        match interrupt::wait_to_print(Some(WAIT), |slice| map.wait_key(key, seen, slice)) {
             Err(Failure::Shoal(Error::Timeout)) if is_watched(map.name()) => continue,
             Err(Failure::Shoal(Error::Timeout)) => return Ok(()),
             changed => drop(changed?),
@@ -342,7 +342,7 @@ fn watch_all(map: &Map, show: Show<'_>) -> Result<(), Failure> {
         known.insert(key, hash(&value));
     }
     loop {
-        match interrupt::wait(Some(WAIT), |slice| map.wait_change(seen, slice)) {
+        match interrupt::wait_to_print(Some(WAIT), |slice| map.wait_change(seen, slice)) {
             // The expiry of a key wakes no process.
             Err(Failure::Shoal(Error::Timeout)) if is_watched(map.name()) => {}
             Err(Failure::Shoal(Error::Timeout)) => return Ok(()),

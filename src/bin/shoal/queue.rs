@@ -225,7 +225,7 @@ impl Get {
             self.count
         };
         while left > 0 {
-            let lease = match interrupt::wait(limit, |slice| queue.lease(slice)) {
+            let lease = match interrupt::wait_to_print(limit, |slice| queue.lease(slice)) {
                 Err(Failure::Shoal(Error::Timeout | Error::Closed)) if self.all => return Ok(()),
                 Err(Failure::Shoal(Error::Closed)) if self.follow => return Ok(()),
                 lease => lease.map_err(|failure| failure.on(&self.name))?,
@@ -304,7 +304,7 @@ impl Tail {
         let (mut buffer, mut next, mut idle) = (Vec::new(), None, 0);
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
-            interrupt::check()?;
+            interrupt::check_reader()?;
             // Checked before the read, so that a message that was put before the close is seen.
             let closed = queue.is_closed();
             let Some(seen) = copied(&mut buffer, |buffer| follower.next(buffer))? else {
