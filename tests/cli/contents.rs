@@ -499,3 +499,25 @@ fn the_end_of_the_time_and_of_a_queue_name_the_queue() {
     shoal(&["queue", "put", &name, "x"]).failed(5, &format!("{name:?}: closed"));
     shoal(&["rm", &name]).ok();
 }
+
+#[test]
+fn a_negative_number_is_a_value_like_another() {
+    let (list, map) = (&*unique("numbers"), &*unique("numbers"));
+    let integer = ["--as", "integer"];
+    shoal(
+        &[
+            &["list", "append", list, "-5", "-6", "--create"],
+            &integer[..],
+        ]
+        .concat(),
+    )
+    .ok();
+    shoal(&[&["list", "set", list, "-1", "-7"], &integer[..]].concat()).ok();
+    shoal(&[&["list", "insert", list, "0", "-4"], &integer[..]].concat()).ok();
+    assert_eq!(shoal(&["list", "ls", list]).ok(), "0\t-4\n1\t-5\n2\t-7\n");
+    let key = ["--key-as", "python-int"];
+    shoal(&[&["map", "set", map, "-5", "-6", "--create"], &key[..]].concat()).ok();
+    assert_eq!(shoal(&["map", "ls", map]).ok(), "-5\t-6\n");
+    shoal(&[&["map", "del", map, "-5"], &key[..]].concat()).ok();
+    shoal(&["rm", list, map]).ok();
+}

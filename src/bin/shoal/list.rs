@@ -47,6 +47,7 @@ enum Verb {
         /// The list
         name: String,
         /// The elements
+        #[arg(allow_negative_numbers = true)]
         values: Vec<String>,
         #[command(flatten)]
         source: Source,
@@ -62,6 +63,7 @@ enum Verb {
         #[arg(allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         /// The element; without it, what the standard input says
+        #[arg(allow_negative_numbers = true)]
         value: Option<String>,
         #[command(flatten)]
         source: Source,
@@ -74,6 +76,7 @@ enum Verb {
         #[arg(allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         /// What is there then; without it, what the standard input says
+        #[arg(allow_negative_numbers = true)]
         value: Option<String>,
         #[command(flatten)]
         source: Source,

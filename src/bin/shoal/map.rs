@@ -56,7 +56,7 @@ enum Verb {
         /// The map
         name: String,
         /// The keys
-        #[arg(required = true)]
+        #[arg(required = true, allow_negative_numbers = true)]
         wanted: Vec<String>,
         #[command(flatten)]
         keys: Keys,
@@ -81,6 +81,7 @@ enum Verb {
         /// The map
         name: String,
         /// The key
+        #[arg(allow_negative_numbers = true)]
         key: Option<String>,
         /// Number of changes after which it ends
         #[arg(long, short = 'n', value_parser = any_count)]
@@ -97,6 +98,7 @@ struct Set {
     /// The map
     name: String,
     /// The key
+    #[arg(allow_negative_numbers = true)]
     key: String,
     /// Its value; one that begins with "-" and is no number stands behind "--"
     #[arg(allow_negative_numbers = true)]
