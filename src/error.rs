@@ -39,6 +39,14 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A lease of devices was requested, and this process sees no device at all.
+    #[error("no device of {family}: {why} (see `shoal devices list`)")]
+    NoDevice {
+        /// The family that was meant, or that any would do.
+        family: String,
+        /// That the machine has none, or the variables that hide them.
+        why: String,
+    },
     /// A shared object of this name exists already and the caller asked for a new one.
     #[error("a shared object named {name:?} exists already")]
     Exists {
@@ -183,6 +191,9 @@ pub enum Error {
         /// Its `errno`.
         errno: i32,
     },
+    /// The guardian of supervised workers, which is another process, was killed while it started one.
+    #[error("the guardian of the workers was killed, and they were with it; start them again")]
+    GuardianKilled,
     /// The library itself failed, for example by a panic that was caught at the C boundary.
     #[error("internal error: {what}")]
     Internal {
@@ -286,7 +297,7 @@ impl Error {
     pub fn status(&self) -> Status {
         match self {
             Error::Invalid { .. } => Status::ErrInvalid,
-            Error::NotFound { .. } => Status::ErrNotFound,
+            Error::NotFound { .. } | Error::NoDevice { .. } => Status::ErrNotFound,
             Error::Exists { .. } => Status::ErrExists,
             Error::Permission { .. } => Status::ErrPermission,
             Error::NoSpace { .. } | Error::NoInodes { .. } => Status::ErrNoSpace,
@@ -301,7 +312,7 @@ impl Error {
             Error::Poisoned { .. } => Status::ErrPoisoned,
             Error::Exhausted { .. } => Status::ErrExhausted,
             Error::Unsupported { .. } => Status::ErrUnsupported,
-            Error::Os { .. } => Status::ErrOs,
+            Error::Os { .. } | Error::GuardianKilled => Status::ErrOs,
             Error::Internal { .. } => Status::ErrInternal,
             Error::Expired => Status::ErrExpired,
         }

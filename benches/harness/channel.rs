@@ -24,6 +24,9 @@ pub(super) const RINGS: [(usize, u64); 3] = [
     (usize::MAX, 8 << 20),
 ];
 
+/// Every ring has room for so many messages, whatever its size is to be.
+pub(super) const LEAST_MESSAGES: u64 = 4;
+
 /// Messages up to this size arrive whole from a pipe in packet mode, whichever other process writes.
 const PIPE_BUF: usize = 4096;
 /// Messages up to this size fit a socket's default buffers several times.
@@ -230,7 +233,7 @@ impl Channel {
 pub(super) fn ring(size: usize, requested: Option<u64>) -> u64 {
     let fits = RINGS.iter().find(|(largest, _)| size <= *largest);
     let fit = fits.map_or(0, |(_, ring)| *ring);
-    requested.unwrap_or(fit).max(size as u64 * 4)
+    requested.unwrap_or(fit).max(size as u64 * LEAST_MESSAGES)
 }
 
 /// Our pipe: the first end, which the parent holds until the worker there has ended.

@@ -287,7 +287,12 @@ pub(crate) fn parse(text: &str) -> Result<Report, Failure> {
         )
         .into());
     }
-    Ok(serde_json::from_str(text).map_err(wrong)?)
+    let report: Report = serde_json::from_str(text).map_err(wrong)?;
+    // Everything else may be missing: a part of the benchmark, or what an older program did not measure.
+    if report.cores == 0 {
+        return Err("this is not a report of the benchmark: it names no number of cores".into());
+    }
+    Ok(report)
 }
 
 impl Report {

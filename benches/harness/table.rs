@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::busy::Session;
-use super::channel::RINGS;
+use super::channel::{LEAST_MESSAGES, RINGS};
 use super::figures::{short, size};
 use super::layout::{Left, Right, aligned, table};
 use super::load::Transport;
@@ -284,13 +284,19 @@ fn throughput(report: &Report) -> String {
 /// The size of our queue's ring.
 fn rings(report: &Report) -> String {
     if let Some(ring) = report.ring {
-        return format!("Rings: {}\n", size(ring as usize));
+        return format!(
+            "Rings: {}, or {LEAST_MESSAGES} messages where that is more\n",
+            size(ring as usize)
+        );
     }
     let rings = RINGS.map(|(most, ring)| match most {
         usize::MAX => format!("{} above", size(ring as usize)),
         most => format!("{} for messages up to {}", size(ring as usize), size(most)),
     });
-    format!("Shoal's rings: {}\n", rings.join(", "))
+    format!(
+        "Shoal's rings: {}, or {LEAST_MESSAGES} messages where that is more\n",
+        rings.join(", ")
+    )
 }
 
 fn rate(report: &Report, it: &Throughput) -> Vec<String> {

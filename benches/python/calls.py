@@ -1,6 +1,6 @@
 """Nanoseconds of single calls in one process, compiled and through ctypes.
 
-    cargo xtask bench --python
+    cargo xtask bench --python [--seconds 0.2] [--repeat 3]
 
 Each backend runs in its own process, in turn. A workload runs many short times, of which the shortest
 counts: other programs of the machine only make runs longer. The table also has the time of pickling alone,
@@ -10,6 +10,7 @@ backend of Shoal is.
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -24,7 +25,7 @@ import shoal
 
 MESSAGE = (7, "a small tuple", 0.5)
 BATCH = [MESSAGE] * 100
-TURNS, SECONDS, MOMENT = 3, 0.2, 200e-6
+MOMENT = 200e-6
 PURE = "SHOAL_PURE"
 
 # The call, the object of Shoal, and what it is compared with: another object, or another call.
@@ -79,40 +80,45 @@ def _long(items: Any) -> Any:
     return items
 
 
-def nanoseconds(call: str, it: Any) -> float:
+def nanoseconds(call: str, it: Any, seconds: float) -> float:
     """The nanoseconds of one call, in the fastest run."""
     given = dict(it=it, m=MESSAGE, b=b"x" * 30, batch=BATCH, loads=pickle.loads, dumps=pickle.dumps)
     timer = timeit.Timer(call, globals=given)
     # As many calls as take less time than a time slice of the scheduler.
     calls = max(5, int(MOMENT / min(timer.repeat(5, 20)) * 20))
     took: List[float] = []
-    end = time.perf_counter() + SECONDS
+    end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(took) < 3:
         took.append(timer.timeit(calls))
     return min(took) / calls * 1e9
 
 
-def measure() -> Dict[str, Dict[str, float]]:
+def measure(seconds: float) -> Dict[str, Dict[str, float]]:
     """The nanoseconds of each workload in this process."""
     took: Dict[str, Dict[str, float]] = {}
     for what, (call, ours, beside) in WORKLOADS.items():
-        took[what] = {shoal.backend: nanoseconds(call, ours())}
+        took[what] = {shoal.backend: nanoseconds(call, ours(), seconds)}
         if isinstance(beside, str):
-            took[what]["beside"] = nanoseconds(beside, None)
+            took[what]["beside"] = nanoseconds(beside, None, seconds)
         elif beside is not None:
-            took[what]["beside"] = nanoseconds(call, beside())
+            took[what]["beside"] = nanoseconds(call, beside(), seconds)
     return took
 
 
 def main() -> None:
-    if "--measure" in sys.argv:
-        print(json.dumps(measure()))
+    parser = argparse.ArgumentParser(description="Nanoseconds of single calls.")
+    parser.add_argument("--seconds", type=float, default=0.2, help="how long each call is repeated")
+    parser.add_argument("--repeat", type=int, default=3, help="how many times each")
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(options.seconds)))
         return
     best: Dict[str, Dict[str, float]] = {what: {} for what in WORKLOADS}
-    for _ in range(TURNS):
+    for _ in range(options.repeat):
         for pure in ("0", "1"):
             run = subprocess.run(
-                [sys.executable, __file__, "--measure"],
+                [sys.executable, __file__, "--measure", "--seconds", str(options.seconds)],
                 env={**os.environ, PURE: pure},
                 stdout=subprocess.PIPE,
                 check=True,

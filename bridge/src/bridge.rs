@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use shoal::Kind;
 use tokio::sync::{mpsc, watch};
 
 use crate::context::Context;
@@ -89,8 +90,10 @@ impl BridgeOptions {
         if let Some(of) = queue.or(map) {
             return Err(too_long(of));
         }
-        let mut each = self.queues.iter().chain(&self.maps);
-        each.try_for_each(Carried::check_name)?;
+        let mut queues = self.queues.iter();
+        queues.try_for_each(|of| of.check_name(Kind::Queue))?;
+        let mut maps = self.maps.iter();
+        maps.try_for_each(|of| of.check_name(Kind::Map))?;
         let mut all: Vec<&str> = self
             .queues
             .iter()
@@ -135,7 +138,10 @@ pub(crate) struct Settings {
 /// Errors that a retry does not resolve: an invalid option, credentials that the server refuses, a stream with
 /// other settings, an error of an object of this machine; or a part of the bridge that has failed.
 pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Result<()> {
+    // Before anything of this machine changes: an object that was carried once stays, and its programs wait for
+    // the next bridge.
     options.check()?;
+    options.context.check().await?;
     let counters = Arc::new(Counters::default());
     let (threads, mut ended) = Threads::new();
     let threads = Arc::new(threads);

@@ -10,7 +10,10 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use async_nats::ConnectOptions;
+use async_nats::rustls::pki_types::pem::PemObject;
+use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use async_nats::{ConnectOptions, ServerAddr};
+use nkeys::KeyPair;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -165,7 +168,7 @@ impl Context {
             let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
             format!("{scheme}{host}")
         };
-        self.url.split(',').map(|url| bare(url.trim())).collect()
+        self.addresses().map(bare).collect()
     }
 
     /// The kind of credentials.
@@ -180,6 +183,26 @@ impl Context {
         }
     }
 
+    /// An error if no connection can be made with these addresses and files, whatever the server says.
+    pub(crate) async fn check(&self) -> Result<()> {
+        for address in self.addresses() {
+            let what = || format!("address of the server {address:?}");
+            let parsed = address.parse::<ServerAddr>();
+            let parsed = parsed.map_err(|why| Error::invalid(what(), why))?;
+            // The client is built without websockets.
+            if !matches!(parsed.scheme(), "nats" | "tls") || parsed.host().is_empty() {
+                let why = "it is not nats://host:port or tls://host:port";
+                return Err(Error::invalid(what(), why));
+            }
+        }
+        self.options().await.map(drop)
+    }
+
+    /// The addresses of the servers, which may contain secrets.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.url.split(',').map(str::trim)
+    }
+
     /// The options of a connection.
     pub(crate) async fn options(&self) -> Result<ConnectOptions> {
         let mut options = ConnectOptions::new();
@@ -191,7 +214,7 @@ impl Context {
             let what = || format!("nkey file {}", self.nkey);
             let seed =
                 std::fs::read_to_string(&self.nkey).map_err(|why| Error::invalid(what(), why))?;
-            if !seed.trim().starts_with("SU") {
+            if !seed.trim().starts_with("SU") || KeyPair::from_seed(seed.trim()).is_err() {
                 let why = "it does not contain the seed of a user, which begins with SU";
                 return Err(Error::invalid(what(), why));
             }
@@ -201,17 +224,10 @@ impl Context {
         } else if !self.token.is_empty() {
             options = options.token(self.token.clone());
         }
-        for file in [&self.ca, &self.cert, &self.key] {
-            if !file.is_empty() {
-                let what = || format!("TLS file {file}");
-                let text =
-                    std::fs::read_to_string(file).map_err(|why| Error::invalid(what(), why))?;
-                if !text.contains("-----BEGIN ") {
-                    let why = "it contains neither a certificate nor a key in PEM form";
-                    return Err(Error::invalid(what(), why));
-                }
-            }
+        for file in [&self.ca, &self.cert] {
+            pem::<CertificateDer<'_>>(file, "certificate")?;
         }
+        pem::<PrivateKeyDer<'_>>(&self.key, "key")?;
         if !self.ca.is_empty() {
             options = options.add_root_certificates(PathBuf::from(&self.ca));
             options = options.require_tls(true);
@@ -224,6 +240,25 @@ impl Context {
         }
         Ok(options)
     }
+}
+
+/// An error if `file` is given and does not contain at least one of these in PEM form, each of them complete.
+fn pem<T: PemObject>(file: &str, kind: &str) -> Result<()> {
+    if file.is_empty() {
+        return Ok(());
+    }
+    let what = || format!("TLS file {file}");
+    let text = std::fs::read(file).map_err(|why| Error::invalid(what(), why))?;
+    let mut found = T::pem_slice_iter(&text).peekable();
+    if found.peek().is_none() {
+        return Err(Error::invalid(
+            what(),
+            format!("it contains no {kind} in PEM form"),
+        ));
+    }
+    found
+        .try_for_each(|it| it.map(drop))
+        .map_err(|why| Error::invalid(what(), format!("a {kind} in it is malformed: {why}")))
 }
 
 /// The file itself if it exists, or the context of that name in the folder of the `nats` command line.

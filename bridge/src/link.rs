@@ -85,7 +85,7 @@ impl Link {
                 async {}
             });
         let servers = context.servers();
-        let addresses: Vec<&str> = context.url.split(',').map(str::trim).collect();
+        let addresses: Vec<&str> = context.addresses().collect();
         let what = || format!("connection to {}", servers.join(", "));
         let client = options
             .connect(addresses)

@@ -1,24 +1,28 @@
 //! `shoal-bridge`: carries queues and maps of this machine to others and back.
 
 use std::fmt::Display;
+use std::future::poll_fn;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::task::Poll;
 
 use clap::{Args, Parser, Subcommand};
 use shoal_bridge::bridge::{self, BridgeOptions};
 use shoal_bridge::context::Context;
 use shoal_bridge::options::Carried;
 use shoal_bridge::{error, names, status};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Carries Shoal's queues and maps between machines, over NATS JetStream.
 ///
 /// The address of the server, and the credentials for it, come from a context file or from the environment:
 /// NATS_URL, NATS_CREDS, NATS_NKEY, NATS_USER, NATS_PASSWORD, NATS_TOKEN, NATS_CA, NATS_CERT, NATS_KEY,
-/// NATS_CONTEXT. Logs go to standard error; RUST_LOG sets the level (info by default).
+/// NATS_CONTEXT. Without an address it is nats://127.0.0.1:4222. Logs go to standard error; RUST_LOG sets the
+/// level (info by default).
 ///
-/// Exit codes: 0 stopped, 1 failed, 2 wrong usage, 3 the server refuses, a certificate is not trusted, or a
+/// Exit codes: 0 stopped by SIGTERM, SIGINT or SIGHUP, 1 failed, 2 wrong usage, 3 the server refuses, a certificate is not trusted, or a
 /// stream has other settings, 4 no bridge runs (status).
 #[derive(Parser)]
 #[command(name = "shoal-bridge", version, max_term_width = 100)]
@@ -52,10 +56,16 @@ struct Run {
     #[arg(long, default_value = names::DEFAULT_PREFIX)]
     prefix: String,
     /// Serve metrics in Prometheus text on this port of the loopback interface
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
     metrics: Option<u16>,
     /// How many copies of large messages a cluster keeps
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        default_value_t = 1,
+        value_parser = replicas,
+        allow_negative_numbers = true
+    )]
     replicas: usize,
     /// The name of this machine in logs and reports, instead of its host name
     #[arg(long, value_name = "NAME")]
@@ -67,6 +77,11 @@ struct Status {
     /// As JSON
     #[arg(long)]
     json: bool,
+}
+
+fn replicas(text: &str) -> Result<usize, &'static str> {
+    let given = text.parse().ok().filter(|it| (1..=5).contains(it));
+    given.ok_or("expected 1 to 5")
 }
 
 fn main() -> ExitCode {
@@ -96,8 +111,16 @@ fn say(what: &dyn Display) {
 
 impl Run {
     fn run(self) -> error::Result<()> {
-        let filter = EnvFilter::try_from_default_env();
-        let filter = filter.unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
+        let filter = match std::env::var_os("RUST_LOG").filter(|it| !it.is_empty()) {
+            None => EnvFilter::new("info,async_nats=warn"),
+            Some(text) => text
+                .to_string_lossy()
+                .parse()
+                .map_err(|why| error::Error::Invalid {
+                    what: format!("RUST_LOG ({text:?})"),
+                    why: format!("{why}"),
+                })?,
+        };
         let logs = tracing_subscriber::fmt().with_env_filter(filter);
         let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         logs.with_writer(std::io::stderr)
@@ -133,20 +156,28 @@ impl Run {
     }
 }
 
-/// Ready when a signal stops the bridge.
+/// Ready when a signal stops the bridge. Those that its caller ignores, such as `nohup`, do not stop it.
 async fn stopped() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    );
-    match signals {
-        (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        },
-        _ => std::future::pending().await,
-    }
+    let ending = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ];
+    let ending = ending.into_iter().filter(|kind| !is_ignored(*kind));
+    // Where no handler can be installed, the signal ends the process.
+    let mut ending: Vec<_> = ending.filter_map(|kind| signal(kind).ok()).collect();
+    poll_fn(|context| {
+        let came = ending.iter_mut().any(|it| it.poll_recv(context).is_ready());
+        if came { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.unwrap_or(0) & 1 << (kind.as_raw_value() - 1) != 0
 }
 
 impl Status {

@@ -3,6 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use shoal::Kind;
+
 use crate::error::{Error, Result};
 use crate::settings::Choices;
 
@@ -30,7 +32,8 @@ const LONGEST: usize = 192;
 const DEAD_LETTERS: &str = ".dead";
 
 /// The settings that [`Carried::from_str`] knows.
-const KNOWN: &str = "replicas, max-messages, max-bytes, dedup, ack-wait, in-flight, max-attempts, sets-wait, discard";
+const KNOWN: &str = "there is no such setting. A queue has replicas, max-messages, max-bytes, dedup, ack-wait, in-flight and \
+                     max-attempts; a map has replicas, max-bytes, dedup, sets-wait and discard";
 
 impl Carried {
     /// An object with default settings.
@@ -45,12 +48,19 @@ impl Carried {
         }
     }
 
-    /// An error if no object can have this name and be carried.
-    pub(crate) fn check_name(&self) -> Result<()> {
+    /// An error if no object of this kind can have this name and be carried.
+    pub(crate) fn check_name(&self, kind: Kind) -> Result<()> {
         let refused = |why: &str| Err(Error::invalid(format!("name {:?}", self.name), why));
         // It does not have to exist, but an invalid name is refused first.
-        if let Err(shoal::Error::Invalid { why, .. }) = shoal::stat(&self.name) {
-            return refused(&why);
+        match shoal::stat(&self.name) {
+            Err(shoal::Error::Invalid { why, .. }) => return refused(&why),
+            Ok(info) => match info.kind {
+                Some(found) if found != kind && !info.stale => {
+                    return refused(&format!("it is a {found}, not a {kind}"));
+                }
+                _ => {}
+            },
+            Err(_) => {}
         }
         let most = match self.max_attempts {
             Some(_) => LONGEST - DEAD_LETTERS.len(),
@@ -154,7 +164,8 @@ impl FromStr for Carried {
                 }
                 "sets-wait" if value.is_empty() => carried.sets_wait = true,
                 "discard" if value.is_empty() => carried.discard = true,
-                _ => return Err(Error::invalid(what(), format!("the settings are {KNOWN}"))),
+                "sets-wait" | "discard" => return Err(bad("not expected: it has no value")),
+                _ => return Err(Error::invalid(what(), KNOWN)),
             }
         }
         Ok(carried)
@@ -249,7 +260,8 @@ mod tests {
             ("jobs:dedup=0s", "below 100ms"),
             ("jobs:in-flight=0", "1 to 100000"),
             ("jobs:max-attempts=256", "1 to 255"),
-            ("jobs:speed=9", "the settings are replicas"),
+            ("jobs:speed=9", "A queue has replicas"),
+            ("config:discard=yes", "no value"),
         ] {
             let why = text.parse::<Carried>().unwrap_err().to_string();
             assert!(why.contains(word), "{text}: {why}");

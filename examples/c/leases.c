@@ -39,7 +39,6 @@ int main(void)
 
     /* A machine without a GPU has nothing to lease; this example then declares some devices. */
     setenv("SHOAL_FAKE_DEVICES", "cuda:4:24G", 0);
-    setenv("SHOAL_LEASE_DIR", "/dev/shm/shoal-leases-example", 0);
     memset(&options, 0, sizeof options);
     options.size = sizeof options;
     options.count = WORKERS;

@@ -20,7 +20,6 @@ def train(step: int) -> str:
 def main() -> None:
     # A machine without a GPU has nothing to lease; this example then declares some devices.
     os.environ.setdefault("SHOAL_FAKE_DEVICES", "cuda:4:24G")
-    os.environ.setdefault("SHOAL_LEASE_DIR", "/dev/shm/shoal-leases-example")
 
     for device in shoal.devices.discover():
         print(device.index, device.id, device.name)

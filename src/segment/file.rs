@@ -65,7 +65,7 @@ pub(super) fn find(name: &str, file: &str) -> Result<(File, Stamp)> {
     let open = shm::open_file(file).map_err(named)?;
     let facts = open.metadata().map_err(|_| Error::last_os("fstat"))?;
     if !facts.is_file() {
-        return Err(Error::corrupt(format!("{name:?} is not a regular file")));
+        return Err(shm::no_file(file));
     }
     shm::check_user(name, &facts)?;
     let stamp = stamp_of(name, &open)?;

@@ -28,10 +28,22 @@ pub(crate) fn missing(file: &str) -> Error {
     directory::exists().err().unwrap_or_else(|| not_found(file))
 }
 
-/// The error of a name that is not a regular file, unless the path of the directory is at fault.
-fn no_file(file: &str) -> Error {
-    let is_none = || Error::corrupt(format!("{file:?} is not a regular file"));
-    directory::exists().err().unwrap_or_else(is_none)
+/// The error of a name that is not a regular file, unless the path of the directory is at fault. Removing an
+/// object never removes a directory, which may have anything in it.
+pub(crate) fn no_file(file: &str) -> Error {
+    let path = match directory::exists().and_then(|()| path(file)) {
+        Ok(path) => path,
+        Err(err) => return err,
+    };
+    let kind = std::fs::symlink_metadata(&path).map(|it| it.file_type());
+    let what = match kind {
+        Ok(kind) if kind.is_dir() => "a directory",
+        Ok(kind) if kind.is_symlink() => "a symbolic link",
+        _ => "not a regular file",
+    };
+    Error::corrupt(format!(
+        "{path:?} is {what}, and no object: remove it by hand"
+    ))
 }
 
 fn denied(file: &str, errno: i32) -> Error {

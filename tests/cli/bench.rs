@@ -211,18 +211,49 @@ fn a_page_is_self_contained() {
 }
 
 #[test]
-fn the_picture_of_the_readme_is_of_the_report_beside_it() {
-    let folder = Folder::new("picture");
-    let image = folder.file("a.svg");
+fn the_report_of_the_docs_and_its_picture_are_what_this_program_makes_of_its_data() {
+    let folder = Folder::new("docs");
+    let (page, image) = (folder.file("a.html"), folder.file("a.svg"));
     let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let report = docs.join("report.html");
-    bench(&["--from", report.to_str().unwrap(), "--svg", &image]).ok();
-    let (made, kept) = (fs::read(&image), fs::read(docs.join("throughput.svg")));
-    assert_eq!(
-        made.unwrap(),
-        kept.unwrap(),
-        "run `shoal bench --from docs/report.html --svg docs/throughput.svg`"
+    let report = report.to_str().unwrap();
+    bench(&["--from", report, "--html", &page, "--svg", &image]).ok();
+    let is_as_made = |kept: &str, made: &str| {
+        let (made, kept) = (fs::read(made), fs::read(docs.join(kept)));
+        made.unwrap() == kept.unwrap()
+    };
+    assert!(
+        is_as_made("report.html", &page) && is_as_made("throughput.svg", &image),
+        "run `shoal bench --from docs/report.html --html docs/report.html --svg docs/throughput.svg`"
     );
+}
+
+#[test]
+fn an_option_of_a_measurement_is_refused_where_nothing_is_measured() {
+    let any = ["--from", "a.json"];
+    let two = ["--compare", "a.json", "b.json"];
+    let budget = ["--budget", "a.txt", "--compiler", "x"];
+    for option in [
+        &["--quick"][..],
+        &["--peers"],
+        &["--pinned"],
+        &["--only", "queue"],
+        &["--sizes", "64"],
+        &["--ring", "4096"],
+        &["--seconds", "1"],
+        &["--repeat", "2"],
+        &["--busy", "1"],
+        &["--busy-session", "own"],
+        &["--waits", "latency"],
+        &["--transports", "shoal"],
+        &["--topologies", "1x1"],
+    ] {
+        for what in [&any[..], &two, &budget] {
+            bench(&[what, option].concat()).failed(2, "cannot be used with");
+        }
+    }
+    bench(&[&any[..], &two].concat()).failed(2, "cannot be used with");
+    bench(&[&budget[..], &["--save", "a.json"]].concat()).failed(2, "cannot be used with");
 }
 
 #[test]
@@ -293,6 +324,7 @@ fn a_file_that_is_no_report_is_refused_by_name() {
         ("[1]", "not a report"),
         (r#"{"format": 2}"#, "its format is 2"),
         (r#"{"format": 1, "cores": "many"}"#, "not a report"),
+        (r#"{"format": 1}"#, "number of cores"),
     ] {
         fs::write(&file, text).unwrap();
         bench(&["--from", &file]).failed(1, why);
@@ -302,10 +334,14 @@ fn a_file_that_is_no_report_is_refused_by_name() {
     let growth = r#"{"what": "put", "beside": "messages", "rows": [
         {"count": 1, "ns": {"median": 1e308, "least": 1e-300, "most": 1e308, "samples": []}},
         {"count": 18446744073709551615, "ns": {"median": 1, "least": 1, "most": 1, "samples": []}}]}"#;
-    fs::write(&file, format!(r#"{{"format": 1, "growth": [{growth}]}}"#)).unwrap();
+    fs::write(
+        &file,
+        format!(r#"{{"format": 1, "cores": 1, "growth": [{growth}]}}"#),
+    )
+    .unwrap();
     bench(&["--from", &file, "--html", &folder.file("a.html")]).ok();
-    // A file that contains only its format is an empty report.
-    fs::write(&file, r#"{"format": 1}"#).unwrap();
+    // A file that contains only its format and the number of cores is an empty report.
+    fs::write(&file, r#"{"format": 1, "cores": 1}"#).unwrap();
     bench(&["--from", &file]).ok();
     bench(&["--from", &file, "--html", &folder.file("a.html")]).ok();
 }

@@ -457,3 +457,67 @@ fn an_invalid_value_is_refused_and_not_stored() {
         shoal(&["map", "set", name, "key", "--as", "python", value]).ok();
     }
 }
+
+#[test]
+fn an_invalid_number_is_an_error_that_names_its_limits() {
+    let whole = "expected a whole number from";
+    let place = "expected a whole number from -9223372036854775808 to 9223372036854775807";
+    let name = &*unique("numbers");
+    let value = ["list", "append", name, "--as"];
+    shoal(&["queue", "get", name, "-n", "99999999999999999999"]).failed(2, whole);
+    shoal(&["queue", "get", name, "-n", "-1"]).failed(2, whole);
+    shoal(&["queue", "peek", name, "--skip", "x"]).failed(2, whole);
+    shoal(&["queue", "tail", name, "-n", "-1"]).failed(2, whole);
+    shoal(&["top", "-n", "-1"]).failed(2, whole);
+    shoal(&["queue", "get", name, "--timeout", "-1"]).failed(2, "expected seconds");
+    shoal(&["list", "get", name, "x"]).failed(2, place);
+    shoal(&["list", "ls", name, "--from", "99999999999999999999"]).failed(2, place);
+    shoal(&["list", "remove", name, "0", "-n", "-1"]).failed(2, whole);
+    shoal(&["map", "get", name, "abc", "--key-as", "python-int"]).failed(2, whole);
+    shoal(&[&value[..], &["integer", "99999999999999999999"]].concat()).failed(2, place);
+    shoal(&[&value[..], &["base64", "*"]].concat()).failed(2, "expected Base64");
+}
+
+#[test]
+fn a_time_that_is_too_long_is_the_longest_one() {
+    let name = unique("forever");
+    shoal(&["queue", "put", &name, "x", "--create"]).ok();
+    let get = ["queue", "get", &name, "--timeout", "999999999999999999999"];
+    assert_eq!(shoal(&get).ok(), "x\n");
+    shoal(&["rm", &name]).ok();
+}
+
+#[test]
+fn the_end_of_the_time_and_of_a_queue_name_the_queue() {
+    let name = unique("named");
+    shoal(&["queue", "put", &name, "x", "--create"]).ok();
+    shoal(&["queue", "get", &name]).ok();
+    let get = ["queue", "get", &name, "--timeout", "0"];
+    shoal(&get).failed(4, &format!("{name:?}: timed out"));
+    shoal(&["queue", "close", &name]).ok();
+    shoal(&get).failed(5, &format!("{name:?}: closed"));
+    shoal(&["queue", "put", &name, "x"]).failed(5, &format!("{name:?}: closed"));
+    shoal(&["rm", &name]).ok();
+}
+
+#[test]
+fn a_negative_number_is_a_value_like_another() {
+    let (list, map) = (&*unique("numbers"), &*unique("numbers"));
+    let integer = ["--as", "integer"];
+    shoal(
+        &[
+            &["list", "append", list, "-5", "-6", "--create"],
+            &integer[..],
+        ]
+        .concat(),
+    )
+    .ok();
+    shoal(&[&["list", "set", list, "-1", "-7"], &integer[..]].concat()).ok();
+    shoal(&[&["list", "insert", list, "0", "-4"], &integer[..]].concat()).ok();
+    assert_eq!(shoal(&["list", "ls", list]).ok(), "0\t-4\n1\t-5\n2\t-7\n");
+    let key = ["--key-as", "python-int"];
+    shoal(&[&["map", "set", map, "-5", "-6", "--create"], &key[..]].concat()).ok();
+    assert_eq!(shoal(&["map", "ls", map]).ok(), "-5\t-6\n");
+    shoal(&[&["map", "del", map, "-5"], &key[..]].concat()).ok();
+    shoal(&["rm", list, map]).ok();
+}

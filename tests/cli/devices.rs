@@ -109,3 +109,27 @@ fn a_mask_of_cuda_with_an_entry_that_is_no_device_is_read_as_cuda_reads_it() {
     assert_eq!(seen("GPU-2,GPU-2c"), [None; 3]);
     std::fs::remove_file(fake).unwrap();
 }
+
+#[test]
+fn a_variable_with_an_invalid_value_is_an_error_that_names_it() {
+    for value in ["10s", "abc", "-1", "nan", "1e30"] {
+        let mut list = command(&["devices", "list"]);
+        let why = format!("SHOAL_NVML_TIMEOUT ({value:?})");
+        finish(list.env("SHOAL_NVML_TIMEOUT", value)).failed(2, &why);
+    }
+    for value in ["", "0.5"] {
+        let mut list = command(&["devices", "list"]);
+        list.env("SHOAL_FAKE_DEVICES", "cuda:1");
+        finish(list.env("SHOAL_NVML_TIMEOUT", value)).ok();
+    }
+    let leases = format!("/dev/shm/{}", unique("leases"));
+    let lease = |value| {
+        let mut run = command(&["run", "--lease", "1", "true"]);
+        run.env("SHOAL_FAKE_DEVICES", "cuda:1")
+            .env("SHOAL_LEASE", value);
+        finish(run.env("SHOAL_LEASE_DIR", &leases))
+    };
+    lease("garbage").failed(125, "SHOAL_LEASE (\"garbage\")");
+    lease("").ok();
+    std::fs::remove_dir_all(&leases).unwrap();
+}

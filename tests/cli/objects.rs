@@ -448,3 +448,16 @@ fn observing_an_object_leaves_no_trace_in_it() {
     );
     drop(held);
 }
+
+#[test]
+fn a_directory_in_the_place_of_an_object_is_named_and_is_to_be_removed_by_hand() {
+    let name = unique("folder");
+    let path = format!("/dev/shm/shoal.{name}");
+    std::fs::create_dir(&path).unwrap();
+    let why = format!("{path:?} is a directory, and no object: remove it by hand");
+    assert!(shoal(&["stat", &name]).ok().contains(&why));
+    shoal(&["rm", &name]).failed(1, &why);
+    shoal(&["queue", "put", &name, "x", "--create"]).failed(1, &why);
+    assert!(shoal(&["ls", &name]).ok().contains("is a directory"));
+    std::fs::remove_dir(&path).unwrap();
+}

@@ -140,6 +140,29 @@ fn a_script_that_names_no_interpreter_is_run_by_the_shell() {
 }
 
 #[test]
+fn a_lease_of_devices_that_a_mask_hides_is_an_error_that_names_the_mask() {
+    let leases = unique("leases");
+    for (mask, family, why) in [
+        (
+            "CUDA_VISIBLE_DEVICES",
+            "cuda",
+            "no device of cuda: CUDA_VISIBLE_DEVICES=\"-1\" hides all 2",
+        ),
+        (
+            "ROCR_VISIBLE_DEVICES",
+            "rocm",
+            "no device of rocm: ROCR_VISIBLE_DEVICES=\"-1\" hides all 1",
+        ),
+    ] {
+        let mut run = command(&["run", "--lease", "1", "--family", family, "true"]);
+        run.env(mask, "-1")
+            .env("SHOAL_FAKE_DEVICES", "cuda:2,rocm:1");
+        run.env("SHOAL_LEASE_DIR", format!("/dev/shm/{leases}"));
+        finish(&mut run).failed(125, why);
+    }
+}
+
+#[test]
 fn a_mask_that_is_refused_is_125_and_nothing_runs() {
     let refused = |mask: &str, why: &str| {
         let mut run = command(&["run", "--devices", mask, "--", "echo", "it ran"]);
@@ -151,7 +174,7 @@ fn a_mask_that_is_refused_is_125_and_nothing_runs() {
     refused("-1", "-1");
     refused("zero", "zero");
     shoal(&["run", "--devices", "0", "--family", "gpu", "--", "true"]).failed(125, "gpu");
-    shoal(&["run", "--devices", "0"]).failed(2, "Usage:");
+    shoal(&["run", "--devices", "0"]).failed(125, "Usage:");
 }
 
 #[test]
@@ -208,4 +231,86 @@ fn a_program_has_the_streams_that_its_caller_had_closed() {
     let mut run = std::process::Command::new("sh");
     run.args(["-c", shell, env!("CARGO_BIN_EXE_shoal")]);
     assert_eq!(finish(&mut run).ok(), "/dev/null /dev/null /dev/null\n");
+}
+
+#[test]
+fn wrong_usage_is_125_because_other_codes_are_the_programs() {
+    for (args, why) in [
+        (&["--nosuch"][..], "--nosuch"),
+        (&["--restart=sometimes"], "\"failed\" or \"always\""),
+        (&["--min-free", "1G"], "--lease"),
+        (&["--lease", "1", "--devices", "0"], "--devices"),
+    ] {
+        shoal(&[&["run"], args, &["--", "true"]].concat()).failed(125, why);
+    }
+    shoal(&["run"]).failed(125, "Usage: shoal run");
+    assert!(shoal(&["run", "--help"]).ok().contains("--lease"));
+    shoal(&["devices", "export", "run"]).failed(2, "\"run\"");
+}
+
+#[test]
+fn an_invalid_number_is_an_error_that_names_its_limits() {
+    let from = |least: &str, most: &str| format!("expected a whole number from {least} to {most}");
+    for (option, value, why) in [
+        ("-n", "-1", from("1", "4096")),
+        ("-n", "0", from("1", "4096")),
+        ("-n", "4097", from("1", "4096")),
+        ("-n", "99999999999999999999", from("1", "4096")),
+        ("--lease", "99999999999999999999", from("1", "4096")),
+        ("--max-utilisation", "101", from("0", "100")),
+        ("--max-utilisation", "500", from("0", "100")),
+        ("--max-utilisation", "-1", from("0", "100")),
+        ("--max-restarts", "4294967296", from("0", "4294967295")),
+        ("--min-free", "x", "no number of bytes, such as".to_owned()),
+        (
+            "--min-free",
+            "99999999999T",
+            "limit of 18446744073709551615 bytes".to_owned(),
+        ),
+        (
+            "--min-free",
+            "99999999999999999999",
+            "limit of 18446744073709551615 bytes".to_owned(),
+        ),
+        (
+            "--share",
+            "1/0",
+            "a device is divided into 1 to 65536 slots".to_owned(),
+        ),
+        (
+            "--share",
+            "1/65537",
+            "a device is divided into 1 to 65536 slots".to_owned(),
+        ),
+        (
+            "--share",
+            "5/4",
+            "it is not 1 to 4 of the 4 slots".to_owned(),
+        ),
+        ("--share", "x/4", "of 65536 at most".to_owned()),
+        (
+            "--wait",
+            "-1",
+            "expected seconds, or a number with ms".to_owned(),
+        ),
+        (
+            "--wait",
+            "abc",
+            "expected seconds, or a number with ms".to_owned(),
+        ),
+    ] {
+        let lease = ["--lease", "1"];
+        let others = if ["-n", "--lease"].contains(&option) {
+            &[][..]
+        } else {
+            &lease
+        };
+        let restart = if option == "--max-restarts" {
+            &["--restart"][..]
+        } else {
+            &[]
+        };
+        let option = [option, value];
+        shoal(&[&["run"], others, restart, &option, &["--", "true"]].concat()).failed(125, &why);
+    }
 }

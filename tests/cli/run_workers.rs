@@ -105,15 +105,15 @@ fn missing_programs_and_invalid_options_are_refused() {
     let run = |args: &[&str]| shoal(&[&["run"], args].concat());
     run(&["-n", "2", "--", "/no/such/program"]).failed(127, "/no/such/program");
     run(&["-n", "2", "--", "/etc/passwd"]).failed(126, "/etc/passwd");
-    run(&["-n", "0", "--", "true"]).failed(125, "at least one");
+    run(&["-n", "0", "--", "true"]).failed(125, "from 1 to 4096");
     run(&["-n", "100000", "--", "true"]).failed(125, "4096");
     run(&["-n", "2", "--devices", "0,0", "--", "true"]).failed(125, "0,0");
-    run(&["-n", "-1", "--", "true"]).failed(2, "-1");
-    run(&["--restart=sometimes", "--", "true"]).failed(2, "always");
-    run(&["-n", "2", "--grace", "soon", "--", "true"]).failed(2, "ms, s, m, h or d");
-    run(&["-n", "2", "--grace", ".s", "--", "true"]).failed(2, "ms, s, m, h or d");
-    run(&["--min-free", "1G", "--", "true"]).failed(2, "--lease");
-    run(&["--lease", "1", "--devices", "0", "--", "true"]).failed(2, "--devices");
+    run(&["-n", "-1", "--", "true"]).failed(125, "-1");
+    run(&["--restart=sometimes", "--", "true"]).failed(125, "always");
+    run(&["-n", "2", "--grace", "soon", "--", "true"]).failed(125, "ms, s, m, h or d");
+    run(&["-n", "2", "--grace", ".s", "--", "true"]).failed(125, "ms, s, m, h or d");
+    run(&["--min-free", "1G", "--", "true"]).failed(125, "--lease");
+    run(&["--lease", "1", "--devices", "0", "--", "true"]).failed(125, "--devices");
 }
 
 #[test]

@@ -220,3 +220,23 @@ fn one_signal_ends_a_command_that_waits_for_its_file() {
     }
     std::fs::remove_file(fifo).unwrap();
 }
+
+#[test]
+fn a_command_that_waits_ends_when_nobody_reads_its_output_any_more() {
+    let queue = Queue::create(&unique("unread")).unwrap();
+    let map = Map::create(&unique("unread")).unwrap();
+    for args in [
+        &["queue", "get", queue.name()][..],
+        &["queue", "get", queue.name(), "--follow"],
+        &["queue", "tail", queue.name()],
+        &["map", "watch", map.name()],
+        &["map", "watch", map.name(), "key"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let child = command(args).stdout(writer).spawn();
+        drop(reader);
+        // Nothing comes that it could try to write.
+        let status = child.unwrap().wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{args:?}");
+    }
+}

@@ -106,6 +106,31 @@ fn a_request_that_can_never_be_satisfied_is_an_error_at_once() {
 }
 
 #[test]
+fn a_request_without_any_device_names_the_family_and_what_hides_them() {
+    let place = Place::new();
+    let refused = |fake: &str, request: Request| {
+        let request = request.machine(place.machine(fake));
+        let err = request.acquire(Timeout::Infinite).unwrap_err();
+        assert!(matches!(err, Error::NoDevice { .. }), "{err}");
+        assert_eq!(err, request.queue().unwrap_err());
+        err.to_string()
+    };
+    let list = "(see `shoal devices list`)";
+    assert_eq!(
+        refused("cuda:0", Request::new(2)),
+        format!("no device of any family: this machine has none {list}")
+    );
+    assert_eq!(
+        refused("cuda:0", Request::new(2).family("rocm").order(["0"])),
+        format!("no device of rocm: this machine has none {list}")
+    );
+    assert_eq!(
+        refused("tpu:1,rocm:2", Request::new(2).family("cuda")),
+        format!("no device of cuda: this machine has none, but devices of rocm, tpu {list}")
+    );
+}
+
+#[test]
 fn two_names_of_one_family_mean_the_same_devices() {
     let place = Place::new();
     let machine = place.machine("rocm:1");

@@ -69,6 +69,8 @@ def test_a_request_that_cannot_be_satisfied_is_an_error():
         shoal.lease_devices(5, timeout=0)
     with pytest.raises(shoal.InvalidError, match="25769803776"):
         shoal.lease_devices(1, min_free="80G", timeout=0)
+    with pytest.raises(shoal.NotFoundError, match="no device of rocm: .* devices of cuda"):
+        shoal.lease_devices(1, family="rocm", timeout=0)
     with shoal.lease_devices(4), pytest.raises(shoal.TimeoutError):
         shoal.lease_devices(1, timeout=0)
     with shoal.lease_devices(4), pytest.raises(shoal.TimeoutError):

@@ -24,10 +24,10 @@ struct queue_options {
     bool exclusive = false;
     /// Stays until it is unlinked, even when no process has it open.
     bool persistent = false;
-    /// Bytes of the ring at first; 0 for 64 KiB.
+    /// Bytes of the ring at first; 0 for the default of `shoal_queue_options`.
     std::uint64_t capacity = 0;
-    /// Bytes to which the ring may grow; 0 for 16 GiB, or less where address space or files are limited.
-    /// Address space, not memory.
+    /// Bytes to which the ring may grow; 0 for the default of `shoal_queue_options`. Address space, not
+    /// memory.
     std::uint64_t max_capacity = 0;
     /// The largest number of messages; 0 for as many as fit.
     std::uint64_t max_items = 0;

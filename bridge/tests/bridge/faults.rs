@@ -382,7 +382,7 @@ fn invalid_options_are_refused_before_anything_is_done() {
             "\"jobs\" is named twice",
         ),
         (&["--queue", "jobs", "--prefix", "a.b"], "\"a.b\""),
-        (&["--queue", "jobs", "--replicas", "0"], "0 is not 1 to 5"),
+        (&["--queue", "jobs", "--replicas", "0"], "expected 1 to 5"),
         (&["--queue", "jobs:discard"], "discard of jobs"),
         (&["--map", "config:in-flight=4"], "in-flight of config"),
         (&["--map", "shoal-bridge"], "of the bridges themselves"),

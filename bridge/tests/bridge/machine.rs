@@ -115,9 +115,14 @@ impl Machine {
 
     /// Ends the bridge with SIGTERM. Returns its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
+        self.end_by("TERM")
+    }
+
+    /// The same with another signal.
+    pub fn end_by(&mut self, signal: &str) -> Option<i32> {
         let mut bridge = self.bridge.take().expect("it runs");
         let pid = bridge.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &pid]).status();
+        let told = Command::new("kill").args(["-s", signal, &pid]).status();
         assert!(told.unwrap().success());
         bridge.wait().unwrap().code()
     }

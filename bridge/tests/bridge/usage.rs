@@ -30,6 +30,83 @@ fn a_name_that_no_object_can_have_is_wrong_usage() {
 }
 
 #[test]
+fn wrong_usage_changes_no_object_of_the_machine() {
+    let folder = machine(&[]);
+    let file = |name: &str, text: &str| {
+        let path = folder.folder().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let block = "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n";
+    let (empty, garbled) = (file("empty", ""), file("garbled", block));
+    let seed = file("seed", "SUGARBLED");
+    let refused = |args: &[&str], env: &[(&str, &str)], word: &str| {
+        let mut machine = machine(&[&["--queue", "jobs", "--map", "done"], args].concat());
+        let env = env.iter();
+        machine.env = env
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        let (code, said) = machine.run_to_end();
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(word), "{word:?} is not in {said:?}");
+        let left = std::fs::read_dir(machine.folder()).unwrap();
+        let left: Vec<_> = left.map(|it| it.unwrap().file_name()).collect();
+        assert!(left.is_empty(), "{said}: {left:?}");
+    };
+    for url in [
+        "bad://x",
+        "nats://",
+        "ws://127.0.0.1",
+        "nats://a:4222,",
+        "nats://a:port",
+    ] {
+        refused(&[], &[("NATS_URL", url)], "address of the server");
+    }
+    for file in ["/nosuch", &empty] {
+        refused(&[], &[("NATS_CREDS", file)], file);
+        refused(&[], &[("NATS_CA", file)], file);
+    }
+    refused(&[], &[("NATS_NKEY", &seed)], "seed of a user");
+    refused(&[], &[("NATS_CA", &garbled)], "malformed");
+    let key = [("NATS_CERT", &*garbled), ("NATS_KEY", &*empty)];
+    refused(&[], &key, "malformed");
+    refused(&[], &key[..1], "needed together");
+    refused(&[], &[("RUST_LOG", "=,=")], "RUST_LOG");
+    refused(&["--prefix", "a b"], &[], "prefix");
+    for number in ["0", "6", "-1", "99999999999999999999"] {
+        refused(&["--replicas", number], &[], "expected 1 to 5");
+    }
+    refused(&["--metrics", "-1"], &[], "--metrics <PORT>");
+    refused(&["--queue", "done"], &[], "named twice");
+    refused(&["--queue", "jobs:nosuch=1"], &[], "no such setting");
+}
+
+#[test]
+fn an_object_of_the_other_kind_is_wrong_usage_and_no_object_is_created() {
+    let machine = machine(&["--queue", "jobs", "--map", "done"]);
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("put done a-queue 0"), "ok");
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("it is a queue, not a map"), "{said}");
+    let left = std::fs::read_dir(machine.folder()).unwrap();
+    let is_of_jobs = |name: &str| name.contains("jobs");
+    assert!(
+        !left
+            .into_iter()
+            .any(|it| is_of_jobs(&it.unwrap().file_name().to_string_lossy()))
+    );
+}
+
+#[test]
+fn a_hangup_stops_a_bridge_in_order() {
+    let server = Server::start();
+    let mut machine = Machine::up(&server, &["--queue", "jobs"]);
+    assert_eq!(machine.end_by("HUP"), Some(0), "{}", machine.log());
+    assert!(machine.reports().is_empty());
+}
+
+#[test]
 fn the_exit_code_does_not_depend_on_whether_the_error_can_be_written() {
     let mut bridge = machine(&["--queue", "a b"]).spawn_to(full());
     assert_eq!(bridge.wait().unwrap().code(), Some(2));

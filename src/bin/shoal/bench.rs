@@ -10,6 +10,23 @@ use std::time::Duration;
 
 use crate::output::{Failure, Format, Stdout, done, tell};
 
+/// The options that say what is measured, and how.
+const MEASURING: [&str; 13] = [
+    "peers",
+    "transports",
+    "quick",
+    "seconds",
+    "repeat",
+    "sizes",
+    "topologies",
+    "ring",
+    "busy",
+    "busy_session",
+    "pinned",
+    "waits",
+    "only",
+];
+
 #[derive(clap::Args)]
 pub(crate) struct Bench {
     /// Measure pipes, Unix sockets and POSIX message queues too
@@ -64,13 +81,25 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
     /// Measure nothing: read a report, from JSON or from a page
-    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = MEASURING)]
     from: Option<PathBuf>,
     /// Measure nothing: compare two reports, and say which differences are more than noise
-    #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"], conflicts_with_all = ["html", "svg", "save"])]
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["FIRST", "SECOND"],
+        conflicts_with_all = ["from", "html", "svg", "save"],
+        conflicts_with_all = MEASURING
+    )]
     compare: Vec<PathBuf>,
     /// Fail if calls execute more instructions than this file allows
-    #[arg(long, value_name = "FILE", requires = "compiler")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "compiler",
+        conflicts_with_all = ["from", "compare", "html", "svg", "save"],
+        conflicts_with_all = MEASURING
+    )]
     budget: Option<PathBuf>,
     /// Write the counted instructions to that file
     #[arg(long, requires = "budget")]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use shoal::device::{self, EnvEdit};
 
 use crate::inventory::{COLUMNS, Inventory};
+use crate::number::any_count;
 use crate::output::{Failure, Format, Paint, duration, has_colours, plain, width};
 use crate::run::variable;
 use crate::screen::{Key, Screen, fit, window};
@@ -36,7 +37,7 @@ enum Command {
         #[arg(long, short, default_value = "1", value_parser = duration)]
         interval: Duration,
         /// Number of updates after which it ends
-        #[arg(long, short = 'n')]
+        #[arg(long, short = 'n', value_parser = any_count)]
         count: Option<u64>,
         #[command(flatten)]
         format: Format,

@@ -105,6 +105,31 @@ pub(crate) fn sleep(time: Duration) -> Result<(), Failure> {
 /// Waits by `wait`, which is given the time that it may take, for `limit` at most; `None` means forever.
 pub(crate) fn wait<T>(
     limit: Option<Duration>,
+    wait: impl FnMut(Timeout) -> shoal::Result<T>,
+) -> Result<T, Failure> {
+    wait_while(check, limit, wait)
+}
+
+/// The same, for a command that then prints something: it also ends when nobody can read that.
+pub(crate) fn wait_to_print<T>(
+    limit: Option<Duration>,
+    wait: impl FnMut(Timeout) -> shoal::Result<T>,
+) -> Result<T, Failure> {
+    wait_while(check_reader, limit, wait)
+}
+
+/// Fails once a signal has come, or nobody reads the standard output.
+pub(crate) fn check_reader() -> Result<(), Failure> {
+    check()?;
+    match streams::has_no_reader() {
+        true => Err(Failure::NoReader),
+        false => Ok(()),
+    }
+}
+
+fn wait_while<T>(
+    check: impl Fn() -> Result<(), Failure>,
+    limit: Option<Duration>,
     mut wait: impl FnMut(Timeout) -> shoal::Result<T>,
 ) -> Result<T, Failure> {
     let end = limit.and_then(|limit| Instant::now().checked_add(limit));

@@ -6,6 +6,7 @@ use shoal::{List, Options};
 
 use crate::input::{Sink, Source};
 use crate::interrupt;
+use crate::number::{any_place, number};
 use crate::objects::check;
 use crate::output::{Failure, Format};
 use crate::value::{Json, Place, one_line};
@@ -23,7 +24,7 @@ enum Verb {
         /// The list
         name: String,
         /// Its index, from 0; a negative index counts from the end
-        #[arg(allow_negative_numbers = true)]
+        #[arg(allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         #[command(flatten)]
         sink: Sink,
@@ -33,10 +34,10 @@ enum Verb {
         /// The list
         name: String,
         /// The index of the first
-        #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+        #[arg(long, default_value_t = 0, value_parser = any_place)]
         from: i64,
         /// How many at most
-        #[arg(long, short = 'n')]
+        #[arg(long, short = 'n', value_parser = number(0..=usize::MAX))]
         count: Option<usize>,
         #[command(flatten)]
         format: Format,
@@ -46,6 +47,7 @@ enum Verb {
         /// The list
         name: String,
         /// The elements
+        #[arg(allow_negative_numbers = true)]
         values: Vec<String>,
         #[command(flatten)]
         source: Source,
@@ -58,9 +60,10 @@ enum Verb {
         /// The list
         name: String,
         /// The index of that other
-        #[arg(allow_negative_numbers = true)]
+        #[arg(allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         /// The element; without it, the standard input
+        #[arg(allow_negative_numbers = true)]
         value: Option<String>,
         #[command(flatten)]
         source: Source,
@@ -70,9 +73,10 @@ enum Verb {
         /// The list
         name: String,
         /// Its index
-        #[arg(allow_negative_numbers = true)]
+        #[arg(allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         /// The new element; without it, the standard input
+        #[arg(allow_negative_numbers = true)]
         value: Option<String>,
         #[command(flatten)]
         source: Source,
@@ -82,7 +86,7 @@ enum Verb {
         /// The list
         name: String,
         /// Its index
-        #[arg(default_value_t = -1, allow_negative_numbers = true)]
+        #[arg(default_value_t = -1, allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         #[command(flatten)]
         sink: Sink,
@@ -92,10 +96,10 @@ enum Verb {
         /// The list
         name: String,
         /// The index of the first
-        #[arg(allow_negative_numbers = true)]
+        #[arg(allow_negative_numbers = true, value_parser = any_place)]
         index: i64,
         /// How many
-        #[arg(long, short = 'n', default_value_t = 1)]
+        #[arg(long, short = 'n', default_value_t = 1, value_parser = number(0..=usize::MAX))]
         count: usize,
     },
 }

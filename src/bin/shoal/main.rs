@@ -16,6 +16,7 @@ mod interrupt;
 mod inventory;
 mod list;
 mod map;
+mod number;
 mod object;
 mod objects;
 mod output;
@@ -31,8 +32,9 @@ mod value;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::exec::REFUSED;
 use crate::output::{Failure, say};
 
 /// Shared queues and maps that survive kill -9.
@@ -42,7 +44,8 @@ use crate::output::{Failure, say};
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object, key or element, 4 the time is up,
 /// 5 the queue is closed and empty. A signal ends a command as it ends other programs. `run` has the exit
 /// code of the program, or ends by the same signal; with several workers it has that of the first one that
-/// failed. It is 127 if the program was not found, 126 if it cannot be run, 125 if `shoal` itself failed.
+/// failed. It is 127 if the program was not found, 126 if it cannot be run, 125 if `shoal` itself failed or
+/// was used wrongly.
 #[derive(Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]
 struct Cli {
@@ -88,10 +91,46 @@ enum Command {
     Bridge(bridge::Bridge),
 }
 
+/// All commands, as the types say. In addition every option takes a negative number as its value, so that the
+/// error names the limits of the value instead of an unknown option.
+fn definitions() -> clap::Command {
+    fn with_numbers(command: clap::Command) -> clap::Command {
+        let command = command.mut_args(|arg| {
+            let has_value = !arg.is_positional() && arg.get_action().takes_values();
+            match has_value {
+                true => arg.allow_negative_numbers(true),
+                false => arg,
+            }
+        });
+        command.mut_subcommands(with_numbers)
+    }
+    with_numbers(Cli::command())
+}
+
+/// The arguments, or the exit code once help was printed or an error.
+fn parse() -> Result<Cli, ExitCode> {
+    let matches = definitions().try_get_matches();
+    matches
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .map_err(|err| {
+            let _ = err.print();
+            // After `run`, other codes are the program's.
+            let is_run = std::env::args_os().nth(1).is_some_and(|it| it == "run");
+            match err.exit_code() {
+                0 => ExitCode::SUCCESS,
+                _ if is_run => ExitCode::from(REFUSED),
+                _ => ExitCode::from(2),
+            }
+        })
+}
+
 fn main() -> ExitCode {
     // First: the benchmark starts this program as its workers.
     bench::worker();
-    let command = Cli::parse().command;
+    let command = match parse() {
+        Ok(cli) => cli.command,
+        Err(code) => return code,
+    };
     // `run` passes the signal actions on to the program, and the workers of the benchmark end when it is killed.
     if !matches!(command, Command::Run(_) | Command::Bench(_)) {
         interrupt::install();
@@ -109,12 +148,12 @@ fn main() -> ExitCode {
         Command::Devices(devices) => devices.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Bench(bench) => bench.run(),
-        Command::Completions(completions) => completions.run(Cli::command()),
-        Command::Man(man) => man.run(Cli::command()),
+        Command::Completions(completions) => completions.run(definitions()),
+        Command::Man(man) => man.run(definitions()),
         Command::Bridge(bridge) => return bridge.run(),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::NoReader) => ExitCode::SUCCESS,
         Err(Failure::Signal(signal)) => interrupt::end_by(signal),
         Err(Failure::Reported) => ExitCode::FAILURE,
         Err(failure) => {
@@ -130,6 +169,6 @@ mod tests {
 
     #[test]
     fn the_definitions_of_all_commands_are_consistent() {
-        Cli::command().debug_assert();
+        definitions().debug_assert();
     }
 }

@@ -10,6 +10,7 @@ use shoal::{Error, Map, Options};
 
 use crate::input::{Sink, Source};
 use crate::interrupt;
+use crate::number::any_count;
 use crate::objects::check;
 use crate::output::{Failure, Format, Paint, Progress, duration, has_colours};
 use crate::queue::is_watched;
@@ -55,7 +56,7 @@ enum Verb {
         /// The map
         name: String,
         /// The keys
-        #[arg(required = true)]
+        #[arg(required = true, allow_negative_numbers = true)]
         wanted: Vec<String>,
         #[command(flatten)]
         keys: Keys,
@@ -80,9 +81,10 @@ enum Verb {
         /// The map
         name: String,
         /// The key
+        #[arg(allow_negative_numbers = true)]
         key: Option<String>,
         /// Number of changes after which it ends
-        #[arg(long, short = 'n')]
+        #[arg(long, short = 'n', value_parser = any_count)]
         count: Option<u64>,
         #[command(flatten)]
         keys: Keys,
@@ -96,6 +98,7 @@ struct Set {
     /// The map
     name: String,
     /// The key
+    #[arg(allow_negative_numbers = true)]
     key: String,
     /// Its value; if it begins with "-" and is not a number, put "--" before it
     #[arg(allow_negative_numbers = true)]
@@ -307,7 +310,7 @@ fn watch_key(map: &Map, key: &[u8], show: Show<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     loop {
-        match interrupt::wait(Some(WAIT), |slice| map.wait_key(key, seen, slice)) {
+        match interrupt::wait_to_print(Some(WAIT), |slice| map.wait_key(key, seen, slice)) {
             Err(Failure::Shoal(Error::Timeout)) if is_watched(map.name()) => continue,
             Err(Failure::Shoal(Error::Timeout)) => return Ok(()),
             changed => drop(changed?),
@@ -341,7 +344,7 @@ fn watch_all(map: &Map, show: Show<'_>) -> Result<(), Failure> {
         known.insert(key, hash(&value));
     }
     loop {
-        match interrupt::wait(Some(WAIT), |slice| map.wait_change(seen, slice)) {
+        match interrupt::wait_to_print(Some(WAIT), |slice| map.wait_change(seen, slice)) {
             // The expiry of a key wakes no process.
             Err(Failure::Shoal(Error::Timeout)) if is_watched(map.name()) => {}
             Err(Failure::Shoal(Error::Timeout)) => return Ok(()),

@@ -8,6 +8,7 @@ use shoal::{Error, Options, Queue};
 
 use crate::input::{Sink, Source};
 use crate::interrupt::{self, Input};
+use crate::number::any_count;
 use crate::object::Object;
 use crate::objects::{check, show};
 use crate::output::{Failure, Format, Progress, bytes, duration, say};
@@ -83,7 +84,7 @@ struct Get {
     /// The queue
     name: String,
     /// How many messages
-    #[arg(long, short = 'n', default_value_t = 1)]
+    #[arg(long, short = 'n', default_value_t = 1, value_parser = any_count)]
     count: u64,
     /// All messages in the queue, without waiting
     #[arg(long, conflicts_with_all = ["count", "timeout"])]
@@ -103,10 +104,10 @@ struct Peek {
     /// The queue
     name: String,
     /// How many messages at most
-    #[arg(long, short = 'n', default_value_t = 10)]
+    #[arg(long, short = 'n', default_value_t = 10, value_parser = any_count)]
     count: u64,
     /// Number of messages to skip first
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = any_count)]
     skip: u64,
     #[command(flatten)]
     sink: Sink,
@@ -120,7 +121,7 @@ struct Tail {
     #[arg(long)]
     all: bool,
     /// Number of messages after which it ends
-    #[arg(long, short = 'n')]
+    #[arg(long, short = 'n', value_parser = any_count)]
     count: Option<u64>,
     #[command(flatten)]
     sink: Sink,
@@ -163,7 +164,7 @@ impl Put {
         if let (Err(_), 1..) = (&done, sent.put) {
             say(format_args!("{} messages were put before this:", sent.put));
         }
-        done?;
+        done.map_err(|failure| failure.on(&self.name))?;
         match self.format.json {
             true => self.format.line(&sent, |_| Ok(())).map(drop),
             false => Ok(()),
@@ -224,10 +225,10 @@ impl Get {
             self.count
         };
         while left > 0 {
-            let lease = match interrupt::wait(limit, |slice| queue.lease(slice)) {
+            let lease = match interrupt::wait_to_print(limit, |slice| queue.lease(slice)) {
                 Err(Failure::Shoal(Error::Timeout | Error::Closed)) if self.all => return Ok(()),
                 Err(Failure::Shoal(Error::Closed)) if self.follow => return Ok(()),
-                lease => lease?,
+                lease => lease.map_err(|failure| failure.on(&self.name))?,
             };
             let shown = Taken {
                 attempts: lease.attempts(),
@@ -303,7 +304,7 @@ impl Tail {
         let (mut buffer, mut next, mut idle) = (Vec::new(), None, 0);
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
-            interrupt::check()?;
+            interrupt::check_reader()?;
             // Checked before the read, so that a message that was put before the close is seen.
             let closed = queue.is_closed();
             let Some(seen) = copied(&mut buffer, |buffer| follower.next(buffer))? else {

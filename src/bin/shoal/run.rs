@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use shoal::device::lease::{Lease, Mode, Request, Share};
 use shoal::device::{self, EnvEdit, parse_bytes};
-use shoal::process::Output;
+use shoal::process::{MOST_WORKERS, Output};
 use shoal::{Error, EventKind, ExitKind, Outcome, Restart, Spawn, Supervisor, Timeout, Workers};
 use signal_hook::consts::signal as signals;
 use signal_hook::iterator::Signals;
 
 use crate::exec::{self, REFUSED};
 use crate::interrupt;
+use crate::number::number;
 use crate::output::{duration, say};
 
 /// Signals that end all workers.
@@ -42,11 +43,14 @@ const SLICE: Duration = Duration::from_millis(100);
 /// The longest wait until a signal has been sent to the workers.
 const SENDING: Duration = Duration::from_secs(1);
 
+/// A machine has no more devices of a family than have numbers in masks.
+const MOST_DEVICES: usize = device::MAX_INDEX as usize + 1;
+
 #[derive(clap::Args)]
 pub(crate) struct Run {
     /// How many workers to start. Each has its number in SHOAL_WORKER, a part of the devices, and its
     /// number before each line that it writes
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = number(1..=MOST_WORKERS))]
     workers: Option<usize>,
     /// The devices the program may see, counted in those this process sees: "0,2", "none". With several
     /// workers, each gets a part of them
@@ -56,13 +60,18 @@ pub(crate) struct Run {
     #[arg(long, default_value = "cuda")]
     family: String,
     /// Lease this many devices that no other lease has, and wait until they are free
-    #[arg(long, value_name = "COUNT", conflicts_with = "devices")]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        value_parser = number(1..=MOST_DEVICES),
+        conflicts_with = "devices"
+    )]
     lease: Option<usize>,
     /// Lease only devices with this much free memory, such as 10G
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "lease")]
     min_free: Option<u64>,
     /// Lease only devices that are busy for at most this percentage of the time
-    #[arg(long, value_name = "PERCENT", requires = "lease")]
+    #[arg(long, value_name = "PERCENT", value_parser = number(0..=100u8), requires = "lease")]
     max_utilisation: Option<u8>,
     /// Lease a part of each device: memory (8G) or slots (1/4)
     #[arg(long, value_name = "PART", requires = "lease")]
@@ -97,7 +106,13 @@ pub(crate) struct Run {
     )]
     restart: Option<Restart>,
     /// Give up a worker after this many restarts in a row, if it ended within 10 s of its start each time
-    #[arg(long, value_name = "TIMES", default_value_t = 10, requires = "restart")]
+    #[arg(
+        long,
+        value_name = "TIMES",
+        default_value_t = 10,
+        value_parser = number(0..=u32::MAX),
+        requires = "restart"
+    )]
     max_restarts: u32,
     /// Leave the other workers running when one has failed for good
     #[arg(long)]

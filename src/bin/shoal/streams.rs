@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, fcntl_getfd};
 
 static CLOSED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
@@ -31,4 +32,18 @@ pub(crate) fn check(stream: usize) -> io::Result<()> {
         true => Err(Errno::BADF.into()),
         false => Ok(()),
     }
+}
+
+/// Whether nobody can read the standard output any more: the other end of its pipe, socket or terminal is
+/// closed.
+pub(crate) fn has_no_reader() -> bool {
+    let out = io::stdout();
+    // Errors and hang-ups are reported without being asked for.
+    let mut fds = [PollFd::new(&out, PollFlags::empty())];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let ended = PollFlags::ERR | PollFlags::HUP;
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().intersects(ended)
 }

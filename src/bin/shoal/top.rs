@@ -12,6 +12,7 @@ use shoal::device::lease::HolderState;
 
 use crate::interrupt;
 use crate::inventory::Holders;
+use crate::number::any_count;
 use crate::object::{Object, Traffic};
 use crate::objects::objects;
 use crate::output::{Failure, Format, Paint, bytes, duration, has_colours, plain, width};
@@ -27,7 +28,7 @@ pub(crate) struct Top {
     #[arg(long, short, default_value = "0.5", value_parser = duration)]
     interval: Duration,
     /// Number of updates after which it ends
-    #[arg(long, short = 'n')]
+    #[arg(long, short = 'n', value_parser = any_count)]
     count: Option<u64>,
     /// The order of the objects
     #[arg(long, value_enum, default_value = "rate")]

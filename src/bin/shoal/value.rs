@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
+use crate::number::number;
 use crate::output::{Failure, bytes, plain};
 use crate::pickle::{self, Pickled};
 
@@ -45,14 +46,17 @@ impl Encoding {
             Failure::Usage(format!("invalid value {shown:?}: {why}"))
         };
         let text = str::from_utf8(text).map_err(|err| usage(&err))?;
-        let number = |text: &str| text.trim().parse::<i64>();
         match self {
             Encoding::Text => Ok(text.into()),
             Encoding::Hex => {
                 unhex(text).ok_or_else(|| usage(&"expected pairs of hexadecimal digits"))
             }
-            Encoding::Base64 => BASE64.decode(text.trim()).map_err(|err| usage(&err)),
-            Encoding::Integer => number(text)
+            Encoding::Base64 => {
+                let expected =
+                    "expected Base64: groups of 4 letters, the last one filled up with \"=\"";
+                BASE64.decode(text.trim()).map_err(|_| usage(&expected))
+            }
+            Encoding::Integer => number(i64::MIN..=i64::MAX)(text.trim())
                 .map(|it| it.to_le_bytes().to_vec())
                 .map_err(|err| usage(&err)),
             Encoding::Python => {
@@ -133,7 +137,7 @@ impl KeyEncoding {
             KeyEncoding::Text => Ok(text.into()),
             KeyEncoding::Hex => Encoding::Hex.read(text.as_bytes(), Place::Element),
             KeyEncoding::PythonBytes => Ok([b"\xffb", text.as_bytes()].concat()),
-            KeyEncoding::PythonInt => match text.parse::<i128>() {
+            KeyEncoding::PythonInt => match number(i128::MIN..=i128::MAX)(text) {
                 Ok(number) => Ok([b"\xffi", number.to_string().as_bytes()].concat()),
                 Err(err) => Err(Failure::Usage(format!(
                     "invalid key {:?}: {err}",

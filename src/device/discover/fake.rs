@@ -45,7 +45,7 @@ fn several(entry: &str, found: &mut Vec<Found>) -> Result<()> {
             ));
         }
     };
-    let family = crate::device::environment::family(name)?;
+    let family = family(entry, name)?;
     let count: u32 = count
         .parse()
         .ok()
@@ -62,8 +62,8 @@ fn several(entry: &str, found: &mut Vec<Found>) -> Result<()> {
             .copied()
             .filter(|it| !it.is_empty() && *it != "-")
     };
-    let total = known(2).map(parse_bytes).transpose()?;
-    let free = known(3).map(parse_bytes).transpose()?.or(total);
+    let total = known(2).map(|it| size(entry, it)).transpose()?;
+    let free = known(3).map(|it| size(entry, it)).transpose()?.or(total);
     let load = known(4).map(|it| percent(entry, it)).transpose()?;
     let first = next_index(found, family);
     found.extend((first..first + count).map(|index| Found {
@@ -84,10 +84,10 @@ fn one(line: &str, found: &mut Vec<Found>) -> Result<()> {
     let (Some(name), Some(id)) = (fields.next(), fields.next()) else {
         return Err(refuse(line, "a line has at least a family and an id"));
     };
-    let family = crate::device::environment::family(name)?;
+    let family = family(line, name)?;
     let mut known = || fields.next().filter(|it| *it != "-");
-    let total = known().map(parse_bytes).transpose()?;
-    let free = known().map(parse_bytes).transpose()?;
+    let total = known().map(|it| size(line, it)).transpose()?;
+    let free = known().map(|it| size(line, it)).transpose()?;
     let load = known().map(|it| percent(line, it)).transpose()?;
     let name = fields.collect::<Vec<_>>().join(" ");
     found.push(Found {
@@ -100,6 +100,14 @@ fn one(line: &str, found: &mut Vec<Found>) -> Result<()> {
         utilisation: load,
     });
     Ok(())
+}
+
+fn family(text: &str, name: &str) -> Result<&'static Family> {
+    crate::device::environment::family(name).map_err(|err| refuse(text, err.to_string()))
+}
+
+fn size(text: &str, bytes: &str) -> Result<u64> {
+    parse_bytes(bytes).map_err(|err| refuse(text, err.to_string()))
 }
 
 fn percent(text: &str, load: &str) -> Result<u8> {

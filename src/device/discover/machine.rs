@@ -1,5 +1,6 @@
 //! The devices of a machine, and where to find them.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -90,6 +91,8 @@ pub struct Machine {
     pub fake: Option<String>,
     /// The directory of leases: `/dev/shm/shoal-leases`, or the value of `SHOAL_LEASE_DIR`.
     pub leases: PathBuf,
+    /// A variable whose value is malformed: [`discover`](Self::discover) returns it.
+    pub(super) malformed: Option<Error>,
 }
 
 impl Default for Machine {
@@ -100,7 +103,8 @@ impl Default for Machine {
 
 impl Machine {
     /// The real machine, unless the environment says otherwise. A program that runs with another user's
-    /// rights (set-user-ID) does not read the environment.
+    /// rights (set-user-ID) does not read the environment. If a variable is malformed,
+    /// [`discover`](Self::discover) returns an error that names it.
     pub fn from_environment() -> Self {
         let trusted = !process::has_others_rights();
         let named =
@@ -108,19 +112,32 @@ impl Machine {
         let path =
             |variable, default: &str| named(variable).map_or(PathBuf::from(default), PathBuf::from);
         let nvml = std::env::var_os("SHOAL_NVML_LIBRARY").filter(|_| trusted);
+        let timeout = named("SHOAL_NVML_TIMEOUT").map(|it| seconds("SHOAL_NVML_TIMEOUT", &it));
+        let (timeout, malformed) = match timeout.transpose() {
+            Ok(timeout) => (timeout, None),
+            Err(err) => (None, Some(err)),
+        };
         Self {
             sysfs: path("SHOAL_SYSFS_ROOT", "/sys"),
             procfs: path("SHOAL_PROCFS_ROOT", "/proc"),
             dev: path("SHOAL_DEV_ROOT", "/dev"),
             nvml: nvml.map_or(PathBuf::from("libnvidia-ml.so.1"), PathBuf::from),
-            nvml_timeout: named("SHOAL_NVML_TIMEOUT")
-                .and_then(|it| it.to_str()?.parse().ok())
-                .and_then(|it| Duration::try_from_secs_f64(it).ok())
-                .unwrap_or(Duration::from_secs(10)),
+            nvml_timeout: timeout.unwrap_or(Duration::from_secs(10)),
             fake: named("SHOAL_FAKE_DEVICES").map(|it| it.to_string_lossy().into_owned()),
             leases: path("SHOAL_LEASE_DIR", "/dev/shm/shoal-leases"),
+            malformed,
         }
     }
+}
+
+/// The value of a variable that is a number of seconds.
+fn seconds(variable: &str, value: &OsStr) -> Result<Duration> {
+    let number = value.to_str().and_then(|it| it.parse().ok());
+    let time = number.and_then(|it| Duration::try_from_secs_f64(it).ok());
+    time.ok_or_else(|| {
+        let why = "it is no number of seconds, such as 10 or 0.5";
+        Error::invalid(format!("{variable} ({value:?})"), why)
+    })
 }
 
 /// Parses a number of bytes as people write it: `512M`, `10G`, `1.5T`, `1024`. `K`, `M`, `G` and `T` are
@@ -139,10 +156,9 @@ impl Machine {
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub fn parse_bytes(text: &str) -> Result<u64> {
-    let refuse = || {
-        let why = "it is no number of bytes, such as 512M, 10G or 1.5T";
-        Error::invalid(format!("size {text:?}"), why)
-    };
+    let invalid = |why: String| Error::invalid(format!("size {text:?}"), why);
+    let refuse = || invalid("it is no number of bytes, such as 512M, 10G or 1.5T".to_owned());
+    let too_large = || invalid(format!("it is above the limit of {} bytes", u64::MAX));
     let upper = text.trim().to_ascii_uppercase();
     let bare = upper.strip_suffix("IB").or(upper.strip_suffix('B'));
     let bare = bare.unwrap_or(&upper);
@@ -158,11 +174,11 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
     if !is_number(whole) || !is_number(part) || part.len() > 9 || (shift == 0 && digits != whole) {
         return Err(refuse());
     }
-    let whole: u64 = whole.parse().map_err(|_| refuse())?;
-    let whole = whole.checked_mul(1 << shift).ok_or_else(refuse)?;
+    let whole: u64 = whole.parse().map_err(|_| too_large())?;
+    let whole = whole.checked_mul(1 << shift).ok_or_else(too_large)?;
     let scale = 10u128.pow(part.len() as u32);
     let part: u128 = part.parse().map_err(|_| refuse())?;
     whole
         .checked_add(((part << shift) / scale) as u64)
-        .ok_or_else(refuse)
+        .ok_or_else(too_large)
 }

@@ -35,9 +35,12 @@ impl Machine {
     /// # Errors
     ///
     /// [`Error::NotFound`](crate::Error::NotFound): no such family.
-    /// [`Error::Invalid`](crate::Error::Invalid): the fake devices are malformed. A source that fails is not
-    /// an error but a [note](Discovery::notes).
+    /// [`Error::Invalid`](crate::Error::Invalid): the fake devices, or a variable that says where to look, are
+    /// malformed. A source that fails is not an error but a [note](Discovery::notes).
     pub fn discover(&self, family: Option<&str>) -> Result<Discovery> {
+        if let Some(err) = &self.malformed {
+            return Err(err.clone());
+        }
         let wanted = family.map(super::environment::family).transpose()?;
         let mut found = Discovery::default();
         let each = FAMILIES.iter().filter(|it| match wanted {

@@ -30,6 +30,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::device;
 use crate::error::{Error, Result};
 use crate::sys::public_dir::{PublicDir, open_file};
 use crate::sys::{limits, ofd, process};
@@ -62,6 +63,18 @@ impl ClaimPath {
     /// The path that means no lease.
     pub(super) fn top() -> Self {
         Self(Vec::new())
+    }
+
+    /// The lease under which this process runs. The variable may be empty: the program that started this
+    /// process did so to hide its lease.
+    pub(super) fn inherited() -> Result<Self> {
+        let Some(text) = device::process_variable(INHERITED).filter(|it| !it.is_empty()) else {
+            return Ok(Self::top());
+        };
+        Self::parse(&text).ok_or_else(|| {
+            let why = "it is no id of a lease: unset it, or pass on the environment of the lease";
+            Error::invalid(format!("{INHERITED} ({text:?})"), why)
+        })
     }
 
     /// `None` if it is malformed.

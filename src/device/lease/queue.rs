@@ -12,14 +12,14 @@ use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::choose::{Offer, choose};
-use super::claim::{self, Claim, ClaimName, ClaimPath, INHERITED, region};
+use super::claim::{self, Claim, ClaimName, ClaimPath, region};
 use super::directory::{self, Guard};
 use super::grant::Lease;
 use super::held::{self, OwnClaim};
 use super::request::Request;
 use super::survey::{Survey, regions};
+use crate::device::Family;
 use crate::device::discover::Seen;
-use crate::device::{self, Family};
 use crate::error::{Error, Result};
 use crate::sys::clock::{Deadline, IntoTimeout, Timeout, now_ns};
 use crate::sys::inotify::Closes;
@@ -43,6 +43,7 @@ impl Request {
     /// - [`Error::Invalid`]: an argument is wrong; `min_free` or the share is more than a device has, or its
     ///   size is unknown; the mask of this process cannot be read.
     /// - [`Error::TooMany`]: this process does not see that many devices.
+    /// - [`Error::NoDevice`]: this process sees no device of the family.
     /// - [`Error::NotFound`]: no such family, or a device of `order` is not there.
     /// - [`Error::Permission`], [`Error::Unsupported`], [`Error::NoSpace`]: the directory of leases
     ///   cannot be used; the text says why.
@@ -162,13 +163,10 @@ impl Ticket {
         request.check()?;
         held::prepare()?;
         let family = request.which_family()?;
-        let inherited = device::process_variable(INHERITED);
         let ticket = Self {
             request: request.clone(),
             family,
-            inherited: inherited
-                .and_then(|it| ClaimPath::parse(&it))
-                .unwrap_or_else(ClaimPath::top),
+            inherited: ClaimPath::inherited()?,
             state: Mutex::new(State {
                 seen: Vec::new(),
                 seen_at: 0,
@@ -192,7 +190,8 @@ impl Ticket {
     /// - [`Error::Detached`]: [`cancel`](Self::cancel) was called.
     /// - [`Error::Interrupted`]: a signal handler ran.
     /// - [`Error::Invalid`]: the lease was handed out before, or this is a forked child.
-    /// - [`Error::TooMany`], [`Error::NotFound`]: requested devices have disappeared meanwhile.
+    /// - [`Error::TooMany`], [`Error::NoDevice`], [`Error::NotFound`]: requested devices have disappeared
+    ///   meanwhile.
     pub fn wait(&self, timeout: impl IntoTimeout) -> Result<Lease> {
         self.wait_then(timeout.into_timeout(), |lease| lease)
     }

@@ -48,7 +48,8 @@ impl FromStr for Share {
         }
         let Some((slots, of)) = text.split_once('/') else {
             return parse_bytes(text).map(Share::Memory).map_err(|_| {
-                let why = "it is neither memory (8G), nor slots (1/4), nor \"all\"";
+                let why =
+                    "it is neither memory (8G; below 16777216T), nor slots (1/4), nor \"all\"";
                 Error::invalid(format!("share {text:?}"), why)
             });
         };
@@ -57,7 +58,7 @@ impl FromStr for Share {
             (Some(slots), Some(of)) => Ok(Share::Slots { slots, of }),
             _ => Err(Error::invalid(
                 format!("share {text:?}"),
-                "it is not so many slots of so many, such as 1/4",
+                format!("it is not so many slots of so many, such as 1/4, of {MAX_SLOTS} at most"),
             )),
         }
     }
@@ -151,12 +152,14 @@ impl Request {
             ));
         }
         if let Share::Slots { slots, of } = self.share {
-            let refuse = |why| Error::invalid(format!("share {slots}/{of}"), why);
-            if slots == 0 || slots > of {
-                return Err(refuse("it is not within 1 slot and all of them"));
+            let refuse = |why: String| Error::invalid(format!("share {slots}/{of}"), why);
+            if !(1..=MAX_SLOTS).contains(&of) {
+                return Err(refuse(format!(
+                    "a device is divided into 1 to {MAX_SLOTS} slots"
+                )));
             }
-            if of > MAX_SLOTS {
-                return Err(refuse("a device is divided into 65536 slots at most"));
+            if !(1..=of).contains(&slots) {
+                return Err(refuse(format!("it is not 1 to {of} of the {of} slots")));
             }
         }
         if self.share == Share::Memory(0) {
@@ -174,29 +177,37 @@ impl Request {
         if let Some(name) = &self.family {
             return device::family(name);
         }
-        let mut seen: Vec<&'static Family> = Vec::new();
-        for found in self.machine.discover(None)?.devices {
-            if !seen.contains(&found.family) {
-                seen.push(found.family);
-            }
-        }
+        let seen = self.families()?;
         match seen[..] {
             [family] => Ok(family),
-            [] => Err(Error::NotFound {
-                what: "device of any family on this machine",
-                name: "any".to_owned(),
+            [] => Err(Error::NoDevice {
+                family: "any family".to_owned(),
+                why: "this machine has none".to_owned(),
             }),
             _ => {
-                let names: Vec<_> = seen.iter().map(|it| it.name()).collect();
-                let why = format!("this machine has devices of {}: name one", names.join(", "));
+                let why = format!("this machine has devices of {}: name one", names(&seen));
                 Err(Error::invalid("family", why))
             }
         }
     }
 
+    /// The families of which this machine has devices.
+    fn families(&self) -> Result<Vec<&'static Family>> {
+        let mut families = Vec::new();
+        for found in self.machine.discover(None)?.devices {
+            if !families.contains(&found.family) {
+                families.push(found.family);
+            }
+        }
+        Ok(families)
+    }
+
     /// The devices that this process sees, the preferred ones first.
     pub(super) fn candidates(&self, family: &'static Family) -> Result<Vec<Seen>> {
         let mut seen = discover::seen(&self.machine, family.name())?;
+        if seen.is_empty() {
+            return Err(self.no_device(family)?);
+        }
         let mut preferred = Vec::new();
         for entry in &self.order {
             let is_meant = |it: &Seen| match entry.parse::<u32>() {
@@ -220,6 +231,27 @@ impl Request {
         seen.sort_by_key(|it| it.found.is_busy());
         preferred.append(&mut seen);
         Ok(preferred)
+    }
+
+    /// Why this process sees no device of the family.
+    fn no_device(&self, family: &'static Family) -> Result<Error> {
+        let there = self.machine.discover(Some(family.name()))?.devices.len();
+        let why = if there > 0 {
+            let set = family.variables().filter_map(|variable| {
+                device::process_variable(variable).map(|value| format!("{variable}={value:?}"))
+            });
+            let set: Vec<String> = set.collect();
+            format!("{} hides all {there} of this machine", set.join(" with "))
+        } else {
+            match self.families()? {
+                others if others.is_empty() => "this machine has none".to_owned(),
+                others => format!("this machine has none, but devices of {}", names(&others)),
+            }
+        };
+        Ok(Error::NoDevice {
+            family: family.name().to_owned(),
+            why,
+        })
     }
 
     /// The units that are requested of a device of which this process has `there`; `None` if it can never
@@ -298,6 +330,11 @@ impl Request {
             command.replace(char::is_control, " ")
         )
     }
+}
+
+fn names(families: &[&'static Family]) -> String {
+    let names: Vec<&str> = families.iter().map(|it| it.name()).collect();
+    names.join(", ")
 }
 
 /// The command of this process. A forked child has the same one, and another program does not have this memory.

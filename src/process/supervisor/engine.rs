@@ -342,7 +342,7 @@ impl Engine<'_> {
         }
         // The kernel kills the workers with their guardian, but not what they have started.
         marked::kill(&self.number);
-        let text = "the process that guards the workers was killed, and they were with it";
+        let text = "the guardian of the workers was killed, and they were with it";
         self.event(EventKind::GuardianLost, None, 0, None, text.to_owned());
         match Guardian::new(self.phases.len(), &self.shared.wake_word) {
             Ok(guardian) => self.guardian = guardian,

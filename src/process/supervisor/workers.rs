@@ -174,7 +174,7 @@ impl Workers {
     /// [`Error::Invalid`]: there are no workers, or a stream that would be a pipe of the caller.
     /// [`Error::TooMany`]: more than [`MOST_WORKERS`]. [`Error::Unsupported`]: a sandbox or emulator does
     /// not let a child share this process's memory. [`Error::Os`]: no thread, process or descriptor is
-    /// available.
+    /// available. [`Error::GuardianKilled`]: the other process was killed meanwhile.
     pub fn start(&self) -> Result<Supervisor> {
         let count = self.spawns.len();
         if count == 0 {

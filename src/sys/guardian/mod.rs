@@ -166,11 +166,8 @@ impl Guardian {
 
     fn give(&self, order: Order) -> Result<Result<libc::pid_t, Failure>> {
         let shared = &*self.shared;
-        let lost = || Error::Internal {
-            what: "the process that guards the workers was killed".to_owned(),
-        };
         if !self.is_there() {
-            return Err(lost());
+            return Err(Error::GuardianKilled);
         }
         // SAFETY: G1: it is the host's turn, and only this thread gives orders.
         unsafe { *shared.order.get() = order };
@@ -184,7 +181,7 @@ impl Guardian {
                 return Ok(unsafe { *shared.answer.get() });
             }
             if !self.is_there() {
-                return Err(lost());
+                return Err(Error::GuardianKilled);
             }
             futex::wait(&shared.turn, GUARDIAN, clock::now_ns() + SLICE_NS / 10);
         }
