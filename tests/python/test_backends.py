@@ -374,3 +374,26 @@ def test_both_backends_return_and_raise_the_same() -> None:
     for mine, expected in zip(compiled.splitlines(), plain.splitlines()):
         assert mine == expected
     assert compiled.count("\n") == plain.count("\n") > 3000
+
+
+# If the map has a relay, a failed change may have waited for it, or have been made.
+ONCE = r"""
+import shoal
+from shoal import _ffi
+
+def again(*_): raise AssertionError("a second call")
+for name in ("set", "add")[: 2 if shoal.backend == "compiled" else 1]:
+    setattr(_ffi.lib, f"shoal_map_{name}", again)
+kept = shoal.Map()
+for change in (lambda: kept.__setitem__("k" * 70_000, 1), lambda: kept.add("k" * 70_000)):
+    try:
+        change()
+    except shoal.TooLargeError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("pure", ["0", "1"])
+def test_a_failed_change_of_a_map_is_not_repeated(pure: str) -> None:
+    found = run(ONCE, SHOAL_PURE=pure).splitlines()
+    assert len(found) == 2 and all("limit of 65536 bytes" in line for line in found)

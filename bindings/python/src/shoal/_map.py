@@ -203,11 +203,19 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
 
     def __setitem__(self, key: K, value: V) -> None:
         k, v = self._encode_key(key), self._encode_value(value)
-        if len(k) | len(v) > _INT_MAX or _set(self._fast, k, len(k), v, len(v)):
-            self._set_slowly(k, v)
+        if len(k) | len(v) > _INT_MAX:
+            self._set_again(k, v, _abi.ERR_INTERRUPTED)
+        else:
+            status = _set(self._fast, k, len(k), v, len(v))
+            if status:
+                self._set_again(k, v, status)
 
-    def _set_slowly(self, key: bytes, value: bytes) -> None:
-        _ffi.check(_lib.shoal_map_set(self._live(), key, len(key), value, len(value)))
+    def _set_again(self, key: bytes, value: bytes, status: int) -> None:
+        """Repeats a call that a signal ended before it set anything. Raises for any other status: if the map has
+        a relay, the call may have waited for its answer, and the relay may have set the value."""
+        while status == _abi.ERR_INTERRUPTED:
+            status = _lib.shoal_map_set(self._live(), key, len(key), value, len(value))
+        self._raise_for(status)
 
     def __delitem__(self, key: K) -> None:
         data = self._encode_key(key)
