@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import itertools
 import struct
 import threading
 from typing import Any
@@ -38,6 +39,19 @@ class Whole(int):
 
 class Real(float):
     pass
+
+
+_numbers = itertools.count()
+
+
+class Incomparable:
+    """As an array of numpy: the result of a comparison is neither true nor false."""
+
+    def __init__(self) -> None:
+        self.number = next(_numbers)
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("neither true nor false")
 
 
 class Caseless(str):
@@ -210,6 +224,25 @@ def test_compare_swap_replaces_only_an_expected_value(shared: "shoal.Map[Any, An
     assert shared.compare_swap("k", 1, "two")
     assert shared.compare_swap("k", "two", None)
     assert "k" not in shared
+
+
+def test_compare_swap_compares_values_as_python_does(shared: "shoal.Map[Any, Any]") -> None:
+    forms = [1, 1.0, True, 1 + 0j], [{1, 2, 3}, {3, 2, 1}, frozenset({1, 2, 3})], [[1, True], [1.0, 1]]
+    for equal in forms:
+        for stored in equal:
+            for expected in equal:
+                shared["k"] = stored
+                assert shared.compare_swap("k", expected, "new") and shared["k"] == "new"
+                shared["k"] = stored
+                assert shared.compare_swap("k", expected, None) and "k" not in shared
+                assert not shared.compare_swap("k", expected, "new")
+    shared["k"] = ["a", Incomparable()]
+    assert not shared.compare_swap("k", ["a", Incomparable()], 1)
+    shared.raw[b"k"] = b"of another program"
+    assert not shared.compare_swap("k", "of another program", 1)
+    shared.raw[b"k"] = b"\x80of another program"
+    assert not shared.compare_swap("k", 1.0, 1)
+    assert not shared.raw.compare_swap(b"k", b"", b"1")
 
 
 def test_update_with_loses_no_update_of_racing_threads(shared: "shoal.Map[Any, Any]") -> None:

@@ -199,6 +199,14 @@ def encode_value(value: Any, dumps: Callable[[Any, int], bytes] = pickle.dumps) 
     return data + b"\0" if len(data) == 8 else data
 
 
+def is_equal(decode: Callable[[bytes], Any], data: bytes, value: Any) -> bool:
+    """Whether encoded bytes are those of an equal value. If that cannot be told, they are not."""
+    try:
+        return bool(decode(data) == value)
+    except Exception:
+        return False
+
+
 def decode_value(data: Any) -> Any:
     """The value that `encode_value` encoded, from bytes or a view of them."""
     if len(data) == 8:

@@ -343,6 +343,8 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
     __module__ = "shoal"
 
+    _of_bytes = True
+
     def _encode_key(self, key: Any) -> bytes:
         return _codec.as_bytes(key, "a key of a BytesMap")
 
