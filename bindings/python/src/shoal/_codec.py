@@ -22,7 +22,8 @@ as they were, and are different keys from the value that they equal.
 
 UTF-8 never contains ``FF``, so a text is never mistaken for another type. A key of a program in
 another language that is not UTF-8 is decoded as text with surrogate escapes, as file names are, and
-that text finds the same entry again.
+that text finds the same entry again. Any other text with surrogates, also one whose bytes would begin
+with ``FF``, is ``FF 'u'`` and its UTF-8 with surrogates.
 
 Values. An ``int`` that fits 64 bits is 8 bytes, little-endian, signed: the representation that
 `Map.add` uses in every language. Any other value is its pickle, which starts with ``80``. A pickle of
@@ -54,16 +55,25 @@ def encode_key(key: Any) -> bytes:
             text: bytes = key.encode()
             return text
         except UnicodeEncodeError:
-            data: bytes = key.encode("utf-8", "surrogateescape")
-        if data[:1] == b"\xff":
-            raise ValueError(f"the key {key!r} cannot be distinguished from an encoded one")
-        return data
+            return _encode_surrogates(key)
     if kind is bytes:
         tagged: bytes = b"\xffb" + key
         return tagged
     if kind is int:
         return b"\xffi%d" % key
     return _encode_rare_key(key)
+
+
+def _encode_surrogates(key: str) -> bytes:
+    """The bytes of a text with surrogates: the same as another program writes for such a name of a file, if
+    `decode_key` returns the same text for them."""
+    try:
+        data = key.encode("utf-8", "surrogateescape")
+        if data[:1] != b"\xff" and data.decode("utf-8", "surrogateescape") == key:
+            return data
+    except UnicodeEncodeError:
+        pass
+    return b"\xffu" + key.encode("utf-8", "surrogatepass")
 
 
 def _encode_rare_key(key: Any) -> bytes:
@@ -158,6 +168,8 @@ def decode_key(data: bytes) -> Any:
         return frozenset(decode_key(part) for part in _split(body))
     if tag == b"p":
         return pickle.loads(body)
+    if tag == b"u":
+        return body.decode("utf-8", "surrogatepass")
     raise ValueError(f"the key {data!r} was not written by shoal.Map: read it with shoal.BytesMap")
 
 
