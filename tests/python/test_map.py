@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import datetime
 import enum
 import itertools
 import os
 import struct
 import threading
+import uuid
 from typing import Any
 
 import pytest
@@ -117,11 +119,27 @@ def test_keys_of_every_type_are_returned_unchanged(shared: "shoal.Map[Any, Any]"
 
 def test_keys_that_are_equal_are_one_key(shared: "shoal.Map[Any, Any]") -> None:
     part = "x" * 5
-    for equal in [(1, True, 1.0), (0, False, -0.0), ((part, part), ("x" * 5, "xxxxx"))]:
+    noon, safe = datetime.datetime(2026, 11, 30, 12), uuid.SafeUUID.safe
+    for equal in [
+        (1, True, 1.0, 1 + 0j, 1 - 0j),
+        (0, False, -0.0, 0j, -0j),
+        (complex(0.0, 1.0), complex(-0.0, 1.0)),
+        ((part, part), ("x" * 5, "xxxxx")),
+        (noon, noon.replace(fold=1)),
+        (noon.time(), noon.time().replace(fold=1)),
+        (uuid.UUID(int=5), uuid.UUID(int=5, is_safe=safe)),
+        (range(0), range(5, 5), range(7, 2)),
+        (range(3, 4), range(3, 9, 10), range(3, -9, -20)),
+        (range(0, 3, 2), range(0, 4, 2)),
+        (range(9, 0, -4), range(9, -1, -4)),
+        (range(10**30), range(0, 10**30, 1)),
+        ((range(0),), (range(5, 5),)),
+    ]:
         shared.clear()
         for n, key in enumerate(equal):
             shared[key] = n
-        assert len(shared) == 1
+            assert all(shared[other] == n for other in equal)
+        assert len(shared) == 1 and list(shared) == [equal[0]]
 
 
 def test_every_text_is_a_key(shared: "shoal.Map[Any, Any]") -> None:

@@ -15,6 +15,11 @@ any other hashable    ``FF 'p'`` and its pickle (protocol 4, memo off), with the
                       equal bytes
 ====================  =============================================================
 
+A ``complex`` without an imaginary part is encoded as its real part. Before a key is pickled, what its
+comparison ignores is removed: the ``fold`` of a `datetime.datetime` and a `datetime.time`, ``is_safe`` of a
+`uuid.UUID`, and the end of a `range` between two of its numbers. Times of different zones are different keys,
+because a key would lose its zone otherwise.
+
 A number of numpy, and an object of a class that is derived from ``str``, ``bytes``, ``int`` or
 ``float``, is encoded as the value that it equals, and decoded as that value. A member of an
 `enum.Enum` and a ``namedtuple`` consist of more than their value. They are pickled, so they are decoded
@@ -89,10 +94,34 @@ def _encode_rare_key(key: Any) -> bytes:
         return b"\xfft" + _join([encode_key(element) for element in key])
     if kind is frozenset:
         return b"\xffs" + _join(sorted(encode_key(element) for element in key))
+    if kind is complex:
+        if not key.imag:
+            return encode_key(key.real)
+        # The sum has no negative zero.
+        return _pickled(complex(key.real + 0.0, key.imag + 0.0))
     plain = _plain(key)
     # A derived class may define its own comparison.
     if type(plain) in _PLAIN and hash(plain) == code and plain == key:
         return encode_key(plain)
+    return _pickled(_simplest(key))
+
+
+def _simplest(key: Any) -> Any:
+    """A key without what its comparison ignores."""
+    kind = type(key)
+    if kind is range:
+        if not key:
+            return range(0)
+        first, last = key[0], key[-1]
+        return range(first, first + 1) if first == last else range(first, last + key.step, key.step)
+    if kind.__module__ == "datetime" and getattr(key, "fold", 0):
+        return key.replace(fold=0)
+    if kind.__module__ == "uuid" and kind.__name__ == "UUID":
+        return kind(int=key.int)
+    return key
+
+
+def _pickled(key: Any) -> bytes:
     out = io.BytesIO()
     pickler = pickle.Pickler(out, 4)
     # No memo, so that the bytes do not depend on whether two parts of the key are one object.
@@ -130,7 +159,7 @@ def _renamed(data: bytes) -> bytes:
     return bytes(whole)
 
 
-_PLAIN = frozenset((str, bytes, int, float, bool))
+_PLAIN = frozenset((str, bytes, int, float, bool, complex))
 
 
 def _plain(key: Any) -> Any:

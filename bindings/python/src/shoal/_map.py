@@ -412,8 +412,10 @@ class Map(Cached, _SharedMap[K, V]):
     `compare_swap`. But ``m[k] += 1`` is two calls: use `add` or `update_with`. A value is a copy:
     changing a list that was read changes nothing in the map until the list is set again.
 
-    Keys are texts, numbers, bytes, tuples of these, or any hashable object that can be pickled. Values
-    are any objects that can be pickled. `_codec` defines the encoding: for other languages, text keys
+    Keys are texts, numbers, bytes, tuples of these, or any hashable object that can be pickled. A key has
+    at most 65536 bytes, a text in UTF-8. Keys that are equal are one key; those of other types have to
+    pickle to equal bytes, which instances of a class with its own ``__eq__``, and the same time in two
+    zones, do not. Values are any objects that can be pickled. `_codec` defines the encoding: for other languages, text keys
     are UTF-8 and integers 8 bytes; `raw` shows everything else. Values are unpickled, so open only
     maps that programs you trust write to.
 
