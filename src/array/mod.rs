@@ -148,10 +148,17 @@ impl Array {
             });
         }
         let bytes = item.checked_mul(count).filter(|bytes| *bytes <= LARGEST);
-        let bytes = bytes.ok_or(Error::TooLarge {
-            what: "array",
-            size: item.saturating_mul(count),
-            limit: LARGEST,
+        let bytes = bytes.ok_or_else(|| match item.checked_mul(count) {
+            Some(size) => Error::TooLarge {
+                what: "array",
+                size,
+                limit: LARGEST,
+            },
+            None => Error::TooMany {
+                what: "number of items",
+                count,
+                limit: LARGEST / item,
+            },
         })?;
         let whole = (DATA + bytes).next_multiple_of(4096);
         let spec = Spec {
