@@ -102,7 +102,9 @@ class Batches(Generic[T]):
         with `get`, that object is lost. The other objects that were taken are returned by the next `get_many` of
         this Python object, before anything else and without a wait.
         """
-        if max_items <= 0:
+        until = _wait.deadline(block, timeout)
+        max_items = _ffi.number(max_items, "max_items")
+        if not max_items:
             return []
         kept = self._kept
         while kept:
@@ -118,7 +120,7 @@ class Batches(Generic[T]):
                 kept.appendleft((process, objects[max_items:], messages))
                 return objects[:max_items]
             return self._load(objects, [memoryview(it) for it in messages], max_items)
-        return self._take_many(lambda views: self._load([], views, max_items), max_items, block, timeout)
+        return self._take_many(lambda views: self._load([], views, max_items), max_items, until)
 
     def _load(self, objects: List[T], messages: List[memoryview], most: int) -> List[T]:
         """Unpickles messages until there are ``most`` objects. The rest, or all if that raises, is kept."""
@@ -147,18 +149,17 @@ class Batches(Generic[T]):
         self, max_items: int = _BATCH, block: bool = True, timeout: Optional[float] = None
     ) -> List[bytes]:
         """`get_many` for messages of plain bytes."""
-        return self._take_many(_copies, max_items, block, timeout)
+        until = _wait.deadline(block, timeout)
+        return self._take_many(_copies, _ffi.number(max_items, "max_items"), until)
 
     def _take_many(
         self,
         convert: Callable[[List[memoryview]], List[_R]],
         max_items: int,
-        block: bool,
-        timeout: Optional[float],
+        until: Optional[int],
     ) -> List[_R]:
-        if max_items <= 0:
+        if not max_items:
             return []
-        until = _wait.deadline(block, timeout)
         lengths = (ctypes.c_size_t * min(max_items, 64 * _BATCH))()
         taken = ctypes.c_size_t()
         buffer = _ffi.take_buffer()

@@ -114,11 +114,12 @@ def _simplest(key: Any) -> Any:
             return range(0)
         first, last = key[0], key[-1]
         return range(first, first + 1) if first == last else range(first, last + key.step, key.step)
-    if kind.__module__ == "datetime" and getattr(key, "fold", 0):
-        return key.replace(fold=0)
-    if kind.__module__ == "uuid" and kind.__name__ == "UUID":
-        return kind(int=key.int)
-    return key
+    simple: Any = key
+    if kind.__module__ == "datetime" and hasattr(kind, "fold"):
+        simple = simple.replace(fold=0)
+    elif kind.__module__ == "uuid" and kind.__name__ == "UUID":
+        simple = kind(int=simple.int)
+    return simple
 
 
 def _pickled(key: Any) -> bytes:

@@ -191,6 +191,8 @@ class Keys(Generic[K, V]):
         Each key is set atomically, but all of them together are not. ``m.update(a_mapping)`` calls
         this method.
         """
+        if not hasattr(items, "items"):
+            raise TypeError(f"items is a mapping of keys to values, not {items!r}")
         # One pass over the mapping, because others may change it meanwhile: two passes could pair keys with
         # wrong values.
         pairs = list(items.items())
@@ -223,7 +225,9 @@ class Keys(Generic[K, V]):
     def expire(self, key: K, seconds: Optional[float]) -> bool:
         """Makes ``key`` expire after ``seconds`` seconds; ``None`` is never. Returns whether it exists."""
         data = self._encode_key(key)
-        life = _abi.FOREVER if seconds is None else _wait.nanoseconds(seconds)
+        life = _abi.FOREVER
+        if seconds is not None:
+            life = _wait.nanoseconds(seconds, otherwise=" or None")
         status = _lib.shoal_map_expire(self._live(), data, len(data), life)
         if status == _abi.ERR_NOT_FOUND:
             return False

@@ -45,10 +45,15 @@ class Sync(Shared):
     """The base class of locks, semaphores, events, conditions, barriers and RW locks."""
 
     _kind = ""
+    # What the number of a semaphore or a barrier is.
+    _number = ""
 
     def _open(
         self, name: Optional[str], handle: _ffi.Handle, flags: int, count: int = 0
     ) -> None:
+        if isinstance(count, str):
+            raise TypeError(f"{self._number} is a whole number, not {count!r}: pass a name as name=")
+        count = _ffi.whole(count, self._number)
         self._open_with(
             getattr(_lib, f"shoal_{self._kind}_open"),
             handle,
@@ -178,6 +183,8 @@ class Lock(Sync):
         Returns whether it got the lock. Ctrl-C ends the wait. A thread that holds the lock already
         waits for itself, unless the lock is an `RLock`.
         """
+        if timeout is not None:
+            timeout = _wait.seconds(timeout)
         status = _try(*self._try_with)
         if status:
             status = _wait.wait(

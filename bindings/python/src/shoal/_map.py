@@ -373,8 +373,12 @@ class BytesMap(_SharedMap[bytes, bytes]):
         The value is 8 bytes, little-endian; `InvalidError` if it is not.
         """
         data, out = self._encode_key(key), ctypes.c_double()
+        try:
+            number = ctypes.c_double(delta)
+        except TypeError:
+            raise TypeError(f"delta is a number, not {delta!r}") from None
         _ffi.check(
-            _lib.shoal_map_add_f64(self._live(), data, len(data), delta, ctypes.byref(out))
+            _lib.shoal_map_add_f64(self._live(), data, len(data), number, ctypes.byref(out))
         )
         return out.value
 

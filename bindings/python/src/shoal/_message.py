@@ -251,7 +251,7 @@ class PipeLease(_InPlace):
     def nack(self, delay: float = 0.0) -> None:
         """Returns the message, which is delivered again after ``delay`` seconds. After its last delivery
         it goes to the dead letters at once. Raises as `ack` does."""
-        self._end(self._nack, _wait.nanoseconds(delay))
+        self._end(self._nack, _wait.nanoseconds(delay, "delay"))
 
     _finish = ack
 
@@ -293,7 +293,7 @@ class Lease(PipeLease):
         Raises as `ack` does. After `ExpiredError` the data can still be read.
         """
         message = ctypes.byref(self._message)
-        visible_ns = _wait.nanoseconds(visible)
+        visible_ns = _wait.nanoseconds(visible, "visible")
         _ffi.check(_ffi.lib.shoal_queue_extend(self._handle, message, visible_ns))
 
 
