@@ -9,7 +9,6 @@ from typing import Any, Callable, Deque, Generic, Iterable, List, Optional, Sequ
 from typing import Union
 
 from . import _abi, _ffi, _frame, _wait
-from ._errors import Empty
 
 T = TypeVar("T")
 _R = TypeVar("_R")
@@ -40,6 +39,9 @@ class Batches(Generic[T]):
         raise NotImplementedError
 
     def _put_error(self, status: int) -> Exception:
+        raise NotImplementedError
+
+    def _take_error(self, status: int) -> Exception:
         raise NotImplementedError
 
     def put_many(
@@ -183,9 +185,8 @@ class Batches(Generic[T]):
                 if status == _abi.ERR_BUFFER_TOO_SMALL:
                     buffer = _ffi.take_buffer(lengths[0])
                     continue
-                if status == _abi.ERR_TIMEOUT:
-                    raise Empty(f"queue {self._name!r} is empty")
-                _ffi.check(status)
+                if status:
+                    raise self._take_error(status)
                 views: List[memoryview] = []
                 start = 0
                 for length in lengths[: taken.value]:

@@ -9,7 +9,7 @@ from typing import Callable, Optional, TypeVar, cast
 from . import _abi, _ffi, _frame, _hot, _wait
 from ._attribute import attribute
 from ._batches import Batches, BytesLike
-from ._errors import Empty, Full, NotFoundError
+from ._errors import ClosedError, Empty, Full, NotFoundError
 from ._frame import unpickle
 from ._handles import Shared, attach, unlink
 from ._message import Lease, Reservation, viewed
@@ -162,6 +162,15 @@ class Queue(Shared, _frame.Sender, Batches[T]):
     def _put_error(self, status: int) -> Exception:
         if status == _abi.ERR_TIMEOUT:
             return Full(f"queue {self._name!r} is full")
+        if status == _abi.ERR_CLOSED:
+            return ClosedError(f"queue {self._name!r} is closed")
+        return _ffi.error(status)
+
+    def _take_error(self, status: int) -> Exception:
+        if status == _abi.ERR_TIMEOUT:
+            return Empty(f"queue {self._name!r} is empty")
+        if status == _abi.ERR_CLOSED:
+            return ClosedError(f"queue {self._name!r} is closed and empty")
         return _ffi.error(status)
 
     def reserve(
@@ -245,9 +254,8 @@ class Queue(Shared, _frame.Sender, Batches[T]):
 
         try:
             status = _wait.wait(call, _wait.deadline(block, timeout))
-            if status == _abi.ERR_TIMEOUT:
-                raise Empty(f"queue {self._name!r} is empty")
-            _ffi.check(status)
+            if status:
+                raise self._take_error(status)
             lease._begin()
         except BaseException:
             lease._give_back()
@@ -394,9 +402,8 @@ class Queue(Shared, _frame.Sender, Batches[T]):
                 # The message stays. Another consumer may take it before the next try.
                 buffer = _ffi.take_buffer(buffer.length.value)
                 continue
-            if status == _abi.ERR_TIMEOUT:
-                raise Empty(f"queue {self._name!r} is empty")
-            _ffi.check(status)
+            if status:
+                raise self._take_error(status)
             return buffer
 
     # -- state ------------------------------------------------------------------------
