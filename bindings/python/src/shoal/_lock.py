@@ -84,8 +84,13 @@ class Sync(Shared):
         """
         _handles.unlink(name, getattr(_abi, f"KIND_{cls._kind.upper()}"))
 
+    def _shown(self) -> str:
+        """The state, for `repr`."""
+        raise NotImplementedError
+
     def __repr__(self) -> str:
-        return f"<shoal.{type(self).__name__} {self._name!r}>"
+        state = "detached" if self._handle is None else self._shown()
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self._name!r}, {state}>"
 
 
 def _attach(cls: Type[_SyncT], name: str, *state: Any) -> _SyncT:
@@ -260,6 +265,14 @@ class Lock(Sync):
     ) -> None:
         if _unlock(*self._unlock_with):
             self.release()
+
+    def _shown(self) -> str:
+        stats = Lock.stats(self)
+        # A lock does not record its owner, only whether it is this thread.
+        if stats.depth:
+            times = f", {stats.depth} times" if stats.depth > 1 else ""
+            return f"held by this thread{times}"
+        return "held" if stats.held else "free"
 
     def locked(self) -> bool:
         """Whether the lock is taken."""

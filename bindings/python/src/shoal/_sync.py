@@ -107,6 +107,9 @@ class Semaphore(Sync):
             # Nothing was released. The second call reports the reason.
             _ffi.check(_lib.shoal_semaphore_release(self._live(), n))
 
+    def _shown(self) -> str:
+        return f"value {self.get_value()}"
+
     def get_value(self) -> int:
         """How many permits are free now."""
         return Semaphore.stats(self).value
@@ -174,6 +177,9 @@ class Event(Sync):
 
     def _reopen(self, name: str, *state: Any) -> None:
         self._open(name, EventHandle(), 0)
+
+    def _shown(self) -> str:
+        return "set" if Event.is_set(self) else "unset"
 
     def is_set(self) -> bool:
         """Whether the flag is set."""
@@ -334,6 +340,9 @@ class Condition(Sync):
             result = predicate()
         return result
 
+    def _shown(self) -> str:
+        return f"{self._waiting()} waiting, {self._lock!r}"
+
     def _waiting(self) -> int:
         """How many threads wait."""
         return Condition.stats(self).waiting
@@ -445,6 +454,10 @@ class Barrier(Sync):
         self._check(status)
         return index.value
 
+    def _shown(self) -> str:
+        stats = Barrier.stats(self)
+        return "broken" if stats.broken else f"{stats.waiting} of {stats.parties} waiting"
+
     def reset(self) -> None:
         """Makes the barrier usable again. Present waiters get `BrokenBarrierError`."""
         _ffi.check(_lib.shoal_barrier_reset(self._live()))
@@ -531,6 +544,10 @@ class RWLock(Sync):
     def stats(self) -> RwlockStats:
         """Statistics of the lock."""
         return _ffi.fetch_stats(_lib.shoal_rwlock_stat, self._live(), RwlockStats)
+
+    def _shown(self) -> str:
+        stats = RWLock.stats(self)
+        return "held for writing" if stats.writer else f"{stats.readers} reading"
 
     def acquire_read(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock for reading. Waits, and returns whether it got it, as `Lock.acquire` does."""
