@@ -87,10 +87,16 @@ fn seconds(time: *mut PyObject) -> Option<f64> {
 }
 
 /// Whether an argument is not given, `None`, or a number of seconds that Python need not check.
-#[inline]
+#[inline(always)]
 pub(crate) fn is_timeout(given: *mut PyObject) -> bool {
+    given.is_null() || is_given_timeout(given)
+}
+
+/// Not inlined, because most calls have no timeout.
+#[inline(never)]
+fn is_given_timeout(given: *mut PyObject) -> bool {
     // SAFETY: this object always exists.
-    given.is_null() || given == unsafe { Py_None() } || seconds(given).is_some()
+    given == unsafe { Py_None() } || seconds(given).is_some()
 }
 
 /// The same as [`seconds`] in nanoseconds.

@@ -100,7 +100,8 @@ class Semaphore(Sync):
         Raises:
             InvalidError: (a `ValueError`) a `BoundedSemaphore` would have more permits than at first.
         """
-        n = _ffi.whole(n, "n")
+        if type(n) is not int:
+            n = _ffi.whole(n, "n")
         if not 1 <= n < 2**31:
             raise ValueError("n must be one or more, and less than 2**31")
         if _release(self._fast, n):

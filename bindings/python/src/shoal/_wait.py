@@ -29,6 +29,9 @@ _FOREVER_SECONDS = 1e9
 def seconds(value: Any, what: str = "timeout", otherwise: str = " or None") -> float:
     """A time that a program has passed, from -30 to 30 years. `TypeError` or `ValueError`, which names ``what``, if
     it is no number. So a wrong timeout is an error even if the call need not wait."""
+    if type(value) in (float, int) and -_FOREVER_SECONDS < value < _FOREVER_SECONDS:
+        usual: float = value
+        return usual
     if not isinstance(value, (float, int)):
         kind = type(value)
         if not (hasattr(kind, "__float__") or hasattr(kind, "__index__")):
