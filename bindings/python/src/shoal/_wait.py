@@ -34,9 +34,14 @@ def seconds(value: Any, what: str = "timeout", otherwise: str = " or None") -> f
         return usual
     if not isinstance(value, (float, int)):
         kind = type(value)
-        if not (hasattr(kind, "__float__") or hasattr(kind, "__index__")):
-            raise TypeError(f"{what} is a number of seconds{otherwise}, not {value!r}")
-        value = float(value)
+        try:
+            # `float` itself also reads texts.
+            if not (hasattr(kind, "__float__") or hasattr(kind, "__index__")):
+                raise TypeError
+            value = float(value)
+        except TypeError:
+            text = f"{what} is a number of seconds{otherwise}, not {value!r}"
+            raise TypeError(text) from None
     if value != value:
         raise ValueError(f"{what} is a number of seconds{otherwise}, not {value!r}")
     found: float = max(-_FOREVER_SECONDS, min(value, _FOREVER_SECONDS))
