@@ -129,7 +129,7 @@ impl Array {
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// for an array that differs, items of 0 bytes, and options that an array does not have;
-    /// `TooLarge` for more than 2^45 bytes.
+    /// `TooLarge` for more than 2^45 bytes, `TooMany` for more than 2^64.
     pub fn with_options(
         name: Option<&str>,
         item: u64,
