@@ -129,7 +129,7 @@ impl Array {
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// for an array that differs, items of 0 bytes, and options that an array does not have;
-    /// `TooLarge` for more than 2^45 bytes.
+    /// `TooLarge` for more than 2^45 bytes, `TooMany` for more than 2^64.
     pub fn with_options(
         name: Option<&str>,
         item: u64,
@@ -148,10 +148,17 @@ impl Array {
             });
         }
         let bytes = item.checked_mul(count).filter(|bytes| *bytes <= LARGEST);
-        let bytes = bytes.ok_or(Error::TooLarge {
-            what: "array",
-            size: item.saturating_mul(count),
-            limit: LARGEST,
+        let bytes = bytes.ok_or_else(|| match item.checked_mul(count) {
+            Some(size) => Error::TooLarge {
+                what: "array",
+                size,
+                limit: LARGEST,
+            },
+            None => Error::TooMany {
+                what: "number of items",
+                count,
+                limit: LARGEST / item,
+            },
         })?;
         let whole = (DATA + bytes).next_multiple_of(4096);
         let spec = Spec {

@@ -234,6 +234,8 @@ fn keys_of_a_map_are_those_of_every_language() {
     // A tuple of Python: ('a', 1).
     map.set(b"\xfft\x01\0\0\0a\x03\0\0\0\xffi1", b"tuple")
         .unwrap();
+    // A text with a surrogate: '\udcffé'.
+    map.set(b"\xffu\xed\xb3\xbf\xc3\xa9", b"escaped").unwrap();
 
     assert_eq!(bytes(&["map", "get", name, "raw", "--raw"]), BINARY);
     let listed = shoal(&["map", "ls", name]).ok();
@@ -242,6 +244,7 @@ fn keys_of_a_map_are_those_of_every_language() {
         "count\t8\n",
         "7\t[1]\n",
         "(\"a\", 1)\ttuple\n",
+        "'\\udcffé'\tescaped\n",
         "n\t-3\n",
     ] {
         assert!(listed.contains(line), "{line:?} is not in {listed}");

@@ -132,7 +132,7 @@ fn an_array_is_opened_only_with_its_own_layout() {
         Array::with_options(None, item, count, format, &Options::create()).unwrap_err()
     };
     assert!(matches!(new(0, 1, ""), Error::Invalid { .. }));
-    assert!(matches!(new(1 << 40, 1 << 40, ""), Error::TooLarge { .. }));
+    assert!(matches!(new(1 << 40, 1 << 40, ""), Error::TooMany { count, .. } if count == 1 << 40));
     assert!(matches!(
         new(1, 1, "seventeen letters"),
         Error::TooLarge { .. }

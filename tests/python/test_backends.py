@@ -108,6 +108,7 @@ tell("large", lambda: len(q.get(copy=False)))
 q.put((1, "small"))
 tell("view", lambda: q.get(copy=False))
 q.close()
+tell("closed", q.get_nowait)
 tell("closed", lambda: q.put(1))
 tell("closed", lambda: q.put_bytes(b"1"))
 tell("closed", q.get)
@@ -321,7 +322,18 @@ for timeout in (0, 0.0, -1, 0.02, 1e-9, float("nan"), -float("inf"), True, "x", 
     tell("timeout", lambda: q.get_bytes(timeout=timeout))
     tell("timeout", lambda: q.get_many(timeout=timeout))
     tell("not full", lambda: (q.put(1, timeout=timeout), q.put(obj=2, block=True), q.get(), q.get()))
+q.put((1, 2)); q.put((1, 2))
+for end in ("ack", "nack"):
+    lease = q.lease(timeout=0)
+    getattr(lease, end)()
+    for name in ("get", "get_bytes", "ack", "nack", "keep"):
+        tell("ended", getattr(lease, name))
+    tell("ended", lambda: lease.extend(1))
+while not q.empty():
+    q.get_many_bytes()
 q.close()
+tell("closed", q.lease)
+tell("closed", lambda: q.reserve(1))
 tell("closed", lambda: q.put_many([1]))
 tell("closed", lambda: q.get_many())
 q.detach()
@@ -374,3 +386,26 @@ def test_both_backends_return_and_raise_the_same() -> None:
     for mine, expected in zip(compiled.splitlines(), plain.splitlines()):
         assert mine == expected
     assert compiled.count("\n") == plain.count("\n") > 3000
+
+
+# If the map has a relay, a failed change may have waited for it, or have been made.
+ONCE = r"""
+import shoal
+from shoal import _ffi
+
+def again(*_): raise AssertionError("a second call")
+for name in ("set", "add")[: 2 if shoal.backend == "compiled" else 1]:
+    setattr(_ffi.lib, f"shoal_map_{name}", again)
+kept = shoal.Map()
+for change in (lambda: kept.__setitem__("k" * 70_000, 1), lambda: kept.add("k" * 70_000)):
+    try:
+        change()
+    except shoal.TooLargeError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("pure", ["0", "1"])
+def test_a_failed_change_of_a_map_is_not_repeated(pure: str) -> None:
+    found = run(ONCE, SHOAL_PURE=pure).splitlines()
+    assert len(found) == 2 and all("limit of 65536 bytes" in line for line in found)

@@ -71,6 +71,19 @@ def test_a_message_may_be_acked_or_returned_inside_the_block(queue: "shoal.Queue
     assert queue.unfinished == 0
 
 
+def test_a_message_that_was_acked_or_returned_cannot_be_read(queue: "shoal.Queue[Any]") -> None:
+    for end in ("ack", "nack"):
+        for has_view in (False, True):
+            queue.put("work")
+            job = queue.lease()
+            assert not has_view or len(job.data)
+            getattr(job, end)()
+            for read in (job.get, job.get_bytes, job.keep):
+                with pytest.raises(shoal.InvalidError, match="it has ended already"):
+                    read()
+            assert end == "ack" or queue.get() == "work"
+
+
 def test_the_data_is_read_in_place_and_is_read_only(queue: "shoal.Queue[Any]") -> None:
     queue.put_bytes(b"12345678")
     job = queue.lease()

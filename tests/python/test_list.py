@@ -178,6 +178,8 @@ def test_swaps_and_updates_are_atomic(shared: "shoal.List[Any]") -> None:
     shared.swap(0, -1)
     assert shared == [3, 2, 1]
     assert shared.compare_swap(0, 3, 30) and not shared.compare_swap(0, 3, 31)
+    assert shared.compare_swap(0, 30.0, True) and shared.compare_swap(0, 1, 30)
+    assert not shared.compare_swap(3, 1, 2) and not shared.raw.compare_swap(0, b"", b"")
     assert shared.update_with(-1, lambda n: n + 1) == 2
     assert shared == [30, 2, 2]
     with pytest.raises(IndexError):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import collections
+import datetime
 import enum
+import itertools
+import os
 import struct
 import threading
+import uuid
 from typing import Any
 
 import pytest
@@ -38,6 +42,19 @@ class Whole(int):
 
 class Real(float):
     pass
+
+
+_numbers = itertools.count()
+
+
+class Incomparable:
+    """As an array of numpy: the result of a comparison is neither true nor false."""
+
+    def __init__(self) -> None:
+        self.number = next(_numbers)
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("neither true nor false")
 
 
 class Caseless(str):
@@ -102,11 +119,37 @@ def test_keys_of_every_type_are_returned_unchanged(shared: "shoal.Map[Any, Any]"
 
 def test_keys_that_are_equal_are_one_key(shared: "shoal.Map[Any, Any]") -> None:
     part = "x" * 5
-    for equal in [(1, True, 1.0), (0, False, -0.0), ((part, part), ("x" * 5, "xxxxx"))]:
+    noon, safe = datetime.datetime(2026, 11, 30, 12), uuid.SafeUUID.safe
+    for equal in [
+        (1, True, 1.0, 1 + 0j, 1 - 0j),
+        (0, False, -0.0, 0j, -0j),
+        (complex(0.0, 1.0), complex(-0.0, 1.0)),
+        ((part, part), ("x" * 5, "xxxxx")),
+        (noon, noon.replace(fold=1)),
+        (noon.time(), noon.time().replace(fold=1)),
+        (uuid.UUID(int=5), uuid.UUID(int=5, is_safe=safe)),
+        (range(0), range(5, 5), range(7, 2)),
+        (range(3, 4), range(3, 9, 10), range(3, -9, -20)),
+        (range(0, 3, 2), range(0, 4, 2)),
+        (range(9, 0, -4), range(9, -1, -4)),
+        (range(10**30), range(0, 10**30, 1)),
+        ((range(0),), (range(5, 5),)),
+    ]:
         shared.clear()
         for n, key in enumerate(equal):
             shared[key] = n
-        assert len(shared) == 1
+            assert all(shared[other] == n for other in equal)
+        assert len(shared) == 1 and list(shared) == [equal[0]]
+
+
+def test_every_text_is_a_key(shared: "shoal.Map[Any, Any]") -> None:
+    names = ["\udcffname", "\udcff", "\ud800", "a\udc80", "\udcc3\udca9", "\xe9", "\udcffu", "\xff"]
+    keys = [*names, *((name, 1) for name in names), frozenset(names)]
+    for number, key in enumerate(keys):
+        shared[key] = number
+    assert shared == {key: number for number, key in enumerate(keys)}
+    # A name of a file that is not UTF-8 is the bytes of that name.
+    assert shared.raw[b"a\x80"] == shared.raw[os.fsencode("a\udc80")]
 
 
 def test_a_key_of_a_derived_class_is_the_value_that_it_equals(
@@ -212,6 +255,25 @@ def test_compare_swap_replaces_only_an_expected_value(shared: "shoal.Map[Any, An
     assert "k" not in shared
 
 
+def test_compare_swap_compares_values_as_python_does(shared: "shoal.Map[Any, Any]") -> None:
+    forms = [1, 1.0, True, 1 + 0j], [{1, 2, 3}, {3, 2, 1}, frozenset({1, 2, 3})], [[1, True], [1.0, 1]]
+    for equal in forms:
+        for stored in equal:
+            for expected in equal:
+                shared["k"] = stored
+                assert shared.compare_swap("k", expected, "new") and shared["k"] == "new"
+                shared["k"] = stored
+                assert shared.compare_swap("k", expected, None) and "k" not in shared
+                assert not shared.compare_swap("k", expected, "new")
+    shared["k"] = ["a", Incomparable()]
+    assert not shared.compare_swap("k", ["a", Incomparable()], 1)
+    shared.raw[b"k"] = b"of another program"
+    assert not shared.compare_swap("k", "of another program", 1)
+    shared.raw[b"k"] = b"\x80of another program"
+    assert not shared.compare_swap("k", 1.0, 1)
+    assert not shared.raw.compare_swap(b"k", b"", b"1")
+
+
 def test_update_with_loses_no_update_of_racing_threads(shared: "shoal.Map[Any, Any]") -> None:
     def work() -> None:
         for _ in range(100):
@@ -275,8 +337,7 @@ def test_foreign_keys_and_values_are_reachable(shared: "shoal.Map[Any, Any]") ->
     shared.raw[b"\xff?"] = b""
     with pytest.raises(ValueError, match="BytesMap"):
         list(shared)
-    with pytest.raises(ValueError):
-        shared["\udcff?"]
+    assert "\udcff?" not in shared
     shared.clear()
 
 

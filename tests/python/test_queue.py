@@ -167,12 +167,17 @@ def test_a_closed_queue_is_drained_and_then_raises_an_error(queue: "shoal.Queue[
     queue.close()
     queue.close()
     assert queue.closed
-    with pytest.raises(shoal.ClosedError):
-        queue.put("too late")
+    puts = (queue.put, queue.put_nowait, queue.reserve)
+    for put in (*puts, lambda _: queue.put(bytes(100_000)), lambda _: queue.put_many([1])):
+        with pytest.raises(shoal.ClosedError) as caught:
+            put(1)
+        assert str(caught.value) == f"queue {queue.name!r} is closed"
     assert queue.get() == "last"
-    for take in (queue.get, queue.get_nowait, queue.get_many):
-        with pytest.raises(shoal.ClosedError):
+    takes = (queue.get, queue.get_nowait, queue.get_bytes, queue.get_many, queue.get_many_bytes)
+    for take in (*takes, queue.lease, lambda: queue.get(copy=False)):
+        with pytest.raises(shoal.ClosedError) as caught:
             take()
+        assert str(caught.value) == f"queue {queue.name!r} is closed and empty"
 
 
 def test_closing_wakes_all_that_wait(queue: "shoal.Queue[Any]") -> None:

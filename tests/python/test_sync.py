@@ -449,3 +449,40 @@ def test_a_notification_of_any_number_wakes_as_many_as_wait(module: Any) -> None
     for thread in threads:
         thread.join()
     assert woken == [False] * 3
+
+
+@pytest.mark.parametrize("module", [shoal, mp])
+def test_the_text_of_an_object_shows_its_state(module: Any) -> None:
+    def shown(made: Any) -> str:
+        text = repr(made)
+        assert text.startswith(f"<{type(made).__module__}.{type(made).__name__} {made.name!r}, ")
+        return text[:-1].partition(f"{made.name!r}, ")[2]
+
+    lock, again, permits = module.Lock(), module.RLock(), module.Semaphore(3)
+    barrier, condition = module.Barrier(2), module.Condition()
+    assert shown(lock) == shown(again) == "free" and shown(permits) == "value 3"
+    with lock, again, again, permits:
+        assert shown(lock) == "held by this thread"
+        assert shown(again) == "held by this thread, 2 times" and shown(permits) == "value 2"
+        others = []
+        thread = threading.Thread(target=lambda: others.extend(map(shown, (lock, again))))
+        thread.start()
+        thread.join()
+        assert others == ["held", "held"]
+    assert shown(barrier) == "0 of 2 waiting" and shown(condition).startswith("0 waiting, <")
+    barrier.abort()
+    assert shown(barrier) == "broken"
+    for made in (lock, permits, barrier, condition):
+        made.detach()
+        assert shown(made) == "detached"
+
+
+def test_the_text_of_a_flag_and_a_read_write_lock_shows_the_state() -> None:
+    flag, lock = shoal.Event(), shoal.RWLock()
+    assert repr(flag) == f"<shoal.Event {flag.name!r}, unset>"
+    flag.set()
+    assert repr(flag) == f"<shoal.Event {flag.name!r}, set>"
+    with lock.reading():
+        assert repr(lock) == f"<shoal.RWLock {lock.name!r}, 1 reading>"
+    with lock.writing():
+        assert repr(lock) == f"<shoal.RWLock {lock.name!r}, held for writing>"

@@ -16,8 +16,18 @@ use crate::symbols;
 
 /// The tests of calls that the compiled module of the Python package replaces. They run without that module as
 /// well.
-const COMPILED: [&str; 11] = [
-    "array", "backends", "cache", "fast", "lease", "list", "map", "pipe", "queue", "reducers",
+const COMPILED: [&str; 12] = [
+    "arguments",
+    "array",
+    "backends",
+    "cache",
+    "fast",
+    "lease",
+    "list",
+    "map",
+    "pipe",
+    "queue",
+    "reducers",
     "sync",
 ];
 

@@ -306,8 +306,22 @@ fn python_key(key: &[u8], depth: u8) -> Option<String> {
             })
         }
         b'p' => Some(pickle_text(&pickle::show(body), body.len())),
+        b'u' => Some(format!("'{}'", with_surrogates(body))),
         _ => None,
     }
+}
+
+/// UTF-8 that may contain surrogates, which are shown as Python's escapes.
+fn with_surrogates(text: &[u8]) -> String {
+    let (mut shown, mut rest) = (String::new(), text);
+    let is_surrogate = |it: &[u8]| it[0] == 0xed && it[1] >= 0xa0;
+    while let Some(at) = rest.windows(3).position(is_surrogate) {
+        let code = 0xd000 | u32::from(rest[at + 1] & 0x3f) << 6 | u32::from(rest[at + 2] & 0x3f);
+        shown += &String::from_utf8_lossy(&rest[..at]);
+        shown += &format!("\\u{code:04x}");
+        rest = &rest[at + 3..];
+    }
+    shown + &String::from_utf8_lossy(rest)
 }
 
 /// A key as JSON: `text` if it is a text, else `base64` and `shown`.

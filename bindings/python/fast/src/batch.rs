@@ -20,7 +20,7 @@ use crate::python::{
     new_reference,
 };
 use crate::queue::unpickled;
-use crate::waiting::Waiting;
+use crate::waiting::{Waiting, is_timeout};
 
 /// How many messages one call of the library puts or takes at most (`_queue._BATCH`).
 const BATCH: usize = 256;
@@ -28,7 +28,7 @@ const BATCH: usize = 256;
 /// `put_many(objs, block=True, timeout=None)`.
 pub(crate) fn put_many(queue: This, args: Args) -> Option<*mut PyObject> {
     let given = args.given(1, [&OBJS, &BLOCK, &TIMEOUT_NAME])?;
-    if !is_sequence(given.get(0)) || !given.is_plain(1) || queue.is_detached() {
+    if !is_puttable(&given) || queue.is_detached() {
         return None;
     }
     // SAFETY: objects that live. The tuple and the list belong to this call; no other code sees the tuple.
@@ -59,17 +59,19 @@ pub(crate) fn put_many(queue: This, args: Args) -> Option<*mut PyObject> {
 /// `put_many_bytes(items, block=True, timeout=None)`.
 pub(crate) fn put_many_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
     let given = args.given(1, [&ITEMS, &BLOCK, &TIMEOUT_NAME])?;
-    if !is_sequence(given.get(0)) || !given.is_plain(1) || queue.is_detached() {
+    if !is_puttable(&given) || queue.is_detached() {
         return None;
     }
     // SAFETY: an object that lives.
     Some(unsafe { put_all(queue, given.get(0), &given) })
 }
 
-/// Whether an object is a list or a tuple.
-fn is_sequence(it: *mut PyObject) -> bool {
+/// Whether the arguments are a list or a tuple, a bool, and a timeout.
+fn is_puttable(given: &Given<3>) -> bool {
+    let it = given.get(0);
     // SAFETY: an object that lives; only its type is read.
-    unsafe { PyList_CheckExact(it) != 0 || PyTuple_CheckExact(it) != 0 }
+    let is_sequence = unsafe { PyList_CheckExact(it) != 0 || PyTuple_CheckExact(it) != 0 };
+    is_sequence && given.is_plain(1) && is_timeout(given.get(2))
 }
 
 /// Puts a list or a tuple of messages. Python puts those that cannot be put here. Returns how many were put, or

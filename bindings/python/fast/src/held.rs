@@ -8,17 +8,17 @@ use pyo3_ffi::{
     Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TPFLAGS_HAVE_GC, Py_TYPE, Py_ssize_t,
     Py_tp_clear, Py_tp_dealloc, Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, Py_tp_traverse,
     PyDict_CheckExact, PyErr_Clear, PyErr_Occurred, PyErr_SetString, PyEval_SaveThread,
-    PyExc_TypeError, PyGetSetDef, PyLong_AsSsize_t, PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject,
-    PyObject_GC_UnTrack, PyObject_GetAttrString, PyType_GenericAlloc, PyType_GetSlot,
-    PyType_IsSubtype, PyTypeObject, visitproc,
+    PyExc_TypeError, PyGetSetDef, PyLong_AsSsize_t, PyLong_AsVoidPtr, PyLong_FromLong,
+    PyLong_FromSsize_t, PyObject, PyObject_GC_UnTrack, PyObject_GetAttrString, PyType_GenericAlloc,
+    PyType_GetSlot, PyType_IsSubtype, PyTypeObject, visitproc,
 };
 
 use crate::class::{make_class, slot};
-use crate::names::DUMPS_NAME;
+use crate::names::{DUMPS_NAME, RAISE_FOR};
 use crate::native::{NOT_CALLED, Native, native};
 use crate::python::{
-    Py_DecRef, PyEval_RestoreThread, PyObject_CallFunctionObjArgs, PyObject_GetAttr, bool,
-    new_reference, none,
+    Py_DecRef, PyEval_RestoreThread, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs,
+    PyObject_GetAttr, bool, new_reference, none,
 };
 
 /// The class of the objects that own a native pointer; null until `setup` sets it.
@@ -139,6 +139,23 @@ impl This {
             PyEval_RestoreThread(state);
             Py_DecRef(handle);
             status
+        }
+    }
+
+    /// Raises the exception for the status of the last call, by the Python method `_raise_for`: null with an
+    /// exception.
+    #[cold]
+    pub(crate) fn raise_for(self, status: c_int) -> *mut PyObject {
+        // SAFETY: objects that live; the number belongs to this call.
+        unsafe {
+            let status = PyLong_FromLong(status.into());
+            if status.is_null() {
+                return status;
+            }
+            let (name, end) = (RAISE_FOR.get(), null_mut::<PyObject>());
+            let result = PyObject_CallMethodObjArgs(self.0, name, status, end);
+            Py_DecRef(status);
+            result
         }
     }
 

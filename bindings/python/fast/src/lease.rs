@@ -9,17 +9,15 @@ use std::ptr::{addr_of_mut, null, null_mut};
 
 use pyo3_ffi::{
     Py_None, Py_T_PYSSIZET, Py_T_UINT, Py_TYPE, Py_ssize_t, Py_tp_clear, Py_tp_dealloc, Py_tp_doc,
-    Py_tp_getset, Py_tp_members, Py_tp_new, Py_tp_traverse, PyGetSetDef, PyLong_FromLong,
-    PyLong_FromVoidPtr, PyMemberDef, PyObject, PyType_GenericAlloc, PyType_IsSubtype,
+    Py_tp_getset, Py_tp_members, Py_tp_new, Py_tp_traverse, PyGetSetDef, PyLong_FromVoidPtr,
+    PyMemberDef, PyObject, PyType_GenericAlloc, PyType_IsSubtype,
 };
 
 use crate::buffer::LARGE;
 use crate::class::{make_class, slot};
 use crate::held::{FLAGS, Held, This, clear, dealloc, new, traverse};
 use crate::methods::{Methods, methods};
-use crate::names::{
-    BLOCK, LEASE_CLASS, LEASE_SLOWLY, LOADS, RAISE_FOR, TAKEN, TIMEOUT_NAME, VISIBLE,
-};
+use crate::names::{BLOCK, LEASE_CLASS, LEASE_SLOWLY, LOADS, TAKEN, TIMEOUT_NAME, VISIBLE};
 use crate::native::{FOREVER, Message, OK};
 use crate::python::{
     Args, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, PyObject_GetAttr,
@@ -154,15 +152,7 @@ fn acked(lease: This, place: *mut Message) -> *mut PyObject {
             return none();
         }
         *place = message;
-        let status = PyLong_FromLong(status.into());
-        if status.is_null() {
-            return status;
-        }
-        let name = RAISE_FOR.get();
-        let end = null_mut::<PyObject>();
-        let result = PyObject_CallMethodObjArgs(lease.object(), name, status, end);
-        Py_DecRef(status);
-        result
+        lease.raise_for(status)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::methods::{Methods, methods};
 use crate::names::{BLOCK, FROM_DEAD_OWNER, TIMEOUT_NAME};
 use crate::native::OK;
 use crate::python::{Args, PyObject_CallMethodObjArgs, bool, none};
+use crate::waiting::is_timeout;
 
 pub(crate) static METHODS: Methods = methods!(c"Lock": acquire, release, __enter__, __exit__);
 
@@ -37,8 +38,8 @@ fn release_now(lock: This) -> Option<*mut PyObject> {
 
 /// `acquire(block=True, timeout=None)`.
 fn acquire(lock: This, args: Args) -> Option<*mut PyObject> {
-    args.given(0, [&BLOCK, &TIMEOUT_NAME])?;
-    take_now(lock)
+    let given = args.given(0, [&BLOCK, &TIMEOUT_NAME])?;
+    is_timeout(given.get(1)).then(|| take_now(lock)).flatten()
 }
 
 fn release(lock: This, args: Args) -> Option<*mut PyObject> {

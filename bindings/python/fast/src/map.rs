@@ -4,15 +4,16 @@ use std::ptr::null_mut;
 
 use pyo3_ffi::{
     Py_ssize_t, PyDict_GetItemWithError, PyDict_SetItem, PyDict_Size, PyErr_Clear,
-    PyLong_AsLongLongAndOverflow, PyLong_CheckExact, PyLong_FromLongLong, PyObject,
+    PyLong_AsLongLongAndOverflow, PyLong_CheckExact, PyLong_FromLong, PyLong_FromLongLong,
+    PyObject,
 };
 
 use crate::buffer::{Buffer, LARGE};
 use crate::codec::{self, Copied, SCRATCH};
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::names::{DECODE_VALUE, DEFAULT, DELTA, GOT_ONCE, KEY, SET_SLOWLY, VALUE};
-use crate::native::{NOT_FOUND, OK};
+use crate::names::{DECODE_VALUE, DEFAULT, DELTA, GOT_ONCE, KEY, SET_AGAIN, VALUE};
+use crate::native::{INTERRUPTED, INVALID, NOT_CALLED, NOT_FOUND, OK};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, bool, new_reference, none};
 use crate::word::up_to_date;
 
@@ -141,7 +142,12 @@ fn __delitem__(map: This, args: Args) -> Option<*mut PyObject> {
         // SAFETY: as in `look_up`.
         unsafe { (native.map_remove)(pointer, name.data, name.len) }
     });
-    (status == OK).then(none)
+    match status {
+        OK => Some(none()),
+        // Nothing was changed: Python raises, or repeats the call.
+        NOT_CALLED | NOT_FOUND | INTERRUPTED => None,
+        _ => Some(map.raise_for(status)),
+    }
 }
 
 fn __setitem__(map: This, args: Args) -> Option<*mut PyObject> {
@@ -163,18 +169,27 @@ fn __setitem__(map: This, args: Args) -> Option<*mut PyObject> {
         value.free();
         return Some(none());
     }
-    // Python reports the reason. The value is not pickled again.
+    if status != INTERRUPTED {
+        value.free();
+        return Some(map.raise_for(status));
+    }
+    // The value is not pickled again.
     let (key, data) = (codec::to_bytes(name), codec::to_bytes(it));
     value.free();
     // SAFETY: this call owns the references.
     unsafe {
         let end = null_mut::<PyObject>();
-        let result = match key.is_null() || data.is_null() {
+        let status = PyLong_FromLong(status.into());
+        let result = match key.is_null() || data.is_null() || status.is_null() {
             true => null_mut(),
-            false => PyObject_CallMethodObjArgs(map.object(), SET_SLOWLY.get(), key, data, end),
+            false => {
+                let name = SET_AGAIN.get();
+                PyObject_CallMethodObjArgs(map.object(), name, key, data, status, end)
+            }
         };
-        Py_DecRef(key);
-        Py_DecRef(data);
+        for it in [key, data, status] {
+            Py_DecRef(it);
+        }
         Some(result)
     }
 }
@@ -203,6 +218,11 @@ fn add(map: This, args: Args) -> Option<*mut PyObject> {
         // SAFETY: as in `look_up`.
         unsafe { (native.map_add)(pointer, name.data, name.len, delta, &mut sum) }
     });
-    // SAFETY: the GIL is held.
-    (status == OK).then(|| unsafe { PyLong_FromLongLong(sum) })
+    match status {
+        // SAFETY: the GIL is held.
+        OK => Some(unsafe { PyLong_FromLongLong(sum) }),
+        // Nothing was changed: the value is another number, which Python adds to; or Python repeats the call.
+        NOT_CALLED | INVALID | INTERRUPTED => None,
+        _ => Some(map.raise_for(status)),
+    }
 }

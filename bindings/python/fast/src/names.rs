@@ -49,7 +49,7 @@ names! {
     FROM_DEAD_OWNER = c"_taken_from_dead_owner";
     KEEP = c"_keep";
     KEPT = c"_kept";
-    SET_SLOWLY = c"_set_slowly";
+    SET_AGAIN = c"_set_again";
     DECODE_VALUE = c"_decode_value";
     APPEND_SLOWLY = c"_append_slowly";
     DECODE = c"_decode";

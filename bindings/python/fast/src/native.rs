@@ -6,11 +6,17 @@ use std::sync::OnceLock;
 /// `SHOAL_OK`.
 pub(crate) const OK: c_int = 0;
 
+/// `SHOAL_ERR_INVALID`.
+pub(crate) const INVALID: c_int = 1;
+
 /// `SHOAL_ERR_NOT_FOUND`.
 pub(crate) const NOT_FOUND: c_int = 2;
 
 /// `SHOAL_ERR_TIMEOUT`.
 pub(crate) const TIMEOUT: c_int = 8;
+
+/// `SHOAL_ERR_INTERRUPTED`.
+pub(crate) const INTERRUPTED: c_int = 11;
 
 /// The status of a call that was not made. The library never returns it.
 pub(crate) const NOT_CALLED: c_int = c_int::MIN;

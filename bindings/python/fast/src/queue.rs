@@ -20,7 +20,7 @@ use crate::native::{OK, TIMEOUT};
 use crate::python::{
     Args, Given, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, none,
 };
-use crate::waiting::Waiting;
+use crate::waiting::{Waiting, is_timeout};
 
 pub(crate) static METHODS: Methods = methods!(c"Queue":
     put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes, lease, fileno);
@@ -119,7 +119,7 @@ pub(crate) fn unpickled(this: This, (data, first): Message) -> *mut PyObject {
 /// `put(obj, block=True, timeout=None)`.
 fn put(queue: This, args: Args) -> Option<*mut PyObject> {
     let given = args.given(1, [&OBJ, &BLOCK, &TIMEOUT_NAME])?;
-    if !given.is_plain(1) || queue.is_large() || queue.is_detached() {
+    if !given.is_plain(1) || !is_timeout(given.get(2)) || queue.is_large() || queue.is_detached() {
         return None;
     }
     let data = queue.dumps(given.get(0), PROTOCOL.get());
@@ -185,7 +185,11 @@ fn put_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
     let data = given.get(0);
     // SAFETY: objects that live.
     unsafe {
-        if !given.is_plain(1) || PyBytes_CheckExact(data) == 0 || queue.is_detached() {
+        if !given.is_plain(1)
+            || !is_timeout(given.get(2))
+            || PyBytes_CheckExact(data) == 0
+            || queue.is_detached()
+        {
             return None;
         }
         Some(match put_within(queue, data, &given)? {
@@ -205,7 +209,7 @@ fn take<const N: usize>(
     given: &Given<N>,
     python: &Constant,
 ) -> Option<Result<Message, *mut PyObject>> {
-    if !given.is_plain(0) {
+    if !given.is_plain(0) || !is_timeout(given.get(1)) {
         return None;
     }
     let status = match get_now(queue) {

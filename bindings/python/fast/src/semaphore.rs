@@ -7,6 +7,7 @@ use crate::methods::{Methods, methods};
 use crate::names::{BLOCK, TIMEOUT_NAME};
 use crate::native::OK;
 use crate::python::{Args, bool, none};
+use crate::waiting::is_timeout;
 
 pub(crate) static METHODS: Methods = methods!(c"Semaphore": acquire, release, __enter__, __exit__);
 
@@ -22,8 +23,8 @@ fn release_one(semaphore: This) -> bool {
 
 /// `acquire(block=True, timeout=None)`.
 fn acquire(semaphore: This, args: Args) -> Option<*mut PyObject> {
-    args.given(0, [&BLOCK, &TIMEOUT_NAME])?;
-    acquire_now(semaphore).then(|| bool(true))
+    let given = args.given(0, [&BLOCK, &TIMEOUT_NAME])?;
+    (is_timeout(given.get(1)) && acquire_now(semaphore)).then(|| bool(true))
 }
 
 /// `release(n=1)`.

@@ -26,7 +26,8 @@ impl Waiting {
     /// bool and a number of seconds.
     pub(crate) fn of<const N: usize>(given: &Given<N>, block: usize) -> Option<Self> {
         if !given.is_true(block) {
-            return given.is_plain(block).then_some(Self::Not);
+            let is_valid = given.is_plain(block) && is_timeout(given.get(block + 1));
+            return is_valid.then_some(Self::Not);
         }
         if given.is_none(block + 1) {
             return Some(Self::Forever);
@@ -85,7 +86,20 @@ fn seconds(time: *mut PyObject) -> Option<f64> {
     Some(seconds)
 }
 
-/// The same in nanoseconds.
+/// Whether an argument is not given, `None`, or a number of seconds that Python need not check.
+#[inline(always)]
+pub(crate) fn is_timeout(given: *mut PyObject) -> bool {
+    given.is_null() || is_given_timeout(given)
+}
+
+/// Not inlined, because most calls have no timeout.
+#[inline(never)]
+fn is_given_timeout(given: *mut PyObject) -> bool {
+    // SAFETY: this object always exists.
+    given == unsafe { Py_None() } || seconds(given).is_some()
+}
+
+/// The same as [`seconds`] in nanoseconds.
 pub(crate) fn nanoseconds(time: *mut PyObject) -> Option<i64> {
     seconds(time).map(|seconds| (seconds * 1e9) as i64)
 }

@@ -9,7 +9,6 @@ from typing import Any, Callable, Deque, Generic, Iterable, List, Optional, Sequ
 from typing import Union
 
 from . import _abi, _ffi, _frame, _wait
-from ._errors import Empty
 
 T = TypeVar("T")
 _R = TypeVar("_R")
@@ -40,6 +39,9 @@ class Batches(Generic[T]):
         raise NotImplementedError
 
     def _put_error(self, status: int) -> Exception:
+        raise NotImplementedError
+
+    def _take_error(self, status: int) -> Exception:
         raise NotImplementedError
 
     def put_many(
@@ -102,7 +104,9 @@ class Batches(Generic[T]):
         with `get`, that object is lost. The other objects that were taken are returned by the next `get_many` of
         this Python object, before anything else and without a wait.
         """
-        if max_items <= 0:
+        until = _wait.deadline(block, timeout)
+        max_items = _ffi.number(max_items, "max_items")
+        if not max_items:
             return []
         kept = self._kept
         while kept:
@@ -118,7 +122,7 @@ class Batches(Generic[T]):
                 kept.appendleft((process, objects[max_items:], messages))
                 return objects[:max_items]
             return self._load(objects, [memoryview(it) for it in messages], max_items)
-        return self._take_many(lambda views: self._load([], views, max_items), max_items, block, timeout)
+        return self._take_many(lambda views: self._load([], views, max_items), max_items, until)
 
     def _load(self, objects: List[T], messages: List[memoryview], most: int) -> List[T]:
         """Unpickles messages until there are ``most`` objects. The rest, or all if that raises, is kept."""
@@ -147,18 +151,17 @@ class Batches(Generic[T]):
         self, max_items: int = _BATCH, block: bool = True, timeout: Optional[float] = None
     ) -> List[bytes]:
         """`get_many` for messages of plain bytes."""
-        return self._take_many(_copies, max_items, block, timeout)
+        until = _wait.deadline(block, timeout)
+        return self._take_many(_copies, _ffi.number(max_items, "max_items"), until)
 
     def _take_many(
         self,
         convert: Callable[[List[memoryview]], List[_R]],
         max_items: int,
-        block: bool,
-        timeout: Optional[float],
+        until: Optional[int],
     ) -> List[_R]:
-        if max_items <= 0:
+        if not max_items:
             return []
-        until = _wait.deadline(block, timeout)
         lengths = (ctypes.c_size_t * min(max_items, 64 * _BATCH))()
         taken = ctypes.c_size_t()
         buffer = _ffi.take_buffer()
@@ -182,9 +185,8 @@ class Batches(Generic[T]):
                 if status == _abi.ERR_BUFFER_TOO_SMALL:
                     buffer = _ffi.take_buffer(lengths[0])
                     continue
-                if status == _abi.ERR_TIMEOUT:
-                    raise Empty(f"queue {self._name!r} is empty")
-                _ffi.check(status)
+                if status:
+                    raise self._take_error(status)
                 views: List[memoryview] = []
                 start = 0
                 for length in lengths[: taken.value]:

@@ -15,6 +15,11 @@ any other hashable    ``FF 'p'`` and its pickle (protocol 4, memo off), with the
                       equal bytes
 ====================  =============================================================
 
+A ``complex`` without an imaginary part is encoded as its real part. Before a key is pickled, what its
+comparison ignores is removed: the ``fold`` of a `datetime.datetime` and a `datetime.time`, ``is_safe`` of a
+`uuid.UUID`, and the end of a `range` between two of its numbers. Times of different zones are different keys,
+because a key would lose its zone otherwise.
+
 A number of numpy, and an object of a class that is derived from ``str``, ``bytes``, ``int`` or
 ``float``, is encoded as the value that it equals, and decoded as that value. A member of an
 `enum.Enum` and a ``namedtuple`` consist of more than their value. They are pickled, so they are decoded
@@ -22,7 +27,8 @@ as they were, and are different keys from the value that they equal.
 
 UTF-8 never contains ``FF``, so a text is never mistaken for another type. A key of a program in
 another language that is not UTF-8 is decoded as text with surrogate escapes, as file names are, and
-that text finds the same entry again.
+that text finds the same entry again. Any other text with surrogates, also one whose bytes would begin
+with ``FF``, is ``FF 'u'`` and its UTF-8 with surrogates.
 
 Values. An ``int`` that fits 64 bits is 8 bytes, little-endian, signed: the representation that
 `Map.add` uses in every language. Any other value is its pickle, which starts with ``80``. A pickle of
@@ -54,16 +60,25 @@ def encode_key(key: Any) -> bytes:
             text: bytes = key.encode()
             return text
         except UnicodeEncodeError:
-            data: bytes = key.encode("utf-8", "surrogateescape")
-        if data[:1] == b"\xff":
-            raise ValueError(f"the key {key!r} cannot be distinguished from an encoded one")
-        return data
+            return _encode_surrogates(key)
     if kind is bytes:
         tagged: bytes = b"\xffb" + key
         return tagged
     if kind is int:
         return b"\xffi%d" % key
     return _encode_rare_key(key)
+
+
+def _encode_surrogates(key: str) -> bytes:
+    """The bytes of a text with surrogates: the same as another program writes for such a name of a file, if
+    `decode_key` returns the same text for them."""
+    try:
+        data = key.encode("utf-8", "surrogateescape")
+        if data[:1] != b"\xff" and data.decode("utf-8", "surrogateescape") == key:
+            return data
+    except UnicodeEncodeError:
+        pass
+    return b"\xffu" + key.encode("utf-8", "surrogatepass")
 
 
 def _encode_rare_key(key: Any) -> bytes:
@@ -79,10 +94,35 @@ def _encode_rare_key(key: Any) -> bytes:
         return b"\xfft" + _join([encode_key(element) for element in key])
     if kind is frozenset:
         return b"\xffs" + _join(sorted(encode_key(element) for element in key))
+    if kind is complex:
+        if not key.imag:
+            return encode_key(key.real)
+        # The sum has no negative zero.
+        return _pickled(complex(key.real + 0.0, key.imag + 0.0))
     plain = _plain(key)
     # A derived class may define its own comparison.
     if type(plain) in _PLAIN and hash(plain) == code and plain == key:
         return encode_key(plain)
+    return _pickled(_simplest(key))
+
+
+def _simplest(key: Any) -> Any:
+    """A key without what its comparison ignores."""
+    kind = type(key)
+    if kind is range:
+        if not key:
+            return range(0)
+        first, last = key[0], key[-1]
+        return range(first, first + 1) if first == last else range(first, last + key.step, key.step)
+    simple: Any = key
+    if kind.__module__ == "datetime" and hasattr(kind, "fold"):
+        simple = simple.replace(fold=0)
+    elif kind.__module__ == "uuid" and kind.__name__ == "UUID":
+        simple = kind(int=simple.int)
+    return simple
+
+
+def _pickled(key: Any) -> bytes:
     out = io.BytesIO()
     pickler = pickle.Pickler(out, 4)
     # No memo, so that the bytes do not depend on whether two parts of the key are one object.
@@ -120,7 +160,7 @@ def _renamed(data: bytes) -> bytes:
     return bytes(whole)
 
 
-_PLAIN = frozenset((str, bytes, int, float, bool))
+_PLAIN = frozenset((str, bytes, int, float, bool, complex))
 
 
 def _plain(key: Any) -> Any:
@@ -158,6 +198,8 @@ def decode_key(data: bytes) -> Any:
         return frozenset(decode_key(part) for part in _split(body))
     if tag == b"p":
         return pickle.loads(body)
+    if tag == b"u":
+        return body.decode("utf-8", "surrogatepass")
     raise ValueError(f"the key {data!r} was not written by shoal.Map: read it with shoal.BytesMap")
 
 
@@ -197,6 +239,14 @@ def encode_value(value: Any, dumps: Callable[[Any, int], bytes] = pickle.dumps) 
         return COUNTER.pack(value)
     data = dumps(value, pickle.HIGHEST_PROTOCOL)
     return data + b"\0" if len(data) == 8 else data
+
+
+def is_equal(decode: Callable[[bytes], Any], data: bytes, value: Any) -> bool:
+    """Whether encoded bytes are those of an equal value. If that cannot be told, they are not."""
+    try:
+        return bool(decode(data) == value)
+    except Exception:
+        return False
 
 
 def decode_value(data: Any) -> Any:

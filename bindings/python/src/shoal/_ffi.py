@@ -258,12 +258,20 @@ def options(kind: Type[Sized], flags: int, **numbers: int) -> "ctypes._CArgObjec
     return byref(kind(flags=flags, **numbers))
 
 
+def whole(value: Any, what: str) -> int:
+    """A number that a program has passed. `TypeError`, which names ``what``, for anything but an integer."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, not {value!r}") from None
+
+
 def number(value: Any, what: str, bits: int = 64, *, signed: bool = False) -> int:
     """A number that a program has passed, for an argument or a field of ``bits`` bits.
 
     `ValueError`, which names ``what``, if it does not fit: ctypes would silently truncate it.
     """
-    found = operator.index(value)
+    found = whole(value, what)
     end = bits - signed
     if not (-(1 << end) if signed else 0) <= found < 1 << end:
         least = f"-2**{end}" if signed else "0"
@@ -273,9 +281,14 @@ def number(value: Any, what: str, bits: int = 64, *, signed: bool = False) -> in
 
 def encode(text: str, what: str = "name") -> bytes:
     """Text as UTF-8 for the library, which checks it. NUL is refused here: it would end the text."""
+    if not isinstance(text, str):
+        raise TypeError(f"{what} is text, not {text!r}")
     if "\0" in text:
         raise invalid(f"invalid {what}: it contains a NUL character")
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise invalid(f"invalid {what} {text!r}: it contains a surrogate") from None
 
 
 def strings(items: Sequence[bytes]) -> Any:

@@ -107,6 +107,13 @@ class Shared(_hot.Held):
             raise ClosedError(f"{type(self).__name__} {self._name!r} is detached")
         return handle
 
+    def _raise_for(self, status: int) -> None:
+        """Raises the exception for the status of the last call, if it is not 0."""
+        if status:
+            # A call through `_fast`, which is None once this object is detached, has another reason then.
+            self._live()
+            raise _ffi.error(status)
+
     def _share(self, name: str) -> bool:
         """Adopts the handle that this process already has for ``name``. Returns whether there is one."""
         with _attaching:

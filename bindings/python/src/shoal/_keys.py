@@ -10,6 +10,7 @@ from typing import MutableMapping, Optional, Tuple, Type, TypeVar, cast
 
 from . import _abi, _ffi, _structs, _wait
 from ._attribute import attribute
+from ._codec import is_equal
 from ._errors import UnsupportedError, error_for
 from ._span import Span
 
@@ -34,6 +35,9 @@ class WalkHandle(_ffi.Handle):
 
 class Keys(Generic[K, V]):
     """The methods of maps that a `dict` lacks, on top of the abstract ones below."""
+
+    # Whether values are plain bytes, which are equal only if they are the same.
+    _of_bytes = False
 
     def _live(self) -> Any:
         raise NotImplementedError
@@ -111,15 +115,23 @@ class Keys(Generic[K, V]):
     def compare_swap(self, key: K, expected: Optional[V], new: Optional[V]) -> bool:
         """Sets ``key`` to ``new`` if its value is ``expected``. Atomic. Returns whether it was.
 
-        ``None`` means absence: an ``expected`` of ``None`` inserts, a ``new`` of ``None`` removes. The
-        encoded bytes are compared. They are equal for equal numbers, texts and bytes, but not always
-        for equal containers; for those use `update_with`.
+        ``None`` means absence: an ``expected`` of ``None`` inserts, a ``new`` of ``None`` removes. Values
+        are equal if their encoded bytes are, or else by ``==``, so ``1`` is ``1.0``. A value that cannot be
+        unpickled or compared, such as an array, is equal to one of the same bytes only.
         """
-        return self._swap(
-            self._encode_key(key),
-            None if expected is None else self._encode_value(expected),
-            None if new is None else self._encode_value(new),
-        )
+        k = self._encode_key(key)
+        value = None if new is None else self._encode_value(new)
+        if expected is None:
+            return self._swap(k, None, value)
+        if self._swap(k, self._encode_value(expected), value):
+            return True
+        while not self._of_bytes:
+            found = self._read_versioned(k)
+            if found is None or not is_equal(self._decode_value, found[0], expected):
+                return False
+            if self._swap_version(k, found[1], value):
+                return True
+        return False
 
     def _swap(self, key: bytes, expected: Optional[bytes], new: Optional[bytes]) -> bool:
         swapped = ctypes.c_bool()
@@ -179,6 +191,8 @@ class Keys(Generic[K, V]):
         Each key is set atomically, but all of them together are not. ``m.update(a_mapping)`` calls
         this method.
         """
+        if not hasattr(items, "items"):
+            raise TypeError(f"items is a mapping of keys to values, not {items!r}")
         # One pass over the mapping, because others may change it meanwhile: two passes could pair keys with
         # wrong values.
         pairs = list(items.items())
@@ -211,7 +225,9 @@ class Keys(Generic[K, V]):
     def expire(self, key: K, seconds: Optional[float]) -> bool:
         """Makes ``key`` expire after ``seconds`` seconds; ``None`` is never. Returns whether it exists."""
         data = self._encode_key(key)
-        life = _abi.FOREVER if seconds is None else _wait.nanoseconds(seconds)
+        life = _abi.FOREVER
+        if seconds is not None:
+            life = _wait.nanoseconds(seconds, otherwise=" or None")
         status = _lib.shoal_map_expire(self._live(), data, len(data), life)
         if status == _abi.ERR_NOT_FOUND:
             return False

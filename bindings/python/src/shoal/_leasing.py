@@ -103,7 +103,7 @@ def discover(family: Optional[str] = None) -> List[Device]:
 
     It waits for a vendor's library, for 10 seconds at most (``SHOAL_NVML_TIMEOUT``).
     """
-    wanted = None if family is None else _ffi.encode(family)
+    wanted = None if family is None else _ffi.encode(family, "family")
     return [_device(it) for it in _lines(_ffi.fetch_text(_lib.shoal_device_discover, wanted))]
 
 
@@ -354,7 +354,7 @@ def lease_devices(
         raise ValueError(f"count is a number of devices, at least 1, not {count}")
     options = LeaseOptions()
     options.count = count
-    options.family = None if family is None else _ffi.encode(family)
+    options.family = None if family is None else _ffi.encode(family, "family")
     options.command = None if command is None else _ffi.encode(command, "command")
     if order is not None:
         if isinstance(order, str):
@@ -363,7 +363,7 @@ def lease_devices(
     if min_free is not None:
         options.min_free = size(min_free, "min_free")
     if max_utilisation is not None:
-        if not 0 <= max_utilisation <= 100:
+        if not 0 <= _ffi.whole(max_utilisation, "max_utilisation") <= 100:
             raise ValueError(f"max_utilisation is 0 to 100 percent, not {max_utilisation}")
         options.min_idle = 100 - max_utilisation
     _set_share(options, share)

@@ -47,6 +47,9 @@ class ListHandle(_ffi.Handle):
 class _SharedList(Shared, MutableSequence[T]):
     """The methods of both lists, on top of the abstract encoding of elements."""
 
+    # Whether elements are plain bytes, which are equal only if they are the same.
+    _of_bytes = False
+
     def __init__(
         self,
         name: Optional[str] = None,
@@ -338,10 +341,20 @@ class _SharedList(Shared, MutableSequence[T]):
     def compare_swap(self, index: int, expected: T, new: T) -> bool:
         """Sets an element to ``new`` if it is ``expected``. Atomic. Returns whether it was.
 
-        The encoded bytes are compared. They are equal for equal numbers, texts and bytes, but not
-        always for equal containers; for those use `update_with`.
+        False, too, if there is no such element. Elements are compared as by `Map.compare_swap`.
         """
-        return self._swap_bytes(index, self._encode(expected), self._encode(new))
+        data = self._encode(new)
+        old = self._encode(expected)
+        while not self._swap_bytes(index, old, data):
+            if self._of_bytes:
+                return False
+            try:
+                old = self._read(_lib.shoal_list_get, index, bytes, "list index out of range")
+            except IndexError:
+                return False
+            if not _codec.is_equal(self._decode, old, expected):
+                return False
+        return True
 
     def _swap_bytes(self, index: int, old: bytes, new: bytes) -> bool:
         return _ffi.fetch_bool(
@@ -455,6 +468,8 @@ class BytesList(_SharedList[bytes]):
     """
 
     __module__ = "shoal"
+
+    _of_bytes = True
 
     def _encode(self, value: Any) -> bytes:
         return _codec.as_bytes(value, "an element of a BytesList")

@@ -45,10 +45,15 @@ class Sync(Shared):
     """The base class of locks, semaphores, events, conditions, barriers and RW locks."""
 
     _kind = ""
+    # What the number of a semaphore or a barrier is.
+    _number = ""
 
     def _open(
         self, name: Optional[str], handle: _ffi.Handle, flags: int, count: int = 0
     ) -> None:
+        if isinstance(count, str):
+            raise TypeError(f"{self._number} is a whole number, not {count!r}: pass a name as name=")
+        count = _ffi.whole(count, self._number)
         self._open_with(
             getattr(_lib, f"shoal_{self._kind}_open"),
             handle,
@@ -79,8 +84,13 @@ class Sync(Shared):
         """
         _handles.unlink(name, getattr(_abi, f"KIND_{cls._kind.upper()}"))
 
+    def _shown(self) -> str:
+        """The state, for `repr`."""
+        raise NotImplementedError
+
     def __repr__(self) -> str:
-        return f"<shoal.{type(self).__name__} {self._name!r}>"
+        state = "detached" if self._handle is None else self._shown()
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self._name!r}, {state}>"
 
 
 def _attach(cls: Type[_SyncT], name: str, *state: Any) -> _SyncT:
@@ -178,6 +188,8 @@ class Lock(Sync):
         Returns whether it got the lock. Ctrl-C ends the wait. A thread that holds the lock already
         waits for itself, unless the lock is an `RLock`.
         """
+        if timeout is not None:
+            timeout = _wait.seconds(timeout)
         status = _try(*self._try_with)
         if status:
             status = _wait.wait(
@@ -253,6 +265,14 @@ class Lock(Sync):
     ) -> None:
         if _unlock(*self._unlock_with):
             self.release()
+
+    def _shown(self) -> str:
+        stats = Lock.stats(self)
+        # A lock does not record its owner, only whether it is this thread.
+        if stats.depth:
+            times = f", {stats.depth} times" if stats.depth > 1 else ""
+            return f"held by this thread{times}"
+        return "held" if stats.held else "free"
 
     def locked(self) -> bool:
         """Whether the lock is taken."""

@@ -13,7 +13,7 @@ import sys
 import weakref
 from typing import Any, Dict, FrozenSet, Generic, Iterator, List as PyList, Optional, Set, Tuple, TypeVar
 
-from . import _array, _contents, _ffi, _handles, _queue, _served
+from . import _array, _contents, _ffi, _handles, _queue, _served, _wait
 from ._attribute import as_attribute_error, assignable, attribute
 from ._errors import ClosedError, Empty, NotFoundError, ShoalError
 from ._list import BytesList, List
@@ -422,7 +422,7 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
 
     def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
         """As `shoal.Queue.put`. `ValueError` for a negative timeout, if the queue has a bound."""
-        if block and timeout is not None and timeout < 0 and _queue.Queue.stats(self).max_items:
+        if block and _is_negative(timeout) and _queue.Queue.stats(self).max_items:
             raise ValueError(_NEGATIVE)
         super().put(obj, block, timeout)
 
@@ -430,7 +430,7 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
         self, block: bool = True, timeout: Optional[float] = None, copy: bool = True
     ) -> T:
         """As `shoal.Queue.get`. `ValueError` for a negative timeout."""
-        if block and timeout is not None and timeout < 0:
+        if block and _is_negative(timeout):
             raise ValueError(_NEGATIVE)
         return super().get(block, timeout, copy)
 
@@ -463,6 +463,10 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
                 raise _shut_down() from None
 
 
+def _is_negative(timeout: Optional[float]) -> bool:
+    return timeout is not None and _wait.seconds(timeout) < 0
+
+
 # The text of the error of `queue.Queue`.
 _NEGATIVE = "'timeout' must be a non-negative number"
 
@@ -485,6 +489,7 @@ class _Acquirer(Managed):
 
     def _limit(self, blocking: bool, timeout: float) -> Optional[float]:
         """How long to wait at most; ``None`` is forever. `ValueError` as a lock of `threading`."""
+        timeout = _wait.seconds(timeout)
         if timeout == -1:
             return None
         if not blocking:

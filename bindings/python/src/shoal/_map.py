@@ -203,11 +203,19 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
 
     def __setitem__(self, key: K, value: V) -> None:
         k, v = self._encode_key(key), self._encode_value(value)
-        if len(k) | len(v) > _INT_MAX or _set(self._fast, k, len(k), v, len(v)):
-            self._set_slowly(k, v)
+        if len(k) | len(v) > _INT_MAX:
+            self._set_again(k, v, _abi.ERR_INTERRUPTED)
+        else:
+            status = _set(self._fast, k, len(k), v, len(v))
+            if status:
+                self._set_again(k, v, status)
 
-    def _set_slowly(self, key: bytes, value: bytes) -> None:
-        _ffi.check(_lib.shoal_map_set(self._live(), key, len(key), value, len(value)))
+    def _set_again(self, key: bytes, value: bytes, status: int) -> None:
+        """Repeats a call that a signal ended before it set anything. Raises for any other status: if the map has
+        a relay, the call may have waited for its answer, and the relay may have set the value."""
+        while status == _abi.ERR_INTERRUPTED:
+            status = _lib.shoal_map_set(self._live(), key, len(key), value, len(value))
+        self._raise_for(status)
 
     def __delitem__(self, key: K) -> None:
         data = self._encode_key(key)
@@ -335,6 +343,8 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
     __module__ = "shoal"
 
+    _of_bytes = True
+
     def _encode_key(self, key: Any) -> bytes:
         return _codec.as_bytes(key, "a key of a BytesMap")
 
@@ -363,8 +373,12 @@ class BytesMap(_SharedMap[bytes, bytes]):
         The value is 8 bytes, little-endian; `InvalidError` if it is not.
         """
         data, out = self._encode_key(key), ctypes.c_double()
+        try:
+            number = ctypes.c_double(delta)
+        except TypeError:
+            raise TypeError(f"delta is a number, not {delta!r}") from None
         _ffi.check(
-            _lib.shoal_map_add_f64(self._live(), data, len(data), delta, ctypes.byref(out))
+            _lib.shoal_map_add_f64(self._live(), data, len(data), number, ctypes.byref(out))
         )
         return out.value
 
@@ -402,8 +416,10 @@ class Map(Cached, _SharedMap[K, V]):
     `compare_swap`. But ``m[k] += 1`` is two calls: use `add` or `update_with`. A value is a copy:
     changing a list that was read changes nothing in the map until the list is set again.
 
-    Keys are texts, numbers, bytes, tuples of these, or any hashable object that can be pickled. Values
-    are any objects that can be pickled. `_codec` defines the encoding: for other languages, text keys
+    Keys are texts, numbers, bytes, tuples of these, or any hashable object that can be pickled. A key has
+    at most 65536 bytes, a text in UTF-8. Keys that are equal are one key; those of other types have to
+    pickle to equal bytes, which instances of a class with its own ``__eq__``, and the same time in two
+    zones, do not. Values are any objects that can be pickled. `_codec` defines the encoding: for other languages, text keys
     are UTF-8 and integers 8 bytes; `raw` shows everything else. Values are unpickled, so open only
     maps that programs you trust write to.
 

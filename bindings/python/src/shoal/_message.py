@@ -216,19 +216,29 @@ class PipeLease(_InPlace):
         """How often the message was delivered, including this time, up to 255."""
         return self._attempts
 
+    def _valid(self) -> int:
+        """The address of the message."""
+        place: Optional[int] = self._message.data
+        if not place:
+            raise _ffi.invalid("invalid message: it has ended already")
+        return place
+
     def get(self) -> Any:
-        """The object that was put or sent. It is unpickled, so the sender must be trusted."""
-        place = self._message.data
-        if self._made_span is None and place and 0 < self._size < _frame.LARGE:
+        """The object that was put or sent. It is unpickled, so the sender must be trusted.
+
+        Raises `InvalidError` if the message was acked or nacked before.
+        """
+        place = self._valid()
+        if self._made_span is None and 0 < self._size < _frame.LARGE:
             data = ctypes.string_at(place, self._size)
             if data[0] == _frame.PICKLE:
                 return pickle.loads(data)
         return _frame.unpickle(self._span.view)
 
     def get_bytes(self) -> bytes:
-        """A copy of the message, as the bytes it is."""
-        place = self._message.data
-        if self._made_span is None and place:
+        """A copy of the message, as the bytes it is. Raises as `get` does."""
+        place = self._valid()
+        if self._made_span is None:
             return ctypes.string_at(place, self._size)
         return bytes(self._span.view)
 
@@ -244,6 +254,7 @@ class PipeLease(_InPlace):
 
     def keep(self) -> memoryview:
         """The message, which is acked when nothing refers to it any more, instead of by `ack`."""
+        self._valid()
         view = self._span.view
         self._end_later(self._ack)
         return view
@@ -251,7 +262,7 @@ class PipeLease(_InPlace):
     def nack(self, delay: float = 0.0) -> None:
         """Returns the message, which is delivered again after ``delay`` seconds. After its last delivery
         it goes to the dead letters at once. Raises as `ack` does."""
-        self._end(self._nack, _wait.nanoseconds(delay))
+        self._end(self._nack, _wait.nanoseconds(delay, "delay"))
 
     _finish = ack
 
@@ -293,7 +304,7 @@ class Lease(PipeLease):
         Raises as `ack` does. After `ExpiredError` the data can still be read.
         """
         message = ctypes.byref(self._message)
-        visible_ns = _wait.nanoseconds(visible)
+        visible_ns = _wait.nanoseconds(visible, "visible")
         _ffi.check(_ffi.lib.shoal_queue_extend(self._handle, message, visible_ns))
 
 

@@ -6,7 +6,7 @@ import ctypes
 import os
 import subprocess
 from signal import SIGKILL, SIGTERM
-from typing import IO, Any, BinaryIO, List, Mapping, Optional, Sequence, Type, Union
+from typing import IO, Any, BinaryIO, Iterable, List, Mapping, Optional, Sequence, Type, Union
 
 from . import _abi, _ffi, _wait
 from ._attribute import attribute
@@ -94,14 +94,16 @@ def spawn_options(
     family: str,
 ) -> SpawnOptions:
     """The options of a child, as a struct of the library."""
-    if isinstance(argv, (str, bytes)):
-        raise TypeError("argv is a list of the program and its arguments")
+    if isinstance(argv, (str, bytes)) or not isinstance(argv, Iterable):
+        raise TypeError(f"argv is a list of the program and its arguments, not {argv!r}")
     arguments = [os.fsencode(arg) for arg in argv]
     if not arguments:
         raise ValueError("argv is empty: its first element is the program")
     options = SpawnOptions()
     options.argv = _ffi.strings(arguments)
     if env is not None:
+        if not isinstance(env, Mapping):
+            raise TypeError(f"env is a mapping of names to values, not {env!r}")
         options.envp = _ffi.strings([_setting(name, value) for name, value in env.items()])
     if cwd is not None:
         (options.cwd,) = _ffi.strings([os.fsencode(cwd)])[:1]
@@ -112,15 +114,16 @@ def spawn_options(
         options.lease_mode = worker.mode
         options.worker, options.workers = worker.number, worker.workers
     elif devices is not None:
-        options.device_family = _ffi.encode(family)
+        options.device_family = _ffi.encode(family, "family")
         options.device_mask = _ffi.encode(_mask(devices), "mask")
     return options
 
 
 def _setting(name: str, value: str) -> bytes:
-    if not name or "=" in name:
+    encoded = os.fsencode(name)
+    if not encoded or b"=" in encoded:
         raise ValueError(f"{name!r} is not a name of an environment variable")
-    return os.fsencode(name) + b"=" + os.fsencode(value)
+    return encoded + b"=" + os.fsencode(value)
 
 
 def stream_code(stream: Stream) -> int:
@@ -128,6 +131,10 @@ def stream_code(stream: Stream) -> int:
     if stream is None:
         return _abi.STDIO_INHERIT
     if not isinstance(stream, int):
+        if not (hasattr(stream, "fileno") and hasattr(stream, "flush")):
+            raise TypeError(
+                f"a stream is a file, a descriptor, subprocess.PIPE or subprocess.DEVNULL, not {stream!r}"
+            )
         stream.flush()
         stream = stream.fileno()
     if stream == subprocess.PIPE:
@@ -217,8 +224,9 @@ class Process:
         Raises `TimeoutError` after ``timeout`` seconds. Joining again returns the same. An unknown
         code is 255; `exit_is_known` distinguishes it from an exit code of 255.
         """
+        until = _wait.deadline(True, timeout)
         if self._exitcode is None:
-            self._poll(_wait.deadline(True, timeout))
+            self._poll(until)
         if self._exitcode is None:
             raise _ffi.error(_abi.ERR_TIMEOUT)
         return self._exitcode

@@ -9,7 +9,7 @@ from typing import Callable, Optional, TypeVar, cast
 from . import _abi, _ffi, _frame, _hot, _wait
 from ._attribute import attribute
 from ._batches import Batches, BytesLike
-from ._errors import Empty, Full, NotFoundError
+from ._errors import ClosedError, Empty, Full, NotFoundError
 from ._frame import unpickle
 from ._handles import Shared, attach, unlink
 from ._message import Lease, Reservation, viewed
@@ -95,8 +95,8 @@ class Queue(Shared, _frame.Sender, Batches[T]):
                 _ffi.flags(create, exclusive, persistent),
                 capacity=capacity,
                 max_capacity=max_capacity,
-                max_items=max(0, maxsize),
-                max_attempts=max(0, max_attempts),
+                max_items=max(0, _ffi.whole(maxsize, "maxsize")),
+                max_attempts=max_attempts,
             ),
         )
 
@@ -113,6 +113,8 @@ class Queue(Shared, _frame.Sender, Batches[T]):
         Raises `Full` if there is no room in time, `TooLargeError` if the object can never fit,
         `ClosedError` after `close`, and the exceptions of pickling.
         """
+        if timeout is not None:
+            timeout = _wait.seconds(timeout)
         data = None
         if not self._large:
             data = self._dumps(obj, _PROTOCOL)
@@ -132,6 +134,8 @@ class Queue(Shared, _frame.Sender, Batches[T]):
         self, data: BytesLike, block: bool = True, timeout: Optional[float] = None
     ) -> None:
         """Appends these bytes as one message. Waits and raises as `put` does."""
+        if timeout is not None:
+            timeout = _wait.seconds(timeout)
         if type(data) is not bytes:
             data = bytes(memoryview(data))
         size = len(data)
@@ -158,6 +162,15 @@ class Queue(Shared, _frame.Sender, Batches[T]):
     def _put_error(self, status: int) -> Exception:
         if status == _abi.ERR_TIMEOUT:
             return Full(f"queue {self._name!r} is full")
+        if status == _abi.ERR_CLOSED:
+            return ClosedError(f"queue {self._name!r} is closed")
+        return _ffi.error(status)
+
+    def _take_error(self, status: int) -> Exception:
+        if status == _abi.ERR_TIMEOUT:
+            return Empty(f"queue {self._name!r} is empty")
+        if status == _abi.ERR_CLOSED:
+            return ClosedError(f"queue {self._name!r} is closed and empty")
         return _ffi.error(status)
 
     def reserve(
@@ -205,6 +218,8 @@ class Queue(Shared, _frame.Sender, Batches[T]):
         within ``visible`` seconds. Waits and raises as `get` does, and raises `ExhaustedError` or
         `NoSpaceError` if there is no room for more leases.
         """
+        if timeout is not None:
+            timeout = _wait.seconds(timeout)
         handle = self._handle
         if handle is not None and visible is None:
             # One call inlined, as in `put_bytes`.
@@ -226,7 +241,9 @@ class Queue(Shared, _frame.Sender, Batches[T]):
     def _lease_slowly(
         self, block: bool, timeout: Optional[float], visible: Optional[float]
     ) -> Lease:
-        visible_ns = _abi.FOREVER if visible is None else _wait.nanoseconds(visible)
+        visible_ns = _abi.FOREVER
+        if visible is not None:
+            visible_ns = _wait.nanoseconds(visible, "visible", " or None")
         message = Message()
         out = ctypes.byref(message)
         lease = Lease(self._live(), message)
@@ -237,9 +254,8 @@ class Queue(Shared, _frame.Sender, Batches[T]):
 
         try:
             status = _wait.wait(call, _wait.deadline(block, timeout))
-            if status == _abi.ERR_TIMEOUT:
-                raise Empty(f"queue {self._name!r} is empty")
-            _ffi.check(status)
+            if status:
+                raise self._take_error(status)
             lease._begin()
         except BaseException:
             lease._give_back()
@@ -311,6 +327,8 @@ class Queue(Shared, _frame.Sender, Batches[T]):
 
         Raises `Empty` if no object comes in time, and `ClosedError` once the queue is closed and empty.
         """
+        if timeout is not None:
+            timeout = _wait.seconds(timeout)
         if not copy:
             return cast(T, viewed(self.lease(block, timeout)))
         # The common path of `_take` and `unpickle`, inlined, because Python calls are expensive.
@@ -357,6 +375,8 @@ class Queue(Shared, _frame.Sender, Batches[T]):
     def _take(
         self, convert: Callable[[memoryview], _R], block: bool, timeout: Optional[float]
     ) -> _R:
+        if timeout is not None:
+            timeout = _wait.seconds(timeout)
         buffer = _take_buffer()
         timeout_ns = _SLICE if block and timeout is None else 0
         try:
@@ -382,9 +402,8 @@ class Queue(Shared, _frame.Sender, Batches[T]):
                 # The message stays. Another consumer may take it before the next try.
                 buffer = _ffi.take_buffer(buffer.length.value)
                 continue
-            if status == _abi.ERR_TIMEOUT:
-                raise Empty(f"queue {self._name!r} is empty")
-            _ffi.check(status)
+            if status:
+                raise self._take_error(status)
             return buffer
 
     # -- state ------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from signal import SIGTERM
-from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type
+from typing import Any, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type
 
 from . import _abi, _ffi, _wait
 from ._process import StrPath, Stream, as_exitcode, signal_number, spawn_options, stream_code
@@ -71,6 +71,16 @@ class SupervisorEvent(NamedTuple):
         return self.text
 
 
+def _backoff(pair: Any) -> Tuple[float, float]:
+    try:
+        first, longest = pair
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"backoff is the first and the longest delay in seconds, not {pair!r}"
+        ) from None
+    return first, longest
+
+
 class Supervisor:
     """Starts workers that all run one program, and supervises them.
 
@@ -135,7 +145,7 @@ class Supervisor:
             raise ValueError(f"restart is None, 'failure' or 'always', not {restart!r}")
         if max_restarts is None:
             max_restarts = _UNLIMITED
-        if not 1 <= max_restarts <= _UNLIMITED:
+        if not 1 <= _ffi.whole(max_restarts, "max_restarts") <= _UNLIMITED:
             raise ValueError(f"max_restarts is at least 1, not {max_restarts}")
         if workers < 1:
             raise ValueError(f"there must be at least one worker, not {workers}")
@@ -147,7 +157,10 @@ class Supervisor:
         options.restart = _RESTARTS[restart]
         options.max_restarts = max_restarts
         # 0 would mean the default of the library.
-        lengths = [max(1, _wait.nanoseconds(it)) for it in (*backoff, healthy_after, grace)]
+        first, longest = _backoff(backoff)
+        times = [("backoff", first), ("backoff", longest)]
+        times += [("healthy_after", healthy_after), ("grace", grace)]
+        lengths = [max(1, _wait.nanoseconds(time, what)) for what, time in times]
         options.backoff_ns, options.max_backoff_ns, options.healthy_ns, options.grace_ns = lengths
         options.flags = (_abi.SUPERVISOR_KEEP_GOING * keep_going) | (
             _abi.SUPERVISOR_PLAIN * (not labels)
@@ -184,7 +197,7 @@ class Supervisor:
         They get ``signal``, and are killed after ``grace`` seconds; ``None`` is the ``grace`` of the
         constructor. None is restarted.
         """
-        grace_ns = self._grace_ns if grace is None else _wait.nanoseconds(grace)
+        grace_ns = self._grace_ns if grace is None else _wait.nanoseconds(grace, "grace", " or None")
         signal = signal_number(signal)
         _ffi.check(_lib.shoal_supervisor_begin_stop(self._handle, signal, grace_ns))
         self.wait()
@@ -195,7 +208,7 @@ class Supervisor:
         _ffi.check(_lib.shoal_supervisor_signal(self._handle, number, signal_number(signal)))
 
     def _number(self, worker: int) -> int:
-        if not 0 <= worker < self._count:
+        if not 0 <= _ffi.whole(worker, "worker") < self._count:
             raise ValueError(f"there is no worker {worker}: the last one is {self._count - 1}")
         return worker
 

@@ -57,6 +57,7 @@ class Semaphore(Sync):
     __module__ = "shoal"
 
     _kind = "semaphore"
+    _number = "value"
     _own_flags = 0
     _handle_type: Type[SemaphoreHandle] = SemaphoreHandle
 
@@ -80,6 +81,8 @@ class Semaphore(Sync):
 
         Returns whether it got one. Ctrl-C ends the wait.
         """
+        if timeout is not None:
+            timeout = _wait.seconds(timeout)
         if _acquire(self._fast, _abi.NOWAIT) == 0:
             return True
         status = _wait.wait(
@@ -97,11 +100,16 @@ class Semaphore(Sync):
         Raises:
             InvalidError: (a `ValueError`) a `BoundedSemaphore` would have more permits than at first.
         """
+        if type(n) is not int:
+            n = _ffi.whole(n, "n")
         if not 1 <= n < 2**31:
             raise ValueError("n must be one or more, and less than 2**31")
         if _release(self._fast, n):
             # Nothing was released. The second call reports the reason.
             _ffi.check(_lib.shoal_semaphore_release(self._live(), n))
+
+    def _shown(self) -> str:
+        return f"value {self.get_value()}"
 
     def get_value(self) -> int:
         """How many permits are free now."""
@@ -170,6 +178,9 @@ class Event(Sync):
 
     def _reopen(self, name: str, *state: Any) -> None:
         self._open(name, EventHandle(), 0)
+
+    def _shown(self) -> str:
+        return "set" if Event.is_set(self) else "unset"
 
     def is_set(self) -> bool:
         """Whether the flag is set."""
@@ -241,6 +252,10 @@ class Condition(Sync):
         self._open(name, ConditionHandle(), flags)
 
     def _use(self, lock: Lock) -> None:
+        # A lock of the standard library has the second.
+        if not (hasattr(lock, "_depth") or hasattr(lock, "_semlock")):
+            hint = ": pass a name as name=" if isinstance(lock, str) else ""
+            raise TypeError(f"lock is a Lock or an RLock, not {lock!r}{hint}")
         self._lock = lock
         self.acquire = lock.acquire
         self.release = lock.release
@@ -284,13 +299,13 @@ class Condition(Sync):
         depth = self._depth()
         assert depth, "must acquire() condition before using wait()"
         handle = self._live()
+        until = _wait.deadline(True, timeout)
         # The library writes both. If a signal handler raises, only they show what has happened.
         place, notified = ctypes.c_uint32(_NO_PLACE), ctypes.c_uint8(_UNWRITTEN)
         try:
             _ffi.check(_lib.shoal_condition_enlist(handle, ctypes.byref(place)))
             for _ in range(depth):
                 self._lock.release()
-            until = _wait.deadline(True, timeout)
             status = _wait.wait(
                 lambda ns: _lib.shoal_condition_sleep(self._live(), place, ns), until
             )
@@ -316,7 +331,7 @@ class Condition(Sync):
 
     def wait_for(self, predicate: Callable[[], _R], timeout: Optional[float] = None) -> _R:
         """Waits until ``predicate()`` is true, for ``timeout`` seconds at most. Returns its last value."""
-        until = None if timeout is None else monotonic() + timeout
+        until = None if timeout is None else monotonic() + _wait.seconds(timeout)
         result = predicate()
         while not result:
             left = None if until is None else until - monotonic()
@@ -325,6 +340,9 @@ class Condition(Sync):
             self.wait(left)
             result = predicate()
         return result
+
+    def _shown(self) -> str:
+        return f"{self._waiting()} waiting, {self._lock!r}"
 
     def _waiting(self) -> int:
         """How many threads wait."""
@@ -337,7 +355,8 @@ class Condition(Sync):
     def notify(self, n: int = 1) -> None:
         """Wakes ``n`` waiters, the longest waiting first; all if there are fewer."""
         assert self._depth(), "lock is not owned"
-        _ffi.check(_lib.shoal_condition_notify(self._live(), max(0, min(n, _abi.ALL))))
+        count = max(0, min(_ffi.whole(n, "n"), _abi.ALL))
+        _ffi.check(_lib.shoal_condition_notify(self._live(), count))
 
     def notify_all(self) -> None:
         """Wakes all waiters."""
@@ -372,6 +391,7 @@ class Barrier(Sync):
     __module__ = "shoal"
 
     _kind = "barrier"
+    _number = "parties"
 
     def __init__(
         self,
@@ -434,6 +454,10 @@ class Barrier(Sync):
             raise
         self._check(status)
         return index.value
+
+    def _shown(self) -> str:
+        stats = Barrier.stats(self)
+        return "broken" if stats.broken else f"{stats.waiting} of {stats.parties} waiting"
 
     def reset(self) -> None:
         """Makes the barrier usable again. Present waiters get `BrokenBarrierError`."""
@@ -521,6 +545,10 @@ class RWLock(Sync):
     def stats(self) -> RwlockStats:
         """Statistics of the lock."""
         return _ffi.fetch_stats(_lib.shoal_rwlock_stat, self._live(), RwlockStats)
+
+    def _shown(self) -> str:
+        stats = RWLock.stats(self)
+        return "held for writing" if stats.writer else f"{stats.readers} reading"
 
     def acquire_read(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock for reading. Waits, and returns whether it got it, as `Lock.acquire` does."""

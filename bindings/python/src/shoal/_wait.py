@@ -13,7 +13,7 @@ with a delay of at most about the time that the wait had taken before it.
 from __future__ import annotations
 
 from time import monotonic_ns
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from . import _abi
 
@@ -26,22 +26,44 @@ _LONGEST_NS = 1_000_000_000
 _FOREVER_SECONDS = 1e9
 
 
+def seconds(value: Any, what: str = "timeout", otherwise: str = " or None") -> float:
+    """A time that a program has passed, from -30 to 30 years. `TypeError` or `ValueError`, which names ``what``, if
+    it is no number. So a wrong timeout is an error even if the call need not wait."""
+    if type(value) in (float, int) and -_FOREVER_SECONDS < value < _FOREVER_SECONDS:
+        usual: float = value
+        return usual
+    if not isinstance(value, (float, int)):
+        kind = type(value)
+        try:
+            # `float` itself also reads texts.
+            if not (hasattr(kind, "__float__") or hasattr(kind, "__index__")):
+                raise TypeError
+            value = float(value)
+        except TypeError:
+            text = f"{what} is a number of seconds{otherwise}, not {value!r}"
+            raise TypeError(text) from None
+    if value != value:
+        raise ValueError(f"{what} is a number of seconds{otherwise}, not {value!r}")
+    found: float = max(-_FOREVER_SECONDS, min(value, _FOREVER_SECONDS))
+    return found
+
+
 def deadline(block: bool, timeout: Optional[float]) -> Optional[int]:
     """The end of a wait in nanoseconds of the monotonic clock. ``None`` is never, 0 does not wait."""
-    if not block:
+    left = _FOREVER_SECONDS if timeout is None else seconds(timeout)
+    if not block or left <= 0:
         return 0
-    if timeout is None or timeout > _FOREVER_SECONDS:
+    if left >= _FOREVER_SECONDS:
         return None
-    if timeout <= 0:
-        return 0
-    return monotonic_ns() + int(timeout * 1e9)
+    return monotonic_ns() + int(left * 1e9)
 
 
-def nanoseconds(seconds: float) -> int:
-    """A duration in nanoseconds. `ValueError` if it is negative."""
-    if seconds < 0:
-        raise ValueError(f"a duration must not be negative, but is {seconds}")
-    return int(min(seconds, _FOREVER_SECONDS) * 1e9)
+def nanoseconds(value: Any, what: str = "seconds", otherwise: str = "") -> int:
+    """A duration in nanoseconds. Raises as `seconds` does, and `ValueError` if it is negative."""
+    found = seconds(value, what, otherwise)
+    if found < 0:
+        raise ValueError(f"{what} must not be negative, but is {value!r}")
+    return int(found * 1e9)
 
 
 def wait(call: Callable[[int], int], until: Optional[int]) -> int:

@@ -54,7 +54,7 @@ def _mask(devices: DevicesArgument) -> str:
         return devices
     if isinstance(devices, DeviceLease):
         return str(devices)
-    if not isinstance(devices, Sequence):
+    if not isinstance(devices, Sequence) or isinstance(devices, (bytes, bytearray, memoryview)):
         raise TypeError(f"devices are a list or text like '0,2', not {type(devices).__name__}")
     entries: List[str] = []
     for entry in devices:
@@ -77,7 +77,7 @@ def resolve(devices: DevicesArgument, *, family: str = "cuda") -> str:
         shoal.devices.resolve([1])      # "3" under CUDA_VISIBLE_DEVICES=2,3
     """
     mask = _ffi.encode(_mask(devices), "mask")
-    value = _ffi.fetch_text(_lib.shoal_device_resolve, _ffi.encode(family), None, mask)
+    value = _ffi.fetch_text(_lib.shoal_device_resolve, _ffi.encode(family, "family"), None, mask)
     return value.decode()
 
 
@@ -92,7 +92,7 @@ def environment(devices: DevicesArgument, *, family: str = "cuda") -> Dict[str, 
     if worker is not None:
         return worker.environment()
     mask = _ffi.encode(_mask(devices), "mask")
-    text = _ffi.fetch_text(_lib.shoal_device_environment, _ffi.encode(family), mask)
+    text = _ffi.fetch_text(_lib.shoal_device_environment, _ffi.encode(family, "family"), mask)
     changes: Dict[str, Optional[str]] = {}
     for entry in os.fsdecode(text).split("\0"):
         if entry:
@@ -103,7 +103,7 @@ def environment(devices: DevicesArgument, *, family: str = "cuda") -> Dict[str, 
 
 def variable(family: str = "cuda") -> str:
     """The environment variable of a family's mask. `NotFoundError` for an unknown family."""
-    found: Optional[bytes] = _lib.shoal_device_variable(_ffi.encode(family))
+    found: Optional[bytes] = _lib.shoal_device_variable(_ffi.encode(family, "family"))
     if found is None:
         raise _ffi.error(_abi.ERR_NOT_FOUND)
     return found.decode()
@@ -121,7 +121,7 @@ def families() -> List[str]:
 
 def visible(family: str = "cuda") -> Optional[List[str]]:
     """The devices in this process's environment, as they are named there; ``None`` if all are visible."""
-    text = _ffi.fetch_text(_lib.shoal_device_visible, _ffi.encode(family)).decode()
+    text = _ffi.fetch_text(_lib.shoal_device_visible, _ffi.encode(family, "family")).decode()
     if text == "all":
         return None
     return [] if text == "none" else text.split(",")
@@ -140,7 +140,7 @@ def set_visible_devices(devices: DevicesArgument, *, family: str = "cuda") -> No
     changes = environment(devices, family=family)
     # The library changes the environment of C. Python keeps a copy of it, which is changed below.
     if _ffi.fetch_bool(
-        _lib.shoal_device_set_visible, _ffi.encode(family), _ffi.encode(_mask(devices), "mask")
+        _lib.shoal_device_set_visible, _ffi.encode(family, "family"), _ffi.encode(_mask(devices), "mask")
     ):
         warnings.warn(
             f"the runtime of {family!r} devices is loaded in this process and may have read "

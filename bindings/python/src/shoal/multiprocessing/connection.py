@@ -15,6 +15,7 @@ from .._attribute import assignable
 from .._errors import ShoalError
 from .._original import connection as _std
 from .._structs import Message
+from .._wait import seconds
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
 
@@ -86,7 +87,7 @@ def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[An
     if not any(isinstance(one, PipeConnection) for one in things):
         ready: List[Any] = _wait(things, timeout)
         return ready
-    until = None if timeout is None else time.monotonic() + timeout
+    until = None if timeout is None else time.monotonic() + seconds(timeout)
     # An end that only sends has no descriptor, and is polled.
     watched = [one for one in things if not isinstance(one, PipeConnection) or one.readable]
     longest = None if len(watched) == len(things) else _CHECK_SECONDS

@@ -21,7 +21,7 @@ from _multiprocessing import SemLock  # type: ignore[import-not-found]
 from multiprocessing.process import parent_process
 from typing import Any, Callable, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
 
-from .. import _backpressure, _ffi, _handles, _pickling, _queue
+from .. import _backpressure, _ffi, _handles, _pickling, _queue, _wait
 from .._attribute import assignable, default
 from .._batches import BytesLike
 from .._errors import Empty, Full, ShoalError, TimeoutError
@@ -443,7 +443,7 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
 
         Raises `TimeoutError` if that takes longer than ``timeout`` seconds.
         """
-        until = None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else time.monotonic() + _wait.seconds(timeout)
         while True:
             seen = self._count.version_of(_ALL_DONE)
             if self._count.get(_UNFINISHED, 0) <= 0:
