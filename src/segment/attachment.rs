@@ -199,7 +199,7 @@ impl Attachment {
             {
                 leave(table, self.slot());
                 crash_point!();
-                if matches!(table.has_others_that_stay(self.slot()), Ok(false))
+                if matches!(table.has_any_that_stays(), Ok(false))
                     // Read after that: no process that stays is left to change it.
                     && !companion::has_any(&self.region)
                 {

@@ -75,6 +75,12 @@ impl MemberId {
         self.0
     }
 
+    /// A member of a group that does not exist.
+    #[cfg(test)]
+    pub(super) const fn of_no_group() -> Self {
+        Self(1)
+    }
+
     fn group(self) -> u64 {
         self.0 >> NUMBER_BITS
     }
