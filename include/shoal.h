@@ -1706,9 +1706,10 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_lock_lock(shoal_lock *l, int64_t timeout_ns, bool *owner_died);
 
 /**
- * Unlocks it: a plain lock from any thread, a recursive lock by one level.
+ * Unlocks it: a plain lock from any thread of the process that took it, a recursive lock by one level.
  *
- * Errors: SHOAL_ERR_INVALID (it is not taken; it is recursive and not the calling thread's).
+ * Errors: SHOAL_ERR_INVALID (it is not taken; another handle or process has it; it is recursive and not the
+ * calling thread's).
  */
 SHOAL_API shoal_status shoal_lock_unlock(shoal_lock *l);
 

@@ -10,7 +10,7 @@
 //! drop of a copied lease would end the parent's, and nobody could tell that the child has died with a lock.
 //! Its owner word is `NOBODY`, which takes no lock and owns nothing. So each call that needs a lock fails with
 //! `Exhausted`, a call on what the parent holds is refused as in every child, and what needs no
-//! participant still works: an event, the length of a queue, releasing a plain lock. Dropping the
+//! participant still works: an event, the length of a queue. Dropping the
 //! handle leaves the object as it is. The child may open the object again by name.
 //!
 //! A child that was made without the handlers of `fork` (`_Fork`, `clone`) is not a participant through
