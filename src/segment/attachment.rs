@@ -156,6 +156,7 @@ impl Attachments {
         if HAS_LEFT.load(Ordering::Relaxed) {
             sys::exit::at_exit(&Once::new(), leave_all)?;
             HAS_LEFT.store(false, Ordering::Relaxed);
+            self.liveness.stay();
         }
         let process = process::pid();
         PROCESS.store(process, Ordering::Relaxed);

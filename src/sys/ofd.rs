@@ -42,6 +42,14 @@ pub(crate) fn try_lock_range(fd: BorrowedFd<'_>, start: u64, len: u64) -> Result
     }
 }
 
+/// Makes the lock on `byte`, which this description has, one that only writers would wait for: it is still seen by
+/// [`first_held`], but not by [`written_range`]. Never waits.
+pub(crate) fn share(fd: BorrowedFd<'_>, byte: u64) {
+    let lock = request(libc::F_RDLCK, byte, 1);
+    // SAFETY: the descriptor is open and `lock` is a valid request.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
+}
+
 /// Releases the lock on `byte`.
 pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) {
     let lock = request(libc::F_UNLCK, byte, 1);
