@@ -64,13 +64,14 @@
  *   exists keeps its own.
  * - `*out`: the handle. It is yours until `shoal_<object>_free`. `*created`: whether this call created it.
  *
- * It waits only for processes that are opening or leaving the same object. It is safe from several threads and
+ * It waits only for processes that are opening or leaving the same object, and some seconds at most. It is safe from several threads and
  * processes at once, of which one creates the object.
  *
  * Errors: SHOAL_ERR_INVALID (name, options); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_EXISTS (SHOAL_EXCLUSIVE);
  * SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION; SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (a size);
  * SHOAL_ERR_VERSION_MISMATCH; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
- * SHOAL_ERR_UNSUPPORTED (no directory for objects); SHOAL_ERR_OS (such as no file descriptor left).
+ * SHOAL_ERR_UNSUPPORTED (no directory for objects); SHOAL_ERR_OS (such as no file descriptor left);
+ * SHOAL_ERR_TIMEOUT (a process that opens or leaves the object is stopped; the message says which).
  *
  * # Freeing
  *
@@ -376,8 +377,8 @@ SHOAL_API shoal_status shoal_gc(size_t *removed);
  * the calling thread may only free handles. Other threads may be in calls: what they hold stays held until
  * the process has ended, and is then treated as that of a dead process.
  *
- * It waits for processes that are opening or leaving the same objects. A forked child and its parent leave
- * separately.
+ * It waits for processes that are opening or leaving the same objects, a second at most. A forked child and its
+ * parent leave separately.
  *
  * ```c
  * if (fork() == 0) {
@@ -1709,9 +1710,10 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_lock_lock(shoal_lock *l, int64_t timeout_ns, bool *owner_died);
 
 /**
- * Unlocks it: a plain lock from any thread, a recursive lock by one level.
+ * Unlocks it: a plain lock from any thread of the process that took it, a recursive lock by one level.
  *
- * Errors: SHOAL_ERR_INVALID (it is not taken; it is recursive and not the calling thread's).
+ * Errors: SHOAL_ERR_INVALID (it is not taken; another handle or process has it; it is recursive and not the
+ * calling thread's).
  */
 SHOAL_API shoal_status shoal_lock_unlock(shoal_lock *l);
 

@@ -124,6 +124,14 @@ shoal_status shoal_list_rearrange_if(shoal_list *l, uint64_t version, const uint
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_try(shoal_lock *l, bool *owner_died);
 
 /**
+ * Unlocks it as `shoal_lock_unlock` does, but a plain lock whichever handle or process took it: for languages
+ * whose locks any process may release.
+ *
+ * Errors: SHOAL_ERR_INVALID (it is not taken; it is recursive and not the calling thread's).
+ */
+SHOAL_API shoal_status shoal_lock_unlock_any(shoal_lock *l);
+
+/**
  * Acquires a permit if there is one and no other process works on the semaphore: it neither waits nor sleeps,
  * and so may be called with a lock of the language held. Permits of dead processes count as held:
  * `shoal_semaphore_acquire` detects them, with SHOAL_NOWAIT too.

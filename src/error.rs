@@ -124,6 +124,17 @@ pub enum Error {
         /// The companion of the object that is full, or from which no answer came.
         name: String,
     },
+    /// The object was not opened, since another process has been opening or leaving it for seconds. That process
+    /// is stopped, by a signal or a debugger, or the machine is overloaded.
+    #[error("timed out: {who} has been opening or leaving {name:?} for {seconds} seconds")]
+    Busy {
+        /// The object.
+        name: String,
+        /// The process, as far as it is known, and whether it is stopped.
+        who: String,
+        /// How long the call waited.
+        seconds: u64,
+    },
     /// The queue is closed: it takes nothing more, and all it held has been taken.
     #[error("closed")]
     Closed,
@@ -303,7 +314,7 @@ impl Error {
             Error::NoSpace { .. } | Error::NoInodes { .. } => Status::ErrNoSpace,
             Error::TooLarge { .. } | Error::TooMany { .. } => Status::ErrTooLarge,
             Error::BufferTooSmall { .. } => Status::ErrBufferTooSmall,
-            Error::Timeout | Error::RelayBehind { .. } => Status::ErrTimeout,
+            Error::Timeout | Error::RelayBehind { .. } | Error::Busy { .. } => Status::ErrTimeout,
             Error::Closed | Error::Detached => Status::ErrClosed,
             Error::Interrupted => Status::ErrInterrupted,
             Error::WrongKind { .. } => Status::ErrWrongKind,

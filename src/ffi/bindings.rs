@@ -25,7 +25,7 @@ use super::semaphore::SemaphoreHandle;
 use super::status::{guard, guard_shielded};
 use crate::error::{Error, Status};
 use crate::pipe::Pipe;
-use crate::primitives::{Barrier, Condition, Semaphore};
+use crate::primitives::{Barrier, Condition, Lock, Semaphore};
 use crate::sys::exit::exit_at_once;
 
 /// `shoal_leave` and `_exit(code)` in one. It does not return.
@@ -232,6 +232,16 @@ pub unsafe extern "C" fn shoal_lock_try(l: *mut LockHandle, owner_died: *mut boo
         let (owner_died, lock) = unsafe { (Out::optional("owner_died", owner_died)?, object(l)?) };
         acquired(lock.spin_acquire()?.ok_or(Error::Timeout)?, &owner_died)
     })
+}
+
+/// Unlocks it as `shoal_lock_unlock` does, but a plain lock whichever handle or process took it: for languages
+/// whose locks any process may release.
+///
+/// Errors: SHOAL_ERR_INVALID (it is not taken; it is recursive and not the calling thread's).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_lock_unlock_any(l: *mut LockHandle) -> Status {
+    // SAFETY: the caller's contract.
+    unsafe { handle::with(l, Lock::release_any) }
 }
 
 /// Acquires a permit if there is one and no other process works on the semaphore: it neither waits nor sleeps,

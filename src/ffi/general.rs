@@ -167,8 +167,8 @@ pub unsafe extern "C" fn shoal_gc(removed: *mut usize) -> Status {
 /// the calling thread may only free handles. Other threads may be in calls: what they hold stays held until
 /// the process has ended, and is then treated as that of a dead process.
 ///
-/// It waits for processes that are opening or leaving the same objects. A forked child and its parent leave
-/// separately.
+/// It waits for processes that are opening or leaving the same objects, a second at most. A forked child and its
+/// parent leave separately.
 ///
 /// ```c
 /// if (fork() == 0) {

@@ -124,9 +124,10 @@ pub unsafe extern "C" fn shoal_lock_lock(
     })
 }
 
-/// Unlocks it: a plain lock from any thread, a recursive lock by one level.
+/// Unlocks it: a plain lock from any thread of the process that took it, a recursive lock by one level.
 ///
-/// Errors: SHOAL_ERR_INVALID (it is not taken; it is recursive and not the calling thread's).
+/// Errors: SHOAL_ERR_INVALID (it is not taken; another handle or process has it; it is recursive and not the
+/// calling thread's).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_lock_unlock(l: *mut LockHandle) -> Status {
     // SAFETY: the caller's contract.

@@ -42,13 +42,14 @@
 //!   exists keeps its own.
 //! - `*out`: the handle. It is yours until `shoal_<object>_free`. `*created`: whether this call created it.
 //!
-//! It waits only for processes that are opening or leaving the same object. It is safe from several threads and
+//! It waits only for processes that are opening or leaving the same object, and some seconds at most. It is safe from several threads and
 //! processes at once, of which one creates the object.
 //!
 //! Errors: SHOAL_ERR_INVALID (name, options); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_EXISTS (SHOAL_EXCLUSIVE);
 //! SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION; SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (a size);
 //! SHOAL_ERR_VERSION_MISMATCH; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
-//! SHOAL_ERR_UNSUPPORTED (no directory for objects); SHOAL_ERR_OS (such as no file descriptor left).
+//! SHOAL_ERR_UNSUPPORTED (no directory for objects); SHOAL_ERR_OS (such as no file descriptor left);
+//! SHOAL_ERR_TIMEOUT (a process that opens or leaves the object is stopped; the message says which).
 //!
 //! # Freeing
 //!

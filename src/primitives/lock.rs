@@ -26,9 +26,9 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 
 /// A lock between processes and threads, which outlives its owner.
 ///
-/// A plain lock may be released by any process and thread; one made by
-/// [`recursive`](Self::recursive) only by the thread that has it, which may take it again and
-/// must release it as often. Waiting is a bounded spin and then a sleep in the kernel. There is no
+/// The owner of a plain lock is the handle that took it, in its process: any thread may release it through that
+/// handle. The owner of one made by [`recursive`](Self::recursive) is also the thread, which may take it again
+/// and must release it as often. Waiting is a bounded spin and then a sleep in the kernel. There is no
 /// order of arrival: the first process that asks for a free lock gets it. A waiter that was passed
 /// over is served next, so none starves.
 ///
@@ -37,7 +37,7 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 /// data is consistent.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; a child does not own what its parent
-/// holds, but may release a plain lock. The last handle of all processes removes the lock,
+/// holds, and cannot release it. The last handle of all processes removes the lock,
 /// unless it was created [persistent](Options::persistent).
 ///
 /// ```
@@ -176,13 +176,35 @@ impl Lock {
         self.cell.spin_acquire(self.segment.me(), &self.policy)
     }
 
-    /// Releases the lock: a plain one whichever thread took it, a recursive one by one level.
+    /// Releases the lock: a plain one whichever thread took it through this handle, a recursive one by one level.
+    ///
+    /// # Errors
+    /// `Invalid` if no one holds it, if another handle or process does, or if it is recursive and not the
+    /// calling thread's.
+    #[inline]
+    pub fn release(&self) -> Result<()> {
+        self.cell.release(self.segment.me())
+    }
+
+    /// As [`release`](Self::release), but releases a plain lock whichever handle or process took it. For
+    /// protocols in which one process takes a lock and another releases it. The owner is not told.
+    ///
+    /// ```
+    /// use shoal::{Lock, Timeout};
+    ///
+    /// let lock = Lock::anonymous()?;
+    /// let other = Lock::open(lock.name())?; // in another process, usually
+    /// let _ = lock.acquire(Timeout::Infinite)?;
+    /// assert!(other.release().is_err());
+    /// other.release_any()?;
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
     ///
     /// # Errors
     /// `Invalid` if no one holds it, or if it is recursive and not the calling thread's.
     #[inline]
-    pub fn release(&self) -> Result<()> {
-        self.cell.release(self.segment.me())
+    pub fn release_any(&self) -> Result<()> {
+        self.cell.release_any(self.segment.me())
     }
 
     /// Releases all levels of the lock, and returns how many there were.
@@ -251,7 +273,7 @@ impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
         // In a child that was forked meanwhile, the lock is its parent's.
         if self.lock.segment.me() == self.me {
-            // Another process may have released a plain lock meanwhile, which is allowed.
+            // Fails if it was released by other means meanwhile.
             let _ = self.lock.cell.release(self.me);
         }
     }

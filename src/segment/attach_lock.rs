@@ -17,11 +17,6 @@ pub(super) const ATTACH_LOCK: u64 = 1 << 62;
 pub(super) struct AttachLock<'a>(BorrowedFd<'a>);
 
 impl<'a> AttachLock<'a> {
-    /// Waits for the process that has it.
-    pub(super) fn acquire(fd: BorrowedFd<'a>) -> Result<Self> {
-        ofd::lock(fd, ATTACH_LOCK).map(|()| Self(fd))
-    }
-
     /// `None` if a process holds it for about a second: that process was stopped.
     pub(super) fn acquire_soon(fd: BorrowedFd<'a>) -> Result<Option<Self>> {
         for _ in 0..10_000 {

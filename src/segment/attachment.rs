@@ -10,7 +10,7 @@
 //! drop of a copied lease would end the parent's, and nobody could tell that the child has died with a lock.
 //! Its owner word is `NOBODY`, which takes no lock and owns nothing. So each call that needs a lock fails with
 //! `Exhausted`, a call on what the parent holds is refused as in every child, and what needs no
-//! participant still works: an event, the length of a queue, releasing a plain lock. Dropping the
+//! participant still works: an event, the length of a queue. Dropping the
 //! handle leaves the object as it is. The child may open the object again by name.
 //!
 //! A child that was made without the handlers of `fork` (`_Fork`, `clone`) is not a participant through
@@ -20,17 +20,25 @@
 //!
 //! This process attaches and leaves under one lock, which a fork takes too: so no child can inherit a
 //! descriptor or an attachment that this table does not have. That lock is taken before a file's attach lock,
-//! never while holding one.
+//! never while holding one. It is not held while waiting for an attach lock, which a stopped process may have:
+//! otherwise no thread of this process could fork or use unrelated objects meanwhile (`patiently`).
+//!
+//! **A handle that is dropped while a stopped process has the attach lock** leaves without it after a second, and
+//! without a look at who else is attached. It loses nothing: the stopped process attaches as if the handle had
+//! been dropped later, or leaves. But if that one has looked before, no process removes the object's name. Then
+//! it is left as by a kill, until a process that opens the name, or collects, removes it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::layout::{Owner, Region};
 use crate::sync::crash::crash_point;
 use crate::sync::{self, NOBODY, Peers, pack, unpack};
+use crate::sys::clock::Deadline;
 use crate::sys::fd::StreamsTaken;
 use crate::sys::once::Once;
 use crate::sys::shm;
@@ -104,6 +112,31 @@ pub(super) fn prepare() -> Result<()> {
     )
 }
 
+/// How long a handle that is dropped waits for a process that has the attach lock.
+pub(super) const LEAVING_NS: u64 = 1_000_000_000;
+
+/// Calls `act` with the lock under which this process attaches and leaves, and again after a pause, without that
+/// lock, while it returns `None` because another process has the attach lock that it needs. After `limit_ns`, the
+/// last call gets `true`.
+///
+/// A process has an attach lock for far less than a millisecond, unless it is stopped.
+pub(super) fn patiently<T>(
+    limit_ns: u64,
+    mut act: impl FnMut(&mut Attachments, bool) -> Result<Option<T>>,
+) -> Result<Option<T>> {
+    let limit = Deadline::At(Deadline::Never.slice(limit_ns));
+    let mut pause = Duration::from_micros(50);
+    loop {
+        let is_last = limit.passed();
+        let done = act(&mut attachments(), is_last)?;
+        if done.is_some() || is_last {
+            return Ok(done);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(1));
+    }
+}
+
 fn locked() -> MutexGuard<'static, Attachments> {
     ATTACHMENTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -123,6 +156,7 @@ impl Attachments {
         if HAS_LEFT.load(Ordering::Relaxed) {
             sys::exit::at_exit(&Once::new(), leave_all)?;
             HAS_LEFT.store(false, Ordering::Relaxed);
+            self.liveness.stay();
         }
         let process = process::pid();
         PROCESS.store(process, Ordering::Relaxed);
@@ -169,37 +203,42 @@ impl Attachment {
         &self.known
     }
 
-    /// Gives up the slot; the last one to leave removes an ephemeral segment.
-    fn leave(&self) {
-        self.leave_by(Table::leave);
+    /// Gives up the slot; the last one to leave removes an ephemeral segment. `None`, and nothing is done, if
+    /// another process has the attach lock; with `is_last`, leaves without that lock then.
+    fn leave(&self, is_last: bool) -> Option<()> {
+        self.leave_by(Table::leave, is_last)
     }
 
     /// Called when the process is about to end. Its threads may use the object until then, so it keeps the
     /// slot, and with it what they have locked, until the kernel says that it is dead.
-    fn mark_leaving(&self) {
-        self.leave_by(Table::mark_leaving);
+    fn mark_leaving(&self, is_last: bool) -> Option<()> {
+        self.leave_by(Table::mark_leaving, is_last)
     }
 
-    fn leave_by(&self, leave: fn(&Table, u16)) {
+    fn leave_by(&self, leave: fn(&Table, u16), is_last: bool) -> Option<()> {
         if self.process.load(Ordering::Relaxed) != process::pid() {
-            return;
+            return Some(());
         }
         if self.slot.load(Ordering::Relaxed) == NONE {
-            return;
+            return Some(());
         }
         let Ok(table) = Table::of(&self.region) else {
-            return;
+            return Some(());
         };
         if !self.file.persistent {
             let _streams = StreamsTaken::new();
             // A file that has lost its name, or cannot be opened now, is not removed here.
             if let Ok((file, name)) = self.file.open()
-                // Without the lock it could remove what another process has just opened.
-                && let Ok(_lock) = AttachLock::acquire(file.as_fd())
+                && let Ok(lock) = AttachLock::try_acquire(file.as_fd())
             {
+                if lock.is_none() && !is_last {
+                    return None;
+                }
                 leave(table, self.slot());
                 crash_point!();
-                if matches!(table.has_others_that_stay(self.slot()), Ok(false))
+                // Without the lock it could remove what another process has just opened.
+                if lock.is_some()
+                    && matches!(table.has_any_that_stays(), Ok(false))
                     // Read after that: no process that stays is left to change it.
                     && !companion::has_any(&self.region)
                 {
@@ -207,10 +246,11 @@ impl Attachment {
                     crash_point!();
                     shm::unlink_if_same(name, file.as_fd());
                 }
-                return;
+                return Some(());
             }
         }
         leave(table, self.slot());
+        Some(())
     }
 
     /// Before a fork: takes a slot for the child, which is member `child`, if there is one to take.
@@ -272,15 +312,24 @@ impl Peers for Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let mut attachments = attachments();
-        // Not found if `leave_all` has run.
-        if let Some(index) = attachments.all.iter().rposition(|&it| ptr::eq(it, self)) {
-            attachments.all.swap_remove(index);
-            self.leave();
-            if attachments.all.is_empty() {
-                attachments.liveness.leave();
+        // In the pauses it is still in the table: a child that is forked then has it like any handle of a thread
+        // that it does not have.
+        let left = patiently(LEAVING_NS, |attachments, is_last| {
+            // Not found if `leave_all` has run.
+            let mut each = attachments.all.iter();
+            let Some(index) = each.rposition(|&it| ptr::eq(it, self)) else {
+                return Ok(Some(()));
+            };
+            let left = self.leave(is_last);
+            if left.is_some() {
+                attachments.all.swap_remove(index);
+                if attachments.all.is_empty() {
+                    attachments.liveness.leave();
+                }
             }
-        }
+            Ok(left)
+        });
+        debug_assert_eq!(left, Ok(Some(())));
     }
 }
 
@@ -295,10 +344,17 @@ pub(crate) extern "C" fn leave_all() {
     }
     // The library's own threads need not serve objects that are left.
     sync::stop_watching();
-    let mut attachments = attachments();
-    attachments.each().for_each(Attachment::mark_leaving);
-    attachments.all.clear();
-    attachments.liveness.mark_leaving();
+    let _ = patiently(LEAVING_NS, |attachments, is_last| {
+        attachments
+            .all
+            // SAFETY: as in `each`.
+            .retain(|&it| unsafe { &*it }.mark_leaving(is_last).is_none());
+        if !attachments.all.is_empty() {
+            return Ok(None);
+        }
+        attachments.liveness.mark_leaving();
+        Ok(Some(()))
+    });
 }
 
 /// Holds the table's lock from before a fork to after it, in both processes.

@@ -86,7 +86,8 @@ pub fn gc_each(dry_run: bool, mut goes_on: impl FnMut(&str) -> bool) -> Result<(
 /// was. So the caller waits for that process, and then checks.
 pub(crate) fn sweep(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
-    collect_one(&file, false, true).map(drop)
+    let sweep = |is_last: bool| Ok(collect_one(&file, false)?.or(is_last.then_some(false)));
+    attachment::patiently(attachment::LEAVING_NS, |_, is_last| sweep(is_last)).map(drop)
 }
 
 /// Collects for a limited time, once in a process and those forked from it.
@@ -171,29 +172,26 @@ fn is_auxiliary(file: &str) -> bool {
 /// Removes `file` if it is this user's, ephemeral or unfinished, and no process is attached to it or about to
 /// be.
 fn collect(file: &str, dry_run: bool) -> Result<bool> {
-    collect_one(file, dry_run, false)
-}
-
-/// [`collect`], which with `waits` waits a second for a process that has the attach lock.
-fn collect_one(file: &str, dry_run: bool, waits: bool) -> Result<bool> {
     // No child of another thread's fork may inherit a file's attach lock.
     let _attachments = attachment::attachments();
+    Ok(collect_one(file, dry_run)? == Some(true))
+}
+
+/// [`collect`], where the caller has the lock of the attachments. `None` if another process has the attach lock.
+fn collect_one(file: &str, dry_run: bool) -> Result<Option<bool>> {
     if file.starts_with(FIFO) {
-        return Ok(fifo::is_orphan(file) && (dry_run || sys::fifo::remove(file)));
+        let removed = fifo::is_orphan(file) && (dry_run || sys::fifo::remove(file));
+        return Ok(Some(removed));
     }
     let Some((open, same_namespace, stamp)) = collectable(file) else {
-        return Ok(false);
+        return Ok(Some(false));
     };
     let fd = open.as_fd();
-    let lock = match waits {
-        true => AttachLock::acquire_soon(fd)?,
-        false => AttachLock::try_acquire(fd)?,
-    };
-    let Some(_lock) = lock else {
-        return Ok(false);
+    let Some(_lock) = AttachLock::try_acquire(fd)? else {
+        return Ok(None);
     };
     if participants::is_held(&open, same_namespace)? {
-        return Ok(false);
+        return Ok(Some(false));
     }
     // Again, under the lock: a process may have given it companions since, and died.
     let stamp = match stamp {
@@ -201,15 +199,15 @@ fn collect_one(file: &str, dry_run: bool, waits: bool) -> Result<bool> {
         None => None,
     };
     if stamp.as_ref().is_some_and(Stamp::stays) {
-        return Ok(false);
+        return Ok(Some(false));
     }
     if dry_run || !shm::names(file, fd) {
-        return Ok(shm::names(file, fd));
+        return Ok(Some(shm::names(file, fd)));
     }
     if let Some(stamp) = stamp {
         fifo::remove(file, stamp.fifos());
     }
-    Ok(shm::unlink_if_same(file, fd))
+    Ok(Some(shm::unlink_if_same(file, fd)))
 }
 
 /// The open file, if it may be removed once it is dead; whether its participants are of this process's pid

@@ -236,24 +236,27 @@ impl StatCache {
 /// `NotFound`; `Permission` for another user's, for root too; `Invalid` name.
 pub fn unlink(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
-    let remove = || {
+    let remove = |is_last: bool| {
         shm::check_user(name, &shm::facts(&file)?)?;
         // An object of another version may still have FIFOs and companions, if its file has a stamp.
         let Ok((open, stamp)) = find(name, &file) else {
-            return shm::unlink(&file);
+            return shm::unlink(&file).map(Some);
         };
         // Whatever removes a name checks its file and removes it under that file's attach lock, unless a
         // stopped process has the lock.
-        let _attachments = attachment::attachments();
-        let _lock = AttachLock::acquire_soon(open.as_fd())?;
+        let lock = AttachLock::try_acquire(open.as_fd())?;
+        if lock.is_none() && !is_last {
+            return Ok(None);
+        }
         if !shm::names(&file, open.as_fd()) {
             return Err(shm::missing(&file));
         }
         fifo::remove(&file, stamp.fifos());
         companion::remove(&file, stamp.companions());
-        shm::unlink(&file)
+        shm::unlink(&file).map(Some)
     };
-    remove().map_err(|err| named(err, name))
+    let removed = attachment::patiently(attachment::LEAVING_NS, |_, is_last| remove(is_last));
+    removed.map(drop).map_err(|err| named(err, name))
 }
 
 /// [`unlink`], but only an object of this kind.

@@ -5,7 +5,7 @@
 //! its size               how many members there ever were: the number of the next one
 //! and far beyond it, bytes that are only locked:
 //! ATTACH_LOCK            while a process becomes a member, and while the file is removed
-//! ATTACH_LOCK + 1 + number  for as long as that member lives
+//! ATTACH_LOCK + 1 + number  for as long as that member lives: for writing, and for reading only while it ends
 //! ```
 //! A process becomes a member of a liveness group when it opens its first object: the group of a process that
 //! has that object open, or else a new one. From then on, an object's table of participants names it by group
@@ -73,6 +73,12 @@ impl MemberId {
     /// Never 0.
     pub(super) fn word(self) -> u64 {
         self.0
+    }
+
+    /// A member of a group that does not exist.
+    #[cfg(test)]
+    pub(super) const fn of_no_group() -> Self {
+        Self(1)
     }
 
     fn group(self) -> u64 {
@@ -422,14 +428,31 @@ impl ProcessLiveness {
         self.fill_reserve();
     }
 
-    /// Called when this process is about to end; it counts as alive until then. The last member removes the
-    /// group's file.
+    /// Called when this process is about to end; it counts as alive until then. The last member that does not end as
+    /// well removes the group's file: of several that end at the same time, or of two copies of this library in one
+    /// process, each still finds the others' locks.
     pub(super) fn mark_leaving(&mut self) {
+        let Some(own) = self.own.as_ref().filter(|_| self.is_ours()) else {
+            return;
+        };
+        let named = name::liveness_file(own.id.group());
+        if let Some(fd) = own.fd.get() {
+            ofd::share(fd, own.id.byte());
+            crash_point!();
+            remove_if_all_end(&named, fd, own.id);
+        } else if let Ok(file) = shm::open_file(&named) {
+            // The program has closed all descriptors.
+            remove_if_all_end(&named, file.as_fd(), own.id);
+        }
+    }
+
+    /// This process goes on to use objects after [`mark_leaving`](Self::mark_leaving).
+    pub(super) fn stay(&self) {
         if let Some(own) = &self.own
-            && self.is_ours()
             && let Some(fd) = own.fd.get()
         {
-            remove_if_empty(&name::liveness_file(own.id.group()), fd);
+            // Never fails: no other description has a lock there.
+            let _ = ofd::try_lock(fd, own.id.byte());
         }
     }
 
@@ -446,7 +469,7 @@ impl ProcessLiveness {
             Some(fd) => {
                 ofd::unlock(fd, own.id.byte());
                 crash_point!();
-                remove_if_empty(&named, fd);
+                remove_if_all_end(&named, fd, own.id);
             }
             // The lock is released with the mapping; after that, `sweep` can tell whether it was the last.
             None => {
@@ -465,19 +488,23 @@ fn withdraw() {
     guardian::set_liveness_mapping(0, 0);
 }
 
-/// Removes the file of this member's group if it has no member any more.
+/// Removes the file of this former member's group if no other member goes on.
 pub(super) fn sweep(id: MemberId) {
     let named = name::liveness_file(id.group());
     if let Ok(file) = shm::open_file(&named) {
-        remove_if_empty(&named, file.as_fd());
+        remove_if_all_end(&named, file.as_fd(), id);
     }
 }
 
-/// Removes the file of a group if it has no other member. Waits for another process that does the same: it
-/// may have checked while this one was still a member.
-fn remove_if_empty(named: &str, fd: BorrowedFd<'_>) {
+/// Removes the file of a group if no member but `own` goes on. Waits for another process that does the same: it may
+/// have checked while this one was still a member.
+fn remove_if_all_end(named: &str, fd: BorrowedFd<'_>, own: MemberId) {
+    let (first, byte) = (ATTACH_LOCK + 1, own.byte());
+    let goes_on = |start, len| !matches!(ofd::written_range(fd, start, len), Ok(None));
+    // `own` is no longer a member, or this process, whose lock another description has.
     if let Ok(Some(_lock)) = AttachLock::acquire_soon(fd)
-        && let Ok(None) = ofd::first_held(fd, 0, 0)
+        && !goes_on(first, byte - first)
+        && !goes_on(byte + 1, NUMBERS)
     {
         shm::unlink_if_same(named, fd);
     }

@@ -4,7 +4,8 @@
 //! *Killed while creating*: the private file has no lock on it any more; `gc` removes it. *Killed just after
 //! publishing*: the segment is complete, and its only participant is dead; the next opener finds an ephemeral
 //! segment without participants, and removes it. *Killed while opening or leaving*: the kernel releases the
-//! attach lock and frees the slot. *Killed after a persistent segment changed its pid namespace*: no process
+//! attach lock and frees the slot. *Stopped then*: others that open the object wait some seconds, and get an error
+//! that names the stopped process. *Killed after a persistent segment changed its pid namespace*: no process
 //! is attached, and the next opener changes it again.
 //!
 //! An ephemeral segment to which no process is attached does not *exist*, even if its file is still there:
@@ -14,6 +15,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -23,10 +25,10 @@ use crate::sync::Peers;
 use crate::sync::crash::{committing, crash_point};
 use crate::sys::fd::StreamsTaken;
 use crate::sys::mapping::{self, Pages};
-use crate::sys::{fork, probe, shm};
+use crate::sys::{fork, holder, probe, shm};
 
-use super::attach_lock::AttachLock;
-use super::attachment::{self, Attachment};
+use super::attach_lock::{ATTACH_LOCK, AttachLock};
+use super::attachment::{self, Attachment, Attachments};
 use super::collect;
 use super::companion::{self, Companion};
 use super::fifo;
@@ -55,6 +57,8 @@ const PAGE: u64 = 4096;
 /// How often to begin again after interference by other processes. Each retry means that another process has
 /// made progress.
 const TRIES: u32 = 1000;
+/// How long to wait for a process that opens the same object or leaves it.
+const PATIENCE_NS: u64 = 5_000_000_000;
 
 /// A handle on a mapped segment. Dropping it leaves the segment.
 pub(crate) struct Segment {
@@ -190,13 +194,26 @@ impl Segment {
 
     /// Attaches to the published file, if it is alive and of the kind in `spec`.
     fn open(name: &str, file: &str, spec: &Spec) -> Result<Self> {
-        // Taken before the attach lock, in the same order as by a process that leaves.
-        let mut attachments = attachment::attachments();
+        let opened = attachment::patiently(PATIENCE_NS, |attachments, _| {
+            Self::try_open(attachments, name, file, spec)
+        });
+        opened?.ok_or_else(|| busy(name, file))
+    }
+
+    /// `None` if another process has the attach lock.
+    fn try_open(
+        attachments: &mut Attachments,
+        name: &str,
+        file: &str,
+        spec: &Spec,
+    ) -> Result<Option<Self>> {
         for _ in 0..TRIES {
             // Read before the file is mapped.
             let (probe, stamp) = find(name, file)?;
-            let Some((_lock, others)) = lock_file(file, &probe, &stamp)? else {
-                continue;
+            let (_lock, others) = match lock_file(file, &probe, &stamp)? {
+                FileLock::Taken(lock, others) => (lock, others),
+                FileLock::Replaced => continue,
+                FileLock::Busy => return Ok(None),
             };
             // Checked only now: a dead object is removed whatever its kind and version.
             let len = probe.metadata().map_err(|_| Error::last_os("fstat"))?.len();
@@ -212,11 +229,11 @@ impl Segment {
                 published: file.to_owned(),
                 persistent: stamp.persistent(),
             };
-            return Ok(Self {
+            return Ok(Some(Self {
                 handle: attachments.register(region, spec.section, names, &others)?,
                 pages: Arc::new(pages),
                 name: name.to_owned(),
-            });
+            }));
         }
         Err(gone_each_time(name, "opened"))
     }
@@ -448,29 +465,46 @@ fn gone_each_time(name: &str, what: &str) -> Error {
     ))
 }
 
-/// Takes the attach lock of `file` through `probe`, and returns the members that have the object open; `None`
-/// if the name now means another file.
+/// The error when the attach lock of `file` was not free for [`PATIENCE_NS`].
+fn busy(name: &str, file: &str) -> Error {
+    let inode = shm::facts(file).map_or(0, |facts| facts.ino());
+    Error::Busy {
+        name: name.to_owned(),
+        who: holder::of_lock(inode, ATTACH_LOCK).unwrap_or_else(|| "another process".to_owned()),
+        seconds: PATIENCE_NS / 1_000_000_000,
+    }
+}
+
+/// What came of taking a file's attach lock.
+enum FileLock<'a> {
+    /// With the members that have the object open.
+    Taken(AttachLock<'a>, Vec<MemberId>),
+    /// The name now means another file.
+    Replaced,
+    /// Another process has it.
+    Busy,
+}
+
+/// Takes the attach lock of `file` through `probe`.
 ///
 /// # Errors
 /// `NotFound` after removing a segment whose last participant died.
-fn lock_file<'a>(
-    file: &str,
-    probe: &'a File,
-    stamp: &Stamp,
-) -> Result<Option<(AttachLock<'a>, Vec<MemberId>)>> {
-    let lock = AttachLock::acquire(probe.as_fd())?;
+fn lock_file<'a>(file: &str, probe: &'a File, stamp: &Stamp) -> Result<FileLock<'a>> {
+    let Some(lock) = AttachLock::try_acquire(probe.as_fd())? else {
+        return Ok(FileLock::Busy);
+    };
     if !shm::names(file, probe.as_fd()) {
-        return Ok(None);
+        return Ok(FileLock::Replaced);
     }
     let others = participants::held(probe, stamp.has_our_namespace())?;
     let others: Vec<MemberId> = others.iter().map(|it| it.id).collect();
     if !others.is_empty() || stamp.persistent() || participants::is_locked(probe)? {
-        return Ok(Some((lock, others)));
+        return Ok(FileLock::Taken(lock, others));
     }
     // Not from the stamp that was read before the lock was taken: it may have got companions since.
     let stamp = stamp_of(file, probe)?;
     if stamp.stays() {
-        return Ok(Some((lock, others)));
+        return Ok(FileLock::Taken(lock, others));
     }
     let dead = participants::entries(probe)?;
     fifo::remove(file, stamp.fifos());
@@ -491,20 +525,25 @@ fn lock_file<'a>(
 /// Whether a live object has this name; removes a dead one.
 fn is_alive(name: &str, file: &str) -> Result<bool> {
     // No child of another thread's fork may inherit a file's attach lock.
-    let _attachments = attachment::attachments();
-    for _ in 0..TRIES {
-        let checked = find(name, file)
-            .and_then(|(probe, stamp)| Ok(lock_file(file, &probe, &stamp)?.is_some()));
-        match checked {
-            Ok(false) => {}
-            Ok(true) => return Ok(true),
-            Err(Error::NotFound { .. }) => return Ok(false),
-            // Whatever it is, the name is taken.
-            Err(
-                Error::Corrupt { .. } | Error::Permission { .. } | Error::VersionMismatch { .. },
-            ) => return Ok(true),
-            Err(err) => return Err(err),
+    let checked = attachment::patiently(PATIENCE_NS, |_, _| {
+        for _ in 0..TRIES {
+            let (probe, stamp) = find(name, file)?;
+            match lock_file(file, &probe, &stamp)? {
+                FileLock::Replaced => {}
+                FileLock::Taken(..) => return Ok(Some(())),
+                FileLock::Busy => return Ok(None),
+            }
         }
+        Ok(Some(()))
+    });
+    match checked {
+        Ok(Some(())) => Ok(true),
+        Ok(None) => Err(busy(name, file)),
+        Err(Error::NotFound { .. }) => Ok(false),
+        // Whatever it is, the name is taken.
+        Err(Error::Corrupt { .. } | Error::Permission { .. } | Error::VersionMismatch { .. }) => {
+            Ok(true)
+        }
+        Err(err) => Err(err),
     }
-    Ok(true)
 }

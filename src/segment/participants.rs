@@ -16,12 +16,20 @@
 //! The first slots lie on the object's first page. Pages for more are committed when they are needed, and
 //! then `open` is raised; it doubles once living processes hold all slots below it.
 //!
+//! # Whether anybody is left
+//! A fork joins without any lock. So a scan may read the child's slot while it is still free, and then find that
+//! the parent has died. But the child's slot was taken, and its `generation` raised, before its parent died. So
+//! the answer "nobody" takes two scans that find no living holder, with equal sums of the generations: then no
+//! slot was taken from the end of the first scan of it to the second, and the processes that could have taken one after
+//! that were dead before the second scan began.
+//!
 //! # Crash arguments
 //! *Killed after the swap:* the slot's holder is dead. `generation` may still be that of the previous holder,
-//! which is dead too. *Killed before raising `open`:* a page is committed that is not used yet. *Killed after
+//! which is dead too, and `since` and `pid` may be those of either. *Killed before raising `open`:* a page is committed that is not used yet. *Killed after
 //! it marked that it is about to end:* like any kill; but a process that leaves while it still lives has
 //! removed the object's name. *Any process may swap a dead holder for 0:* a dead member stays dead.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -138,10 +146,11 @@ impl Slot {
             return false;
         }
         crash_point!();
-        // Before anything else: what an earlier holder left must not look like this holder's.
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        crash_point!();
+        // Before the generation: a process that has seen that reads no mark of an earlier holder that it is leaving.
         self.record_holder(pid);
+        crash_point!();
+        // What an earlier holder left must not look like this holder's.
+        self.generation.fetch_add(1, Ordering::SeqCst);
         true
     }
 }
@@ -257,25 +266,37 @@ impl Table {
         }
     }
 
-    /// Whether any handle but that with the slot `but` is attached whose process is not about to end.
-    pub(super) fn has_others_that_stay(&self, but: u16) -> Result<bool> {
-        for (index, slot) in self.open_slots(Section::ALL) {
-            let stays = slot.pid.load(Ordering::SeqCst) & LEAVING == 0;
-            if index != but && stays && slot.is_held()? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Whether any handle is attached whose process is not about to end. For a caller that has given its slot back,
+    /// which another process may have by now, or has marked it.
+    pub(super) fn has_any_that_stays(&self) -> Result<bool> {
+        self.has_any(Section::ALL, |_, slot| {
+            slot.pid.load(Ordering::SeqCst) & LEAVING == 0
+        })
     }
 
     /// Whether any handle but that with the slot `but` is attached in `section`.
     pub(super) fn has_others(&self, section: Section, but: u16) -> Result<bool> {
-        for (index, slot) in self.open_slots(section) {
-            if index != but && slot.is_held()? {
-                return Ok(true);
+        self.has_any(section, |index, _| index != but)
+    }
+
+    /// Whether a living process holds a slot of `section` that `counts`.
+    fn has_any(&self, section: Section, counts: impl Fn(u16, &Slot) -> bool) -> Result<bool> {
+        let mut before = None;
+        for _ in 0..TRIES {
+            let mut joined = 0u32;
+            for (index, slot) in self.open_slots(section) {
+                // Read first: who took the slot earlier is then seen below.
+                joined = joined.wrapping_add(slot.generation.load(Ordering::SeqCst));
+                if counts(index, slot) && slot.is_held()? {
+                    return Ok(true);
+                }
+            }
+            if before.replace(joined) == Some(joined) {
+                return Ok(false);
             }
         }
-        Ok(false)
+        // Processes join all the time.
+        Ok(true)
     }
 }
 
@@ -290,6 +311,11 @@ pub(super) struct Entry {
 
 /// The entries of the table in `file`, dead ones too, in the order of their slots.
 pub(super) fn entries(file: &File) -> Result<Vec<Entry>> {
+    Ok(read_table(file)?.0)
+}
+
+/// The entries, and the sum of the generations of all slots.
+fn read_table(file: &File) -> Result<(Vec<Entry>, u32)> {
     let failed = |_| Error::last_os("pread");
     let mut bytes = vec![0; (PAGE - stamp::PARTICIPANTS) as usize];
     let read = |bytes: &mut [u8], at| {
@@ -313,8 +339,10 @@ pub(super) fn entries(file: &File) -> Result<Vec<Entry>> {
         bytes.resize(whole, 0);
         read(&mut bytes[first..], PAGE)?;
     }
+    let mut joined = 0u32;
     let entry = |slot: u32| {
         let at = slots_end(slot) as usize;
+        joined = joined.wrapping_add(half_word(&bytes, at + 16));
         Some(Entry {
             slot: slot as u16,
             id: MemberId::from_word(word(&bytes, at))?,
@@ -325,7 +353,8 @@ pub(super) fn entries(file: &File) -> Result<Vec<Entry>> {
             generation: half_word(&bytes, at + 16),
         })
     };
-    Ok((0..open).filter_map(entry).collect())
+    let entries = (0..open).filter_map(entry).collect();
+    Ok((entries, joined))
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {
@@ -346,19 +375,39 @@ pub(super) fn held(file: &File, same_namespace: bool) -> Result<Vec<Entry>> {
 }
 
 /// The entries for which `is_alive` is true.
+///
+/// A read of the file may find that a slot was taken, but not yet by whom; the next read does. So its holders
+/// count together with the generations that were read before.
 pub(super) fn held_by(
     file: &File,
     mut is_alive: impl FnMut(MemberId, Registered) -> Result<bool>,
 ) -> Result<Vec<Entry>> {
-    let mut held = entries(file)?;
-    let mut failed = Ok(());
-    held.retain(|entry| {
-        is_alive(entry.id, entry.registered).unwrap_or_else(|err| {
-            failed = Err(err);
-            true
-        })
-    });
-    failed.map(|()| held)
+    // A dead member stays dead.
+    let mut dead = HashSet::new();
+    let mut before = [None; 2];
+    for _ in 0..TRIES {
+        let (mut held, joined) = read_table(file)?;
+        let mut failed = Ok(());
+        held.retain(|entry| {
+            let lives = !dead.contains(&entry.id.word())
+                && is_alive(entry.id, entry.registered).unwrap_or_else(|err| {
+                    failed = Err(err);
+                    true
+                });
+            if !lives {
+                dead.insert(entry.id.word());
+            }
+            lives
+        });
+        failed?;
+        if !held.is_empty() || before[0].is_some() && before[0] == before[1] {
+            return Ok(held);
+        }
+        before = [before[1], Some(joined)];
+    }
+    Err(Error::corrupt(
+        "slots are taken all the time, but no living process has one",
+    ))
 }
 
 /// Whether any other process has locked a part of the file: it has the attach lock, or is a participant of an
@@ -370,4 +419,98 @@ pub(super) fn is_locked(file: &File) -> Result<bool> {
 /// Whether any process has the object open, or is about to.
 pub(super) fn is_held(file: &File, same_namespace: bool) -> Result<bool> {
     Ok(is_locked(file)? || !held(file, same_namespace)?.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::primitives::Event;
+    use crate::segment::Object;
+    use crate::sys::shm;
+
+    /// An event with one participant, this process, in slot 0; its file, and its member.
+    fn attached() -> (Event, File, MemberId) {
+        let event = Event::anonymous().unwrap();
+        let name = format!("shoal.{}", event.name());
+        let file = shm::open_file(&name).unwrap();
+        let id = entries(&file).unwrap()[0].id;
+        (event, file, id)
+    }
+
+    /// A member of a group that does not exist.
+    const DEAD: MemberId = MemberId::of_no_group();
+
+    #[test]
+    fn a_holder_that_forks_and_dies_during_a_scan_leaves_its_child_in_it() {
+        let (event, _file, own) = attached();
+        let region = event.segment().region();
+        let table = Table::of(&region).unwrap();
+        for (parent, child) in [(9, 3), (3, 9)] {
+            table.slots[parent].take(own, 0);
+            let forked = Cell::new(false);
+            let has_any = table.has_any(Section::ALL, |index, slot| {
+                if usize::from(index) == parent && !forked.replace(true) {
+                    table.slots[child].take(own, 0);
+                    slot.holder.store(DEAD.word(), Ordering::SeqCst);
+                }
+                index != 0
+            });
+            assert_eq!(has_any, Ok(true));
+            table.leave(child as u16);
+            assert_eq!(table.has_others(Section::ALL, 0), Ok(false));
+        }
+    }
+
+    #[test]
+    fn a_handle_that_is_handed_on_during_a_scan_is_found() {
+        let (event, _file, own) = attached();
+        let region = event.segment().region();
+        let table = Table::of(&region).unwrap();
+        table.slots[9].take(own, 0);
+        let has_any = table.has_any(Section::ALL, |index, slot| {
+            if index == 9 && slot.holder.load(Ordering::SeqCst) != 0 {
+                table.slots[3].take(own, 0);
+                table.leave(9);
+            }
+            index != 0
+        });
+        assert_eq!(has_any, Ok(true));
+        table.leave(3);
+    }
+
+    #[test]
+    fn a_taken_slot_does_not_look_as_if_its_holder_were_leaving() {
+        let (event, _file, own) = attached();
+        let region = event.segment().region();
+        let table = Table::of(&region).unwrap();
+        table.leave(0);
+        for slot in [3, 0] {
+            table.slots[slot].take(own, 7);
+            table.mark_leaving(slot as u16);
+            assert_eq!(table.has_any_that_stays(), Ok(false));
+            table.leave(slot as u16);
+            table.slots[slot].take(own, 0);
+            assert_eq!(table.has_any_that_stays(), Ok(true));
+            table.leave(slot as u16);
+        }
+    }
+
+    #[test]
+    fn a_holder_that_forks_and_dies_while_its_file_is_read_leaves_its_child_in_it() {
+        let (event, file, own) = attached();
+        let region = event.segment().region();
+        let table = Table::of(&region).unwrap();
+        table.slots[1].take(DEAD, 0);
+        table.leave(0);
+        let held = held_by(&file, |id, _| {
+            if id == DEAD && table.slots[0].holder.load(Ordering::SeqCst) == 0 {
+                table.slots[0].take(own, 0);
+            }
+            Ok(id == own)
+        });
+        assert_eq!(held.unwrap().len(), 1);
+        assert!(held_by(&file, |_, _| Ok(false)).unwrap().is_empty());
+    }
 }

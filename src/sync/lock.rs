@@ -14,8 +14,8 @@
 //!             0..32   the slot's generation
 //!            all ones: abandoned, see `robust`
 //! ```
-//! It is taken by one compare-and-swap of `owner` and freed by one exchange of it, by any thread of any
-//! process. Like a robust pthread mutex it tells the next owner that the last one died. Unlike such a mutex,
+//! It is taken by one compare-and-swap of `owner` and freed by another, by any thread with the same owner word.
+//! Like a robust pthread mutex it tells the next owner that the last one died. Unlike such a mutex,
 //! it belongs to a handle and not to a thread, does not depend on the C library, and holds nothing that could
 //! crash a process if it were overwritten: a word that names no living participant counts as a dead owner's.
 //!
@@ -308,7 +308,7 @@ impl LockCell {
     /// Frees the lock, or one level of a recursive one.
     ///
     /// # Errors
-    /// `Invalid` if it is free, or if it is recursive and another thread's.
+    /// `Invalid` if it is not the caller's: for a recursive lock, the calling thread's.
     #[inline]
     pub(crate) fn release(&self, me: u64) -> Result<()> {
         if self.is_recursive() {
@@ -317,10 +317,27 @@ impl LockCell {
                 self.depth.store(depth - 1, Ordering::Relaxed);
                 return Ok(());
             }
-        } else if self.is_free() {
-            return Err(not_held());
+        } else if self.owner.load(Ordering::Relaxed) != me {
+            return Err(self.not_mine());
         }
-        self.free()
+        self.free(me)
+    }
+
+    /// Frees a plain lock of any owner; otherwise as [`release`](Self::release).
+    ///
+    /// # Errors
+    /// `Invalid` if it is free, or if it is recursive and another thread's.
+    #[inline]
+    pub(crate) fn release_any(&self, me: u64) -> Result<()> {
+        if self.is_recursive() {
+            return self.release(me);
+        }
+        let owner = self.owner.load(Ordering::Relaxed);
+        match owner {
+            FREE => Err(not_held()),
+            // Fails if another process frees it meanwhile: that is one release too many.
+            owner => self.free(owner),
+        }
     }
 
     /// Frees all levels of the lock, and returns how many there were.
@@ -332,7 +349,23 @@ impl LockCell {
             return self.release(me).map(|()| 1);
         }
         let depth = self.my_depth(me)?;
-        self.free().map(|()| depth.max(1))
+        self.free(me).map(|()| depth.max(1))
+    }
+
+    /// Frees the lock, which `owner` has.
+    #[inline(always)]
+    fn free(&self, owner: u64) -> Result<()> {
+        self.about_to_free();
+        // SYNC: pairs with the exchange in `take`; a full barrier for `wake_next`.
+        let freed = self
+            .owner
+            .compare_exchange(owner, FREE, Ordering::SeqCst, Ordering::Relaxed);
+        crash_point!();
+        if freed.is_err() {
+            return Err(self.not_mine());
+        }
+        self.handoff.wake_next();
+        Ok(())
     }
 
     /// After an [`acquire`](Self::acquire): restores as many levels as `release_all` freed.
@@ -343,25 +376,25 @@ impl LockCell {
     fn my_depth(&self, me: u64) -> Result<u32> {
         if self.is_mine(me) {
             Ok(self.depth.load(Ordering::Relaxed))
-        } else if self.is_held() {
-            let why = "another thread holds it, and only that may release it";
-            Err(Error::invalid("recursive lock", why))
         } else {
-            Err(not_held())
+            Err(self.not_mine())
         }
     }
 
-    #[inline]
-    fn free(&self) -> Result<()> {
-        self.about_to_free();
-        // SYNC: pairs with the exchange in `take`; a full barrier for `wake_next`.
-        let owner = self.owner.swap(FREE, Ordering::SeqCst);
-        crash_point!();
-        self.handoff.wake_next();
-        if owner == FREE {
-            return Err(not_held());
+    /// The error of a release by one that does not have it.
+    #[cold]
+    fn not_mine(&self) -> Error {
+        match (self.is_held(), self.is_recursive()) {
+            (false, _) => not_held(),
+            (true, false) => Error::invalid(
+                "lock",
+                "another handle or process holds it, and only that may release it",
+            ),
+            (true, true) => Error::invalid(
+                "recursive lock",
+                "another thread holds it, and only that may release it",
+            ),
         }
-        Ok(())
     }
 
     /// Frees the lock if `me` has it and has declared it consistent; false otherwise.

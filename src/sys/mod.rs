@@ -12,6 +12,7 @@ pub(crate) mod flock;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod guardian;
+pub(crate) mod holder;
 pub(crate) mod inotify;
 pub(crate) mod limits;
 pub(crate) mod mapping;

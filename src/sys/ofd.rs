@@ -42,17 +42,12 @@ pub(crate) fn try_lock_range(fd: BorrowedFd<'_>, start: u64, len: u64) -> Result
     }
 }
 
-/// Takes the lock on `byte`, waiting for the process that has it.
-pub(crate) fn lock(fd: BorrowedFd<'_>, byte: u64) -> Result<()> {
-    let lock = request(libc::F_WRLCK, byte, 1);
-    loop {
-        // SAFETY: the descriptor is open and `lock` is a valid request.
-        match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLKW, &lock) } {
-            0 => return Ok(()),
-            _ if errno() == libc::EINTR => {}
-            _ => return Err(Error::last_os("fcntl(F_OFD_SETLKW)")),
-        }
-    }
+/// Makes the lock on `byte`, which this description has, one that only writers would wait for: it is still seen by
+/// [`first_held`], but not by [`written_range`]. Never waits.
+pub(crate) fn share(fd: BorrowedFd<'_>, byte: u64) {
+    let lock = request(libc::F_RDLCK, byte, 1);
+    // SAFETY: the descriptor is open and `lock` is a valid request.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
 }
 
 /// Releases the lock on `byte`.

@@ -66,6 +66,12 @@ pub(crate) fn is_older(pid: u32, since: u64) -> bool {
     start.is_none_or(|start| start.saturating_mul(1_000_000_000 / ticks) <= since)
 }
 
+/// Whether a signal or a debugger has stopped process `pid`.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = Stat::of(pid);
+    stat.is_some_and(|stat| matches!(stat.field(0), Some("T" | "t")))
+}
+
 /// The environment of another process.
 pub(crate) enum Environment {
     /// The environment at the start of its program: `NAME=value`, each followed by a NUL.

@@ -9,6 +9,16 @@ static int take_and_die(void *l)
     return shoal_lock_lock(l, SHOAL_FOREVER, NULL) == SHOAL_OK ? 0 : 1;
 }
 
+static int refused_and_end(void *l)
+{
+    shoal_condition *c;
+    if (shoal_condition_open(NULL, NULL, &c, NULL) != SHOAL_OK)
+        return 1;
+    bool waits = shoal_condition_wait(c, l, SHOAL_NOWAIT, NULL) != SHOAL_ERR_INVALID;
+    shoal_condition_free(c);
+    return waits || shoal_lock_unlock(l) != SHOAL_ERR_INVALID ? 1 : 0;
+}
+
 static int write_and_die(void *l)
 {
     return shoal_rwlock_lock_write(l, SHOAL_FOREVER, NULL) == SHOAL_OK ? 0 : 1;
@@ -37,6 +47,8 @@ static void locks(void)
     GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_try(l, NULL));
     yes = lock_stats(l).held;
     CHECK(yes);
+    /* A forked child does not have what its parent has locked. */
+    in_child(refused_and_end, l);
     OK(shoal_lock_unlock(l));
     SAYS(SHOAL_ERR_INVALID, "not held", shoal_lock_unlock(l));
 

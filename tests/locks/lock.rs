@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::common::{Bell, FOREVER, NOWAIT, Name, alone, fork, millis};
-use shoal::{Acquisition, Error, Lock, Map, Options};
+use shoal::{Acquisition, Condition, Error, Lock, Map, Options};
 
 fn recursive() -> Lock {
     Lock::recursive(None, &Options::create()).unwrap()
@@ -72,17 +72,52 @@ fn a_wait_for_a_taken_lock_ends_at_the_deadline() {
 }
 
 #[test]
-fn a_plain_lock_may_be_released_by_any_process() {
+fn a_plain_lock_is_released_by_any_thread_through_the_handle_that_took_it() {
     let _alone = alone();
     let lock = Lock::anonymous().unwrap();
+    let same = Lock::open(lock.name()).unwrap();
     assert_eq!(lock.acquire(FOREVER), Ok(Acquisition::Clean));
-    fork(|| lock.release().unwrap()).ends_well();
-    assert!(!lock.is_held());
-    assert_eq!(lock.acquire(NOWAIT), Ok(Acquisition::Clean));
+    let refused = |lock: &Lock| {
+        let err = lock.release().unwrap_err();
+        assert!(
+            err.to_string().contains("another handle or process"),
+            "{err}"
+        );
+    };
+    refused(&same);
+    fork(|| {
+        refused(&lock);
+        refused(&same);
+        // A condition does not release it for one that does not have it either.
+        let condition = Condition::anonymous().unwrap();
+        let waited = condition.wait(&lock, NOWAIT).unwrap_err();
+        assert!(matches!(waited, Error::Invalid { .. }), "{waited:?}");
+        assert_eq!(condition.waiting(), Ok(0));
+    })
+    .ends_well();
+    assert_eq!(lock.is_mine(), Ok(true));
     std::thread::scope(|scope| {
         scope.spawn(|| lock.release().unwrap());
     });
     assert!(matches!(lock.release(), Err(Error::Invalid { .. })));
+}
+
+#[test]
+fn a_plain_lock_is_released_by_any_process_that_does_not_ask_for_its_owner() {
+    let _alone = alone();
+    let lock = Lock::anonymous().unwrap();
+    let same = Lock::open(lock.name()).unwrap();
+    assert_eq!(lock.acquire(FOREVER), Ok(Acquisition::Clean));
+    fork(|| lock.release_any().unwrap()).ends_well();
+    assert!(!lock.is_held());
+    assert_eq!(lock.acquire(NOWAIT), Ok(Acquisition::Clean));
+    same.release_any().unwrap();
+    assert!(matches!(same.release_any(), Err(Error::Invalid { .. })));
+    let lock = recursive();
+    assert_eq!(lock.acquire(NOWAIT), Ok(Acquisition::Clean));
+    fork(|| assert!(lock.release_any().is_err())).ends_well();
+    lock.release_any().unwrap();
+    assert!(!lock.is_held());
 }
 
 #[test]

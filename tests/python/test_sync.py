@@ -194,7 +194,7 @@ def test_a_release_that_fails_does_not_hide_the_death_of_an_owner() -> None:
 
 
 def test_a_release_leaves_what_the_next_owner_has_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    unlock = _lock._lib.shoal_lock_unlock
+    unlock = _lock._lib.shoal_lock_unlock_any
 
     def unlock_and_let_another_take(handle: Any) -> int:
         status: int = unlock(handle)
@@ -208,7 +208,7 @@ def test_a_release_leaves_what_the_next_owner_has_found(monkeypatch: pytest.Monk
     start(take_and_die, lock).join()
     assert lock.acquire() and lock.owner_died
     with monkeypatch.context() as patch:
-        patch.setattr(_lock._lib, "shoal_lock_unlock", unlock_and_let_another_take)
+        patch.setattr(_lock._lib, "shoal_lock_unlock_any", unlock_and_let_another_take)
         lock.release()
     assert lock.owner_died and lock.locked()
     lock.release()

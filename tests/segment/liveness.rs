@@ -149,3 +149,58 @@ fn an_exiting_process_keeps_its_locks_and_does_not_keep_names() {
         });
     });
 }
+
+#[test]
+fn the_last_of_several_processes_that_end_removes_their_liveness_file() {
+    own_process(|| {
+        for exits in [true, false] {
+            in_directory("both-end", |directory| {
+                let [up, go] = LAST.get_or_init(|| [Bell::new(), Bell::new()]);
+                let first = fork_and_exit(|| {
+                    // SAFETY: a function that needs nothing.
+                    assert_eq!(unsafe { libc::atexit(last) }, 0);
+                    forget(Event::with_options(Some("shared"), &Options::create()).unwrap());
+                    up.ring();
+                    go.hear();
+                });
+                up.hear();
+                let (opened, end) = (Bell::new(), Bell::new());
+                let second = fork_and_exit(|| {
+                    let event = Event::open("shared").unwrap();
+                    opened.ring();
+                    end.hear();
+                    match exits {
+                        true => forget(event),
+                        false => drop(event),
+                    }
+                });
+                opened.hear();
+                assert_eq!(liveness_files(directory).len(), 1);
+                go.ring();
+                up.hear();
+                // The first one has left, and lives.
+                end.ring();
+                second.ends_well();
+                assert_eq!(liveness_files(directory).len(), 0);
+                go.ring();
+                first.ends_well();
+            });
+        }
+    });
+}
+
+#[test]
+fn a_process_that_has_closed_every_descriptor_removes_its_liveness_file_at_its_end() {
+    own_process(|| {
+        in_directory("closed", |directory| {
+            let closer = fork_and_exit(|| {
+                forget(Event::with_options(Some("left"), &Options::create()).unwrap());
+                // As a daemon does. SAFETY: this child uses none of them.
+                let close = |fd| unsafe { libc::close(fd) };
+                assert!((3..1024).map(close).any(|closed| closed == 0));
+            });
+            closer.ends_well();
+            assert_eq!(fs::read_dir(directory).unwrap().count(), 0);
+        });
+    });
+}

@@ -105,7 +105,8 @@ public:
     [[nodiscard]] bool try_lock_until(std::chrono::time_point<Clock, Length> deadline) {
         return take_until(deadline, [&](duration timeout) { return try_lock_for(timeout); });
     }
-    /// Fails with SHOAL_ERR_INVALID if the lock is not taken, or if it is recursive and not the caller's.
+    /// Fails with SHOAL_ERR_INVALID if the lock is not taken, or is not the caller's. So a forked child must not
+    /// leave the scope of a guard of its parent, which would terminate it: let it end by `_exit`.
     void unlock() { check(Unlock(self().handle())); }
 
     /// Whether the previous owner had died with the lock when this object last took it: the guarded data may
@@ -121,7 +122,8 @@ private:
 
 }  // namespace detail
 
-/// A lock between processes and threads. Any thread may unlock it, unless it is recursive.
+/// A lock between processes and threads. Any thread of the process that took it may unlock it, unless it is
+/// recursive.
 ///
 ///     auto ledger = shoal::mutex::create("ledger");
 ///     std::lock_guard hold(ledger);

@@ -32,7 +32,7 @@ fn take_now(lock: This) -> Option<*mut PyObject> {
 #[inline]
 fn release_now(lock: This) -> Option<*mut PyObject> {
     // SAFETY: as in `take_now`.
-    let status = lock.now(|native, pointer| unsafe { (native.lock_unlock)(pointer) });
+    let status = lock.now(|native, pointer| unsafe { (native.lock_unlock_any)(pointer) });
     (status == OK).then(none)
 }
 

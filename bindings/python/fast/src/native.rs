@@ -90,7 +90,7 @@ functions! {
     pipe_recv(*mut c_void, i64, *mut u8, usize, *mut usize);
     pipe_poll(*mut c_void, i64, *mut bool);
     lock_try(*mut c_void, *mut bool);
-    lock_unlock(*mut c_void);
+    lock_unlock_any(*mut c_void);
     semaphore_try_acquire(*mut c_void);
     semaphore_try_release(*mut c_void, u32);
     array_lock(*mut c_void, i64, *mut bool);

@@ -305,6 +305,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     ),
     "shoal_list_rearrange_if": (c_uint32, (c_void_p, c_uint64, c_void_p, c_size_t, c_void_p)),
     "shoal_lock_try": (c_uint32, (c_void_p, c_void_p)),
+    "shoal_lock_unlock_any": (c_uint32, (c_void_p,)),
     "shoal_semaphore_try_acquire": (c_uint32, (c_void_p,)),
     "shoal_semaphore_try_release": (c_uint32, (c_void_p, c_uint32)),
     "shoal_semaphore_keep": (c_uint32, (c_void_p,)),

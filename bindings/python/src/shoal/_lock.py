@@ -22,7 +22,7 @@ _SyncT = TypeVar("_SyncT", bound="Sync")
 
 _lib = _ffi.lib
 _try = _ffi.never_waits("shoal_lock_try")
-_unlock = _ffi.never_waits("shoal_lock_unlock")
+_unlock = _ffi.never_waits("shoal_lock_unlock_any")
 _SLICE = _wait.SLICE_NS
 _lock_within = _ffi.untyped("shoal_lock_lock")
 
@@ -236,7 +236,7 @@ class Lock(Sync):
             # Before the lock is released: the next owner may be a thread of this process, and set it again.
             self.owner_died = False
             self._call_with(_hot.as_argument(handle))
-        status = _lib.shoal_lock_unlock(handle)
+        status = _lib.shoal_lock_unlock_any(handle)
         if status:
             if died:
                 self.owner_died = True
