@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 
+use super::dl::Library;
 use super::spawn::Blocked;
 
 /// Starts a thread with all signals blocked, so that none of the host's handlers run in it.
@@ -12,12 +13,45 @@ pub(crate) fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<
     let signals = Blocked::new();
     let thread = std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(body);
+        .spawn(move || {
+            let _unchecked = Unchecked::new();
+            body();
+        });
     drop(signals);
     thread.map(drop).map_err(|err| Error::Os {
         call: "pthread_create",
         errno: err.raw_os_error().unwrap_or(libc::EAGAIN),
     })
+}
+
+/// While it exists, ThreadSanitizer, if the program has it, does not check the calling thread. The sanitizer sees
+/// the thread's calls of the C library, but not that they are ordered. The wrappers of shoal_tsan.h do the
+/// same for the host's threads.
+struct Unchecked(Option<extern "C" fn()>);
+
+impl Unchecked {
+    fn new() -> Self {
+        let program = Library::program();
+        // SAFETY: both functions of the sanitizer have this type.
+        let (begin, end) = unsafe {
+            (
+                program.function::<extern "C" fn()>(c"__tsan_ignore_thread_begin"),
+                program.function(c"__tsan_ignore_thread_end"),
+            )
+        };
+        if let (Some(begin), Some(_)) = (begin, end) {
+            begin();
+        }
+        Self(begin.and(end))
+    }
+}
+
+impl Drop for Unchecked {
+    fn drop(&mut self) {
+        if let Some(end) = self.0 {
+            end();
+        }
+    }
 }
 
 /// The kernel's id of the calling thread.
