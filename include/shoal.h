@@ -133,7 +133,7 @@
  *
  * Programs may be compiled with AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; the library
  * is not. For ThreadSanitizer, calls through the same handle count as ordered (`shoal_tsan.h`), so that what a
- * lock guards is no race.
+ * lock guards is no race. What happens inside a call is not checked, nor is the comparison of `shoal_list_sort`.
  *
  * # Errors of all functions
  *
