@@ -227,15 +227,22 @@ public:
         return process(handle);
     }
 
-    /// Forks this process. The child runs `entry()` and exits with the low 8 bits of its result, or with 101
-    /// if it throws. If other threads run, `entry` must not use anything that they may have locked. See
-    /// `shoal_process_fork`.
+    /// Forks this process. The child runs `entry()` and exits with the low 8 bits of its result, with 0 if that
+    /// is void, or with 101 if it throws. If other threads run, `entry` must not use anything that they may
+    /// have locked. See `shoal_process_fork`.
     template <class Entry>
     static process fork(Entry &&entry) {
-        using Function = std::remove_reference_t<Entry>;
+        // The address of a function is no `void *`; that of an object which calls it is.
+        auto call = [&entry]() -> int {
+            if constexpr (std::is_void_v<std::invoke_result_t<Entry &>>) {
+                entry();
+                return 0;
+            } else {
+                return entry();
+            }
+        };
         shoal_process *handle = nullptr;
-        auto *arg = const_cast<std::remove_const_t<Function> *>(std::addressof(entry));
-        detail::check(shoal_process_fork(&run<Function>, arg, nullptr, &handle));
+        detail::check(shoal_process_fork(&run<decltype(call)>, &call, nullptr, &handle));
         return process(handle);
     }
 
