@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -92,7 +93,9 @@ public:
 
     /// Puts messages in order, as many as fit in time. Returns how many were put: 0 if there was no room in
     /// time. Fails as `put` in all other cases in which not one was put.
-    template <class Strings>
+    ///
+    ///     jobs.put_many({"resize 17.png", "resize 18.png"});
+    template <class Strings = std::initializer_list<std::string_view>>
     std::size_t put_many(const Strings &messages, duration timeout = forever) {
         const std::vector<shoal_slice> slices = detail::slices_of(messages);
         std::size_t done = 0;
