@@ -199,7 +199,7 @@
 #endif
 
 /** In `shoal_spawn_options.stdio`: descriptor n of this process, which stays yours. */
-#define SHOAL_STDIO_FD(n) ((n) + 1)
+#define SHOAL_STDIO_FD(n) ((n) ^ SHOAL_STDIO_IS_FD)
 
 #ifdef __cplusplus
 extern "C" {
@@ -2436,8 +2436,7 @@ SHOAL_API void shoal_lease_free(shoal_lease *lease);
 
 /**
  * In `stdio`: the same as this process's, also where that is marked close-on-exec; as
- * SHOAL_STDIO_NULL where this process has closed it. For descriptor n write
- * SHOAL_STDIO_FD(n), with an n of 0 or more.
+ * SHOAL_STDIO_NULL where this process has closed it. For descriptor n write SHOAL_STDIO_FD(n).
  */
 #define SHOAL_STDIO_INHERIT 0
 
@@ -2446,6 +2445,12 @@ SHOAL_API void shoal_lease_free(shoal_lease *lease);
 
 /** In `stdio`: a pipe, whose other end `shoal_process_stdio` gives. */
 #define SHOAL_STDIO_PIPE (-2)
+
+/**
+ * SHOAL_STDIO_FD(n) is n with this bit reversed, so that the -1 of an `open` that failed is none of the above, and
+ * is refused.
+ */
+#define SHOAL_STDIO_IS_FD 1073741824
 
 /** A child process. */
 typedef struct shoal_process shoal_process;

@@ -26,8 +26,7 @@ pub const SHOAL_SPAWN_DIE_WITH_PARENT: u64 = 4;
 pub const SHOAL_SPAWN_KEEP_SIGNALS: u64 = 8;
 
 /// In `stdio`: the same as this process's, also where that is marked close-on-exec; as
-/// SHOAL_STDIO_NULL where this process has closed it. For descriptor n write
-/// SHOAL_STDIO_FD(n), with an n of 0 or more.
+/// SHOAL_STDIO_NULL where this process has closed it. For descriptor n write SHOAL_STDIO_FD(n).
 pub const SHOAL_STDIO_INHERIT: i32 = 0;
 
 /// In `stdio`: the null device.
@@ -35,6 +34,10 @@ pub const SHOAL_STDIO_NULL: i32 = -1;
 
 /// In `stdio`: a pipe, whose other end `shoal_process_stdio` gives.
 pub const SHOAL_STDIO_PIPE: i32 = -2;
+
+/// SHOAL_STDIO_FD(n) is n with this bit reversed, so that the -1 of an `open` that failed is none of the above, and
+/// is refused.
+pub const SHOAL_STDIO_IS_FD: i32 = 0x4000_0000;
 
 /// A descriptor for a child.
 #[repr(C)]
@@ -134,7 +137,7 @@ fn stdio(what: &'static str, code: i32) -> Result<Stdio> {
         SHOAL_STDIO_INHERIT => Ok(Stdio::Inherit),
         SHOAL_STDIO_NULL => Ok(Stdio::Null),
         SHOAL_STDIO_PIPE => Ok(Stdio::Pipe),
-        1.. => Ok(Stdio::Fd(code - 1)),
+        1.. | ..=-0x4000_0001 => Ok(Stdio::Fd(code ^ SHOAL_STDIO_IS_FD)),
         _ => Err(Error::invalid(what, format!("{code} stands for nothing"))),
     }
 }

@@ -5,6 +5,7 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -120,6 +121,8 @@ static void bad_options(void)
     const char *argv[] = {"sh", "-c", "true", NULL}, *none[] = {NULL}, *no_equals[] = {"A", NULL};
     shoal_spawn_options options = shell(argv);
     shoal_process *p = (shoal_process *)&options;
+    char name[64];
+    int fd;
 
     SAYS(SHOAL_ERR_INVALID, "options", shoal_process_spawn(NULL, &p));
     CHECK(p == NULL);
@@ -136,6 +139,14 @@ static void bad_options(void)
     SAYS(SHOAL_ERR_INVALID, "stdio[1]", shoal_process_spawn(&options, &p));
     options.stdio[1] = SHOAL_STDIO_FD(999);
     SAYS(SHOAL_ERR_INVALID, "stdout", shoal_process_spawn(&options, &p));
+    /* A descriptor that another call failed to open is not one of the other streams. */
+    for (fd = -3; fd < 0; fd++) {
+        options.stdio[1] = SHOAL_STDIO_FD(fd);
+        sprintf(name, "descriptor %d is not open", fd);
+        SAYS(SHOAL_ERR_INVALID, name, shoal_process_spawn(&options, &p));
+    }
+    options.stdio[1] = SHOAL_STDIO_FD(INT_MAX);
+    SAYS(SHOAL_ERR_INVALID, "descriptor 2147483647", shoal_process_spawn(&options, &p));
     options = shell(argv);
     options.n_fds = 1;
     SAYS(SHOAL_ERR_INVALID, "fds", shoal_process_spawn(&options, &p));

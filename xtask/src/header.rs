@@ -39,7 +39,7 @@ const MACROS: &str = "#if defined(__GNUC__)
 #endif
 
 /** In `shoal_spawn_options.stdio`: descriptor n of this process, which stays yours. */
-#define SHOAL_STDIO_FD(n) ((n) + 1)
+#define SHOAL_STDIO_FD(n) ((n) ^ SHOAL_STDIO_IS_FD)
 ";
 
 /// The longest line of a declaration.

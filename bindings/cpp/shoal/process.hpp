@@ -31,7 +31,8 @@ public:
     static constexpr stdio null() { return stdio(SHOAL_STDIO_NULL); }
     /// A pipe, whose other end `process::take_stdin`, `take_stdout` or `take_stderr` returns.
     static constexpr stdio pipe() { return stdio(SHOAL_STDIO_PIPE); }
-    /// A descriptor, which the caller continues to own.
+    /// A descriptor, which the caller continues to own. The start fails with SHOAL_ERR_INVALID if it is not
+    /// open.
     static constexpr stdio fd(int n) { return stdio(SHOAL_STDIO_FD(n)); }
 
     /// As shoal.h represents it.
