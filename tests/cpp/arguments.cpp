@@ -18,8 +18,28 @@ static void a_descriptor_that_is_not_open_is_no_other_stream() {
     static_assert(shoal::stdio::fd(-1).code() != shoal::stdio::inherit().code());
 }
 
+static void what_was_moved_from_is_empty() {
+    auto numbers = shoal::array<int>::anonymous(4);
+    numbers[3] = 7;
+    auto moved = std::move(numbers);
+    CHECK(numbers.data() == nullptr && numbers.size() == 0 && numbers.begin() == numbers.end());
+    CHECK(moved.size() == 4 && moved[3] == 7);
+    numbers = std::move(moved);
+    CHECK(moved.data() == nullptr && moved.size() == 0 && numbers.size() == 4 && numbers[3] == 7);
+    THROWS(SHOAL_ERR_INVALID, moved.lock());
+    const std::lock_guard hold(numbers);
+
+    auto map = shoal::map::anonymous();
+    map.set("key", "value");
+    auto seen = map.get_watched("key");
+    CHECK(seen->is_current());
+    const auto kept = std::move(*seen);
+    CHECK(kept.value == "value" && kept.is_current() && !seen->is_current());
+}
+
 int main() {
     watchdog();
     a_descriptor_that_is_not_open_is_no_other_stream();
+    what_was_moved_from_is_empty();
     std::cout << "arguments: ok\n";
 }

@@ -197,6 +197,17 @@ public:
             return word != nullptr && *word == word_.seen;
         }
 
+        watched(const watched &) = default;
+        watched &operator=(const watched &) = default;
+        /// What it was moved from is not current.
+        watched(watched &&other) noexcept
+            : value(std::move(other.value)), word_(std::exchange(other.word_, shoal_watched{})) {}
+        watched &operator=(watched &&other) noexcept {
+            value = std::move(other.value);
+            word_ = std::exchange(other.word_, shoal_watched{});
+            return *this;
+        }
+
     private:
         friend class map;
         watched(std::string &&it, shoal_watched word) : value(std::move(it)), word_(word) {}
