@@ -18,6 +18,36 @@ static void a_descriptor_that_is_not_open_is_no_other_stream() {
     static_assert(shoal::stdio::fd(-1).code() != shoal::stdio::inherit().code());
 }
 
+/// Whether it fails with SHOAL_ERR_INVALID in C++, before the library is called, and says this.
+template <class Call>
+static bool is_refused(const char *why, Call call) {
+    try {
+        call();
+    } catch (const shoal::error &err) {
+        return err.status() == SHOAL_ERR_INVALID &&
+               std::string(err.what()).find(why) != std::string::npos;
+    }
+    return false;
+}
+
+static void a_zero_is_not_replaced_by_a_default() {
+    const shoal::spawn_options program("true");
+    CHECK(is_refused("max_restarts", [&] { shoal::workers(program, 1).max_restarts(0); }));
+    shoal::device::lease_options none;
+    none.count = 0;
+    CHECK(is_refused("devices", [&] { shoal::device::lease::acquire(none, shoal::nowait); }));
+    CHECK(is_refused("workers", [&] {
+        shoal::spawn_options("true").lease(shoal::device::lease(nullptr), 0, 0);
+    }));
+}
+
+static void a_name_of_a_variable_sets_no_other_variable() {
+    shoal::spawn_options program("true");
+    CHECK(is_refused("\"A=B\"", [&] { program.env("A=B", "c"); }));
+    CHECK(is_refused("empty", [&] { program.env("", "c"); }));
+    CHECK(shoal::process::spawn(program.env("A", "=b=")).join().success());
+}
+
 static void what_was_moved_from_is_empty() {
     auto numbers = shoal::array<int>::anonymous(4);
     numbers[3] = 7;
@@ -40,6 +70,8 @@ static void what_was_moved_from_is_empty() {
 int main() {
     watchdog();
     a_descriptor_that_is_not_open_is_no_other_stream();
+    a_zero_is_not_replaced_by_a_default();
+    a_name_of_a_variable_sets_no_other_variable();
     what_was_moved_from_is_empty();
     std::cout << "arguments: ok\n";
 }

@@ -68,8 +68,12 @@ public:
         for (const std::string_view each : args) arg(each);
         return *this;
     }
-    /// Sets an environment variable.
+    /// Sets an environment variable. Fails with SHOAL_ERR_INVALID for a name that is empty or contains '='.
     spawn_options &env(std::string_view name, std::string_view value) {
+        if (name.empty() || name.find('=') != std::string_view::npos)
+            detail::fail(error(SHOAL_ERR_INVALID,
+                               "invalid environment variable: \"" + std::string(name) +
+                                   "\" is not a name: it is empty or contains \"=\""));
         env_set_.push_back(detail::c_text(name) + "=" + detail::c_text(value));
         return *this;
     }
@@ -114,10 +118,11 @@ public:
         device_mask_ = detail::c_text(mask);
         return *this;
     }
-    /// A lease that it holds too, and whose devices it sees as worker `worker` of `workers`. The lease must
-    /// exist until the child is spawned.
+    /// A lease that it holds too, and whose devices it sees as worker `worker` of `workers`, at least 1. The
+    /// lease must exist until the child is spawned.
     spawn_options &lease(const device::lease &lease, std::uint32_t worker = 0,
                          std::uint32_t workers = 1, device::mode mode = device::mode::exclusive) {
+        detail::require_positive(workers, "number of workers that share a lease");
         lease_ = lease.handle();
         worker_ = worker;
         workers_ = workers;
