@@ -18,6 +18,13 @@ static void a_descriptor_that_is_not_open_is_no_other_stream() {
     static_assert(shoal::stdio::fd(-1).code() != shoal::stdio::inherit().code());
 }
 
+static void any_number_of_messages_is_asked_for() {
+    auto queue = shoal::queue::anonymous();
+    CHECK(queue.put_many({"a", "b", std::string_view()}) == 3);
+    CHECK(queue.get_many(SIZE_MAX) == std::vector<std::string>({"a", "b", ""}));
+    CHECK(queue.get_many(0, shoal::nowait).empty());
+}
+
 /// Whether it fails with SHOAL_ERR_INVALID in C++, before the library is called, and says this.
 template <class Call>
 static bool is_refused(const char *why, Call call) {
@@ -70,6 +77,7 @@ static void what_was_moved_from_is_empty() {
 int main() {
     watchdog();
     a_descriptor_that_is_not_open_is_no_other_stream();
+    any_number_of_messages_is_asked_for();
     a_zero_is_not_replaced_by_a_default();
     a_name_of_a_variable_sets_no_other_variable();
     what_was_moved_from_is_empty();
