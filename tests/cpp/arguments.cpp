@@ -55,6 +55,70 @@ static void a_name_of_a_variable_sets_no_other_variable() {
     CHECK(shoal::process::spawn(program.env("A", "=b=")).join().success());
 }
 
+static void what_ends_by_itself_can_be_assigned() {
+    auto queue = shoal::queue::anonymous();
+    CHECK(queue.put_many({"a", "b"}) == 2);
+    std::optional<shoal::queue::leased_message> job;
+    for (const char *expected : {"a", "b"}) {
+        job = queue.try_lease();
+        CHECK(job && job->view() == expected);
+        job->ack();
+    }
+    // What was assigned over is returned.
+    queue.put("c");
+    auto first = queue.lease();
+    queue.put("d");
+    first = queue.lease();
+    CHECK(first.view() == "d" && queue.get() == "c");
+    auto frame = queue.reserve(1);
+    frame = queue.reserve(2);
+    CHECK(frame.size() == 2);
+    frame.discard();
+
+    auto map = shoal::map::anonymous();
+    map.set("k", "1");
+    auto seen = map.view("k");
+    map.set("k", "2");
+    seen = map.view("k");
+    CHECK(seen->value() == "2");
+    std::optional<shoal::map::key_lock> lock;
+    for (int i = 0; i < 2; ++i) {
+        lock.reset();
+        lock = map.try_lock_key("k");
+        CHECK(lock);
+    }
+    lock = map.try_lock_key("other");
+    CHECK(map.try_lock_key("k"));
+}
+
+static void iterators_are_those_of_the_standard() {
+    auto list = shoal::list::anonymous();
+    list.extend({"a", "b"});
+    auto element = list.begin();
+    const std::string before = *element++;
+    CHECK(before == "a" && *element == "b" && *element++ == "b" && element == list.end());
+    const std::vector<std::string> all(list.begin(), list.end());
+    CHECK(all == list.slice());
+    auto map = shoal::map::anonymous();
+    map.set("key", "value");
+    auto entry = map.begin();
+    CHECK((*entry++).key == "key" && entry == map.end());
+    entry = map.begin();
+    CHECK((*entry++).value == "value");
+}
+
+static void looking_is_const() {
+    auto queue = shoal::queue::anonymous();
+    queue.put("a");
+    const auto &same = queue;
+    CHECK(same.peek() == "a");
+    const auto ends = shoal::pipe::pair();
+    CHECK(!ends.first.poll());
+    const auto map = shoal::map::anonymous();
+    CHECK(!map.wait_change(map.stat().changes, shoal::nowait) &&
+          !map.wait_key("k", 0, shoal::nowait));
+}
+
 static void what_was_moved_from_is_empty() {
     auto numbers = shoal::array<int>::anonymous(4);
     numbers[3] = 7;
@@ -81,5 +145,8 @@ int main() {
     a_zero_is_not_replaced_by_a_default();
     a_name_of_a_variable_sets_no_other_variable();
     what_was_moved_from_is_empty();
+    what_ends_by_itself_can_be_assigned();
+    iterators_are_those_of_the_standard();
+    looking_is_const();
     std::cout << "arguments: ok\n";
 }
