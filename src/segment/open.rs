@@ -499,6 +499,12 @@ fn is_alive(name: &str, file: &str) -> Result<bool> {
             Ok(false) => {}
             Ok(true) => return Ok(true),
             Err(Error::NotFound { .. }) => return Ok(false),
+            // The directory is not accessible: it is not known whether the name is taken.
+            Err(err @ Error::Permission { .. })
+                if matches!(shm::facts(file), Err(Error::Permission { .. })) =>
+            {
+                return Err(err);
+            }
             // Whatever it is, the name is taken.
             Err(
                 Error::Corrupt { .. } | Error::Permission { .. } | Error::VersionMismatch { .. },
