@@ -168,14 +168,18 @@ unsafe fn devices(options: &SpawnOptions) -> Result<Devices> {
 /// # Safety
 /// As [`handle::get`] for a lease that is not NULL.
 unsafe fn leased(options: &SpawnOptions) -> Result<Leased> {
+    if options.reserved != 0 {
+        return Err(Error::invalid("reserved", "it is not 0"));
+    }
     if options.lease.is_null() {
-        let unused = options.lease_mode | options.worker | options.workers | options.reserved;
-        return match unused {
-            0 => Ok(None),
-            _ => Err(Error::invalid(
-                "lease",
-                "it is NULL, its mode or worker is not 0",
-            )),
+        let of_lease = [
+            ("lease_mode", options.lease_mode),
+            ("worker", options.worker),
+            ("workers", options.workers),
+        ];
+        return match of_lease.iter().find(|(_, value)| *value != 0) {
+            None => Ok(None),
+            Some((what, _)) => Err(Error::invalid(*what, "it is not 0, and lease is NULL")),
         };
     }
     // SAFETY: the caller's contract.

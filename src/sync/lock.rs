@@ -344,7 +344,7 @@ impl LockCell {
         if self.is_mine(me) {
             Ok(self.depth.load(Ordering::Relaxed))
         } else if self.is_held() {
-            let why = "another thread holds it, and only that may release it";
+            let why = "another thread or another handle has it, and only that may release it";
             Err(Error::invalid("recursive lock", why))
         } else {
             Err(not_held())

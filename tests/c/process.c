@@ -40,7 +40,7 @@ static const char *said(shoal_spawn_options options, const char *command)
     close(fd);
     OK(shoal_process_join(p, SHOAL_FOREVER, &end));
     CHECK(end.kind == SHOAL_EXIT_EXITED && end.code == 0);
-    GIVES(SHOAL_ERR_NOT_FOUND, shoal_process_stdio(p, 1, &fd));
+    SAYS(SHOAL_ERR_NOT_FOUND, "\"stdout\"", shoal_process_stdio(p, 1, &fd));
     shoal_process_free(p);
     return text;
 }
@@ -150,6 +150,12 @@ static void bad_options(void)
     options = shell(argv);
     options.n_fds = 1;
     SAYS(SHOAL_ERR_INVALID, "fds", shoal_process_spawn(&options, &p));
+    options = shell(argv);
+    options.reserved = 1;
+    SAYS(SHOAL_ERR_INVALID, "reserved", shoal_process_spawn(&options, &p));
+    options = shell(argv);
+    options.workers = 2;
+    SAYS(SHOAL_ERR_INVALID, "invalid workers", shoal_process_spawn(&options, &p));
     options = shell(argv);
     options.env_set = no_equals;
     SAYS(SHOAL_ERR_INVALID, "env_set", shoal_process_spawn(&options, &p));
