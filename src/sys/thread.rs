@@ -9,12 +9,14 @@ use super::spawn::Blocked;
 ///
 /// It ends with the process, and does not exist in a forked child.
 pub(crate) fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    // Here and not in the thread: the search waits for a library that is being loaded, perhaps by the caller.
+    let checks = checks();
     // A thread inherits the mask of its creator.
     let signals = Blocked::new();
     let thread = std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            let _unchecked = Unchecked::new();
+            let _unchecked = Unchecked::new(checks);
             body();
         });
     drop(signals);
@@ -24,32 +26,37 @@ pub(crate) fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<
     })
 }
 
-/// While it exists, ThreadSanitizer, if the program has it, does not check the calling thread. The sanitizer sees
-/// the thread's calls of the C library, but not that they are ordered. The wrappers of shoal_tsan.h do the
-/// same for the host's threads.
-struct Unchecked(Option<extern "C" fn()>);
+/// How the calling thread tells ThreadSanitizer, if the program has it, not to check it from here on, and then to
+/// check it again. The sanitizer sees the thread's calls of the C library, but not that they are ordered. The
+/// wrappers of shoal_tsan.h do the same for the host's threads.
+type Checks = Option<(extern "C" fn(), extern "C" fn())>;
+
+fn checks() -> Checks {
+    let program = Library::program();
+    // SAFETY: both functions of the sanitizer have this type.
+    unsafe {
+        let off = program.function(c"__tsan_ignore_thread_begin")?;
+        Some((off, program.function(c"__tsan_ignore_thread_end")?))
+    }
+}
+
+/// While it exists, the calling thread is not checked.
+struct Unchecked(Checks);
 
 impl Unchecked {
-    fn new() -> Self {
-        let program = Library::program();
-        // SAFETY: both functions of the sanitizer have this type.
-        let (begin, end) = unsafe {
-            (
-                program.function::<extern "C" fn()>(c"__tsan_ignore_thread_begin"),
-                program.function(c"__tsan_ignore_thread_end"),
-            )
-        };
-        if let (Some(begin), Some(_)) = (begin, end) {
-            begin();
+    fn new(checks: Checks) -> Self {
+        if let Some((off, _)) = checks {
+            off();
         }
-        Self(begin.and(end))
+        Self(checks)
     }
 }
 
 impl Drop for Unchecked {
     fn drop(&mut self) {
-        if let Some(end) = self.0 {
-            end();
+        // A thread that ends unchecked is an error for the sanitizer.
+        if let Some((_, on)) = self.0 {
+            on();
         }
     }
 }
