@@ -125,7 +125,9 @@
  * descriptor; one is kept in reserve for a fork at which none is free, or at which the directory of the objects
  * and /proc cannot be reached (`chroot`). A child for which there is none has no part in the objects: what its
  * parent has stays untouched, and its calls through inherited handles fail with SHOAL_ERR_EXHAUSTED, except for
- * those that take no lock, as on events. It may open the objects again by name.
+ * those that take no lock, as on events. It may open the objects again by name. A child of `_Fork` or of a raw
+ * `clone`, for which the C library runs no fork handlers, is mistaken for its parent: it must not call the library
+ * before an exec.
  *
  * A program that locks its memory adds MCL_ONFAULT to the flags of `mlockall`. Without that the kernel commits
  * all that an object can grow to, which fills the file system.
@@ -134,7 +136,7 @@
  *
  * Programs may be compiled with AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; the library
  * is not. For ThreadSanitizer, calls through the same handle count as ordered (`shoal_tsan.h`), so that what a
- * lock guards is no race.
+ * lock guards is no race. What happens inside a call is not checked, nor is the comparison of `shoal_list_sort`.
  *
  * # Errors of all functions
  *
@@ -203,7 +205,7 @@
 #endif
 
 /** In `shoal_spawn_options.stdio`: descriptor n of this process, which stays yours. */
-#define SHOAL_STDIO_FD(n) ((n) + 1)
+#define SHOAL_STDIO_FD(n) ((n) ^ SHOAL_STDIO_IS_FD)
 
 #ifdef __cplusplus
 extern "C" {
@@ -2441,8 +2443,7 @@ SHOAL_API void shoal_lease_free(shoal_lease *lease);
 
 /**
  * In `stdio`: the same as this process's, also where that is marked close-on-exec; as
- * SHOAL_STDIO_NULL where this process has closed it. For descriptor n write
- * SHOAL_STDIO_FD(n), with an n of 0 or more.
+ * SHOAL_STDIO_NULL where this process has closed it. For descriptor n write SHOAL_STDIO_FD(n).
  */
 #define SHOAL_STDIO_INHERIT 0
 
@@ -2451,6 +2452,12 @@ SHOAL_API void shoal_lease_free(shoal_lease *lease);
 
 /** In `stdio`: a pipe, whose other end `shoal_process_stdio` gives. */
 #define SHOAL_STDIO_PIPE (-2)
+
+/**
+ * SHOAL_STDIO_FD(n) is n with this bit reversed, so that the -1 of an `open` that failed is none of the above, and
+ * is refused.
+ */
+#define SHOAL_STDIO_IS_FD 1073741824
 
 /** A child process. */
 typedef struct shoal_process shoal_process;

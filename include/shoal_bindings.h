@@ -14,10 +14,10 @@
  * barrier breaks it; one that has a place at a condition gives it up.
  */
 
+#include "shoal.h"
+
 #ifndef SHOAL_BINDINGS_H
 #define SHOAL_BINDINGS_H
-
-#include "shoal.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -146,7 +146,7 @@ pub enum Error {
     #[error("interrupted by a signal")]
     Interrupted,
     /// The object is of another kind than the one it was opened as.
-    #[error("{name:?} is a {found}, not a {expected}")]
+    #[error("{name:?} is {}, not {}", with_article(found), with_article(expected))]
     WrongKind {
         /// The object.
         name: String,
@@ -262,6 +262,15 @@ pub enum Status {
     ErrOs = 19,
     /// A failure inside the library.
     ErrInternal = 20,
+}
+
+/// The noun with its article.
+pub(crate) fn with_article(noun: &str) -> String {
+    let article = match noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        true => "an",
+        false => "a",
+    };
+    format!("{article} {noun}")
 }
 
 fn no_space(needed: u64, available: u64, in_object: Option<u64>) -> String {

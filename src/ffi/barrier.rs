@@ -60,7 +60,7 @@ pub unsafe extern "C" fn shoal_barrier_open(
 ) -> Status {
     let open = |name: Option<&str>| {
         // SAFETY: the caller's contract.
-        let given = unsafe { options::sync(options, 0, name) }?;
+        let given = unsafe { options::counted(options, 0, name) }?;
         Barrier::with_options(name, given.count, &given.options)
     };
     // SAFETY: the caller's contract.

@@ -22,7 +22,7 @@ use std::time::Duration;
 use super::args::{self, Out, checked};
 use super::options;
 use super::status::{c_string, guard, guard_shielded};
-use crate::error::{Error, Result, Status};
+use crate::error::{Error, Result, Status, with_article};
 use crate::segment::Object;
 use crate::sync::{EndWaits, Waits};
 use crate::sys::clock::now_ns;
@@ -218,7 +218,7 @@ fn body<H: Opaque>(handle: *const H) -> Result<NonNull<Body<H::Inner>>> {
 #[cold]
 fn why_not(magic: u64) -> String {
     match type_name(magic) {
-        Some(what) => format!("it is a {what}"),
+        Some(what) => format!("it is {}", with_article(what)),
         None if magic == FREED => "it was freed".to_owned(),
         None => "it is no handle of this library".to_owned(),
     }

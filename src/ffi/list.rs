@@ -288,8 +288,14 @@ pub unsafe extern "C" fn shoal_list_swap(l: *mut ListHandle, a: i64, b: i64) -> 
     guard(|| {
         // SAFETY: the caller's contract.
         let list = unsafe { object(l) }?;
-        let swapped = list.with(|locked| locked.swap(element(a, locked)?, element(b, locked)?))?;
-        if swapped { Ok(()) } else { Err(no_such(a)) }
+        list.with(|locked| {
+            let (first, second) = (element(a, locked)?, element(b, locked)?);
+            match locked.swap(first, second)? {
+                true => Ok(()),
+                // If only one of them is missing, it is the one behind the other.
+                false => Err(no_such(if first >= second { a } else { b })),
+            }
+        })
     })
 }
 

@@ -103,7 +103,9 @@
 //! descriptor; one is kept in reserve for a fork at which none is free, or at which the directory of the objects
 //! and /proc cannot be reached (`chroot`). A child for which there is none has no part in the objects: what its
 //! parent has stays untouched, and its calls through inherited handles fail with SHOAL_ERR_EXHAUSTED, except for
-//! those that take no lock, as on events. It may open the objects again by name.
+//! those that take no lock, as on events. It may open the objects again by name. A child of `_Fork` or of a raw
+//! `clone`, for which the C library runs no fork handlers, is mistaken for its parent: it must not call the library
+//! before an exec.
 //!
 //! A program that locks its memory adds MCL_ONFAULT to the flags of `mlockall`. Without that the kernel commits
 //! all that an object can grow to, which fills the file system.
@@ -112,7 +114,7 @@
 //!
 //! Programs may be compiled with AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; the library
 //! is not. For ThreadSanitizer, calls through the same handle count as ordered (`shoal_tsan.h`), so that what a
-//! lock guards is no race.
+//! lock guards is no race. What happens inside a call is not checked, nor is the comparison of `shoal_list_sort`.
 //!
 //! # Errors of all functions
 //!

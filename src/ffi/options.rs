@@ -162,12 +162,32 @@ pub(super) struct Sync {
     pub(super) flag: bool,
 }
 
+/// Reads the options of an object without a count.
+///
+/// # Safety
+/// As [`read`].
+pub(super) unsafe fn sync(
+    options: *const SyncOptions,
+    own: u64,
+    name: Option<&str>,
+) -> Result<Sync> {
+    // SAFETY: the same contract.
+    let given = unsafe { counted(options, own, name) }?;
+    match given.count {
+        0 => Ok(given),
+        count => Err(Error::invalid(
+            "shoal_sync_options.count",
+            format!("it is {count}; only a semaphore and a barrier have a count"),
+        )),
+    }
+}
+
 /// Reads options, of which `own` is the object's own flag, if it has one. Without a name an object is
 /// always created.
 ///
 /// # Safety
 /// As [`read`].
-pub(super) unsafe fn sync(
+pub(super) unsafe fn counted(
     options: *const SyncOptions,
     own: u64,
     name: Option<&str>,

@@ -227,16 +227,15 @@ pub unsafe extern "C" fn shoal_process_stdio(
     guard_shielded(|| {
         // SAFETY: the caller's contract.
         let (fd, process) = unsafe { (Out::new("fd", fd)?, handle::get(p)?) };
-        let taken = match which {
-            0 => process.take_stdin(),
-            1 => process.take_stdout(),
-            2 => process.take_stderr(),
+        let (stream, taken) = match which {
+            0 => ("stdin", process.take_stdin()),
+            1 => ("stdout", process.take_stdout()),
+            2 => ("stderr", process.take_stderr()),
             _ => return Err(Error::invalid("which", format!("{which} is not 0, 1 or 2"))),
         };
-        let name = || which.to_string();
         let taken = taken.ok_or_else(|| Error::NotFound {
             what: "pipe",
-            name: name(),
+            name: stream.to_owned(),
         })?;
         fd.set(taken.into_raw_fd());
         Ok(())

@@ -63,7 +63,7 @@ pub unsafe extern "C" fn shoal_semaphore_open(
 ) -> Status {
     let open = |name: Option<&str>| {
         // SAFETY: the caller's contract.
-        let given = unsafe { options::sync(options, SHOAL_BOUNDED, name) }?;
+        let given = unsafe { options::counted(options, SHOAL_BOUNDED, name) }?;
         match given.flag {
             true => Semaphore::bounded(name, given.count, &given.options),
             false => Semaphore::with_options(name, given.count, &given.options),

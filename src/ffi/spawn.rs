@@ -26,8 +26,7 @@ pub const SHOAL_SPAWN_DIE_WITH_PARENT: u64 = 4;
 pub const SHOAL_SPAWN_KEEP_SIGNALS: u64 = 8;
 
 /// In `stdio`: the same as this process's, also where that is marked close-on-exec; as
-/// SHOAL_STDIO_NULL where this process has closed it. For descriptor n write
-/// SHOAL_STDIO_FD(n), with an n of 0 or more.
+/// SHOAL_STDIO_NULL where this process has closed it. For descriptor n write SHOAL_STDIO_FD(n).
 pub const SHOAL_STDIO_INHERIT: i32 = 0;
 
 /// In `stdio`: the null device.
@@ -35,6 +34,10 @@ pub const SHOAL_STDIO_NULL: i32 = -1;
 
 /// In `stdio`: a pipe, whose other end `shoal_process_stdio` gives.
 pub const SHOAL_STDIO_PIPE: i32 = -2;
+
+/// SHOAL_STDIO_FD(n) is n with this bit reversed, so that the -1 of an `open` that failed is none of the above, and
+/// is refused.
+pub const SHOAL_STDIO_IS_FD: i32 = 0x4000_0000;
 
 /// A descriptor for a child.
 #[repr(C)]
@@ -134,7 +137,7 @@ fn stdio(what: &'static str, code: i32) -> Result<Stdio> {
         SHOAL_STDIO_INHERIT => Ok(Stdio::Inherit),
         SHOAL_STDIO_NULL => Ok(Stdio::Null),
         SHOAL_STDIO_PIPE => Ok(Stdio::Pipe),
-        1.. => Ok(Stdio::Fd(code - 1)),
+        1.. | ..=-0x4000_0001 => Ok(Stdio::Fd(code ^ SHOAL_STDIO_IS_FD)),
         _ => Err(Error::invalid(what, format!("{code} stands for nothing"))),
     }
 }
@@ -165,14 +168,18 @@ unsafe fn devices(options: &SpawnOptions) -> Result<Devices> {
 /// # Safety
 /// As [`handle::get`] for a lease that is not NULL.
 unsafe fn leased(options: &SpawnOptions) -> Result<Leased> {
+    if options.reserved != 0 {
+        return Err(Error::invalid("reserved", "it is not 0"));
+    }
     if options.lease.is_null() {
-        let unused = options.lease_mode | options.worker | options.workers | options.reserved;
-        return match unused {
-            0 => Ok(None),
-            _ => Err(Error::invalid(
-                "lease",
-                "it is NULL, its mode or worker is not 0",
-            )),
+        let of_lease = [
+            ("lease_mode", options.lease_mode),
+            ("worker", options.worker),
+            ("workers", options.workers),
+        ];
+        return match of_lease.iter().find(|(_, value)| *value != 0) {
+            None => Ok(None),
+            Some((what, _)) => Err(Error::invalid(*what, "it is not 0, and lease is NULL")),
         };
     }
     // SAFETY: the caller's contract.

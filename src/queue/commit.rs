@@ -64,7 +64,7 @@ impl Producer<'_> {
         let head = store.head(block)?;
         let (size, limit) = (used as u64, head.len());
         if size.saturating_add(delivery.token.into()) > limit {
-            let what = "bytes committed of a reservation";
+            let what = "committed message";
             return Err(Error::TooLarge { what, size, limit });
         }
         let offset = self

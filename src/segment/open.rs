@@ -540,6 +540,12 @@ fn is_alive(name: &str, file: &str) -> Result<bool> {
         Ok(Some(())) => Ok(true),
         Ok(None) => Err(busy(name, file)),
         Err(Error::NotFound { .. }) => Ok(false),
+        // The directory is not accessible: it is not known whether the name is taken.
+        Err(err @ Error::Permission { .. })
+            if matches!(shm::facts(file), Err(Error::Permission { .. })) =>
+        {
+            Err(err)
+        }
         // Whatever it is, the name is taken.
         Err(Error::Corrupt { .. } | Error::Permission { .. } | Error::VersionMismatch { .. }) => {
             Ok(true)

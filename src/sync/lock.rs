@@ -392,7 +392,7 @@ impl LockCell {
             ),
             (true, true) => Error::invalid(
                 "recursive lock",
-                "another thread holds it, and only that may release it",
+                "another thread or another handle holds it, and only that may release it",
             ),
         }
     }

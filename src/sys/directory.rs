@@ -80,15 +80,41 @@ pub(crate) fn refuses(call: &'static str, errno: i32) -> Error {
             let why = format!("{} is too long for the path of a file in it", shown());
             Error::invalid(VARIABLE, why)
         }),
-        libc::EACCES | libc::EPERM | libc::EROFS => Error::Permission {
+        // No directory refuses this to the user who created the file in it.
+        libc::EPERM if call != "open" => Error::Permission {
             name: shown(),
-            why: format!(
-                "no file can be created in this directory: {}; {VARIABLE} can name another",
-                std::io::Error::from_raw_os_error(errno)
-            ),
+            why: format!("{call}: {}; a sandbox may forbid the call", sentence(errno)),
         },
+        libc::EACCES | libc::EPERM | libc::EROFS => {
+            denied("no file can be created in this directory", errno)
+        }
         errno => Error::Os { call, errno },
     }
+}
+
+/// The error of a directory that does not permit something.
+pub(crate) fn denied(what: &str, errno: i32) -> Error {
+    Error::Permission {
+        name: shown(),
+        why: format!("{what}: {}; {VARIABLE} can name another", sentence(errno)),
+    }
+}
+
+/// Why a file is not accessible: itself, or the directory, which shows no facts of it then.
+pub(crate) fn why_denied(file: &str, errno: i32) -> String {
+    let facts = directory().map(|it| std::fs::symlink_metadata(it.join(file)));
+    match facts {
+        Ok(Err(err)) if err.raw_os_error() == Some(libc::EACCES) => format!(
+            "the directory {} is not accessible: {}; {VARIABLE} can name another",
+            shown(),
+            sentence(errno)
+        ),
+        _ => sentence(errno),
+    }
+}
+
+fn sentence(errno: i32) -> String {
+    std::io::Error::from_raw_os_error(errno).to_string()
 }
 
 /// The error of a directory whose file system lacks `what`.
@@ -103,6 +129,16 @@ pub(crate) fn lacks(what: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_that_a_sandbox_forbids_is_named() {
+        for call in ["renameat2", "statfs"] {
+            let said = refuses(call, libc::EPERM).to_string();
+            assert!(said.contains(call) && said.contains("sandbox"), "{said}");
+        }
+        let said = refuses("open", libc::EPERM).to_string();
+        assert!(said.contains("no file can be created"), "{said}");
+    }
 
     #[test]
     fn only_an_absolute_path_names_a_directory() {

@@ -12,6 +12,11 @@ pub(crate) struct Library(*mut c_void);
 unsafe impl Send for Library {}
 
 impl Library {
+    /// The program with all libraries that it was started with.
+    pub(crate) fn program() -> Self {
+        Self(libc::RTLD_DEFAULT)
+    }
+
     /// Loads it, which runs its constructors. The error is the loader's message.
     ///
     /// # Safety
@@ -32,7 +37,7 @@ impl Library {
     /// `F` is a function pointer of the type that the function has.
     pub(crate) unsafe fn function<F: Copy>(self, name: &CStr) -> Option<F> {
         const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
-        // SAFETY: a handle of `dlopen`, and a name that ends in NUL.
+        // SAFETY: a handle of `dlopen` or the program, and a name that ends in NUL.
         let found = unsafe { libc::dlsym(self.0, name.as_ptr()) };
         // SAFETY: not null, and the caller's contract.
         (!found.is_null()).then(|| unsafe { std::mem::transmute_copy(&found) })

@@ -49,7 +49,7 @@ pub(crate) fn no_file(file: &str) -> Error {
 fn denied(file: &str, errno: i32) -> Error {
     Error::Permission {
         name: file.to_owned(),
-        why: io::Error::from_raw_os_error(errno).to_string(),
+        why: directory::why_denied(file, errno),
     }
 }
 
@@ -315,7 +315,9 @@ pub(crate) fn files_and_inodes(
     until: Option<u64>,
 ) -> Result<Vec<(String, u64)>> {
     let failed = |err: io::Error| match err.raw_os_error() {
-        Some(errno @ (libc::EACCES | libc::EPERM)) => denied(&directory::shown(), errno),
+        Some(errno @ (libc::EACCES | libc::EPERM)) => {
+            directory::denied("this directory cannot be read", errno)
+        }
         errno => {
             let call = "opendir";
             let errno = errno.unwrap_or(0);

@@ -25,6 +25,19 @@ use std::sync::atomic::AtomicU32;
 use super::errno;
 use super::fd::off_streams;
 
+unsafe extern "C" {
+    /// `clone` under its other name: ThreadSanitizer replaces `clone` by a function that takes the child to
+    /// have memory of its own. Then both would change the sanitizer's tables for the child.
+    #[link_name = "__clone"]
+    pub(super) fn clone(
+        child: extern "C" fn(*mut libc::c_void) -> libc::c_int,
+        stack: *mut libc::c_void,
+        flags: libc::c_int,
+        arg: *mut libc::c_void,
+        ...
+    ) -> libc::c_int;
+}
+
 /// The highest descriptor a child can be given: most systems allow no more than 1024.
 pub(crate) const MAX_FD: RawFd = 1023;
 
@@ -254,7 +267,7 @@ impl<'a> Start<'a> {
             // call. `fd` is room for a descriptor, and `running` for a number, for as long as the child.
             let pid = unsafe {
                 let tls = ptr::null_mut::<libc::c_void>();
-                libc::clone(child, top.cast(), flags, this, place, tls, running)
+                clone(child, top.cast(), flags, this, place, tls, running)
             };
             if pid > 0 {
                 // SAFETY: the kernel just made this descriptor for us.

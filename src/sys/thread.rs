@@ -2,22 +2,63 @@
 
 use crate::error::{Error, Result};
 
+use super::dl::Library;
 use super::spawn::Blocked;
 
 /// Starts a thread with all signals blocked, so that none of the host's handlers run in it.
 ///
 /// It ends with the process, and does not exist in a forked child.
 pub(crate) fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    // Here and not in the thread: the search waits for a library that is being loaded, perhaps by the caller.
+    let checks = checks();
     // A thread inherits the mask of its creator.
     let signals = Blocked::new();
     let thread = std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(body);
+        .spawn(move || {
+            let _unchecked = Unchecked::new(checks);
+            body();
+        });
     drop(signals);
     thread.map(drop).map_err(|err| Error::Os {
         call: "pthread_create",
         errno: err.raw_os_error().unwrap_or(libc::EAGAIN),
     })
+}
+
+/// How the calling thread tells ThreadSanitizer, if the program has it, not to check it from here on, and then to
+/// check it again. The sanitizer sees the thread's calls of the C library, but not that they are ordered. The
+/// wrappers of shoal_tsan.h do the same for the host's threads.
+type Checks = Option<(extern "C" fn(), extern "C" fn())>;
+
+fn checks() -> Checks {
+    let program = Library::program();
+    // SAFETY: both functions of the sanitizer have this type.
+    unsafe {
+        let off = program.function(c"__tsan_ignore_thread_begin")?;
+        Some((off, program.function(c"__tsan_ignore_thread_end")?))
+    }
+}
+
+/// While it exists, the calling thread is not checked.
+struct Unchecked(Checks);
+
+impl Unchecked {
+    fn new(checks: Checks) -> Self {
+        if let Some((off, _)) = checks {
+            off();
+        }
+        Self(checks)
+    }
+}
+
+impl Drop for Unchecked {
+    fn drop(&mut self) {
+        // A thread that ends unchecked is an error for the sanitizer.
+        if let Some((_, on)) = self.0 {
+            on();
+        }
+    }
 }
 
 /// The kernel's id of the calling thread.

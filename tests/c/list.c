@@ -71,7 +71,9 @@ int main(void)
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_list_get(l, 4, buf, sizeof buf, &len));
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_list_get(l, INT64_MIN, buf, sizeof buf, &len));
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_list_set(l, 4, "x", 1));
-    GIVES(SHOAL_ERR_NOT_FOUND, shoal_list_swap(l, 0, 4));
+    SAYS(SHOAL_ERR_NOT_FOUND, "\"4\"", shoal_list_swap(l, 0, 4));
+    SAYS(SHOAL_ERR_NOT_FOUND, "\"4\"", shoal_list_swap(l, 4, 0));
+    SAYS(SHOAL_ERR_NOT_FOUND, "\"-5\"", shoal_list_swap(l, 3, -5));
 
     /* With a buffer that is too small the size is returned, and nothing is taken. */
     len = 0;

@@ -5,6 +5,7 @@
 #include "check.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -39,7 +40,7 @@ static const char *said(shoal_spawn_options options, const char *command)
     close(fd);
     OK(shoal_process_join(p, SHOAL_FOREVER, &end));
     CHECK(end.kind == SHOAL_EXIT_EXITED && end.code == 0);
-    GIVES(SHOAL_ERR_NOT_FOUND, shoal_process_stdio(p, 1, &fd));
+    SAYS(SHOAL_ERR_NOT_FOUND, "\"stdout\"", shoal_process_stdio(p, 1, &fd));
     shoal_process_free(p);
     return text;
 }
@@ -120,6 +121,8 @@ static void bad_options(void)
     const char *argv[] = {"sh", "-c", "true", NULL}, *none[] = {NULL}, *no_equals[] = {"A", NULL};
     shoal_spawn_options options = shell(argv);
     shoal_process *p = (shoal_process *)&options;
+    char name[64];
+    int fd;
 
     SAYS(SHOAL_ERR_INVALID, "options", shoal_process_spawn(NULL, &p));
     CHECK(p == NULL);
@@ -136,9 +139,23 @@ static void bad_options(void)
     SAYS(SHOAL_ERR_INVALID, "stdio[1]", shoal_process_spawn(&options, &p));
     options.stdio[1] = SHOAL_STDIO_FD(999);
     SAYS(SHOAL_ERR_INVALID, "stdout", shoal_process_spawn(&options, &p));
+    /* A descriptor that another call failed to open is not one of the other streams. */
+    for (fd = -3; fd < 0; fd++) {
+        options.stdio[1] = SHOAL_STDIO_FD(fd);
+        sprintf(name, "descriptor %d is not open", fd);
+        SAYS(SHOAL_ERR_INVALID, name, shoal_process_spawn(&options, &p));
+    }
+    options.stdio[1] = SHOAL_STDIO_FD(INT_MAX);
+    SAYS(SHOAL_ERR_INVALID, "descriptor 2147483647", shoal_process_spawn(&options, &p));
     options = shell(argv);
     options.n_fds = 1;
     SAYS(SHOAL_ERR_INVALID, "fds", shoal_process_spawn(&options, &p));
+    options = shell(argv);
+    options.reserved = 1;
+    SAYS(SHOAL_ERR_INVALID, "reserved", shoal_process_spawn(&options, &p));
+    options = shell(argv);
+    options.workers = 2;
+    SAYS(SHOAL_ERR_INVALID, "invalid workers", shoal_process_spawn(&options, &p));
     options = shell(argv);
     options.env_set = no_equals;
     SAYS(SHOAL_ERR_INVALID, "env_set", shoal_process_spawn(&options, &p));

@@ -233,7 +233,7 @@ static void in_place(shoal_queue *q)
     CHECK(first.len == 5 && first.data != NULL && (uintptr_t)first.data % 16 == 0);
     OK(shoal_queue_reserve(q, 1000, SHOAL_NOWAIT, &second));
     memcpy(second.data, "later", 5);
-    GIVES(SHOAL_ERR_TOO_LARGE, shoal_queue_commit(q, &second, 1001));
+    SAYS(SHOAL_ERR_TOO_LARGE, "message of 1001 bytes", shoal_queue_commit(q, &second, 1001));
     spent = second;
     OK(shoal_queue_commit(q, &second, 5));
     CHECK(second.data == NULL && second.len == 0);

@@ -37,7 +37,7 @@ static void in_child(int (*entry)(void *), void *arg)
 static void locks(void)
 {
     shoal_sync_options recursive = made;
-    shoal_lock *l, *r;
+    shoal_lock *l, *r, *same;
     uint32_t depth;
     bool yes;
 
@@ -69,6 +69,9 @@ static void locks(void)
     LOCKS(false, shoal_lock_lock, r, SHOAL_NOWAIT);
     depth = lock_stats(r).depth;
     CHECK(depth == 2);
+    OK(shoal_lock_open(shoal_name(r), NULL, &same, NULL));
+    SAYS(SHOAL_ERR_INVALID, "another handle has it", shoal_lock_unlock(same));
+    shoal_lock_free(same);
     OK(shoal_lock_unlock(r));
     OK(shoal_lock_unlock(r));
     GIVES(SHOAL_ERR_INVALID, shoal_lock_unlock(r));
@@ -80,8 +83,9 @@ static void locks(void)
 
 static void semaphores(const char *name)
 {
-    shoal_sync_options options = made;
+    shoal_sync_options options = made, counted = made;
     shoal_semaphore *s, *same;
+    shoal_event *e;
     shoal_lock *l;
     uint64_t value;
     uint32_t held;
@@ -91,7 +95,11 @@ static void semaphores(const char *name)
     OK(shoal_semaphore_open(name, &options, &s, NULL));
     OK(shoal_semaphore_open(name, NULL, &same, NULL));
     CHECK(strcmp(shoal_name(same), name) == 0);
-    GIVES(SHOAL_ERR_WRONG_KIND, shoal_lock_open(name, NULL, &l, NULL));
+    SAYS(SHOAL_ERR_WRONG_KIND, "is a semaphore, not a lock", shoal_lock_open(name, NULL, &l, NULL));
+    SAYS(SHOAL_ERR_WRONG_KIND, "not an event", shoal_event_open(name, NULL, &e, NULL));
+    counted.count = 2;
+    SAYS(SHOAL_ERR_INVALID, "count", shoal_lock_open(NULL, &counted, &l, NULL));
+    SAYS(SHOAL_ERR_INVALID, "count", shoal_event_open(NULL, &counted, &e, NULL));
     OK(shoal_semaphore_acquire(s, SHOAL_FOREVER));
     OK(shoal_semaphore_acquire(same, SHOAL_FOREVER));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_semaphore_acquire(s, SHOAL_NOWAIT));

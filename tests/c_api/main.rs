@@ -175,6 +175,11 @@ fn many_keys_slices_and_limits_behave_in_cpp_as_the_wrapper_says() {
 }
 
 #[test]
+fn arguments_in_cpp_mean_what_they_say_or_are_refused() {
+    cpp_test("arguments");
+}
+
+#[test]
 fn waiters_in_cpp_notice_changes_and_deaths_of_other_processes() {
     cpp_test("processes");
 }

@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 
 #include <array>
 #include <condition_variable>
@@ -95,6 +96,65 @@ static void a_condition_tells_that_the_owner_died_meanwhile() {
         return 0;
     }));
     succeeds(std::move(waiter));
+}
+
+static void a_guard_does_not_own_what_a_wait_could_not_lock_again() {
+    auto lock = shoal::mutex::anonymous();
+    auto other = shoal::mutex::open(lock.name());
+    auto changed = shoal::condition::anonymous();
+    std::unique_lock hold(lock);
+    std::thread ends([&] {
+        other.lock();
+        changed.notify();
+        lock.end_waits();
+    });
+    THROWS(SHOAL_ERR_CLOSED, changed.wait(hold));
+    ends.join();
+    CHECK(!hold.owns_lock() && !lock.try_lock());
+    other.unlock();
+
+    // The waits through the condition are ended: the lock is held again.
+    changed.end_waits();
+    hold = std::unique_lock(lock);
+    THROWS(SHOAL_ERR_CLOSED, changed.wait(hold));
+    CHECK(hold.owns_lock());
+}
+
+/// A forked child leaves the scope of a guard, while this process waits inside it.
+template <class Guard, class Lock>
+static void stays_locked_when_a_child_leaves(Lock &lock, Lock &other) {
+    pid_t child = 0;
+    {
+        const Guard hold(lock);
+        child = ::fork();
+        CHECK(child >= 0);
+        if (child != 0) {
+            int status = 1;
+            CHECK(::waitpid(child, &status, 0) == child && status == 0);
+            std::thread([&] { CHECK(!other.try_lock()); }).join();
+        }
+    }
+    if (child == 0) ::_exit(0);
+    CHECK(other.try_lock());
+    other.unlock();
+}
+
+static void guards_of_the_parent_do_nothing_in_a_child() {
+    shoal::mutex_options often;
+    often.recursive = true;
+    auto levels = shoal::mutex::anonymous(often);
+    auto same_levels = shoal::mutex::open(levels.name());
+    stays_locked_when_a_child_leaves<std::lock_guard<shoal::mutex>>(levels, same_levels);
+    auto table = shoal::shared_mutex::anonymous();
+    auto same_table = shoal::shared_mutex::open(table.name());
+    stays_locked_when_a_child_leaves<std::unique_lock<shoal::shared_mutex>>(table, same_table);
+    stays_locked_when_a_child_leaves<std::shared_lock<shoal::shared_mutex>>(table, same_table);
+    auto numbers = shoal::array<int>::anonymous(3);
+    auto same_numbers = shoal::array<int>::open(numbers.name());
+    stays_locked_when_a_child_leaves<std::lock_guard<shoal::array<int>>>(numbers, same_numbers);
+    // What this process itself does not have is still an error.
+    THROWS(SHOAL_ERR_INVALID, table.unlock());
+    THROWS(SHOAL_ERR_INVALID, table.unlock_shared());
 }
 
 /// A signal handler runs every few milliseconds.
@@ -211,6 +271,8 @@ int main() {
     the_guards_of_the_standard_work();
     a_try_that_fails_leaves_the_flag_of_the_holder();
     a_condition_tells_that_the_owner_died_meanwhile();
+    a_guard_does_not_own_what_a_wait_could_not_lock_again();
+    guards_of_the_parent_do_nothing_in_a_child();
     a_signal_handler_ends_waits_but_no_lock();
     a_handle_is_lent_and_taken_over();
     pipes_and_descriptors_are_waited_for();

@@ -125,6 +125,7 @@ static void queues(const std::string &unused) {
     while (taken.size() < 4)
         for (auto &message : same.get_many(3)) taken.push_back(message);
     CHECK(taken == batch);
+    CHECK(queue.put_many({"d", "e"}) == 2 && same.get() == "d" && same.get() == "e");
 
     queue.put("last");
     queue.close();
@@ -417,6 +418,8 @@ static void primitives() {
     CHECK(start.wait(1s) == 0);
 }
 
+static int returns_three() { return 3; }
+
 static void processes() {
     int n = 40;
     auto child = shoal::process::fork([&] { return n + 2; });
@@ -425,6 +428,11 @@ static void processes() {
     CHECK(end.exited() && end.code == 42 && !end.success());
     auto thrown = shoal::process::fork([]() -> int { throw std::runtime_error("as it should"); });
     CHECK(thrown.join().code == 101);
+    CHECK(shoal::process::fork(returns_three).join().code == 3);
+    CHECK(shoal::process::fork(&returns_three).join().code == 3);
+    CHECK(shoal::process::fork([] {}).join().success());
+    const auto constant = [] { return 4; };
+    CHECK(shoal::process::fork(constant).join().code == 4);
 
     shoal::spawn_options options("sh");
     options.args({"-c", "cat; echo $A$B >&2"}).env("A", "1").env("B", "2").env_remove("B");

@@ -237,10 +237,33 @@ fn a_directory_without_permission_is_a_permission_error() {
             return;
         }
         in_directory("refuses", |directory| {
-            fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
-            // SAFETY: this process is a child of the test, and ends after this.
-            assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
-            refused(directory.to_str().unwrap());
+            for mode in [0o755, 0o711, 0o700] {
+                fs::set_permissions(directory, fs::Permissions::from_mode(mode)).unwrap();
+                fork(|| {
+                    // SAFETY: this process is a child of the test, and ends after this.
+                    assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
+                    let directory = directory.to_str().unwrap();
+                    refused(directory);
+                    let others = match mode {
+                        0o755 => vec![],
+                        0o711 => vec![shoal::list().map(drop)],
+                        _ => vec![
+                            shoal::list().map(drop),
+                            Queue::open("some-queue").map(drop),
+                            Queue::unlink("some-queue"),
+                        ],
+                    };
+                    for err in others.into_iter().map(Result::unwrap_err) {
+                        let said = err.to_string();
+                        assert!(matches!(err, Error::Permission { .. }), "{err:?}");
+                        assert!(
+                            said.contains(directory) && said.contains("SHOAL_DIR"),
+                            "{said}"
+                        );
+                    }
+                })
+                .ends_well();
+            }
         });
     });
 }

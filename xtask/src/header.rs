@@ -39,7 +39,7 @@ const MACROS: &str = "#if defined(__GNUC__)
 #endif
 
 /** In `shoal_spawn_options.stdio`: descriptor n of this process, which stays yours. */
-#define SHOAL_STDIO_FD(n) ((n) + 1)
+#define SHOAL_STDIO_FD(n) ((n) ^ SHOAL_STDIO_IS_FD)
 ";
 
 /// The longest line of a declaration.
@@ -61,10 +61,14 @@ const SANITIZER: &str = "#if defined(__has_feature)
 
 /// Writes the C headers, or with `check` only checks that they are up to date.
 pub(crate) fn headers(check: bool) -> Result<(), String> {
-    let main = main_header()?;
+    let (main, bindings) = (main_header()?, bindings_header()?);
     write("include/shoal.h", &main, check)?;
-    write("include/shoal_tsan.h", &tsan::header(&main), check)?;
-    write("include/shoal_bindings.h", &bindings_header()?, check)
+    write("include/shoal_bindings.h", &bindings, check)?;
+    write(
+        "include/shoal_tsan.h",
+        &tsan::header(&main, &bindings),
+        check,
+    )
 }
 
 pub(crate) fn write(name: &str, text: &str, check: bool) -> Result<(), String> {
@@ -116,12 +120,18 @@ fn main_header() -> Result<String, String> {
 fn bindings_header() -> Result<String, String> {
     let introduction = documentation("bindings.rs")?;
     let functions = generate(&["bindings.rs"])?;
-    Ok(around(
+    let header = around(
         "SHOAL_BINDINGS_H",
         &introduction,
-        "#include \"shoal.h\"\n\n",
+        "",
         &format!("{functions}\n"),
         "",
+    );
+    // Before the guard, because shoal.h includes this header for the sanitizer.
+    Ok(header.replacen(
+        "#ifndef SHOAL_BINDINGS_H",
+        "#include \"shoal.h\"\n\n#ifndef SHOAL_BINDINGS_H",
+        1,
     ))
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 #include "bytes.hpp"
 #include "error.hpp"
@@ -38,6 +39,7 @@ class array : public detail::object<shoal_array, shoal_array_free, SHOAL_KIND_AR
               public detail::timed_lockable<array<T>, shoal_array_lock, shoal_array_unlock> {
     static_assert(std::is_trivially_copyable_v<T>, "shared memory holds plain bytes");
     static_assert(alignof(T) <= 128, "items are aligned to 128 bytes at most");
+    using lockable = detail::timed_lockable<array, shoal_array_lock, shoal_array_unlock>;
 
 public:
     /// Takes ownership of a handle of shoal.h, of an array whose items are `T`.
@@ -47,6 +49,19 @@ public:
         detail::check(shoal_array_data(handle, &data, &bytes));
         data_ = static_cast<T *>(data);
         size_ = bytes / sizeof(T);
+    }
+
+    array(array &&other) noexcept
+        : object(std::move(other)),
+          lockable(other),
+          data_(std::exchange(other.data_, nullptr)),
+          size_(std::exchange(other.size_, 0)) {}
+    array &operator=(array &&other) noexcept {
+        object::operator=(std::move(other));
+        lockable::operator=(other);
+        data_ = std::exchange(other.data_, nullptr);
+        size_ = std::exchange(other.size_, 0);
+        return *this;
     }
 
     /// Opens an existing array. Fails with SHOAL_ERR_NOT_FOUND if there is none, and with SHOAL_ERR_INVALID
@@ -68,6 +83,7 @@ public:
         return created_as(nullptr, count, options);
     }
 
+    /// A moved-from array has no items.
     [[nodiscard]] T *data() const noexcept { return data_; }
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
     [[nodiscard]] T *begin() const noexcept { return data_; }

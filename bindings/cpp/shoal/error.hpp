@@ -6,6 +6,7 @@
 #define SHOAL_ERROR_HPP
 
 #include <atomic>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
@@ -89,6 +90,11 @@ inline void check(shoal_status status) {
     if (status == expected) return false;
     check(status);
     return true;
+}
+
+/// Refuses a 0 that shoal.h would replace by a default.
+inline void require_positive(std::uint64_t number, const char *what) {
+    if (number == 0) fail(error(SHOAL_ERR_INVALID, std::string("invalid ") + what + ": it is 0"));
 }
 
 }  // namespace detail

@@ -109,6 +109,7 @@ enum class mode : std::uint32_t {
 
 /// The options of a lease; see `shoal_lease_options`.
 struct lease_options {
+    /// How many devices, at least 1.
     std::size_t count = 1;
     std::optional<std::string> family;
     /// Numbers or ids, separated by commas.
@@ -197,6 +198,7 @@ private:
         const auto c_str = [](const std::optional<std::string> &text) {
             return text ? text->c_str() : nullptr;
         };
+        shoal::detail::require_positive(options.count, "number of devices");
         auto c = detail::sized<shoal_lease_options>();
         c.count = options.count;
         c.family = c_str(options.family);

@@ -287,7 +287,22 @@ public:
             return *this;
         }
 
-        void operator++(int) { ++*this; }
+        /// `*it++` is the element before the increment.
+        class previous {
+        public:
+            std::string operator*() const { return element_; }
+
+        private:
+            friend class iterator;
+            explicit previous(std::string &&it) : element_(std::move(it)) {}
+            std::string element_;
+        };
+
+        previous operator++(int) {
+            previous before(std::move(walk_->elements[walk_->at]));
+            ++*this;
+            return before;
+        }
 
         friend bool operator==(const iterator &a, const iterator &b) noexcept {
             return a.walk_ == b.walk_;

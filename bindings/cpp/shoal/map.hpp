@@ -197,6 +197,17 @@ public:
             return word != nullptr && *word == word_.seen;
         }
 
+        watched(const watched &) = default;
+        watched &operator=(const watched &) = default;
+        /// What it was moved from is not current.
+        watched(watched &&other) noexcept
+            : value(std::move(other.value)), word_(std::exchange(other.word_, shoal_watched{})) {}
+        watched &operator=(watched &&other) noexcept {
+            value = std::move(other.value);
+            word_ = std::exchange(other.word_, shoal_watched{});
+            return *this;
+        }
+
     private:
         friend class map;
         watched(std::string &&it, shoal_watched word) : value(std::move(it)), word_(word) {}
@@ -273,7 +284,8 @@ public:
 
     /// Waits until `stat().changes` is not `seen`. Returns the new number, or nothing if there was no change
     /// in time.
-    std::optional<std::uint64_t> wait_change(std::uint64_t seen, duration timeout = forever) {
+    std::optional<std::uint64_t> wait_change(std::uint64_t seen,
+                                             duration timeout = forever) const {
         return waited(timeout, [&](std::int64_t timeout_ns, std::uint64_t *now) {
             return shoal_map_wait_change(handle(), seen, timeout_ns, now);
         });
@@ -282,7 +294,7 @@ public:
     /// Waits until the version of the value of `key` is not `seen`. Returns the new version, 0 if the key is
     /// absent, or nothing if there was no change in time.
     std::optional<std::uint64_t> wait_key(std::string_view key, std::uint64_t seen,
-                                          duration timeout = forever) {
+                                          duration timeout = forever) const {
         return waited(timeout, [&](std::int64_t timeout_ns, std::uint64_t *now) {
             return shoal_map_wait_key(handle(), key.data(), key.size(), seen, timeout_ns, now);
         });
@@ -295,7 +307,14 @@ public:
             : map_(std::exchange(other.map_, nullptr)),
               key_(std::move(other.key_)),
               owner_died_(other.owner_died_) {}
-        key_lock &operator=(key_lock &&) = delete;
+        key_lock &operator=(key_lock &&other) noexcept {
+            // The destructor of `taken` ends what this object had.
+            key_lock taken(std::move(other));
+            std::swap(map_, taken.map_);
+            std::swap(key_, taken.key_);
+            std::swap(owner_died_, taken.owner_died_);
+            return *this;
+        }
         ~key_lock() {
             // In a forked child this fails, because the parent holds the lock.
             if (map_ != nullptr) static_cast<void>(!unlock_status());
@@ -355,7 +374,13 @@ public:
     public:
         value_view(value_view &&other) noexcept
             : map_(other.map_), view_(std::exchange(other.view_, shoal_view{})) {}
-        value_view &operator=(value_view &&) = delete;
+        value_view &operator=(value_view &&other) noexcept {
+            // The destructor of `taken` ends what this object had.
+            value_view taken(std::move(other));
+            std::swap(map_, taken.map_);
+            std::swap(view_, taken.view_);
+            return *this;
+        }
         ~value_view() {
             // In a forked child this fails, because the parent holds the view.
             if (view_.data != nullptr) static_cast<void>(!shoal_map_view_end(map_, &view_));
@@ -437,7 +462,22 @@ public:
             return *this;
         }
 
-        void operator++(int) { ++*this; }
+        /// `*it++` is the entry before the increment. It is valid only within its expression.
+        class previous {
+        public:
+            entry operator*() const noexcept { return {key_, value_}; }
+
+        private:
+            friend class iterator;
+            explicit previous(const entry &it) : key_(it.key), value_(it.value) {}
+            std::string key_, value_;
+        };
+
+        previous operator++(int) {
+            previous before(**this);
+            ++*this;
+            return before;
+        }
 
         friend bool operator==(const iterator &a, const iterator &b) noexcept {
             return a.walk_ == b.walk_;

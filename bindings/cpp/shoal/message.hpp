@@ -28,8 +28,13 @@ public:
         : of_(of), message_(message) {}
     reserved_message(reserved_message &&other) noexcept
         : of_(other.of_), message_(std::exchange(other.message_, shoal_message{})) {}
-    reserved_message(const reserved_message &) = delete;
-    reserved_message &operator=(reserved_message) = delete;
+    reserved_message &operator=(reserved_message &&other) noexcept {
+        // The destructor of `taken` ends what this object had.
+        reserved_message taken(std::move(other));
+        std::swap(of_, taken.of_);
+        std::swap(message_, taken.message_);
+        return *this;
+    }
     ~reserved_message() {
         // This fails only if there is nothing left to discard.
         if (message_.data != nullptr) static_cast<void>(!Discard(of_, &message_));
@@ -61,8 +66,13 @@ public:
         : of_(of), message_(message) {}
     leased_message(leased_message &&other) noexcept
         : of_(other.of_), message_(std::exchange(other.message_, shoal_message{})) {}
-    leased_message(const leased_message &) = delete;
-    leased_message &operator=(leased_message) = delete;
+    leased_message &operator=(leased_message &&other) noexcept {
+        // The destructor of `taken` ends what this object had.
+        leased_message taken(std::move(other));
+        std::swap(of_, taken.of_);
+        std::swap(message_, taken.message_);
+        return *this;
+    }
     ~leased_message() {
         // This fails if the lease has ended already.
         if (message_.data != nullptr) static_cast<void>(!Nack(of_, &message_, 0));

@@ -6,6 +6,8 @@
 #ifndef SHOAL_MUTEX_HPP
 #define SHOAL_MUTEX_HPP
 
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -105,9 +107,10 @@ public:
     [[nodiscard]] bool try_lock_until(std::chrono::time_point<Clock, Length> deadline) {
         return take_until(deadline, [&](duration timeout) { return try_lock_for(timeout); });
     }
-    /// Fails with SHOAL_ERR_INVALID if the lock is not taken, or is not the caller's. So a forked child must not
-    /// leave the scope of a guard of its parent, which would terminate it: let it end by `_exit`.
-    void unlock() { check(Unlock(self().handle())); }
+    /// Fails with SHOAL_ERR_INVALID if the lock is not taken, or is not the caller's. In a forked child an object
+    /// of the parent does nothing then: it does not have what the parent had locked, and the parent's guards are
+    /// destroyed in the child too.
+    void unlock() { check_unlock(Unlock(self().handle())); }
 
     /// Whether the previous owner had died with the lock when this object last took it: the guarded data may
     /// be half changed. Call it with the lock held.
@@ -116,7 +119,15 @@ public:
 protected:
     owner_flag owner_died_;
 
+    /// A guard unlocks in its destructor, which must not throw.
+    void check_unlock(shoal_status status) const {
+        if (status != SHOAL_OK && ::getpid() == process_) fail(error(status));
+    }
+
 private:
+    /// The process that opened this object.
+    pid_t process_ = ::getpid();
+
     Self &self() noexcept { return static_cast<Self &>(*this); }
 };
 
@@ -168,8 +179,9 @@ public:
         return detail::take_until(
             deadline, [&](duration timeout) { return try_lock_shared_for(timeout); });
     }
-    /// Fails with SHOAL_ERR_INVALID if this object does not hold it for reading.
-    void unlock_shared() { detail::check(shoal_rwlock_unlock_read(handle())); }
+    /// Fails with SHOAL_ERR_INVALID if this object does not hold it for reading. In a forked child, see
+    /// `unlock`.
+    void unlock_shared() { check_unlock(shoal_rwlock_unlock_read(handle())); }
 
     /// Statistics.
     [[nodiscard]] shoal_rwlock_stats stat() const {

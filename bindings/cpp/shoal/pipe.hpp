@@ -163,7 +163,7 @@ public:
     }
 
     /// Waits for a message, or the end of the connection. Returns whether one came in time.
-    [[nodiscard]] bool poll(duration timeout = nowait) {
+    [[nodiscard]] bool poll(duration timeout = nowait) const {
         bool ready = false;
         detail::check(detail::wait(timeout, [&](std::int64_t timeout_ns) {
             return shoal_pipe_poll(handle(), timeout_ns, &ready);

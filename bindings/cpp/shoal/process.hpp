@@ -31,7 +31,8 @@ public:
     static constexpr stdio null() { return stdio(SHOAL_STDIO_NULL); }
     /// A pipe, whose other end `process::take_stdin`, `take_stdout` or `take_stderr` returns.
     static constexpr stdio pipe() { return stdio(SHOAL_STDIO_PIPE); }
-    /// A descriptor, which the caller continues to own.
+    /// A descriptor, which the caller continues to own. The start fails with SHOAL_ERR_INVALID if it is not
+    /// open.
     static constexpr stdio fd(int n) { return stdio(SHOAL_STDIO_FD(n)); }
 
     /// As shoal.h represents it.
@@ -67,8 +68,12 @@ public:
         for (const std::string_view each : args) arg(each);
         return *this;
     }
-    /// Sets an environment variable.
+    /// Sets an environment variable. Fails with SHOAL_ERR_INVALID for a name that is empty or contains '='.
     spawn_options &env(std::string_view name, std::string_view value) {
+        if (name.empty() || name.find('=') != std::string_view::npos)
+            detail::fail(error(SHOAL_ERR_INVALID,
+                               "invalid environment variable: \"" + std::string(name) +
+                                   "\" is not a name: it is empty or contains \"=\""));
         env_set_.push_back(detail::c_text(name) + "=" + detail::c_text(value));
         return *this;
     }
@@ -113,10 +118,11 @@ public:
         device_mask_ = detail::c_text(mask);
         return *this;
     }
-    /// A lease that it holds too, and whose devices it sees as worker `worker` of `workers`. The lease must
-    /// exist until the child is spawned.
+    /// A lease that it holds too, and whose devices it sees as worker `worker` of `workers`, at least 1. The
+    /// lease must exist until the child is spawned.
     spawn_options &lease(const device::lease &lease, std::uint32_t worker = 0,
                          std::uint32_t workers = 1, device::mode mode = device::mode::exclusive) {
+        detail::require_positive(workers, "number of workers that share a lease");
         lease_ = lease.handle();
         worker_ = worker;
         workers_ = workers;
@@ -227,15 +233,22 @@ public:
         return process(handle);
     }
 
-    /// Forks this process. The child runs `entry()` and exits with the low 8 bits of its result, or with 101
-    /// if it throws. If other threads run, `entry` must not use anything that they may have locked. See
-    /// `shoal_process_fork`.
+    /// Forks this process. The child runs `entry()` and exits with the low 8 bits of its result, with 0 if that
+    /// is void, or with 101 if it throws. If other threads run, `entry` must not use anything that they may
+    /// have locked. See `shoal_process_fork`.
     template <class Entry>
     static process fork(Entry &&entry) {
-        using Function = std::remove_reference_t<Entry>;
+        // The address of a function is no `void *`; that of an object which calls it is.
+        auto call = [&entry]() -> int {
+            if constexpr (std::is_void_v<std::invoke_result_t<Entry &>>) {
+                entry();
+                return 0;
+            } else {
+                return entry();
+            }
+        };
         shoal_process *handle = nullptr;
-        auto *arg = const_cast<std::remove_const_t<Function> *>(std::addressof(entry));
-        detail::check(shoal_process_fork(&run<Function>, arg, nullptr, &handle));
+        detail::check(shoal_process_fork(&run<decltype(call)>, &call, nullptr, &handle));
         return process(handle);
     }
 

@@ -3,8 +3,10 @@
 #ifndef SHOAL_QUEUE_HPP
 #define SHOAL_QUEUE_HPP
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -92,7 +94,9 @@ public:
 
     /// Puts messages in order, as many as fit in time. Returns how many were put: 0 if there was no room in
     /// time. Fails as `put` in all other cases in which not one was put.
-    template <class Strings>
+    ///
+    ///     jobs.put_many({"resize 17.png", "resize 18.png"});
+    template <class Strings = std::initializer_list<std::string_view>>
     std::size_t put_many(const Strings &messages, duration timeout = forever) {
         const std::vector<shoal_slice> slices = detail::slices_of(messages);
         std::size_t done = 0;
@@ -133,21 +137,22 @@ public:
 
     /// Copies a message without taking it; nothing if there are fewer. Index 0 is the next one to be taken.
     /// Leased and delayed messages are not included.
-    [[nodiscard]] std::optional<std::string> peek(std::uint64_t index = 0) {
+    [[nodiscard]] std::optional<std::string> peek(std::uint64_t index = 0) const {
         return detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
             return shoal_queue_peek(handle(), index, to, capacity, len);
         });
     }
 
-    /// Waits for a first message, then takes it and others that the queue has, at most `max`. None if no
-    /// message came in time. Fails as `get`.
+    /// Waits for a first message, then takes it and others that the queue has, at most `max` and as many as
+    /// one step copies. None if no message came in time. Fails as `get`.
     [[nodiscard]] std::vector<std::string> get_many(std::size_t max, duration timeout = forever) {
-        std::vector<std::size_t> lens(max);
         std::string buffer(64 * 1024, '\0');
+        // No more of them fit, unless they are empty.
+        std::vector<std::size_t> lens(std::min(max, buffer.size()));
         std::size_t n = 0;
         const auto attempt = [&](std::int64_t timeout_ns) {
             const shoal_status status = shoal_queue_get_many(
-                handle(), timeout_ns, buffer.data(), buffer.size(), lens.data(), max, &n);
+                handle(), timeout_ns, buffer.data(), buffer.size(), lens.data(), lens.size(), &n);
             if (status == SHOAL_ERR_BUFFER_TOO_SMALL) buffer.resize(lens[0]);
             return status;
         };

@@ -54,7 +54,9 @@ public:
     }
     /// How many times in a row a worker is restarted without a run of `healthy_after` in between, at least
     /// 1; UINT32_MAX is without limit. One more short run is a crash loop: the worker has failed for good.
+    /// Fails with SHOAL_ERR_INVALID for 0: `restart::never` restarts none.
     workers &max_restarts(std::uint32_t most) {
+        detail::require_positive(most, "max_restarts (restart::never restarts none)");
         c_.max_restarts = most;
         return *this;
     }

@@ -127,20 +127,23 @@ public:
 
     /// Unlocks `lock`, waits for a notification, and locks it again, without a timeout. Returns whether it
     /// was notified in time. An owner of the lock may have died meanwhile: check `lock.owner_died()`.
-    /// `shoal_condition_wait` documents whether the lock is held after a failure. Without exceptions it
-    /// returns true after a signal handler has run, also without a notification.
+    /// `shoal_condition_wait` documents whether the lock is held after a failure; a std::lock_guard would
+    /// unlock it in any case. Without exceptions it returns true after a signal handler has run, also without
+    /// a notification.
     bool wait(mutex &lock, duration timeout = forever) {
-        bool died = false;
-        const shoal_status status =
-            shoal_condition_wait(handle(), lock.handle(), timeout.nanoseconds(), &died);
-        if (status == SHOAL_OK || status == SHOAL_ERR_TIMEOUT) lock.owner_died_.set(died);
-        // The caller has to check its condition, which may have become true before the lock was taken again.
-        if (detail::goes_on(status)) return true;
-        return detail::done_unless(SHOAL_ERR_TIMEOUT, status);
+        return was_notified(wait_status(lock, timeout));
     }
-    /// The same for a lock that a std::unique_lock holds.
+    /// The same for a lock that a std::unique_lock holds. If the lock is not held after a failure, `lock` does
+    /// not own it any more.
     bool wait(std::unique_lock<mutex> &lock, duration timeout = forever) {
-        return wait(*lock.mutex(), timeout);
+        const shoal_status status = wait_status(*lock.mutex(), timeout);
+        if (status == SHOAL_ERR_CLOSED) {
+            // The waits of the condition or those of the lock were ended. In the second case it is not held.
+            const error closed(status);
+            if (lock.mutex()->stat().depth == 0) lock.release();
+            detail::fail(closed);
+        }
+        return was_notified(status);
     }
     /// Wakes at most `count` waiters, the longest waiting first. Call it with the lock held.
     void notify(std::uint32_t count = 1) { detail::check(shoal_condition_notify(handle(), count)); }
@@ -150,6 +153,21 @@ public:
     /// Statistics.
     [[nodiscard]] shoal_condition_stats stat() const {
         return detail::stats_of<shoal_condition_stats, shoal_condition_stat>(handle());
+    }
+
+private:
+    shoal_status wait_status(mutex &lock, duration timeout) {
+        bool died = false;
+        const shoal_status status =
+            shoal_condition_wait(handle(), lock.handle(), timeout.nanoseconds(), &died);
+        if (status == SHOAL_OK || status == SHOAL_ERR_TIMEOUT) lock.owner_died_.set(died);
+        return status;
+    }
+
+    static bool was_notified(shoal_status status) {
+        // The caller has to check its condition, which may have become true before the lock was taken again.
+        if (detail::goes_on(status)) return true;
+        return detail::done_unless(SHOAL_ERR_TIMEOUT, status);
     }
 };
 

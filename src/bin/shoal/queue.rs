@@ -359,7 +359,7 @@ fn stat(name: &str, format: Format) -> Result<(), Failure> {
     if let Some(kind) = seen.info.kind
         && kind != shoal::Kind::Queue
     {
-        let why = format!("{name:?} is a {kind}: `shoal stat` shows it");
+        let why = format!("{name:?} is of the kind {kind}: `shoal stat` shows it");
         return Err(Failure::Other(why));
     }
     let dead = shoal::observe(&format!("{name}.dead"));

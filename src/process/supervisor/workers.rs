@@ -56,7 +56,9 @@ pub enum Output {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Workers {
+    /// Of a `count` above the limit, which `start` refuses, only as many as the limit, if `new` makes them.
     spawns: Vec<Spawn>,
+    count: usize,
     devices: Vec<(String, String)>,
     leases: Vec<(Lease, Mode)>,
     policy: Policy,
@@ -68,13 +70,16 @@ pub struct Workers {
 impl Workers {
     /// Describes `count` workers that all run the same program.
     pub fn new(program: &Spawn, count: usize) -> Workers {
-        // At most one more than the limit, which `start` refuses.
-        Workers::of(vec![program.clone(); count.min(MOST_WORKERS + 1)])
+        Workers {
+            count,
+            ..Workers::of(vec![program.clone(); count.min(MOST_WORKERS)])
+        }
     }
 
     /// Describes workers that each run a program of their own.
     pub fn of(programs: Vec<Spawn>) -> Workers {
         Workers {
+            count: programs.len(),
             spawns: programs,
             devices: Vec::new(),
             leases: Vec::new(),
@@ -176,7 +181,7 @@ impl Workers {
     /// not let a child share this process's memory. [`Error::Os`]: no thread, process or descriptor is
     /// available. [`Error::GuardianKilled`]: the other process was killed meanwhile.
     pub fn start(&self) -> Result<Supervisor> {
-        let count = self.spawns.len();
+        let count = self.count;
         if count == 0 {
             let why = "there must be at least one";
             return Err(Error::invalid("number of workers", why));

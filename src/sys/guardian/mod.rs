@@ -62,7 +62,7 @@ pub(crate) use self::child::set_liveness_mapping;
 use self::shared::{
     ENDED, GUARDIAN, HOST, NONE, Order, READY, SLICE_NS, STARTING, Shared, Slot, WAKE,
 };
-use super::spawn::{Failure, Plan, Start};
+use super::spawn::{Failure, Plan, Start, clone};
 use super::{clock, errno, futex, pidfd, thread};
 use crate::error::{Error, Result};
 
@@ -220,7 +220,7 @@ fn run(shared: &Arc<Shared>) {
     // SAFETY: the stack is aligned and large enough for `guard`. This frame keeps it, and a share of what
     // `arg` points to, until the guardian has ended. All signals are blocked. Until then this thread executes
     // only `park`, so that only the guardian uses the thread-local variables.
-    let pid = unsafe { libc::clone(guard, top.cast(), flags, arg) };
+    let pid = unsafe { clone(guard, top.cast(), flags, arg) };
     if pid < 0 {
         shared.errno.store(errno(), Ordering::Relaxed);
     } else {

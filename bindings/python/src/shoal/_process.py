@@ -144,7 +144,7 @@ def stream_code(stream: Stream) -> int:
     if stream < 0:
         raise ValueError(f"{stream} is not a descriptor (subprocess.STDOUT is not supported)")
     # No kernel has descriptors of more bits.
-    return _ffi.number(stream, "a descriptor", 30) + 1
+    return _ffi.number(stream, "a descriptor", 30) ^ _abi.STDIO_IS_FD
 
 
 def signal_number(signal: int) -> int:
