@@ -1719,6 +1719,17 @@ SHOAL_TSAN_INLINE shoal_status shoal_tsan_lock_try(shoal_lock *l, bool *owner_di
     return status;
 }
 
+SHOAL_TSAN_INLINE shoal_status shoal_tsan_lock_unlock_any(shoal_lock *l)
+{
+    shoal_status status;
+    __tsan_release(l);
+    __tsan_ignore_thread_begin();
+    status = shoal_lock_unlock_any(l);
+    __tsan_ignore_thread_end();
+    __tsan_acquire(l);
+    return status;
+}
+
 SHOAL_TSAN_INLINE shoal_status shoal_tsan_semaphore_try_acquire(shoal_semaphore *s)
 {
     shoal_status status;
@@ -2019,6 +2030,7 @@ SHOAL_TSAN_INLINE shoal_status shoal_tsan_queue_try_get(shoal_queue *q, void *bu
 #define shoal_list_splice_if shoal_tsan_list_splice_if
 #define shoal_list_rearrange_if shoal_tsan_list_rearrange_if
 #define shoal_lock_try shoal_tsan_lock_try
+#define shoal_lock_unlock_any shoal_tsan_lock_unlock_any
 #define shoal_semaphore_try_acquire shoal_tsan_semaphore_try_acquire
 #define shoal_semaphore_try_release shoal_tsan_semaphore_try_release
 #define shoal_semaphore_keep shoal_tsan_semaphore_keep
