@@ -42,8 +42,12 @@ pub struct Choices {
 const DEDUP: Duration = Duration::from_secs(10 * 60);
 /// The default of `ack_wait`.
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(30);
-/// How long the server keeps the marker of a removed or expired key of a map.
+/// How long the server keeps the marker of a removed key of a map.
 pub(crate) const MARKERS: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long it keeps the marker of an expired key in a bucket that a bridge creates. The server raises the lifetime
+/// of each value to this, so it is the shortest that the server accepts. A bucket of another program may keep markers
+/// for longer, or none: the bridges compare lifetimes themselves, and do not need these markers.
+const EXPIRED: Duration = Duration::from_secs(1);
 /// How many values of each key the server keeps, so that it knows the ids of the last changes after a restart.
 pub(crate) const HISTORY: i64 = 8;
 
@@ -91,7 +95,7 @@ pub(crate) async fn map_stream(
         deny_delete: true,
         allow_direct: true,
         allow_message_ttl: true,
-        subject_delete_marker_ttl: Some(MARKERS),
+        subject_delete_marker_ttl: Some(EXPIRED),
         ..Config::default()
     };
     let stream = get_or_make(jetstream, &wanted).await?;
@@ -259,13 +263,7 @@ fn compare_map(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()
     differ.common(theirs, wanted, choices)?;
     differ.same("retention", &theirs.retention, &wanted.retention)?;
     differ.same("allow_rollup_hdrs", &theirs.allow_rollup, &true)?;
-    differ.same("allow_msg_ttl", &theirs.allow_message_ttl, &true)?;
-    let markers = theirs.subject_delete_marker_ttl;
-    differ.same(
-        "subject_delete_marker_ttl",
-        &markers,
-        &wanted.subject_delete_marker_ttl,
-    )
+    differ.same("allow_msg_ttl", &theirs.allow_message_ttl, &true)
 }
 
 struct Differ<'a> {

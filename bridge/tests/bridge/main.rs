@@ -7,6 +7,7 @@ mod agent;
 mod credentials;
 mod direct;
 mod doubt;
+mod expiry;
 mod faults;
 mod foreign;
 mod kept;
