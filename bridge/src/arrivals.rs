@@ -212,7 +212,7 @@ impl Target for BridgedQueue {
             object: None,
             earlier,
         };
-        match self.held.arrive(&token.delivery) {
+        match self.held.arrive(&token.delivery, self.era()) {
             Arrival::New => {}
             Arrival::Known => return,
             Arrival::Done => return self.acknowledge(Acknowledgement::ack(token, None)),

@@ -216,6 +216,12 @@ impl<T> Exchange<T> {
         silent.map(|(&number, _)| number).collect()
     }
 
+    /// The numbers of the requests for which such a value is kept.
+    pub(crate) fn which(&self, is_wanted: impl Fn(&T) -> bool) -> Vec<u64> {
+        let wanted = self.sent.iter().filter(|(_, sent)| is_wanted(&sent.kept));
+        wanted.map(|(&number, _)| number).collect()
+    }
+
     /// The value that is kept for a request.
     pub(crate) fn kept(&self, number: u64) -> Option<&T> {
         self.sent.get(&number).map(|sent| &sent.kept)

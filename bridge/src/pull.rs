@@ -120,6 +120,7 @@ impl<T: Target> Puller<T> {
         let mut number = 0u64;
         let mut check = interval(CHECK);
         let handle = link.clone();
+        let created = consumer.cached_info().created;
         loop {
             let credit = self.target.credit();
             // If many messages are in progress, not every finished one causes a request.
@@ -147,6 +148,10 @@ impl<T: Target> Puller<T> {
                 _ = check.tick() => {
                     let delivered = self.counters.delivered.get();
                     let starves = match consumer.info().await {
+                        // Somebody has deleted it, perhaps with its stream.
+                        Ok(info) if info.created != created => {
+                            return Err(Error::away("the consumer", "it was created again"));
+                        }
                         Ok(info) => {
                             self.counters.server_pending.set(info.num_pending);
                             self.counters.server_in_flight.set(info.num_ack_pending as u64);

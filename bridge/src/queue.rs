@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use shoal::{Options, Queue, QueueRelay, RelayOptions, RelayRequest, Timeout};
@@ -75,6 +76,10 @@ pub(crate) struct BridgedQueue {
     /// How long the server waits for an ack or a progress report, in milliseconds. It is read from the consumer,
     /// which another bridge may have created.
     ack_wait_ms: AtomicU64,
+    /// When the stream was created, as far as it is known.
+    created: Mutex<Option<DateTime>>,
+    /// The present [era](crate::held).
+    era: AtomicU64,
 }
 
 /// The receiving ends of the channels to the tasks of a queue.
@@ -148,6 +153,8 @@ impl BridgedQueue {
             missing: Arc::default(),
             delivered_at: Mutex::new(Instant::now()),
             ack_wait_ms: AtomicU64::new(millis(settings::ACK_WAIT)),
+            created: Mutex::default(),
+            era: AtomicU64::new(1),
             carried,
         };
         (
@@ -164,6 +171,16 @@ impl BridgedQueue {
     pub(crate) async fn set_up(&self, link: &Link) -> Result<PullConsumer> {
         let choices = &self.carried.choices;
         let stream = settings::queue_stream(&link.jetstream, &self.names, choices).await?;
+        let created = stream.cached_info().created;
+        let before = lock(&self.created).replace(created);
+        if before.is_some_and(|before| before != created) {
+            let stream = &self.names.stream;
+            tracing::warn!(
+                stream,
+                "the stream was created again; messages of the earlier one are not acked"
+            );
+            self.begin_era();
+        }
         if !self.is_dead_letters() {
             let of_dead = settings::Choices {
                 max_messages: None,
@@ -300,6 +317,16 @@ impl BridgedQueue {
         Ok(())
     }
 
+    /// The present [era](crate::held).
+    pub(crate) fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
+    }
+
+    /// From now on the messages that are here may be gone from the stream.
+    pub(crate) fn begin_era(&self) {
+        self.era.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Whether this is a queue of dead letters, which has no dead letters itself.
     pub(crate) fn is_dead_letters(&self) -> bool {
         self.carried.name.ends_with(".dead")
@@ -406,9 +433,9 @@ impl BridgedQueue {
     }
 
     /// Passes an acknowledgement to the settler. From now on the message waits for its confirmation.
-    pub(crate) fn acknowledge(&self, acknowledgement: Acknowledgement) {
-        self.held
-            .settle(&acknowledgement.token.delivery, acknowledgement.phase);
+    pub(crate) fn acknowledge(&self, mut acknowledgement: Acknowledgement) {
+        let Acknowledgement { token, phase, .. } = &acknowledgement;
+        acknowledgement.era = self.held.settle(&token.delivery, *phase);
         // The settler ends with the process.
         let _ = self.acknowledgements.send(acknowledgement);
     }

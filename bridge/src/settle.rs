@@ -4,7 +4,8 @@
 //! each acknowledgement requests an answer and is repeated until there is one. Only then is the settlement done. A
 //! missing answer can mean that the server no longer has the message. It can also mean that the server is slow, or
 //! that the consumer has no leader at the moment, which the server answers with "no responders". So if there is no
-//! answer for long, the message is looked up in the stream. If it is gone, no acknowledgement is needed.
+//! answer for long, the message is looked up in the stream. If it is gone, no acknowledgement is needed. It is also
+//! looked up before an acknowledgement is sent in another [era](crate::held) than that in which it was delivered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
 use shoal::{Settlement, SettlementKind};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, interval};
@@ -29,6 +31,9 @@ use crate::token::Token;
 const WINDOW: usize = 8192;
 /// How often an acknowledgement is sent on one connection before its message is looked up in the stream.
 const TIMES: u32 = 3;
+
+/// How many messages are looked up at the same time.
+const LOOKUPS: usize = 32;
 
 /// How often the deletion of an object is tried in any case.
 const DELETIONS: u32 = 8;
@@ -52,6 +57,8 @@ pub(crate) struct DeadLetter {
 pub(crate) struct Acknowledgement {
     pub(crate) token: Token,
     pub(crate) phase: Phase,
+    /// The last era in which the stream had the message; 0 if that is not known.
+    pub(crate) era: u64,
     text: Bytes,
     settlement: Option<Settlement>,
 }
@@ -62,6 +69,7 @@ impl Acknowledgement {
         Self {
             token,
             phase: Phase::Finishing,
+            era: 0,
             text: Bytes::from_static(ACK),
             settlement,
         }
@@ -81,6 +89,7 @@ impl Acknowledgement {
         Self {
             token,
             phase: Phase::Returning,
+            era: 0,
             text,
             settlement,
         }
@@ -94,9 +103,26 @@ impl Acknowledgement {
         Self {
             token,
             phase: Phase::Finishing,
+            era: 0,
             text: Bytes::from_static(b"+TERM"),
             settlement,
         }
+    }
+
+    /// The request that tells it to the server, and what is kept until the answer.
+    fn request(self) -> (Request, Unconfirmed) {
+        let request = Request {
+            subject: self.token.delivery.reply.clone(),
+            headers: None,
+            payload: self.text.clone(),
+        };
+        let unconfirmed = Unconfirmed {
+            is_ack: self.text == ACK && self.settlement.is_some(),
+            token: self.token,
+            phase: self.phase,
+            settlement: self.settlement,
+        };
+        (request, unconfirmed)
     }
 }
 
@@ -175,6 +201,8 @@ pub(crate) struct Settler {
 struct Unconfirmed {
     token: Token,
     phase: Phase,
+    /// Whether a worker here has acked the message. Otherwise it was withdrawn, returned or had been acked before.
+    is_ack: bool,
     settlement: Option<Settlement>,
 }
 
@@ -196,7 +224,17 @@ impl Settler {
         loop {
             let sent = tokio::select! {
                 () = self.links.lost(&mut link, epoch) => {
-                    (link, epoch) = self.links.up().await;
+                    // The server may be another one, or may have lost messages.
+                    self.queue.begin_era();
+                    let mut pause = Pause::new();
+                    loop {
+                        (link, epoch) = self.links.up().await;
+                        match self.check(&link, &mut exchange).await {
+                            Ok(()) => break,
+                            Err(why) => self.queue.bridge_counters.record_error(&why.to_string()),
+                        }
+                        tokio::time::sleep(pause.next()).await;
+                    }
                     exchange.move_to(link.clone()).await
                 }
                 answered = exchange.next() => self.answered(&mut exchange, answered),
@@ -205,15 +243,12 @@ impl Settler {
                     let mut acknowledgement = Some(acknowledgement);
                     let mut sent = Ok(());
                     while let Some(next) = acknowledgement {
-                        sent = send(&mut exchange, next).await;
+                        sent = self.send(&link, &mut exchange, next).await;
                         acknowledgement = if sent.is_ok() && exchange.len() < WINDOW { acknowledgements.try_recv().ok() } else { None };
                     }
                     sent
                 }
-                _ = tick.tick() => {
-                    self.ask_for_silent(&link, &mut exchange).await;
-                    exchange.resend(Instant::now()).await
-                }
+                _ = tick.tick() => self.resend(&link, &mut exchange).await,
             };
             if let Err(why) = sent {
                 self.queue.bridge_counters.record_error(&why.to_string());
@@ -242,11 +277,6 @@ impl Settler {
             if matches!(answer, Answer::NobodyListens) {
                 without_responder.push((request, unconfirmed));
             } else {
-                // Without a settlement, no worker here has finished the message: it was withdrawn or had been
-                // acked before.
-                if request.payload == ACK && unconfirmed.settlement.is_some() {
-                    self.queue.counters.acked.add(1);
-                }
                 self.confirm(unconfirmed);
             }
             next = exchange.ready();
@@ -257,9 +287,71 @@ impl Settler {
         ended
     }
 
+    /// Sends an acknowledgement, unless the stream no longer has the message.
+    async fn send(
+        &self,
+        link: &Link,
+        exchange: &mut Exchange<Unconfirmed>,
+        acknowledgement: Acknowledgement,
+    ) -> Result<()> {
+        if acknowledgement.era == self.queue.era() {
+            return send(exchange, acknowledgement).await;
+        }
+        if let Err(why) = self.check(link, exchange).await {
+            // It is looked up again before it is sent.
+            let (request, unconfirmed) = acknowledgement.request();
+            exchange.put_back(request, unconfirmed, TIMES);
+            return Err(why);
+        }
+        match self.queue.held.is_gone(&acknowledgement.token.delivery) {
+            true => self.confirm(acknowledgement.request().1),
+            false => send(exchange, acknowledgement).await?,
+        }
+        Ok(())
+    }
+
+    /// Looks up the messages here of which it is not known whether the stream has them in the present era, and
+    /// confirms the acknowledgements of those that it does not have.
+    async fn check(&self, link: &Link, exchange: &mut Exchange<Unconfirmed>) -> Result<()> {
+        let held = &self.queue.held;
+        let era = self.queue.era();
+        let unchecked = futures_util::stream::iter(held.unchecked(era));
+        let look_up = |delivery| async move {
+            let is_gone = self.is_gone(link, &delivery).await?;
+            Ok::<_, Error>((delivery, is_gone))
+        };
+        let mut found = unchecked.map(look_up).buffer_unordered(LOOKUPS);
+        let mut has_lost = false;
+        while let Some((delivery, is_gone)) = found.try_next().await? {
+            held.checked(&delivery, era, is_gone);
+            has_lost |= is_gone;
+        }
+        if has_lost {
+            let is_gone = |kept: &Unconfirmed| held.is_gone(&kept.token.delivery);
+            for number in exchange.which(is_gone) {
+                exchange
+                    .remove(number)
+                    .into_iter()
+                    .for_each(|kept| self.confirm(kept));
+            }
+        }
+        Ok(())
+    }
+
+    /// Repeats the acknowledgements without an answer.
+    async fn resend(&self, link: &Link, exchange: &mut Exchange<Unconfirmed>) -> Result<()> {
+        self.check(link, exchange).await?;
+        self.ask_for_silent(link, exchange).await?;
+        exchange.resend(Instant::now()).await
+    }
+
     /// Looks up the messages of unanswered acknowledgements in the stream, and confirms those that it no longer
     /// has.
-    async fn ask_for_silent(&self, link: &Link, exchange: &mut Exchange<Unconfirmed>) {
+    async fn ask_for_silent(
+        &self,
+        link: &Link,
+        exchange: &mut Exchange<Unconfirmed>,
+    ) -> Result<()> {
         for number in exchange.silent(TIMES, Instant::now()) {
             let Some(delivery) = exchange
                 .kept(number)
@@ -267,22 +359,14 @@ impl Settler {
             else {
                 continue;
             };
-            match self.is_gone(link, delivery).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    tracing::warn!(
-                        queue = self.queue.carried.name,
-                        sequence = delivery.sequence,
-                        "the server no longer has the message"
-                    );
-                    if let Some(unconfirmed) = exchange.remove(number) {
-                        self.confirm(unconfirmed);
-                    }
-                }
-                // The server would not answer for the others either.
-                Err(why) => return self.queue.bridge_counters.record_error(&why.to_string()),
+            // After an error, the server would not answer for the others either.
+            if self.is_gone(link, delivery).await?
+                && let Some(unconfirmed) = exchange.remove(number)
+            {
+                self.confirm(unconfirmed);
             }
         }
+        Ok(())
     }
 
     /// Whether the stream no longer has the message, according to its leader.
@@ -296,11 +380,12 @@ impl Settler {
             Err(why) => match why.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(true),
                 // In a cluster a server gives this answer for a stream that it does not know yet. The stream of
-                // this queue is created again if it is gone.
+                // this queue is created again if it is gone, and answers then.
                 RawMessageErrorKind::JetStream(error)
-                    if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                    if error.error_code() == ErrorCode::STREAM_NOT_FOUND
+                        && delivery.stream() != self.queue.names.stream =>
                 {
-                    Ok(delivery.stream() != self.queue.names.stream)
+                    Ok(true)
                 }
                 _ => Err(Error::away(what(), why)),
             },
@@ -309,6 +394,7 @@ impl Settler {
 
     fn confirm(&self, unconfirmed: Unconfirmed) {
         let queue = &self.queue;
+        queue.counters.acked.add(unconfirmed.is_ack.into());
         queue
             .held
             .confirmed(&unconfirmed.token.delivery, unconfirmed.phase);
@@ -371,27 +457,8 @@ async fn send(
     exchange: &mut Exchange<Unconfirmed>,
     acknowledgement: Acknowledgement,
 ) -> Result<()> {
-    let Acknowledgement {
-        token,
-        phase,
-        text,
-        settlement,
-    } = acknowledgement;
-    let request = Request {
-        subject: token.delivery.reply.clone(),
-        headers: None,
-        payload: text,
-    };
-    exchange
-        .send(
-            request,
-            Unconfirmed {
-                token,
-                phase,
-                settlement,
-            },
-        )
-        .await
+    let (request, unconfirmed) = acknowledgement.request();
+    exchange.send(request, unconfirmed).await
 }
 
 #[cfg(test)]
