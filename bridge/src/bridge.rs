@@ -196,12 +196,21 @@ async fn work(
             large.keep_clean(links, &counters).await;
         });
     }
-    let gone = objects.wait_for_lost_name();
-    let mut gone = std::pin::pin!(gone);
-    let first = tokio::select! {
-        first = connect(&options, &counters, &objects) => first?,
-        gone = &mut gone => return Err(gone),
+    let first = {
+        let gone = objects.wait_for_lost_name();
+        tokio::select! {
+            first = connect(&options, &counters, &objects) => first,
+            gone = gone => Err(gone),
+        }
     };
+    let first = match first {
+        Ok(first) => first,
+        Err(why) => {
+            let _ = tokio::task::spawn_blocking(move || objects.undo()).await;
+            return Err(why);
+        }
+    };
+    let gone = objects.wait_for_lost_name();
     counters.is_set_up.store(true, Ordering::Relaxed);
     for (queue, inboxes) in objects.queues {
         queue.start(&links, inboxes, threads)?;

@@ -7,6 +7,7 @@ pub mod context;
 pub mod counters;
 mod delivery;
 mod demand;
+pub mod detach;
 pub mod error;
 mod exchange;
 mod held;

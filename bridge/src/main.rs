@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use shoal_bridge::bridge::{self, BridgeOptions};
 use shoal_bridge::context::Context;
 use shoal_bridge::options::Carried;
-use shoal_bridge::{error, names, status};
+use shoal_bridge::{detach, error, names, status};
 use tracing_subscriber::EnvFilter;
 
 /// Carries Shoal's queues and maps between machines, over NATS JetStream.
@@ -33,6 +33,26 @@ enum Command {
     Run(Run),
     /// Show the state of the bridges of this machine
     Status(Status),
+    /// Make queues or maps local ones again, which no bridge carries
+    Detach(Detach),
+}
+
+#[derive(Args)]
+struct Detach {
+    /// The queues or maps. No bridge may carry them
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+impl Detach {
+    fn run(self) -> error::Result<()> {
+        for name in &self.names {
+            if !detach::detach(name)? {
+                say(&format!("{name} is a local object already"));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Args)]
@@ -73,6 +93,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.run(),
         Command::Status(status) => return status.run(),
+        Command::Detach(detach) => detach.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -66,31 +66,31 @@ struct Compared {
     reported: HashMap<Vec<u8>, u64>,
 }
 
-/// Opens or creates the local map, and becomes its relay. Waits while another bridge is its relay. Returns `None`
-/// if this bridge ends meanwhile.
-pub(crate) fn attach(carried: &Carried, threads: &Threads) -> Result<Option<MapRelay>> {
+/// Opens or creates the local map.
+///
+/// # Errors
+/// `Object`; `Invalid` if it has keys that are not to be discarded, and was not relayed before.
+pub(crate) fn open_local(carried: &Carried) -> Result<Arc<Map>> {
     let failed = |why| Error::object(&carried.name, why);
     let map = Map::with_options(Some(&carried.name), &Options::create().persistent());
-    let map = Arc::new(map.map_err(failed)?);
-    let options = RelayOptions::new().max_payload(MAX_VALUE);
-    let options = if carried.sets_wait {
-        options.sets_wait()
-    } else {
-        options
-    };
-    let options = if carried.discard {
-        options.discard()
-    } else {
-        options
-    };
-    while !threads.is_ending() {
-        match MapRelay::attach(map.clone(), &options, SLICE) {
-            Ok(relay) => return Ok(Some(relay)),
-            Err(shoal::Error::Timeout | shoal::Error::Interrupted) => {}
-            Err(why) => return Err(failed(why)),
-        }
+    let map = map.map_err(failed)?;
+    let keys = map.len().map_err(failed)?;
+    if keys > 0 && !map.is_relayed() && !carried.discard {
+        let why = format!(
+            "it has {keys} keys, and was not bridged before; `--map {}:discard` removes them",
+            carried.name
+        );
+        return Err(Error::invalid(format!("map {}", carried.name), why));
     }
-    Ok(None)
+    Ok(Arc::new(map))
+}
+
+/// The options with which a bridge becomes the relay of a map.
+pub(crate) fn relay_options(carried: &Carried) -> RelayOptions {
+    let mut options = RelayOptions::new().max_payload(MAX_VALUE);
+    options.sets_wait = carried.sets_wait;
+    options.discard = carried.discard;
+    options
 }
 
 impl BridgedMap {

@@ -110,18 +110,9 @@ pub(crate) fn open_local(carried: &Carried) -> Result<Arc<Queue>> {
     Ok(Arc::new(queue))
 }
 
-/// Becomes the relay of `queue`. Waits while another bridge is its relay. Returns `None` if this bridge ends
-/// meanwhile.
-pub(crate) fn attach(queue: &Arc<Queue>, threads: &Threads) -> Result<Option<QueueRelay>> {
-    let options = RelayOptions::new();
-    while !threads.is_ending() {
-        match QueueRelay::attach(queue.clone(), &options, SLICE) {
-            Ok(relay) => return Ok(Some(relay)),
-            Err(shoal::Error::Timeout | shoal::Error::Interrupted) => {}
-            Err(why) => return Err(Error::object(queue.name(), why)),
-        }
-    }
-    Ok(None)
+/// The options with which a bridge becomes the relay of a queue.
+pub(crate) fn relay_options() -> RelayOptions {
+    RelayOptions::new()
 }
 
 impl BridgedQueue {

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub)]
 
 mod agent;
+mod attach;
 mod credentials;
 mod direct;
 mod doubt;

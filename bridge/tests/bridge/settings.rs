@@ -13,7 +13,7 @@ fn is_refused(server: &Server, why: &str) {
 }
 
 /// The stream of a queue, as a bridge makes it.
-fn of_queue() -> stream::Config {
+pub fn of_queue() -> stream::Config {
     stream::Config {
         name: "shoal_q_jobs".to_owned(),
         subjects: vec!["shoal.q.jobs".to_owned()],
