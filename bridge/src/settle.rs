@@ -430,6 +430,10 @@ async fn delete(
             Err(why) => queue.bridge_counters.record_error(&why.to_string()),
         }
         tries += 1;
+        let is_cluster = link.client.server_info().cluster.is_some();
+        if (!is_cluster || tries >= DELETIONS) && queue.large.is_gone(&link.jetstream).await {
+            break;
+        }
         if tries >= DELETIONS && permit.is_none() {
             permit = PATIENT.try_acquire().ok();
             if permit.is_none() {
@@ -536,17 +540,37 @@ mod tests {
         settler.answered(&mut exchange, first).unwrap_err();
         assert_eq!(exchange.len(), 3);
     }
+
+    #[tokio::test]
+    async fn the_object_of_a_store_that_is_gone_needs_no_deletion() {
+        let server = Server::start();
+        let test = TestQueue::new(&server, "gone").await;
+        let deletion = delete(
+            test.queue.clone(),
+            test.links.clone(),
+            "a-1".to_owned(),
+            None,
+        );
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, deletion).await.unwrap();
+    }
+
     #[tokio::test]
     async fn an_object_is_deleted_once_the_server_permits_it() {
         let server = Server::start();
         let test = TestQueue::new(&server, "deletions").await;
-        // Each attempt fails, because the object store does not exist.
+        // Each attempt fails, because the note of the object is none.
+        let (large, link) = (&test.queue.large, &test.link);
+        large.put(link, "a-1", &[7; 3]).await.unwrap();
+        let subject = large.note_subject("a-1");
+        let note = link.jetstream.publish(subject.clone(), "none".into());
+        note.await.unwrap().await.unwrap();
         let (queue, links) = (test.queue.clone(), test.links.clone());
         let mut deletion = tokio::spawn(delete(queue, links, "a-1".to_owned(), None));
         let early = tokio::time::timeout(Duration::from_secs(8), &mut deletion);
         assert!(early.await.is_err(), "it has given up");
-        let (large, link) = (&test.queue.large, &test.link);
-        large.put(link, "a-1", &[7; 3]).await.unwrap();
+        let stream = large.stream(&link.jetstream).await.unwrap();
+        stream.purge().filter(subject).await.unwrap();
         let limit = Duration::from_secs(60);
         tokio::time::timeout(limit, deletion)
             .await
