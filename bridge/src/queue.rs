@@ -365,7 +365,7 @@ impl BridgedQueue {
                     demand.tick(is_wanted, unleased),
                     demand.is_quiet(),
                     demand.credit(self.held.len(), unleased),
-                    demand.pause(unleased),
+                    demand.pause(),
                 )
             };
             if must_return {
