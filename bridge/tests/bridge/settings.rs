@@ -68,3 +68,13 @@ fn a_consumer_that_delivers_no_payloads_or_ignores_ack_wait_is_refused() {
         is_refused(&server, why);
     }
 }
+
+#[test]
+fn the_advice_for_a_setting_of_a_consumer_names_the_command_that_changes_it() {
+    let server = Server::start();
+    drop(Machine::up(&server, &["--queue", "jobs"]));
+    let machine = Machine::new(&server, &["--queue", "jobs:ack-wait=7s"]);
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("`nats consumer edit`"), "{said}");
+}
