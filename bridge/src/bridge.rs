@@ -295,7 +295,7 @@ async fn watch_client(
     let mut received = link.received();
     loop {
         tokio::select! {
-            Some(Ended { name, why }) = ended.recv() => return Err(Error::Broken { task: name, why }),
+            Some(Ended(why)) = ended.recv() => return Err(why),
             () = link.refused() => {
                 tracing::warn!("the server refuses the connection; the credentials are read again");
                 return Ok(());

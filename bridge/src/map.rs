@@ -131,7 +131,7 @@ impl BridgedMap {
             recounted: None,
         };
         let this = self.clone();
-        threads.task(
+        threads.failing(
             format!("watch of {name}"),
             watcher.run(move |link| {
                 let this = this.clone();

@@ -82,8 +82,8 @@ impl Requests {
 }
 
 impl<T: Target> Puller<T> {
-    /// Pulls forever. `consumer` creates or finds the consumer.
-    pub(crate) async fn run<F>(mut self, consumer: impl Fn(Link) -> F)
+    /// Pulls until an error is permanent. `consumer` creates or finds the consumer.
+    pub(crate) async fn run<F>(mut self, consumer: impl Fn(Link) -> F) -> Error
     where
         F: Future<Output = Result<PullConsumer>>,
     {
@@ -92,6 +92,7 @@ impl<T: Target> Puller<T> {
             let (mut link, epoch) = self.links.up().await;
             let consumer = match consumer(link.clone()).await {
                 Ok(consumer) => consumer,
+                Err(why) if !why.is_temporary() => return why,
                 Err(why) => {
                     self.bridge_counters.record_error(&why.to_string());
                     tokio::time::sleep(pause.next()).await;

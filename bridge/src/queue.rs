@@ -280,14 +280,14 @@ impl BridgedQueue {
             bridge_counters: self.bridge_counters.clone(),
         };
         let this = self.clone();
-        threads.task(format!("pulling {name}"), async move {
+        threads.failing(format!("pulling {name}"), async move {
             // The settlements made while no bridge ran are read before anything is pulled.
             let _ = is_drained.await;
             let set_up = |link: Link| {
                 let this = this.clone();
                 async move { this.set_up(&link).await }
             };
-            puller.run(set_up).await;
+            puller.run(set_up).await
         });
         threads.task(
             format!("arrivals of {name}"),
@@ -297,7 +297,7 @@ impl BridgedQueue {
             format!("demand of {name}"),
             self.clone().adjust_credit(copies),
         );
-        threads.task(
+        threads.failing(
             format!("streams of {name}"),
             self.clone().make_missing(links.clone()),
         );
@@ -335,13 +335,15 @@ impl BridgedQueue {
         }
     }
 
-    /// Creates the streams again that a publish has not found: a person has deleted one.
-    async fn make_missing(self: Arc<Self>, mut links: Links) {
+    /// Creates the streams again that a publish has not found: a person has deleted one. Ends with an error that is
+    /// permanent.
+    async fn make_missing(self: Arc<Self>, mut links: Links) -> Error {
         loop {
             self.missing.notified().await;
             let (link, _) = links.up().await;
             match self.set_up(&link).await {
                 Ok(_) => tracing::info!(queue = self.carried.name, "its streams were checked"),
+                Err(why) if !why.is_temporary() => return why,
                 Err(why) => self.bridge_counters.record_error(&why.to_string()),
             }
             tokio::time::sleep(CHECK).await;

@@ -291,7 +291,12 @@ fn compare_map(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()
     differ.same("retention", &theirs.retention, &wanted.retention)?;
     differ.same("allow_rollup_hdrs", &theirs.allow_rollup, &true)?;
     differ.same("allow_msg_ttl", &theirs.allow_message_ttl, &true)?;
-    Ok(())
+    // Beyond these, the server would drop values, or refuse further ones. How many values of a key it keeps is read
+    // where that is needed.
+    differ.same("max_age", &theirs.max_age, &Duration::ZERO)?;
+    let per_subject = theirs.discard_new_per_subject;
+    differ.same("discard_new_per_subject", &per_subject, &false)?;
+    differ.same("max_msgs", &theirs.max_messages.max(-1), &-1)
 }
 
 struct Differ<'a> {

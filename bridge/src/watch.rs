@@ -121,8 +121,8 @@ struct Entries {
 }
 
 impl<M: Mirror> Watcher<M> {
-    /// Watches forever. `stream` creates or finds the bucket.
-    pub(crate) async fn run<F>(mut self, stream: impl Fn(Link) -> F)
+    /// Watches until an error is permanent. `stream` creates or finds the bucket.
+    pub(crate) async fn run<F>(mut self, stream: impl Fn(Link) -> F) -> Error
     where
         F: Future<Output = Result<Stream>>,
     {
@@ -135,6 +135,9 @@ impl<M: Mirror> Watcher<M> {
                 self.watch(&mut link, epoch, &stream).await
             };
             if let Err(why) = watched.await {
+                if !why.is_temporary() {
+                    return why;
+                }
                 self.bridge_counters
                     .record_error(&format!("{}: {why}", self.bucket));
                 if began.elapsed() > SILENCE {
