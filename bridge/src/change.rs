@@ -50,7 +50,7 @@ const COUNT: Duration = Duration::from_secs(1);
 /// How often a swap is retried that the server rejects although the key has the revision.
 const TRIES: u32 = 10;
 /// The part of the server's limit that headers and subject may take, in bytes.
-const HEADERS: usize = 8192;
+pub(crate) const HEADERS: usize = 8192;
 
 /// The latest entry of a key in the bucket.
 struct Latest {

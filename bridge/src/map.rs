@@ -17,7 +17,7 @@ use shoal::{Map, MapRelay, Options, RelayOptions};
 use tokio::sync::mpsc;
 
 use crate::bridge::Settings;
-use crate::change::{Sender, Waiting};
+use crate::change::{HEADERS, Sender, Waiting};
 use crate::counters::{Counters, MapCounters};
 use crate::error::{Error, Result};
 use crate::link::{Link, Links};
@@ -29,9 +29,8 @@ use crate::settings;
 use crate::threads::Threads;
 use crate::watch::{Change, Mirror, Watcher};
 
-/// The longest value that is accepted while the server's limit is unknown, in bytes: the default limit of a
-/// server, minus the size of headers.
-const MAX_VALUE: u64 = (1 << 20) - 8192;
+/// The longest value that is accepted, in bytes: the default limit of a server, minus the size of headers.
+const MAX_VALUE: u64 = ((1 << 20) - HEADERS) as u64;
 /// A revision above all others.
 const TOP: u64 = u64::MAX / 2;
 /// How many requests may wait to be sent.
@@ -107,8 +106,18 @@ impl BridgedMap {
         })
     }
 
-    /// Creates or checks the bucket.
+    /// Creates or checks the bucket, and accepts values up to the limit of this server from now on.
     pub(crate) async fn set_up(&self, link: &Link) -> Result<Stream> {
+        let limit = link.client.max_payload();
+        let longest = (limit.saturating_sub(HEADERS) as u64).min(MAX_VALUE);
+        if longest == 0 {
+            let why = format!(
+                "its max_payload is {limit} bytes, of which headers may take {HEADERS}; a map needs more"
+            );
+            return Err(Error::refused(format!("map {}", self.carried.name), why));
+        }
+        let set = self.relay.set_max_payload(longest);
+        set.map_err(|why| Error::object(&self.carried.name, why))?;
         settings::map_stream(&link.jetstream, &self.names, &self.carried.choices).await
     }
 
