@@ -142,6 +142,10 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
     let servers = options.context.servers();
     if let Some(port) = options.metrics {
         let listener = metrics::listen(port).await?;
+        // With 0, the kernel has chosen one.
+        let port = listener.local_addr().map_or(port, |at| at.port());
+        counters.metrics.store(port, Ordering::Relaxed);
+        tracing::info!(port, "metrics are served on the loopback interface");
         let (counters, machine, servers) =
             (counters.clone(), options.machine.clone(), servers.clone());
         let text = move || status::prometheus(&counters.report(&machine, &servers));
@@ -160,6 +164,11 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
             }
         });
     }
+    let ending = counters.clone();
+    let stop = async move {
+        stop.await;
+        ending.link.is_ending.store(true, Ordering::Relaxed);
+    };
     let done = tokio::select! {
         done = work(options, counters, &threads, &mut ended) => done,
         () = stop => Ok(()),

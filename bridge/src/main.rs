@@ -117,9 +117,7 @@ fn say(what: &dyn Display) {
 
 impl Run {
     fn run(self) -> error::Result<()> {
-        let filter = EnvFilter::try_from_default_env();
-        let filter = filter.unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
-        let logs = tracing_subscriber::fmt().with_env_filter(filter);
+        let logs = tracing_subscriber::fmt().with_env_filter(filter()?);
         let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         logs.with_writer(std::io::stderr)
             .with_ansi(is_terminal)
@@ -152,6 +150,20 @@ impl Run {
         runtime.shutdown_background();
         done
     }
+}
+
+/// What is logged. An empty variable counts as none.
+fn filter() -> error::Result<EnvFilter> {
+    let text = std::env::var_os("RUST_LOG").unwrap_or_default();
+    let text = text.to_string_lossy();
+    let filter = match text.trim() {
+        "" => EnvFilter::try_new("info,async_nats=warn"),
+        text => EnvFilter::try_new(text),
+    };
+    filter.map_err(|why| error::Error::Invalid {
+        what: format!("RUST_LOG {text:?}"),
+        why: why.to_string(),
+    })
 }
 
 /// Ready when a signal stops the bridge.
