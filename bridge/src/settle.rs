@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 use shoal::{Settlement, SettlementKind};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, interval};
@@ -315,27 +315,31 @@ impl Settler {
     async fn check(&self, link: &Link, exchange: &mut Exchange<Unconfirmed>) -> Result<()> {
         let held = &self.queue.held;
         let era = self.queue.era();
-        let unchecked = futures_util::stream::iter(held.unchecked(era));
+        let unchecked = held.unchecked(era);
+        if unchecked.is_empty() {
+            return Ok(());
+        }
+        let unchecked = futures_util::stream::iter(unchecked);
         let look_up = |delivery| async move {
             let is_gone = self.is_gone(link, &delivery).await?;
-            Ok::<_, Error>((delivery, is_gone))
+            held.checked(&delivery, era, is_gone);
+            Ok(())
         };
         let mut found = unchecked.map(look_up).buffer_unordered(LOOKUPS);
-        let mut has_lost = false;
-        while let Some((delivery, is_gone)) = found.try_next().await? {
-            held.checked(&delivery, era, is_gone);
-            has_lost |= is_gone;
-        }
-        if has_lost {
-            let is_gone = |kept: &Unconfirmed| held.is_gone(&kept.token.delivery);
-            for number in exchange.which(is_gone) {
-                exchange
-                    .remove(number)
-                    .into_iter()
-                    .for_each(|kept| self.confirm(kept));
+        // After an error, the server would not answer for the others either.
+        let failed = loop {
+            match found.next().await {
+                Some(Ok(())) => {}
+                Some(Err(why)) => break Err(why),
+                None => break Ok(()),
+            }
+        };
+        for number in exchange.which(|kept| held.is_gone(&kept.token.delivery)) {
+            if let Some(kept) = exchange.remove(number) {
+                self.confirm(kept);
             }
         }
-        Ok(())
+        failed
     }
 
     /// Repeats the acknowledgements without an answer.
