@@ -42,7 +42,7 @@ pub(crate) struct Demand {
     /// How long ago that was.
     unwanted: Duration,
     /// After how long without a wanted or finished message the waiting messages are returned now.
-    patience: Duration,
+    keep_for: Duration,
 }
 
 impl Demand {
@@ -57,7 +57,7 @@ impl Demand {
             pause: Duration::ZERO,
             wanted: Duration::ZERO,
             unwanted: Duration::MAX,
-            patience: RETURN_AFTER,
+            keep_for: RETURN_AFTER,
         }
     }
 
@@ -115,7 +115,7 @@ impl Demand {
         if self.is_quiet() {
             self.ahead = 0;
         }
-        self.quiet >= self.patience && unleased > 0
+        self.quiet >= self.keep_for && unleased > 0
     }
 
     /// Finds out how often programs call, `before` being the time since the last tick.
@@ -124,7 +124,7 @@ impl Demand {
             (false, true) => {
                 let gap = self.unwanted.saturating_add(before);
                 let calls_again = self.wanted < WAITS && gap <= LONGEST_GAP;
-                self.patience = match calls_again {
+                self.keep_for = match calls_again {
                     true => (2 * gap).max(RETURN_AFTER),
                     false => RETURN_AFTER,
                 };
@@ -133,7 +133,7 @@ impl Demand {
             (true, true) => {
                 self.wanted += before;
                 if self.wanted >= WAITS {
-                    self.patience = RETURN_AFTER;
+                    self.keep_for = RETURN_AFTER;
                 }
             }
             (true, false) => self.unwanted = before,
