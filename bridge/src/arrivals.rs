@@ -15,13 +15,13 @@ use futures_util::stream::FuturesOrdered;
 use shoal::Timeout;
 use tokio::sync::mpsc;
 
+use crate::acknowledgement::{Acknowledgement, DeadLetter};
 use crate::delivery::Delivery;
 use crate::error::Error;
 use crate::held::Arrival;
 use crate::link::Link;
 use crate::pull::Target;
 use crate::queue::{BridgedQueue, lock};
-use crate::settle::{Acknowledgement, DeadLetter};
 use crate::token::Token;
 use crate::wire::{self, Body};
 

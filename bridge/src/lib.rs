@@ -1,5 +1,6 @@
 //! Carries Shoal's queues and maps between machines, over NATS JetStream.
 
+mod acknowledgement;
 mod arrivals;
 pub mod bridge;
 mod change;

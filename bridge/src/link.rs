@@ -147,6 +147,11 @@ impl Link {
         self.refused.notified().await;
     }
 
+    /// Whether the server belongs to a cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.client.server_info().cluster.is_some()
+    }
+
     /// How many bytes were received from the server.
     pub(crate) fn received(&self) -> u64 {
         self.client.statistics().in_bytes.load(Ordering::Relaxed)

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use shoal::{Options, Queue, QueueRelay, RelayOptions, RelayRequest, Timeout};
 use tokio::sync::{Notify, mpsc};
 
+use crate::acknowledgement::{Acknowledgement, DeadLetter};
 use crate::arrivals::Arrived;
 use crate::bridge::Settings;
 use crate::counters::{Counters, QueueCounters};
@@ -34,7 +35,7 @@ use crate::publish::{self, DeadLetterReason, Outgoing, Publisher, WINDOW};
 use crate::pull::Puller;
 use crate::requests::read_requests;
 use crate::settings;
-use crate::settle::{Acknowledgement, DeadLetter, Settler, read_settlements};
+use crate::settle::{Settler, read_settlements};
 use crate::threads::Threads;
 use crate::token::Token;
 

@@ -1,8 +1,15 @@
 //! Sends the settlements of messages to the server as acknowledgements, and waits until the server confirms them.
 //!
 //! An ack without a confirmation proves nothing: a late ack is not an error, and a lost ack is not noticed. So
-//! each acknowledgement requests an answer and is repeated until there is one. Only then is the settlement done. A
-//! missing answer can mean that the server no longer has the message. It can also mean that the server is slow, or
+//! each acknowledgement is repeated until an answer confirms it. Only then is the settlement done.
+//!
+//! An answer costs the server more than the ack itself. It handles the acks of one connection to one consumer in their
+//! order, so the answer to an ack confirms those that were sent before it: acks that are sent together are a *group*,
+//! in which only the last one requests an answer. In a cluster the leader of the consumer may change in between, so
+//! each ack requests an answer there. If no answer comes, or the answer is that nobody listens, or the connection is
+//! lost, each ack of the group is repeated, and requests an answer of its own.
+//!
+//! A missing answer can mean that the server no longer has the message. It can also mean that the server is slow, or
 //! that the consumer has no leader at the moment, which the server answers with "no responders". So if there is no
 //! answer for long, the message is looked up in the stream. If it is gone, no acknowledgement is needed. It is also
 //! looked up before an acknowledgement is sent in another [era](crate::held) than that in which it was delivered.
@@ -18,6 +25,7 @@ use shoal::{Settlement, SettlementKind};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, interval};
 
+use crate::acknowledgement::{ACK, Acknowledgement, DeadLetter, Unconfirmed};
 use crate::delivery::Delivery;
 use crate::error::{Error, Result};
 use crate::exchange::{Answer, Exchange, Pause, Request};
@@ -27,8 +35,10 @@ use crate::queue::{BridgedQueue, SLICE};
 use crate::threads::Threads;
 use crate::token::Token;
 
-/// How many acknowledgements may be unconfirmed.
+/// How many answers may be awaited.
 const WINDOW: usize = 8192;
+/// How many acks one answer confirms at most.
+const GROUP: usize = 64;
 /// How often an acknowledgement is sent on one connection before its message is looked up in the stream.
 const TIMES: u32 = 3;
 
@@ -40,91 +50,6 @@ const DELETIONS: u32 = 8;
 /// How many deletions are tried until they succeed. A settlement stays in shared memory until then, where the next
 /// settlements need room.
 static PATIENT: Semaphore = Semaphore::const_new(1024);
-
-const ACK: &[u8] = b"+ACK";
-
-/// A message that is to become a dead letter.
-pub(crate) struct DeadLetter {
-    pub(crate) token: Token,
-    pub(crate) payload: Bytes,
-    pub(crate) attempts: u64,
-    pub(crate) reason: String,
-    /// The settlement by a worker, if there is one.
-    pub(crate) settlement: Option<Settlement>,
-}
-
-/// An acknowledgement of a message for the server: ack, nak or term.
-pub(crate) struct Acknowledgement {
-    pub(crate) token: Token,
-    pub(crate) phase: Phase,
-    /// The last era in which the stream had the message; 0 if that is not known.
-    pub(crate) era: u64,
-    text: Bytes,
-    settlement: Option<Settlement>,
-}
-
-impl Acknowledgement {
-    /// The message is finished.
-    pub(crate) fn ack(token: Token, settlement: Option<Settlement>) -> Self {
-        Self {
-            token,
-            phase: Phase::Finishing,
-            era: 0,
-            text: Bytes::from_static(ACK),
-            settlement,
-        }
-    }
-
-    /// The message is to be delivered again, here or elsewhere.
-    pub(crate) fn nak(token: Token, delay: Duration, settlement: Option<Settlement>) -> Self {
-        let text = if delay.is_zero() {
-            Bytes::from_static(b"-NAK")
-        } else {
-            format!(
-                "-NAK {{\"delay\": {}}}",
-                delay.as_nanos().min(i64::MAX as u128)
-            )
-            .into()
-        };
-        Self {
-            token,
-            phase: Phase::Returning,
-            era: 0,
-            text,
-            settlement,
-        }
-    }
-
-    /// The message has become a dead letter.
-    pub(crate) fn term(letter: DeadLetter) -> Self {
-        let DeadLetter {
-            token, settlement, ..
-        } = letter;
-        Self {
-            token,
-            phase: Phase::Finishing,
-            era: 0,
-            text: Bytes::from_static(b"+TERM"),
-            settlement,
-        }
-    }
-
-    /// The request that tells it to the server, and what is kept until the answer.
-    fn request(self) -> (Request, Unconfirmed) {
-        let request = Request {
-            subject: self.token.delivery.reply.clone(),
-            headers: None,
-            payload: self.text.clone(),
-        };
-        let unconfirmed = Unconfirmed {
-            is_ack: self.text == ACK && self.settlement.is_some(),
-            token: self.token,
-            phase: self.phase,
-            settlement: self.settlement,
-        };
-        (request, unconfirmed)
-    }
-}
 
 /// Reads the settlements of workers here, on a separate thread. Sends `drained` once the settlements that were
 /// present at the start are read.
@@ -197,13 +122,43 @@ pub(crate) struct Settler {
     pub(crate) links: Links,
 }
 
-/// The state of an acknowledgement until its answer.
-struct Unconfirmed {
-    token: Token,
-    phase: Phase,
-    /// Whether a worker here has acked the message. Otherwise it was withdrawn, returned or had been acked before.
-    is_ack: bool,
-    settlement: Option<Settlement>,
+/// Acks that are sent together.
+struct Group {
+    acks: Vec<(Request, Unconfirmed)>,
+    most: usize,
+}
+
+impl Group {
+    fn new(is_cluster: bool) -> Self {
+        Self {
+            acks: Vec::new(),
+            most: if is_cluster { 1 } else { GROUP },
+        }
+    }
+}
+
+/// What is kept until an answer: the acknowledgement that requested it, and the acks before it in its group.
+struct Kept {
+    last: Unconfirmed,
+    earlier: Vec<(Request, Unconfirmed)>,
+}
+
+impl From<Unconfirmed> for Kept {
+    fn from(last: Unconfirmed) -> Self {
+        Self {
+            last,
+            earlier: Vec::new(),
+        }
+    }
+}
+
+/// Lets each acknowledgement of a group request an answer of its own when it is sent again. Each counts as sent
+/// `times` times.
+fn put_back(exchange: &mut Exchange<Kept>, request: Request, kept: Kept, times: u32) {
+    for (request, unconfirmed) in kept.earlier {
+        exchange.put_back(request, unconfirmed.into(), times);
+    }
+    exchange.put_back(request, kept.last.into(), times);
 }
 
 impl Settler {
@@ -235,18 +190,23 @@ impl Settler {
                         }
                         tokio::time::sleep(pause.next()).await;
                     }
+                    for number in exchange.which(|kept| !kept.earlier.is_empty()) {
+                        if let Some((request, kept)) = exchange.remove(number) {
+                            put_back(&mut exchange, request, kept, 0);
+                        }
+                    }
                     exchange.move_to(link.clone()).await
                 }
                 answered = exchange.next() => self.answered(&mut exchange, answered),
                 acknowledgement = acknowledgements.recv(), if exchange.len() < WINDOW => {
                     let Some(acknowledgement) = acknowledgement else { return };
                     let mut acknowledgement = Some(acknowledgement);
-                    let mut sent = Ok(());
+                    let (mut sent, mut group) = (Ok(()), Group::new(link.is_cluster()));
                     while let Some(next) = acknowledgement {
-                        sent = self.send(&link, &mut exchange, next).await;
+                        sent = self.send(&link, &mut exchange, &mut group, next).await;
                         acknowledgement = if sent.is_ok() && exchange.len() < WINDOW { acknowledgements.try_recv().ok() } else { None };
                     }
-                    sent
+                    sent.and(send_group(&mut exchange, &mut group).await)
                 }
                 _ = tick.tick() => self.resend(&link, &mut exchange).await,
             };
@@ -259,14 +219,14 @@ impl Settler {
 
     fn answered(
         &self,
-        exchange: &mut Exchange<Unconfirmed>,
-        first: Result<(Answer, Request, Unconfirmed)>,
+        exchange: &mut Exchange<Kept>,
+        first: Result<(Answer, Request, Kept)>,
     ) -> Result<()> {
         let mut next = Some(first);
         let mut ended = Ok(());
         let mut without_responder = Vec::new();
         while let Some(answered) = next {
-            let (answer, request, unconfirmed) = match answered {
+            let (answer, request, kept) = match answered {
                 Ok(answered) => answered,
                 // The client has ended. What was answered before is kept for the next one.
                 Err(why) => {
@@ -275,44 +235,57 @@ impl Settler {
                 }
             };
             if matches!(answer, Answer::NobodyListens) {
-                without_responder.push((request, unconfirmed));
+                without_responder.push((request, kept));
             } else {
-                self.confirm(unconfirmed);
+                for (_, unconfirmed) in kept.earlier {
+                    self.confirm(unconfirmed);
+                }
+                self.confirm(kept.last);
             }
             next = exchange.ready();
         }
-        for (request, unconfirmed) in without_responder {
-            exchange.put_back(request, unconfirmed, TIMES);
+        for (request, kept) in without_responder {
+            put_back(exchange, request, kept, TIMES);
         }
         ended
     }
 
-    /// Sends an acknowledgement, unless the stream no longer has the message.
+    /// Sends an acknowledgement, or adds it to the group, unless the stream no longer has the message.
     async fn send(
         &self,
         link: &Link,
-        exchange: &mut Exchange<Unconfirmed>,
+        exchange: &mut Exchange<Kept>,
+        group: &mut Group,
         acknowledgement: Acknowledgement,
     ) -> Result<()> {
-        if acknowledgement.era == self.queue.era() {
-            return send(exchange, acknowledgement).await;
+        let is_checked = acknowledgement.era == self.queue.era();
+        let (request, unconfirmed) = acknowledgement.request();
+        if !is_checked {
+            if let Err(why) = self.check(link, exchange).await {
+                // It is looked up again before it is sent.
+                exchange.put_back(request, unconfirmed.into(), TIMES);
+                return Err(why);
+            }
+            if self.queue.held.is_gone(&unconfirmed.token.delivery) {
+                self.confirm(unconfirmed);
+                return Ok(());
+            }
         }
-        if let Err(why) = self.check(link, exchange).await {
-            // It is looked up again before it is sent.
-            let (request, unconfirmed) = acknowledgement.request();
-            exchange.put_back(request, unconfirmed, TIMES);
-            return Err(why);
+        // Another prefix may have had another stream and consumer.
+        let is_ours = unconfirmed.token.delivery.stream() == self.queue.names.stream;
+        if request.payload != ACK || !is_ours {
+            return exchange.send(request, unconfirmed.into()).await;
         }
-        match self.queue.held.is_gone(&acknowledgement.token.delivery) {
-            true => self.confirm(acknowledgement.request().1),
-            false => send(exchange, acknowledgement).await?,
+        group.acks.push((request, unconfirmed));
+        match group.acks.len() < group.most {
+            true => Ok(()),
+            false => send_group(exchange, group).await,
         }
-        Ok(())
     }
 
     /// Looks up the messages here of which it is not known whether the stream has them in the present era, and
     /// confirms the acknowledgements of those that it does not have.
-    async fn check(&self, link: &Link, exchange: &mut Exchange<Unconfirmed>) -> Result<()> {
+    async fn check(&self, link: &Link, exchange: &mut Exchange<Kept>) -> Result<()> {
         let held = &self.queue.held;
         let era = self.queue.era();
         let unchecked = held.unchecked(era);
@@ -334,40 +307,52 @@ impl Settler {
                 None => break Ok(()),
             }
         };
-        for number in exchange.which(|kept| held.is_gone(&kept.token.delivery)) {
-            if let Some(kept) = exchange.remove(number) {
-                self.confirm(kept);
+        let is_gone = |unconfirmed: &Unconfirmed| held.is_gone(&unconfirmed.token.delivery);
+        let has_gone =
+            |kept: &Kept| is_gone(&kept.last) || kept.earlier.iter().any(|it| is_gone(&it.1));
+        for number in exchange.which(has_gone) {
+            let Some((request, kept)) = exchange.remove(number) else {
+                continue;
+            };
+            let each = kept.earlier.into_iter().chain([(request, kept.last)]);
+            for (request, unconfirmed) in each {
+                match is_gone(&unconfirmed) {
+                    true => self.confirm(unconfirmed),
+                    false => exchange.put_back(request, unconfirmed.into(), 1),
+                }
             }
         }
         failed
     }
 
     /// Repeats the acknowledgements without an answer.
-    async fn resend(&self, link: &Link, exchange: &mut Exchange<Unconfirmed>) -> Result<()> {
+    async fn resend(&self, link: &Link, exchange: &mut Exchange<Kept>) -> Result<()> {
         self.check(link, exchange).await?;
+        for number in exchange.silent(1, Instant::now()) {
+            if exchange
+                .kept(number)
+                .is_some_and(|kept| !kept.earlier.is_empty())
+                && let Some((request, kept)) = exchange.remove(number)
+            {
+                put_back(exchange, request, kept, 1);
+            }
+        }
         self.ask_for_silent(link, exchange).await?;
         exchange.resend(Instant::now()).await
     }
 
     /// Looks up the messages of unanswered acknowledgements in the stream, and confirms those that it no longer
     /// has.
-    async fn ask_for_silent(
-        &self,
-        link: &Link,
-        exchange: &mut Exchange<Unconfirmed>,
-    ) -> Result<()> {
+    async fn ask_for_silent(&self, link: &Link, exchange: &mut Exchange<Kept>) -> Result<()> {
         for number in exchange.silent(TIMES, Instant::now()) {
-            let Some(delivery) = exchange
-                .kept(number)
-                .map(|unconfirmed| &unconfirmed.token.delivery)
-            else {
+            let Some(delivery) = exchange.kept(number).map(|kept| &kept.last.token.delivery) else {
                 continue;
             };
             // After an error, the server would not answer for the others either.
             if self.is_gone(link, delivery).await?
-                && let Some(unconfirmed) = exchange.remove(number)
+                && let Some((_, kept)) = exchange.remove(number)
             {
-                self.confirm(unconfirmed);
+                self.confirm(kept.last);
             }
         }
         Ok(())
@@ -434,8 +419,8 @@ async fn delete(
             Err(why) => queue.bridge_counters.record_error(&why.to_string()),
         }
         tries += 1;
-        let is_cluster = link.client.server_info().cluster.is_some();
-        if (!is_cluster || tries >= DELETIONS) && queue.large.is_gone(&link.jetstream).await {
+        if (!link.is_cluster() || tries >= DELETIONS) && queue.large.is_gone(&link.jetstream).await
+        {
             break;
         }
         if tries >= DELETIONS && permit.is_none() {
@@ -461,12 +446,19 @@ fn done(queue: &BridgedQueue, settlement: Option<Settlement>) {
     }
 }
 
-async fn send(
-    exchange: &mut Exchange<Unconfirmed>,
-    acknowledgement: Acknowledgement,
-) -> Result<()> {
-    let (request, unconfirmed) = acknowledgement.request();
-    exchange.send(request, unconfirmed).await
+/// Sends the acks of a group, and requests an answer to the last one.
+async fn send_group(exchange: &mut Exchange<Kept>, group: &mut Group) -> Result<()> {
+    let Some((request, last)) = group.acks.pop() else {
+        return Ok(());
+    };
+    let earlier = std::mem::take(&mut group.acks);
+    for (ack, _) in &earlier {
+        if let Err(why) = exchange.send_unanswered(ack).await {
+            put_back(exchange, request, Kept { last, earlier }, 1);
+            return Err(why);
+        }
+    }
+    exchange.send(request, Kept { last, earlier }).await
 }
 
 #[cfg(test)]
@@ -527,13 +519,18 @@ mod tests {
             links: test.links.clone(),
         };
         let mut exchange = Exchange::on(test.link.clone(), "jobs").await.unwrap();
+        let mut group = Group::new(false);
         for number in 1..=3 {
             let reply = format!("$JS.ACK.none.shoal.1.{number}.1.1.0");
             let token = Token::read(reply.as_bytes()).unwrap();
-            send(&mut exchange, Acknowledgement::ack(token, None))
-                .await
-                .unwrap();
+            let (request, unconfirmed) = Acknowledgement::ack(token, None).request();
+            match number {
+                1 => exchange.send(request, unconfirmed.into()).await.unwrap(),
+                _ => group.acks.push((request, unconfirmed)),
+            }
         }
+        send_group(&mut exchange, &mut group).await.unwrap();
+        assert_eq!(exchange.len(), 2);
         // The server has answered them all when the client ends.
         test.link.jetstream.query_account().await.unwrap();
         test.link.client.drain().await.unwrap();
