@@ -10,6 +10,7 @@
 //! from before is looked up in the stream before anything is said about it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_nats::Subject;
@@ -19,6 +20,10 @@ use crate::delivery::Delivery;
 /// How many acked messages are remembered after the server confirmed the ack, because a delivery may have been
 /// in transit at that time.
 const REMEMBERED: usize = 65_536;
+
+/// Two numbers without a pattern, for the hashes of the table.
+const SEED: u64 = 0xF39C_C060_5CED_C835;
+const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The state of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,14 +70,33 @@ impl Held {
     }
 }
 
+/// A fast hash of two numbers. Only the server chooses them, so it needs no protection from chosen keys.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn write_u64(&mut self, number: u64) {
+        let mixed = u128::from(self.0 ^ number ^ SEED) * u128::from(FACTOR);
+        self.0 = (mixed >> 64) as u64 ^ mixed as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The table of one queue.
 #[derive(Default)]
 pub(crate) struct HeldTable(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    held: HashMap<(u64, u64), Held>,
-    done: HashSet<(u64, u64)>,
+    held: HashMap<(u64, u64), Held, BuildHasherDefault<Mix>>,
+    done: HashSet<(u64, u64), BuildHasherDefault<Mix>>,
     order: VecDeque<(u64, u64)>,
 }
 

@@ -42,6 +42,11 @@ const GROUP: usize = 64;
 /// How often an acknowledgement is sent on one connection before its message is looked up in the stream.
 const TIMES: u32 = 3;
 
+/// While settlements come, how long the thread that reads them sleeps when there is none, and how often before it
+/// waits. A worker has to wake a thread that waits, which costs more than its ack.
+const NAP: Duration = Duration::from_micros(150);
+const MISSES: u32 = 8;
+
 /// How many messages are looked up at the same time.
 const LOOKUPS: usize = 32;
 
@@ -59,16 +64,25 @@ pub(crate) fn read_settlements(
     threads: &Threads,
 ) {
     let mut drained = Some(drained);
+    // How often nothing was there since the last settlement.
+    let mut misses = 0;
     while !threads.is_ending() {
-        let timeout = match drained {
-            Some(_) => shoal::Timeout::Val(Duration::ZERO),
-            None => SLICE,
+        let timeout = match drained.is_some() || misses < MISSES {
+            true => shoal::Timeout::Val(Duration::ZERO),
+            false => SLICE,
         };
         match queue.relay.next_settlement(timeout) {
-            Ok(settlement) => settled(queue, settlement),
+            Ok(settlement) => {
+                misses = 0;
+                settled(queue, settlement);
+            }
             Err(shoal::Error::Timeout | shoal::Error::Interrupted) => {
                 if let Some(drained) = drained.take() {
                     let _ = drained.send(());
+                }
+                if misses < MISSES {
+                    misses += 1;
+                    std::thread::sleep(NAP);
                 }
             }
             Err(why) => {
