@@ -15,13 +15,13 @@ use futures_util::stream::FuturesOrdered;
 use shoal::Timeout;
 use tokio::sync::mpsc;
 
+use crate::acknowledgement::{Acknowledgement, DeadLetter};
 use crate::delivery::Delivery;
 use crate::error::Error;
 use crate::held::Arrival;
 use crate::link::Link;
 use crate::pull::Target;
 use crate::queue::{BridgedQueue, lock};
-use crate::settle::{Acknowledgement, DeadLetter};
 use crate::token::Token;
 use crate::wire::{self, Body};
 
@@ -212,7 +212,7 @@ impl Target for BridgedQueue {
             object: None,
             earlier,
         };
-        match self.held.arrive(&token.delivery) {
+        match self.held.arrive(&token.delivery, self.era()) {
             Arrival::New => {}
             Arrival::Known => return,
             Arrival::Done => return self.acknowledge(Acknowledgement::ack(token, None)),

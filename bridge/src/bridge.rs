@@ -148,6 +148,10 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
     let servers = options.context.servers();
     if let Some(port) = options.metrics {
         let listener = metrics::listen(port).await?;
+        // With 0, the kernel has chosen one.
+        let port = listener.local_addr().map_or(port, |at| at.port());
+        counters.metrics.store(port, Ordering::Relaxed);
+        tracing::info!(port, "metrics are served on the loopback interface");
         let (counters, machine, servers) =
             (counters.clone(), options.machine.clone(), servers.clone());
         let text = move || status::prometheus(&counters.report(&machine, &servers));
@@ -166,6 +170,11 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
             }
         });
     }
+    let ending = counters.clone();
+    let stop = async move {
+        stop.await;
+        ending.link.is_ending.store(true, Ordering::Relaxed);
+    };
     let done = tokio::select! {
         done = work(options, counters, &threads, &mut ended) => done,
         () = stop => Ok(()),
@@ -202,12 +211,21 @@ async fn work(
             large.keep_clean(links, &counters).await;
         });
     }
-    let gone = objects.wait_for_lost_name();
-    let mut gone = std::pin::pin!(gone);
-    let first = tokio::select! {
-        first = connect(&options, &counters, &objects) => first?,
-        gone = &mut gone => return Err(gone),
+    let first = {
+        let gone = objects.wait_for_lost_name();
+        tokio::select! {
+            first = connect(&options, &counters, &objects) => first,
+            gone = gone => Err(gone),
+        }
     };
+    let first = match first {
+        Ok(first) => first,
+        Err(why) => {
+            let _ = tokio::task::spawn_blocking(move || objects.undo()).await;
+            return Err(why);
+        }
+    };
+    let gone = objects.wait_for_lost_name();
     counters.is_set_up.store(true, Ordering::Relaxed);
     for (queue, inboxes) in objects.queues {
         queue.start(&links, inboxes, threads)?;
@@ -292,7 +310,7 @@ async fn watch_client(
     let mut received = link.received();
     loop {
         tokio::select! {
-            Some(Ended { name, why }) = ended.recv() => return Err(Error::Broken { task: name, why }),
+            Some(Ended(why)) = ended.recv() => return Err(why),
             () = link.refused() => {
                 tracing::warn!("the server refuses the connection; the credentials are read again");
                 return Ok(());

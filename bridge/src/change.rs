@@ -10,6 +10,9 @@
 //! A restarted server knows the ids of the messages that it still has. For this it keeps the last values of
 //! each key ([`HISTORY`](crate::settings::HISTORY)). If a swap could have been stored and then been displaced
 //! by as many later changes, its outcome is unknown, and the program gets that answer.
+//!
+//! A removal, and a value with a lifetime, replace all entries of their key (a *rollup*). The server drops such an
+//! entry when its time is over, and an older value that it still had would be the latest entry again.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,7 +21,9 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::RequestErrorKind;
-use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID, NATS_MESSAGE_TTL};
+use async_nats::header::{
+    NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID, NATS_MESSAGE_TTL, NATS_ROLLUP,
+};
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -36,7 +41,7 @@ use crate::names;
 use crate::queue::unfinished;
 use crate::requests::Room;
 use crate::settings::MARKERS;
-use crate::watch::{self, Change, LIFE_HEADER, PROBE};
+use crate::watch::{self, Change, Clock, LIFE_HEADER, PROBE};
 
 /// How many keys may have a change in flight.
 const WINDOW: usize = 1024;
@@ -45,7 +50,7 @@ const COUNT: Duration = Duration::from_secs(1);
 /// How often a swap is retried that the server rejects although the key has the revision.
 const TRIES: u32 = 10;
 /// The part of the server's limit that headers and subject may take, in bytes.
-const HEADERS: usize = 8192;
+pub(crate) const HEADERS: usize = 8192;
 
 /// The latest entry of a key in the bucket.
 struct Latest {
@@ -396,6 +401,8 @@ impl Sender {
         while keeps <= 0 || kept < keeps {
             match stream.get_first_raw_message_by_subject(subject, next).await {
                 Ok(oldest) if expected > 0 => return Ok(oldest.sequence > expected),
+                // It has replaced the entries before it.
+                Ok(entry) if entry.headers.get(NATS_ROLLUP).is_some() => return Ok(true),
                 // The key was new: nothing was dropped if it has fewer entries than are kept.
                 Ok(message) => (next, kept) = (message.sequence + 1, kept + 1),
                 Err(why) if why.kind() == LastRawMessageErrorKind::NoMessageFound => {
@@ -430,12 +437,16 @@ impl Sender {
             .headers
             .get(NATS_MESSAGE_ID)
             .map(|id| id.as_str().to_owned());
-        let change = watch::change(
-            key.to_vec(),
-            Some(&message.headers),
-            &message.payload,
-            message.sequence,
-        );
+        let headers = Some(&message.headers);
+        let age = match watch::life(headers) {
+            Some(_) => {
+                let clock = Clock::read(&link.jetstream, &self.bucket()).await?;
+                clock.age(message.time.unix_timestamp_nanos())
+            }
+            None => Duration::ZERO,
+        };
+        let payload = &message.payload;
+        let change = watch::change(key.to_vec(), headers, payload, message.sequence, age);
         Ok(Some(Latest { change, id }))
     }
 
@@ -457,7 +468,8 @@ fn headers(id: &str, is_value: bool, life: Option<Duration>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, id);
     if !is_value {
-        headers.insert("KV-Operation", "DEL");
+        headers.insert("KV-Operation", "PURGE");
+        headers.insert(NATS_ROLLUP, "sub");
         headers.insert(NATS_MESSAGE_TTL, format!("{}s", MARKERS.as_secs()));
     } else if let Some(life) = life {
         // The server counts whole seconds. The other machines read the exact time from the header.
@@ -465,6 +477,7 @@ fn headers(id: &str, is_value: bool, life: Option<Duration>) -> HeaderMap {
         // The server refuses what is not a number of nanoseconds for it: 292 years. It keeps such a value.
         if seconds <= i64::MAX as u128 / 1_000_000_000 {
             headers.insert(NATS_MESSAGE_TTL, format!("{seconds}s"));
+            headers.insert(NATS_ROLLUP, "sub");
         }
         headers.insert(LIFE_HEADER, life.as_nanos().to_string());
     }

@@ -121,6 +121,10 @@ impl Context {
         if context.url.is_empty() {
             context.url = DEFAULT_URL.to_owned();
         }
+        if context.url.split(',').any(|url| url.trim().is_empty()) {
+            let why = "an entry between its commas is empty";
+            return Err(Error::invalid("address of the server", why));
+        }
         if context.cert.is_empty() != context.key.is_empty() {
             let why = "a certificate and its key are needed together (cert and key, NATS_CERT and NATS_KEY)";
             return Err(Error::invalid("TLS certificate", why));
@@ -356,6 +360,17 @@ mod tests {
         let context = Context::load_from(Some(&file), with(&[("NATS_TOKEN", "t")]));
         assert_eq!(context.unwrap().token, "t");
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn an_address_with_an_empty_entry_is_refused() {
+        for variables in [
+            &[("NATS_URL", "a,")],
+            &[("NATS_URL", " , ")],
+            &[("NATS_URL", ",a")],
+        ] {
+            assert!(Context::load_from(None, with(variables)).is_err());
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The counters of a bridge, for `status` and for metrics.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,8 @@ pub struct Report {
     pub connects: u64,
     /// How often it lost the connection.
     pub losses: u64,
+    /// The loopback port of its metrics; 0 if they are not served.
+    pub metrics: u16,
     /// The last error.
     pub last_error: String,
     /// The queues.
@@ -150,6 +152,8 @@ pub(crate) struct Counters {
     pub(crate) is_active: AtomicBool,
     /// Whether the streams and buckets of the objects exist on the server.
     pub(crate) is_set_up: AtomicBool,
+    /// The loopback port of its metrics; 0 if they are not served.
+    pub(crate) metrics: AtomicU16,
     pub(crate) link: crate::link::LinkCounters,
     pub(crate) queues: std::sync::Mutex<Vec<(String, Arc<QueueCounters>)>>,
     pub(crate) maps: std::sync::Mutex<Vec<(String, Arc<MapCounters>)>>,
@@ -192,6 +196,7 @@ impl Counters {
             connected: is_set_up && link.is_up.load(Ordering::Relaxed),
             connects: link.connects.load(Ordering::Relaxed),
             losses: link.losses.load(Ordering::Relaxed),
+            metrics: self.metrics.load(Ordering::Relaxed),
             last_error: lock(&self.last_error).clone(),
             queues: lock(&self.queues)
                 .iter()

@@ -112,6 +112,13 @@ impl Error {
         }
     }
 
+    pub(crate) fn broken(task: impl Into<String>, why: impl Display) -> Self {
+        Error::Broken {
+            task: task.into(),
+            why: why.to_string(),
+        }
+    }
+
     pub(crate) fn object(name: &str, why: shoal::Error) -> Self {
         Error::Object {
             name: name.to_owned(),

@@ -8,10 +8,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use async_nats::client::PublishError as Unsent;
 use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 use crate::error::{Error, Result};
 use crate::line::{self, Line};
@@ -216,14 +218,30 @@ impl<T> Exchange<T> {
         silent.map(|(&number, _)| number).collect()
     }
 
+    /// The numbers of the requests for which such a value is kept.
+    pub(crate) fn which(&self, is_wanted: impl Fn(&T) -> bool) -> Vec<u64> {
+        let wanted = self.sent.iter().filter(|(_, sent)| is_wanted(&sent.kept));
+        wanted.map(|(&number, _)| number).collect()
+    }
+
     /// The value that is kept for a request.
     pub(crate) fn kept(&self, number: u64) -> Option<&T> {
         self.sent.get(&number).map(|sent| &sent.kept)
     }
 
-    /// Removes a request without an answer, and returns its value.
-    pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
-        self.sent.remove(&number).map(|sent| sent.kept)
+    /// Removes a request without an answer, and returns it with its value.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<(Request, T)> {
+        let sent = self.sent.remove(&number)?;
+        Some((sent.request, sent.kept))
+    }
+
+    /// Sends a request without headers that requests no answer.
+    pub(crate) async fn send_unanswered(&self, request: &Request) -> Result<()> {
+        let Request {
+            subject, payload, ..
+        } = request;
+        let sent = self.link.client.publish(subject.clone(), payload.clone());
+        accepted(tokio::time::timeout(ANSWER, sent).await)
     }
 }
 
@@ -250,6 +268,11 @@ async fn publish(link: &Link, inbox: &str, number: u64, request: Request) -> Res
             tokio::time::timeout(ANSWER, sent).await
         }
     };
+    accepted(sent)
+}
+
+/// Whether the client has accepted a message.
+fn accepted(sent: Result<Result<(), Unsent>, Elapsed>) -> Result<()> {
     match sent {
         Ok(Ok(())) => Ok(()),
         Ok(Err(why)) => Err(Error::away("a request", why)),

@@ -18,9 +18,10 @@ use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use async_nats::jetstream;
+use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::object_store::{Config, GetErrorKind, ObjectInfo, ObjectStore};
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use async_nats::jetstream::{self, ErrorCode};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
@@ -149,6 +150,17 @@ impl Large {
                 }
             }
         }
+    }
+
+    /// Whether the whole object store is gone, and its objects with it. In a cluster, a server gives this answer for a
+    /// moment for a store that it does not know yet.
+    pub(crate) async fn is_gone(&self, jetstream: &jetstream::Context) -> bool {
+        let stream = jetstream.get_stream(format!("OBJ_{}", self.bucket)).await;
+        let not_found =
+            |error: &jetstream::Error| error.error_code() == ErrorCode::STREAM_NOT_FOUND;
+        stream.is_err_and(
+            |why| matches!(why.kind(), GetStreamErrorKind::JetStream(error) if not_found(&error)),
+        )
     }
 
     /// Deletes `object` if it is there.

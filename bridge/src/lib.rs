@@ -1,5 +1,6 @@
 //! Carries Shoal's queues and maps between machines, over NATS JetStream.
 
+mod acknowledgement;
 mod arrivals;
 pub mod bridge;
 mod change;
@@ -7,6 +8,7 @@ pub mod context;
 pub mod counters;
 mod delivery;
 mod demand;
+pub mod detach;
 pub mod error;
 mod exchange;
 mod held;

@@ -30,6 +30,8 @@ pub(crate) struct LinkCounters {
     pub(crate) losses: AtomicU64,
     /// Whether it is connected now.
     pub(crate) is_up: AtomicBool,
+    /// Whether the bridge ends, and its connection with it.
+    pub(crate) is_ending: AtomicBool,
     /// The number of the bridge's present client. Earlier clients may still report that they connect or end.
     newest: AtomicU64,
 }
@@ -145,6 +147,11 @@ impl Link {
         self.refused.notified().await;
     }
 
+    /// Whether the server belongs to a cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.client.server_info().cluster.is_some()
+    }
+
     /// How many bytes were received from the server.
     pub(crate) fn received(&self) -> u64 {
         self.client.statistics().in_bytes.load(Ordering::Relaxed)
@@ -210,7 +217,8 @@ fn is_refusal(event: &Event) -> bool {
 /// Records an event of the client with this number.
 fn record_event(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, number: u64) {
     let link = &counters.link;
-    let is_ours = link.newest.load(Ordering::Relaxed) == number;
+    let is_ending = link.is_ending.load(Ordering::Relaxed);
+    let is_ours = link.newest.load(Ordering::Relaxed) == number && !is_ending;
     match event {
         Event::Connected => {
             epoch.send_modify(|epoch| *epoch += 1 + *epoch % 2);

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use shoal_bridge::bridge::{self, BridgeOptions};
 use shoal_bridge::context::Context;
 use shoal_bridge::options::Carried;
-use shoal_bridge::{error, names, status};
+use shoal_bridge::{detach, error, names, status};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -37,6 +37,26 @@ enum Command {
     Run(Run),
     /// Show the state of the bridges of this machine
     Status(Status),
+    /// Make queues or maps local ones again, which no bridge carries
+    Detach(Detach),
+}
+
+#[derive(Args)]
+struct Detach {
+    /// The queues or maps. No bridge may carry them
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+}
+
+impl Detach {
+    fn run(self) -> error::Result<()> {
+        for name in &self.names {
+            if !detach::detach(name)? {
+                say(&format!("{name} is a local object already"));
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Args)]
@@ -88,6 +108,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(run) => run.run(),
         Command::Status(status) => return status.run(),
+        Command::Detach(detach) => detach.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -111,17 +132,7 @@ fn say(what: &dyn Display) {
 
 impl Run {
     fn run(self) -> error::Result<()> {
-        let filter = match std::env::var_os("RUST_LOG").filter(|it| !it.is_empty()) {
-            None => EnvFilter::new("info,async_nats=warn"),
-            Some(text) => text
-                .to_string_lossy()
-                .parse()
-                .map_err(|why| error::Error::Invalid {
-                    what: format!("RUST_LOG ({text:?})"),
-                    why: format!("{why}"),
-                })?,
-        };
-        let logs = tracing_subscriber::fmt().with_env_filter(filter);
+        let logs = tracing_subscriber::fmt().with_env_filter(filter()?);
         let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         logs.with_writer(std::io::stderr)
             .with_ansi(is_terminal)
@@ -154,6 +165,20 @@ impl Run {
         runtime.shutdown_background();
         done
     }
+}
+
+/// What is logged. An empty variable counts as none.
+fn filter() -> error::Result<EnvFilter> {
+    let text = std::env::var_os("RUST_LOG").unwrap_or_default();
+    let text = text.to_string_lossy();
+    let filter = match text.trim() {
+        "" => EnvFilter::try_new("info,async_nats=warn"),
+        text => EnvFilter::try_new(text),
+    };
+    filter.map_err(|why| error::Error::Invalid {
+        what: format!("RUST_LOG {text:?}"),
+        why: why.to_string(),
+    })
 }
 
 /// Ready when a signal stops the bridge. Those that its caller ignores, such as `nohup`, do not stop it.

@@ -17,7 +17,7 @@ use shoal::{Map, MapRelay, Options, RelayOptions};
 use tokio::sync::mpsc;
 
 use crate::bridge::Settings;
-use crate::change::{Sender, Waiting};
+use crate::change::{HEADERS, Sender, Waiting};
 use crate::counters::{Counters, MapCounters};
 use crate::error::{Error, Result};
 use crate::link::{Link, Links};
@@ -29,9 +29,8 @@ use crate::settings;
 use crate::threads::Threads;
 use crate::watch::{Change, Mirror, Watcher};
 
-/// The longest value that is accepted while the server's limit is unknown, in bytes: the default limit of a
-/// server, minus the size of headers.
-const MAX_VALUE: u64 = (1 << 20) - 8192;
+/// The longest value that is accepted, in bytes: the default limit of a server, minus the size of headers.
+const MAX_VALUE: u64 = ((1 << 20) - HEADERS) as u64;
 /// A revision above all others.
 const TOP: u64 = u64::MAX / 2;
 /// How many requests may wait to be sent.
@@ -66,31 +65,31 @@ struct Compared {
     reported: HashMap<Vec<u8>, u64>,
 }
 
-/// Opens or creates the local map, and becomes its relay. Waits while another bridge is its relay. Returns `None`
-/// if this bridge ends meanwhile.
-pub(crate) fn attach(carried: &Carried, threads: &Threads) -> Result<Option<MapRelay>> {
+/// Opens or creates the local map.
+///
+/// # Errors
+/// `Object`; `Invalid` if it has keys that are not to be discarded, and was not relayed before.
+pub(crate) fn open_local(carried: &Carried) -> Result<Arc<Map>> {
     let failed = |why| Error::object(&carried.name, why);
     let map = Map::with_options(Some(&carried.name), &Options::create().persistent());
-    let map = Arc::new(map.map_err(failed)?);
-    let options = RelayOptions::new().max_payload(MAX_VALUE);
-    let options = if carried.sets_wait {
-        options.sets_wait()
-    } else {
-        options
-    };
-    let options = if carried.discard {
-        options.discard()
-    } else {
-        options
-    };
-    while !threads.is_ending() {
-        match MapRelay::attach(map.clone(), &options, SLICE) {
-            Ok(relay) => return Ok(Some(relay)),
-            Err(shoal::Error::Timeout | shoal::Error::Interrupted) => {}
-            Err(why) => return Err(failed(why)),
-        }
+    let map = map.map_err(failed)?;
+    let keys = map.len().map_err(failed)?;
+    if keys > 0 && !map.is_relayed() && !carried.discard {
+        let why = format!(
+            "it has {keys} keys, and was not bridged before; `--map {}:discard` removes them",
+            carried.name
+        );
+        return Err(Error::invalid(format!("map {}", carried.name), why));
     }
-    Ok(None)
+    Ok(Arc::new(map))
+}
+
+/// The options with which a bridge becomes the relay of a map.
+pub(crate) fn relay_options(carried: &Carried) -> RelayOptions {
+    let mut options = RelayOptions::new().max_payload(MAX_VALUE);
+    options.sets_wait = carried.sets_wait;
+    options.discard = carried.discard;
+    options
 }
 
 impl BridgedMap {
@@ -107,8 +106,18 @@ impl BridgedMap {
         })
     }
 
-    /// Creates or checks the bucket.
+    /// Creates or checks the bucket, and accepts values up to the limit of this server from now on.
     pub(crate) async fn set_up(&self, link: &Link) -> Result<Stream> {
+        let limit = link.client.max_payload();
+        let longest = (limit.saturating_sub(HEADERS) as u64).min(MAX_VALUE);
+        if longest == 0 {
+            let why = format!(
+                "its max_payload is {limit} bytes, of which headers may take {HEADERS}; a map needs more"
+            );
+            return Err(Error::refused(format!("map {}", self.carried.name), why));
+        }
+        let set = self.relay.set_max_payload(longest);
+        set.map_err(|why| Error::object(&self.carried.name, why))?;
         settings::map_stream(&link.jetstream, &self.names, &self.carried.choices).await
     }
 
@@ -131,7 +140,7 @@ impl BridgedMap {
             recounted: None,
         };
         let this = self.clone();
-        threads.task(
+        threads.failing(
             format!("watch of {name}"),
             watcher.run(move |link| {
                 let this = this.clone();

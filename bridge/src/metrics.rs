@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -11,8 +13,10 @@ use crate::error::{Error, Result};
 
 /// The longest request that is read, in bytes.
 const LONGEST: usize = 8192;
+/// How many clients are served at the same time. Others wait.
+const CLIENTS: usize = 64;
 /// How long a client has to send its request and to read the answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a client could not be accepted.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -24,18 +28,23 @@ pub(crate) async fn listen(port: u16) -> Result<TcpListener> {
 
 /// Answers each request with the present result of `text`.
 pub(crate) async fn serve(listener: TcpListener, text: impl Fn() -> String) {
+    let mut clients = FuturesUnordered::new();
     loop {
-        match listener.accept().await {
-            Ok((client, _)) => {
-                let answered = tokio::time::timeout(ANSWER_TIMEOUT, answer(client, &text)).await;
+        tokio::select! {
+            accepted = listener.accept(), if clients.len() < CLIENTS => match accepted {
+                Ok((client, _)) => {
+                    clients.push(tokio::time::timeout(ANSWER_TIMEOUT, answer(client, &text)));
+                }
+                // An example: no descriptor is left.
+                Err(why) => {
+                    tracing::warn!(%why, "metrics");
+                    tokio::time::sleep(RETRY).await;
+                }
+            },
+            Some(answered) = clients.next() => {
                 if let Ok(Err(why)) = answered {
                     tracing::debug!(%why, "metrics");
                 }
-            }
-            // An example: no descriptor is left.
-            Err(why) => {
-                tracing::warn!(%why, "metrics");
-                tokio::time::sleep(RETRY).await;
             }
         }
     }
@@ -50,12 +59,11 @@ async fn answer(mut client: TcpStream, text: &impl Fn() -> String) -> std::io::R
             len => request.extend_from_slice(&some[..len]),
         }
     }
-    let wanted = request
-        .split(|&byte| byte == b'\r')
-        .next()
-        .unwrap_or_default();
-    let (status, body) = match wanted {
-        b"GET /metrics HTTP/1.1" | b"GET /metrics HTTP/1.0" => ("200 OK", text()),
+    let line = request.split(|&byte| byte == b'\r').next();
+    let line = String::from_utf8_lossy(line.unwrap_or_default());
+    let words: Vec<&str> = line.split(' ').collect();
+    let (status, body) = match words[..] {
+        ["GET", target, "HTTP/1.1" | "HTTP/1.0"] if is_metrics(target) => ("200 OK", text()),
         _ => ("404 Not Found", "GET /metrics\n".to_owned()),
     };
     let head = format!(
@@ -66,4 +74,9 @@ async fn answer(mut client: TcpStream, text: &impl Fn() -> String) -> std::io::R
     client.write_all(head.as_bytes()).await?;
     client.write_all(body.as_bytes()).await?;
     client.shutdown().await
+}
+
+/// Whether a request is for the metrics. Parameters are accepted and ignored.
+fn is_metrics(target: &str) -> bool {
+    target.split('?').next() == Some("/metrics")
 }

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::acknowledgement::Acknowledgement;
 use crate::arrivals::Arrived;
 use crate::link::Links;
 use crate::publish::Outgoing;
 use crate::queue::{BridgedQueue, lock};
-use crate::settle::Acknowledgement;
 use crate::token::Token;
 
 /// How many copies may wait to be published.

@@ -3,27 +3,84 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shoal::Queue;
+use shoal::{Map, MapRelay, Queue, QueueRelay};
 
 use crate::bridge::Settings;
 use crate::error::{Error, Result};
 use crate::link::Link;
 use crate::map::{self, BridgedMap};
 use crate::options::Carried;
-use crate::queue::{self, BridgedQueue};
+use crate::queue::{self, BridgedQueue, SLICE};
+use crate::status;
 use crate::threads::Threads;
 
 /// How often the names of the objects are checked.
 const CHECK: Duration = Duration::from_secs(5);
+/// How often it is checked whether other processes still relay objects of this bridge.
+const WAIT: Duration = Duration::from_millis(200);
 
 /// The objects that this bridge relays.
 pub(crate) struct Objects {
     pub(crate) queues: Vec<(Arc<BridgedQueue>, queue::Inboxes)>,
     pub(crate) maps: Vec<Arc<BridgedMap>>,
+    /// The names of those that were not relayed before.
+    new: Vec<String>,
 }
 
-/// Becomes the relay of all objects, one after the other: of the queues in the order of their names, and then of
-/// the maps. All bridges have this order, so two bridges of one machine never wait for each other.
+/// An object of this machine, opened.
+enum Local {
+    Queue(Arc<Queue>),
+    Map(Arc<Map>),
+}
+
+/// An object of which this process is the relay.
+enum Relay {
+    Queue(QueueRelay),
+    Map(MapRelay),
+}
+
+impl Local {
+    fn is_relayed(&self) -> bool {
+        match self {
+            Local::Queue(queue) => queue.is_relayed(),
+            Local::Map(map) => map.is_relayed(),
+        }
+    }
+
+    /// Whether a process is its relay now.
+    fn has_relay(&self) -> shoal::Result<bool> {
+        let relay = match self {
+            Local::Queue(queue) => queue.relay()?,
+            Local::Map(map) => map.relay()?,
+        };
+        Ok(relay.is_some_and(|relay| relay.is_running))
+    }
+
+    fn attach(&self, carried: &Carried) -> shoal::Result<Relay> {
+        match self {
+            Local::Queue(queue) => {
+                QueueRelay::attach(queue.clone(), &queue::relay_options(), SLICE).map(Relay::Queue)
+            }
+            Local::Map(map) => {
+                MapRelay::attach(map.clone(), &map::relay_options(carried), SLICE).map(Relay::Map)
+            }
+        }
+    }
+}
+
+impl Relay {
+    /// Makes the object a local one again.
+    fn detach(self) -> shoal::Result<()> {
+        match self {
+            Relay::Queue(relay) => relay.detach(SLICE),
+            Relay::Map(relay) => relay.detach(SLICE),
+        }
+    }
+}
+
+/// Becomes the relay of all objects: of the queues in the order of their names, and then of the maps. While another
+/// process is the relay of one of them, this one is the relay of none, so that no object is left without a bridge
+/// that carries it, and no two bridges wait for each other.
 pub(crate) async fn attach(
     queues: Vec<Carried>,
     mut maps: Vec<Carried>,
@@ -32,21 +89,32 @@ pub(crate) async fn attach(
 ) -> Result<Objects> {
     let ending = threads.clone();
     let attached = tokio::task::spawn_blocking(move || {
+        let queues = in_order(queues)?.into_iter();
+        let mut all: Vec<(Carried, Local)> = queues
+            .map(|(carried, queue)| (carried, Local::Queue(queue)))
+            .collect();
+        maps.sort_by(|a, b| a.name.cmp(&b.name));
+        for carried in maps {
+            let map = map::open_local(&carried)?;
+            all.push((carried, Local::Map(map)));
+        }
+        let (relays, new) = relay_all(&all, &settings, &ending)?;
         let mut objects = Objects {
             queues: Vec::new(),
             maps: Vec::new(),
+            new,
         };
-        let ends = || Error::away("the objects", "the bridge ends");
-        for (carried, local) in in_order(queues)? {
-            let relay = queue::attach(&local, &ending)?.ok_or_else(ends)?;
-            let bridged = BridgedQueue::new(carried, relay, &settings);
-            objects.queues.push(bridged);
-        }
-        maps.sort_by(|a, b| a.name.cmp(&b.name));
-        for carried in maps {
-            let relay = map::attach(&carried, &ending)?.ok_or_else(ends)?;
-            let bridged = BridgedMap::new(carried, relay, &settings);
-            objects.maps.push(bridged);
+        for ((carried, _), relay) in all.into_iter().zip(relays) {
+            match relay {
+                Relay::Queue(relay) => {
+                    let queue = BridgedQueue::new(carried, relay, &settings);
+                    objects.queues.push(queue);
+                }
+                Relay::Map(relay) => {
+                    let map = BridgedMap::new(carried, relay, &settings);
+                    objects.maps.push(map);
+                }
+            }
         }
         Ok(objects)
     });
@@ -55,6 +123,86 @@ pub(crate) async fn attach(
         why: why.to_string(),
     };
     attached.await.map_err(broken)?
+}
+
+/// The relays of all these objects, and the names of those that were not relayed before.
+fn relay_all(
+    all: &[(Carried, Local)],
+    settings: &Settings,
+    threads: &Threads,
+) -> Result<(Vec<Relay>, Vec<String>)> {
+    while !threads.is_ending() {
+        if let Some((carried, _)) = busy(all)? {
+            settings.counters.record_error(&waits_for(&carried.name));
+            std::thread::sleep(WAIT);
+            continue;
+        }
+        let (mut relays, mut new) = (Vec::new(), Vec::new());
+        let failed = all.iter().find_map(|(carried, local)| {
+            let is_new = !local.is_relayed();
+            match local.attach(carried) {
+                Ok(relay) => {
+                    relays.push(relay);
+                    new.extend(is_new.then(|| carried.name.clone()));
+                    None
+                }
+                Err(why) => Some(Error::object(&carried.name, why)),
+            }
+        });
+        let Some(why) = failed else {
+            return Ok((relays, new));
+        };
+        for (relay, (carried, _)) in relays.into_iter().zip(all) {
+            if new.contains(&carried.name) {
+                detach(&carried.name, relay);
+            }
+        }
+        match why {
+            Error::Object {
+                why: shoal::Error::Timeout | shoal::Error::Interrupted,
+                ..
+            } => {}
+            why => return Err(why),
+        }
+    }
+    Err(Error::away("the objects", "the bridge ends"))
+}
+
+/// The first object of which another process is the relay.
+fn busy(all: &[(Carried, Local)]) -> Result<Option<&(Carried, Local)>> {
+    for object in all {
+        let (carried, local) = object;
+        match local.has_relay() {
+            Ok(false) => {}
+            Ok(true) => return Ok(Some(object)),
+            // Its companions have lost their names, and are made anew.
+            Err(shoal::Error::NotFound { .. } | shoal::Error::Exists { .. }) => {}
+            Err(why) => return Err(Error::object(&carried.name, why)),
+        }
+    }
+    Ok(None)
+}
+
+/// What a bridge tells while it waits for another one.
+fn waits_for(name: &str) -> String {
+    let carries = |report: &&crate::counters::Report| {
+        let queue = report.queues.iter().any(|queue| queue.name == name);
+        queue || report.maps.iter().any(|map| map.name == name)
+    };
+    let reports = status::reports().unwrap_or_default();
+    match reports.iter().find(carries) {
+        Some(report) => format!(
+            "waits for {name}, which the bridge with process number {} relays",
+            report.pid
+        ),
+        None => format!("waits for {name}, which another process relays"),
+    }
+}
+
+fn detach(name: &str, relay: Relay) {
+    if let Err(why) = relay.detach() {
+        tracing::warn!(name, %why, "it is not a local object again; `shoal-bridge detach` makes it one");
+    }
 }
 
 /// The queues and their dead-letter queues, opened, in the order of their names. A dead-letter queue does not
@@ -79,6 +227,28 @@ fn in_order(queues: Vec<Carried>) -> Result<Vec<(Carried, Arc<Queue>)>> {
 }
 
 impl Objects {
+    /// Makes those objects local ones again that were not relayed before: this bridge ends before it has carried
+    /// anything, and programs would wait for the next one.
+    pub(crate) fn undo(self) {
+        let is_new = |name: &String| self.new.contains(name);
+        for (queue, _) in self.queues {
+            let queue = Arc::into_inner(queue).filter(|queue| is_new(&queue.carried.name));
+            if let Some(queue) = queue
+                && let Some(relay) = Arc::into_inner(queue.relay)
+            {
+                detach(&queue.carried.name, Relay::Queue(relay));
+            }
+        }
+        for map in self.maps {
+            let map = Arc::into_inner(map).filter(|map| is_new(&map.carried.name));
+            if let Some(map) = map
+                && let Some(relay) = Arc::into_inner(map.relay)
+            {
+                detach(&map.carried.name, Relay::Map(relay));
+            }
+        }
+    }
+
     /// Creates or checks the streams and buckets.
     pub(crate) async fn set_up(&self, link: &Link) -> Result<()> {
         for (queue, _) in &self.queues {

@@ -28,6 +28,8 @@ pub struct Carried {
 
 /// The longest name of an object with a relay, in bytes.
 const LONGEST: usize = 192;
+/// The longest time of a setting: ten years. The server counts nanoseconds, up to 292 years.
+const LONGEST_TIME: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// What a queue's dead letters have behind its name.
 const DEAD_LETTERS: &str = ".dead";
 
@@ -127,8 +129,10 @@ impl FromStr for Carried {
             let what = || format!("{key} of {name}");
             let bad = |why: &str| Error::invalid(what(), format!("{value:?} is {why}"));
             let number = || value.parse::<u64>().map_err(|_| bad("not a number"));
-            let time =
-                || duration(value).ok_or_else(|| bad("not a time, such as 500ms, 30s, 10m or 2h"));
+            let time = || {
+                duration(value)
+                    .ok_or_else(|| bad("not a time up to ten years, such as 500ms, 30s, 10m or 2h"))
+            };
             match key {
                 "replicas" => match number()? {
                     replicas @ 1..=5 => carried.choices.replicas = Some(replicas as usize),
@@ -183,7 +187,8 @@ fn duration(text: &str) -> Option<Duration> {
         "h" => 3_600_000,
         _ => return None,
     };
-    Some(Duration::from_millis(number.checked_mul(ms)?))
+    let time = Duration::from_millis(number.checked_mul(ms)?);
+    (time <= LONGEST_TIME).then_some(time)
 }
 
 fn bytes(text: &str) -> Option<i64> {
@@ -258,6 +263,8 @@ mod tests {
             ("jobs:ack-wait=30", "not a time"),
             ("jobs:ack-wait=10ms", "below a second"),
             ("jobs:dedup=0s", "below 100ms"),
+            ("jobs:dedup=9999999h", "up to ten years"),
+            ("jobs:ack-wait=99999999999999999999h", "up to ten years"),
             ("jobs:in-flight=0", "1 to 100000"),
             ("jobs:max-attempts=256", "1 to 255"),
             ("jobs:speed=9", "A queue has replicas"),

@@ -82,8 +82,8 @@ impl Requests {
 }
 
 impl<T: Target> Puller<T> {
-    /// Pulls forever. `consumer` creates or finds the consumer.
-    pub(crate) async fn run<F>(mut self, consumer: impl Fn(Link) -> F)
+    /// Pulls until an error is permanent. `consumer` creates or finds the consumer.
+    pub(crate) async fn run<F>(mut self, consumer: impl Fn(Link) -> F) -> Error
     where
         F: Future<Output = Result<PullConsumer>>,
     {
@@ -92,6 +92,7 @@ impl<T: Target> Puller<T> {
             let (mut link, epoch) = self.links.up().await;
             let consumer = match consumer(link.clone()).await {
                 Ok(consumer) => consumer,
+                Err(why) if !why.is_temporary() => return why,
                 Err(why) => {
                     self.bridge_counters.record_error(&why.to_string());
                     tokio::time::sleep(pause.next()).await;
@@ -120,6 +121,7 @@ impl<T: Target> Puller<T> {
         let mut number = 0u64;
         let mut check = interval(CHECK);
         let handle = link.clone();
+        let created = consumer.cached_info().created;
         loop {
             let credit = self.target.credit();
             // If many messages are in progress, not every finished one causes a request.
@@ -147,6 +149,10 @@ impl<T: Target> Puller<T> {
                 _ = check.tick() => {
                     let delivered = self.counters.delivered.get();
                     let starves = match consumer.info().await {
+                        // Somebody has deleted it, perhaps with its stream.
+                        Ok(info) if info.created != created => {
+                            return Err(Error::away("the consumer", "it was created again"));
+                        }
                         Ok(info) => {
                             self.counters.server_pending.set(info.num_pending);
                             self.counters.server_in_flight.set(info.num_ack_pending as u64);

@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use shoal::{Options, Queue, QueueRelay, RelayOptions, RelayRequest, Timeout};
 use tokio::sync::{Notify, mpsc};
 
+use crate::acknowledgement::{Acknowledgement, DeadLetter};
 use crate::arrivals::Arrived;
 use crate::bridge::Settings;
 use crate::counters::{Counters, QueueCounters};
@@ -33,7 +35,7 @@ use crate::publish::{self, DeadLetterReason, Outgoing, Publisher, WINDOW};
 use crate::pull::Puller;
 use crate::requests::read_requests;
 use crate::settings;
-use crate::settle::{Acknowledgement, DeadLetter, Settler, read_settlements};
+use crate::settle::{Settler, read_settlements};
 use crate::threads::Threads;
 use crate::token::Token;
 
@@ -75,6 +77,10 @@ pub(crate) struct BridgedQueue {
     /// How long the server waits for an ack or a progress report, in milliseconds. It is read from the consumer,
     /// which another bridge may have created.
     ack_wait_ms: AtomicU64,
+    /// When the stream was created, as far as it is known.
+    created: Mutex<Option<DateTime>>,
+    /// The present [era](crate::held).
+    era: AtomicU64,
 }
 
 /// The receiving ends of the channels to the tasks of a queue.
@@ -105,18 +111,9 @@ pub(crate) fn open_local(carried: &Carried) -> Result<Arc<Queue>> {
     Ok(Arc::new(queue))
 }
 
-/// Becomes the relay of `queue`. Waits while another bridge is its relay. Returns `None` if this bridge ends
-/// meanwhile.
-pub(crate) fn attach(queue: &Arc<Queue>, threads: &Threads) -> Result<Option<QueueRelay>> {
-    let options = RelayOptions::new();
-    while !threads.is_ending() {
-        match QueueRelay::attach(queue.clone(), &options, SLICE) {
-            Ok(relay) => return Ok(Some(relay)),
-            Err(shoal::Error::Timeout | shoal::Error::Interrupted) => {}
-            Err(why) => return Err(Error::object(queue.name(), why)),
-        }
-    }
-    Ok(None)
+/// The options with which a bridge becomes the relay of a queue.
+pub(crate) fn relay_options() -> RelayOptions {
+    RelayOptions::new()
 }
 
 impl BridgedQueue {
@@ -148,6 +145,8 @@ impl BridgedQueue {
             missing: Arc::default(),
             delivered_at: Mutex::new(Instant::now()),
             ack_wait_ms: AtomicU64::new(millis(settings::ACK_WAIT)),
+            created: Mutex::default(),
+            era: AtomicU64::new(1),
             carried,
         };
         (
@@ -164,6 +163,16 @@ impl BridgedQueue {
     pub(crate) async fn set_up(&self, link: &Link) -> Result<PullConsumer> {
         let choices = &self.carried.choices;
         let stream = settings::queue_stream(&link.jetstream, &self.names, choices).await?;
+        let created = stream.cached_info().created;
+        let before = lock(&self.created).replace(created);
+        if before.is_some_and(|before| before != created) {
+            let stream = &self.names.stream;
+            tracing::warn!(
+                stream,
+                "the stream was created again; messages of the earlier one are not acked"
+            );
+            self.begin_era();
+        }
         if !self.is_dead_letters() {
             let of_dead = settings::Choices {
                 max_messages: None,
@@ -272,14 +281,14 @@ impl BridgedQueue {
             bridge_counters: self.bridge_counters.clone(),
         };
         let this = self.clone();
-        threads.task(format!("pulling {name}"), async move {
+        threads.failing(format!("pulling {name}"), async move {
             // The settlements made while no bridge ran are read before anything is pulled.
             let _ = is_drained.await;
             let set_up = |link: Link| {
                 let this = this.clone();
                 async move { this.set_up(&link).await }
             };
-            puller.run(set_up).await;
+            puller.run(set_up).await
         });
         threads.task(
             format!("arrivals of {name}"),
@@ -289,7 +298,7 @@ impl BridgedQueue {
             format!("demand of {name}"),
             self.clone().adjust_credit(copies),
         );
-        threads.task(
+        threads.failing(
             format!("streams of {name}"),
             self.clone().make_missing(links.clone()),
         );
@@ -298,6 +307,16 @@ impl BridgedQueue {
             self.clone().keep_alive(links.clone()),
         );
         Ok(())
+    }
+
+    /// The present [era](crate::held).
+    pub(crate) fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
+    }
+
+    /// From now on the messages that are here may be gone from the stream.
+    pub(crate) fn begin_era(&self) {
+        self.era.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether this is a queue of dead letters, which has no dead letters itself.
@@ -317,13 +336,15 @@ impl BridgedQueue {
         }
     }
 
-    /// Creates the streams again that a publish has not found: a person has deleted one.
-    async fn make_missing(self: Arc<Self>, mut links: Links) {
+    /// Creates the streams again that a publish has not found: a person has deleted one. Ends with an error that is
+    /// permanent.
+    async fn make_missing(self: Arc<Self>, mut links: Links) -> Error {
         loop {
             self.missing.notified().await;
             let (link, _) = links.up().await;
             match self.set_up(&link).await {
                 Ok(_) => tracing::info!(queue = self.carried.name, "its streams were checked"),
+                Err(why) if !why.is_temporary() => return why,
                 Err(why) => self.bridge_counters.record_error(&why.to_string()),
             }
             tokio::time::sleep(CHECK).await;
@@ -347,7 +368,7 @@ impl BridgedQueue {
                     demand.tick(is_wanted, unleased),
                     demand.is_quiet(),
                     demand.credit(self.held.len(), unleased),
-                    demand.pause(unleased),
+                    demand.pause(),
                 )
             };
             if must_return {
@@ -406,9 +427,9 @@ impl BridgedQueue {
     }
 
     /// Passes an acknowledgement to the settler. From now on the message waits for its confirmation.
-    pub(crate) fn acknowledge(&self, acknowledgement: Acknowledgement) {
-        self.held
-            .settle(&acknowledgement.token.delivery, acknowledgement.phase);
+    pub(crate) fn acknowledge(&self, mut acknowledgement: Acknowledgement) {
+        let Acknowledgement { token, phase, .. } = &acknowledgement;
+        acknowledgement.era = self.held.settle(&token.delivery, *phase);
         // The settler ends with the process.
         let _ = self.acknowledgements.send(acknowledgement);
     }

@@ -12,7 +12,7 @@ use async_nats::jetstream::context::{
     CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind,
 };
 use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, PersistenceMode, RetentionPolicy, Stream,
+    Config, ConsumerCreateStrictErrorKind, DiscardPolicy, PersistenceMode, RetentionPolicy, Stream,
 };
 use async_nats::jetstream::{self, ErrorCode};
 
@@ -42,12 +42,17 @@ pub struct Choices {
 const DEDUP: Duration = Duration::from_secs(10 * 60);
 /// The default of `ack_wait`.
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(30);
-/// How long the server keeps the marker of a removed or expired key of a map.
+/// How long the server keeps the marker of a removed key of a map.
 pub(crate) const MARKERS: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long it keeps the marker of an expired key in a bucket that a bridge creates. The server raises the lifetime
+/// of each value to this, so it is the shortest that the server accepts. A bucket of another program may keep markers
+/// for longer, or none: the bridges compare lifetimes themselves, and do not need these markers.
+const EXPIRED: Duration = Duration::from_secs(1);
 /// How many values of each key the server keeps, so that it knows the ids of the last changes after a restart.
 pub(crate) const HISTORY: i64 = 8;
 
-const ADVICE: &str = "change it with `nats stream edit`, give this bridge the same value, or give it another --prefix";
+const OF_STREAM: &str = "change it with `nats stream edit`, give this bridge the same value, or give it another --prefix";
+const OF_CONSUMER: &str = "change it with `nats consumer edit`, or delete the consumer, and the bridge makes it; or give this bridge the same value, or another --prefix";
 
 /// The stream of a queue.
 pub(crate) async fn queue_stream(
@@ -91,7 +96,7 @@ pub(crate) async fn map_stream(
         deny_delete: true,
         allow_direct: true,
         allow_message_ttl: true,
-        subject_delete_marker_ttl: Some(MARKERS),
+        subject_delete_marker_ttl: Some(EXPIRED),
         ..Config::default()
     };
     let stream = get_or_make(jetstream, &wanted).await?;
@@ -138,7 +143,10 @@ pub(crate) async fn queue_consumer(
         }
     };
     let theirs = &consumer.cached_info().config;
-    let differ = Differ { what: &what };
+    let differ = Differ {
+        what: &what,
+        advice: OF_CONSUMER,
+    };
     differ.same("deliver_subject", &theirs.deliver_subject, &None)?;
     differ.same("ack_policy", &theirs.ack_policy, &AckPolicy::Explicit)?;
     differ.same(
@@ -171,15 +179,26 @@ async fn refused_consumer(
         .try_collect()
         .await
         .unwrap_or_default();
-    // Our consumer exists, but the server answered too late.
-    if names.is_empty() || names.iter().any(|name| name == CONSUMER) {
-        return Error::away(what, why);
+    if !names.is_empty() && names.iter().all(|name| name != CONSUMER) {
+        let why = format!(
+            "{why}; a work queue has one consumer, and this one has {}",
+            names.join(", ")
+        );
+        return Error::refused(what, why);
     }
-    let why = format!(
-        "{why}; a work queue has one consumer, and this one has {}",
-        names.join(", ")
-    );
-    Error::refused(what, why)
+    match why.kind() {
+        // Our consumer exists, but the server answered too late.
+        _ if !names.is_empty() => Error::away(what, why),
+        // Another one was there, or ours, and is gone again.
+        ConsumerCreateStrictErrorKind::JetStream(error)
+            if error.error_code() == ErrorCode::CONSUMER_WQ_MULTIPLE_UNFILTERED
+                || error.error_code() == ErrorCode::CONSUMER_WQ_CONSUMER_NOT_UNIQUE =>
+        {
+            Error::away(what, why)
+        }
+        ConsumerCreateStrictErrorKind::JetStream(error) => of_jetstream(what.to_owned(), &error),
+        _ => Error::away(what, why),
+    }
 }
 
 async fn get_or_make(jetstream: &jetstream::Context, wanted: &Config) -> Result<Stream> {
@@ -226,11 +245,21 @@ fn is_unanswered(why: &GetStreamError) -> bool {
 /// The error for a negative answer of JetStream: a refusal, or a temporary error if the server is not ready.
 fn of_jetstream(what: String, error: &jetstream::Error) -> Error {
     let code = error.error_code();
-    // While a cluster forms, or one of its servers is down, there are too few servers for all copies.
-    let lacks_servers = code == ErrorCode::CLUSTER_NO_PEERS;
+    let is_temporary = [
+        // While a cluster forms, or one of its servers is down, there are too few servers for all copies.
+        ErrorCode::CLUSTER_NO_PEERS,
+        ErrorCode::CLUSTER_NOT_ACTIVE,
+        ErrorCode::CLUSTER_NOT_ASSIGNED,
+        ErrorCode::CLUSTER_NOT_LEADER,
+        ErrorCode::RAFT_GENERAL,
+        ErrorCode::STREAM_OFFLINE,
+        ErrorCode::CONSUMER_OFFLINE,
+        // Somebody has deleted it meanwhile. It is created again.
+        ErrorCode::STREAM_NOT_FOUND,
+    ];
     let has_no_jetstream = code == ErrorCode::JETSTREAM_NOT_ENABLED
         || code == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT;
-    if lacks_servers || error.code() == 503 && !has_no_jetstream {
+    if is_temporary.contains(&code) || error.code() == 503 && !has_no_jetstream {
         return Error::away(what, error);
     }
     Error::refused(what, error)
@@ -239,6 +268,7 @@ fn of_jetstream(what: String, error: &jetstream::Error) -> Error {
 fn compare_queue(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()> {
     let differ = Differ {
         what: &format!("stream {}", wanted.name),
+        advice: OF_STREAM,
     };
     differ.common(theirs, wanted, choices)?;
     differ.same("retention", &theirs.retention, &wanted.retention)?;
@@ -255,21 +285,23 @@ fn compare_queue(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<
 fn compare_map(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()> {
     let differ = Differ {
         what: &format!("bucket stream {}", wanted.name),
+        advice: OF_STREAM,
     };
     differ.common(theirs, wanted, choices)?;
     differ.same("retention", &theirs.retention, &wanted.retention)?;
     differ.same("allow_rollup_hdrs", &theirs.allow_rollup, &true)?;
     differ.same("allow_msg_ttl", &theirs.allow_message_ttl, &true)?;
-    let markers = theirs.subject_delete_marker_ttl;
-    differ.same(
-        "subject_delete_marker_ttl",
-        &markers,
-        &wanted.subject_delete_marker_ttl,
-    )
+    // Beyond these, the server would drop values, or refuse further ones. How many values of a key it keeps is read
+    // where that is needed.
+    differ.same("max_age", &theirs.max_age, &Duration::ZERO)?;
+    let per_subject = theirs.discard_new_per_subject;
+    differ.same("discard_new_per_subject", &per_subject, &false)?;
+    differ.same("max_msgs", &theirs.max_messages.max(-1), &-1)
 }
 
 struct Differ<'a> {
     what: &'a str,
+    advice: &'static str,
 }
 
 impl Differ<'_> {
@@ -314,7 +346,31 @@ impl Differ<'_> {
             setting,
             theirs: format!("{theirs:?}"),
             ours: format!("{ours:?}"),
-            advice: ADVICE,
+            advice: self.advice,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::server::Server;
+
+    #[tokio::test]
+    async fn a_consumer_that_the_server_refuses_for_good_is_not_tried_again() {
+        let server = Server::start();
+        let jetstream = crate::large::tests::link(&server).await.jetstream;
+        let names = Names::new("t", "jobs");
+        let choices = Choices {
+            // Beyond the server's largest number of nanoseconds.
+            ack_wait: Some(Duration::from_secs(300 * 365 * 24 * 60 * 60)),
+            ..Choices::default()
+        };
+        let stream = queue_stream(&jetstream, &names, &choices).await.unwrap();
+        let refused = queue_consumer(&stream, &names, &choices).await.err();
+        assert!(
+            matches!(refused, Some(Error::Refused { .. })),
+            "{refused:?}"
+        );
     }
 }

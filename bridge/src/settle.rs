@@ -1,10 +1,18 @@
 //! Sends the settlements of messages to the server as acknowledgements, and waits until the server confirms them.
 //!
 //! An ack without a confirmation proves nothing: a late ack is not an error, and a lost ack is not noticed. So
-//! each acknowledgement requests an answer and is repeated until there is one. Only then is the settlement done. A
-//! missing answer can mean that the server no longer has the message. It can also mean that the server is slow, or
+//! each acknowledgement is repeated until an answer confirms it. Only then is the settlement done.
+//!
+//! An answer costs the server more than the ack itself. It handles the acks of one connection to one consumer in their
+//! order, so the answer to an ack confirms those that were sent before it: acks that are sent together are a *group*,
+//! in which only the last one requests an answer. In a cluster the leader of the consumer may change in between, so
+//! each ack requests an answer there. If no answer comes, or the answer is that nobody listens, or the connection is
+//! lost, each ack of the group is repeated, and requests an answer of its own.
+//!
+//! A missing answer can mean that the server no longer has the message. It can also mean that the server is slow, or
 //! that the consumer has no leader at the moment, which the server answers with "no responders". So if there is no
-//! answer for long, the message is looked up in the stream. If it is gone, no acknowledgement is needed.
+//! answer for long, the message is looked up in the stream. If it is gone, no acknowledgement is needed. It is also
+//! looked up before an acknowledgement is sent in another [era](crate::held) than that in which it was delivered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +20,12 @@ use std::time::Duration;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
+use futures_util::StreamExt;
 use shoal::{Settlement, SettlementKind};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, interval};
 
+use crate::acknowledgement::{ACK, Acknowledgement, DeadLetter, Unconfirmed};
 use crate::delivery::Delivery;
 use crate::error::{Error, Result};
 use crate::exchange::{Answer, Exchange, Pause, Request};
@@ -25,80 +35,26 @@ use crate::queue::{BridgedQueue, SLICE};
 use crate::threads::Threads;
 use crate::token::Token;
 
-/// How many acknowledgements may be unconfirmed.
+/// How many answers may be awaited.
 const WINDOW: usize = 8192;
+/// How many acks one answer confirms at most.
+const GROUP: usize = 64;
 /// How often an acknowledgement is sent on one connection before its message is looked up in the stream.
 const TIMES: u32 = 3;
+
+/// While settlements come, how long the thread that reads them sleeps when there is none, and how often before it
+/// waits. A worker has to wake a thread that waits, which costs more than its ack.
+const NAP: Duration = Duration::from_micros(150);
+const MISSES: u32 = 8;
+
+/// How many messages are looked up at the same time.
+const LOOKUPS: usize = 32;
 
 /// How often the deletion of an object is tried in any case.
 const DELETIONS: u32 = 8;
 /// How many deletions are tried until they succeed. A settlement stays in shared memory until then, where the next
 /// settlements need room.
 static PATIENT: Semaphore = Semaphore::const_new(1024);
-
-const ACK: &[u8] = b"+ACK";
-
-/// A message that is to become a dead letter.
-pub(crate) struct DeadLetter {
-    pub(crate) token: Token,
-    pub(crate) payload: Bytes,
-    pub(crate) attempts: u64,
-    pub(crate) reason: String,
-    /// The settlement by a worker, if there is one.
-    pub(crate) settlement: Option<Settlement>,
-}
-
-/// An acknowledgement of a message for the server: ack, nak or term.
-pub(crate) struct Acknowledgement {
-    pub(crate) token: Token,
-    pub(crate) phase: Phase,
-    text: Bytes,
-    settlement: Option<Settlement>,
-}
-
-impl Acknowledgement {
-    /// The message is finished.
-    pub(crate) fn ack(token: Token, settlement: Option<Settlement>) -> Self {
-        Self {
-            token,
-            phase: Phase::Finishing,
-            text: Bytes::from_static(ACK),
-            settlement,
-        }
-    }
-
-    /// The message is to be delivered again, here or elsewhere.
-    pub(crate) fn nak(token: Token, delay: Duration, settlement: Option<Settlement>) -> Self {
-        let text = if delay.is_zero() {
-            Bytes::from_static(b"-NAK")
-        } else {
-            format!(
-                "-NAK {{\"delay\": {}}}",
-                delay.as_nanos().min(i64::MAX as u128)
-            )
-            .into()
-        };
-        Self {
-            token,
-            phase: Phase::Returning,
-            text,
-            settlement,
-        }
-    }
-
-    /// The message has become a dead letter.
-    pub(crate) fn term(letter: DeadLetter) -> Self {
-        let DeadLetter {
-            token, settlement, ..
-        } = letter;
-        Self {
-            token,
-            phase: Phase::Finishing,
-            text: Bytes::from_static(b"+TERM"),
-            settlement,
-        }
-    }
-}
 
 /// Reads the settlements of workers here, on a separate thread. Sends `drained` once the settlements that were
 /// present at the start are read.
@@ -108,16 +64,25 @@ pub(crate) fn read_settlements(
     threads: &Threads,
 ) {
     let mut drained = Some(drained);
+    // How often nothing was there since the last settlement.
+    let mut misses = 0;
     while !threads.is_ending() {
-        let timeout = match drained {
-            Some(_) => shoal::Timeout::Val(Duration::ZERO),
-            None => SLICE,
+        let timeout = match drained.is_some() || misses < MISSES {
+            true => shoal::Timeout::Val(Duration::ZERO),
+            false => SLICE,
         };
         match queue.relay.next_settlement(timeout) {
-            Ok(settlement) => settled(queue, settlement),
+            Ok(settlement) => {
+                misses = 0;
+                settled(queue, settlement);
+            }
             Err(shoal::Error::Timeout | shoal::Error::Interrupted) => {
                 if let Some(drained) = drained.take() {
                     let _ = drained.send(());
+                }
+                if misses < MISSES {
+                    misses += 1;
+                    std::thread::sleep(NAP);
                 }
             }
             Err(why) => {
@@ -171,11 +136,43 @@ pub(crate) struct Settler {
     pub(crate) links: Links,
 }
 
-/// The state of an acknowledgement until its answer.
-struct Unconfirmed {
-    token: Token,
-    phase: Phase,
-    settlement: Option<Settlement>,
+/// Acks that are sent together.
+struct Group {
+    acks: Vec<(Request, Unconfirmed)>,
+    most: usize,
+}
+
+impl Group {
+    fn new(is_cluster: bool) -> Self {
+        Self {
+            acks: Vec::new(),
+            most: if is_cluster { 1 } else { GROUP },
+        }
+    }
+}
+
+/// What is kept until an answer: the acknowledgement that requested it, and the acks before it in its group.
+struct Kept {
+    last: Unconfirmed,
+    earlier: Vec<(Request, Unconfirmed)>,
+}
+
+impl From<Unconfirmed> for Kept {
+    fn from(last: Unconfirmed) -> Self {
+        Self {
+            last,
+            earlier: Vec::new(),
+        }
+    }
+}
+
+/// Lets each acknowledgement of a group request an answer of its own when it is sent again. Each counts as sent
+/// `times` times.
+fn put_back(exchange: &mut Exchange<Kept>, request: Request, kept: Kept, times: u32) {
+    for (request, unconfirmed) in kept.earlier {
+        exchange.put_back(request, unconfirmed.into(), times);
+    }
+    exchange.put_back(request, kept.last.into(), times);
 }
 
 impl Settler {
@@ -196,24 +193,36 @@ impl Settler {
         loop {
             let sent = tokio::select! {
                 () = self.links.lost(&mut link, epoch) => {
-                    (link, epoch) = self.links.up().await;
+                    // The server may be another one, or may have lost messages.
+                    self.queue.begin_era();
+                    let mut pause = Pause::new();
+                    loop {
+                        (link, epoch) = self.links.up().await;
+                        match self.check(&link, &mut exchange).await {
+                            Ok(()) => break,
+                            Err(why) => self.queue.bridge_counters.record_error(&why.to_string()),
+                        }
+                        tokio::time::sleep(pause.next()).await;
+                    }
+                    for number in exchange.which(|kept| !kept.earlier.is_empty()) {
+                        if let Some((request, kept)) = exchange.remove(number) {
+                            put_back(&mut exchange, request, kept, 0);
+                        }
+                    }
                     exchange.move_to(link.clone()).await
                 }
                 answered = exchange.next() => self.answered(&mut exchange, answered),
                 acknowledgement = acknowledgements.recv(), if exchange.len() < WINDOW => {
                     let Some(acknowledgement) = acknowledgement else { return };
                     let mut acknowledgement = Some(acknowledgement);
-                    let mut sent = Ok(());
+                    let (mut sent, mut group) = (Ok(()), Group::new(link.is_cluster()));
                     while let Some(next) = acknowledgement {
-                        sent = send(&mut exchange, next).await;
+                        sent = self.send(&link, &mut exchange, &mut group, next).await;
                         acknowledgement = if sent.is_ok() && exchange.len() < WINDOW { acknowledgements.try_recv().ok() } else { None };
                     }
-                    sent
+                    sent.and(send_group(&mut exchange, &mut group).await)
                 }
-                _ = tick.tick() => {
-                    self.ask_for_silent(&link, &mut exchange).await;
-                    exchange.resend(Instant::now()).await
-                }
+                _ = tick.tick() => self.resend(&link, &mut exchange).await,
             };
             if let Err(why) = sent {
                 self.queue.bridge_counters.record_error(&why.to_string());
@@ -224,14 +233,14 @@ impl Settler {
 
     fn answered(
         &self,
-        exchange: &mut Exchange<Unconfirmed>,
-        first: Result<(Answer, Request, Unconfirmed)>,
+        exchange: &mut Exchange<Kept>,
+        first: Result<(Answer, Request, Kept)>,
     ) -> Result<()> {
         let mut next = Some(first);
         let mut ended = Ok(());
         let mut without_responder = Vec::new();
         while let Some(answered) = next {
-            let (answer, request, unconfirmed) = match answered {
+            let (answer, request, kept) = match answered {
                 Ok(answered) => answered,
                 // The client has ended. What was answered before is kept for the next one.
                 Err(why) => {
@@ -240,49 +249,127 @@ impl Settler {
                 }
             };
             if matches!(answer, Answer::NobodyListens) {
-                without_responder.push((request, unconfirmed));
+                without_responder.push((request, kept));
             } else {
-                // Without a settlement, no worker here has finished the message: it was withdrawn or had been
-                // acked before.
-                if request.payload == ACK && unconfirmed.settlement.is_some() {
-                    self.queue.counters.acked.add(1);
+                for (_, unconfirmed) in kept.earlier {
+                    self.confirm(unconfirmed);
                 }
-                self.confirm(unconfirmed);
+                self.confirm(kept.last);
             }
             next = exchange.ready();
         }
-        for (request, unconfirmed) in without_responder {
-            exchange.put_back(request, unconfirmed, TIMES);
+        for (request, kept) in without_responder {
+            put_back(exchange, request, kept, TIMES);
         }
         ended
     }
 
-    /// Looks up the messages of unanswered acknowledgements in the stream, and confirms those that it no longer
-    /// has.
-    async fn ask_for_silent(&self, link: &Link, exchange: &mut Exchange<Unconfirmed>) {
-        for number in exchange.silent(TIMES, Instant::now()) {
-            let Some(delivery) = exchange
-                .kept(number)
-                .map(|unconfirmed| &unconfirmed.token.delivery)
-            else {
-                continue;
-            };
-            match self.is_gone(link, delivery).await {
-                Ok(false) => {}
-                Ok(true) => {
-                    tracing::warn!(
-                        queue = self.queue.carried.name,
-                        sequence = delivery.sequence,
-                        "the server no longer has the message"
-                    );
-                    if let Some(unconfirmed) = exchange.remove(number) {
-                        self.confirm(unconfirmed);
-                    }
-                }
-                // The server would not answer for the others either.
-                Err(why) => return self.queue.bridge_counters.record_error(&why.to_string()),
+    /// Sends an acknowledgement, or adds it to the group, unless the stream no longer has the message.
+    async fn send(
+        &self,
+        link: &Link,
+        exchange: &mut Exchange<Kept>,
+        group: &mut Group,
+        acknowledgement: Acknowledgement,
+    ) -> Result<()> {
+        let is_checked = acknowledgement.era == self.queue.era();
+        let (request, unconfirmed) = acknowledgement.request();
+        if !is_checked {
+            if let Err(why) = self.check(link, exchange).await {
+                // It is looked up again before it is sent.
+                exchange.put_back(request, unconfirmed.into(), TIMES);
+                return Err(why);
+            }
+            if self.queue.held.is_gone(&unconfirmed.token.delivery) {
+                self.confirm(unconfirmed);
+                return Ok(());
             }
         }
+        // Another prefix may have had another stream and consumer.
+        let is_ours = unconfirmed.token.delivery.stream() == self.queue.names.stream;
+        if request.payload != ACK || !is_ours {
+            return exchange.send(request, unconfirmed.into()).await;
+        }
+        group.acks.push((request, unconfirmed));
+        match group.acks.len() < group.most {
+            true => Ok(()),
+            false => send_group(exchange, group).await,
+        }
+    }
+
+    /// Looks up the messages here of which it is not known whether the stream has them in the present era, and
+    /// confirms the acknowledgements of those that it does not have.
+    async fn check(&self, link: &Link, exchange: &mut Exchange<Kept>) -> Result<()> {
+        let held = &self.queue.held;
+        let era = self.queue.era();
+        let unchecked = held.unchecked(era);
+        if unchecked.is_empty() {
+            return Ok(());
+        }
+        let unchecked = futures_util::stream::iter(unchecked);
+        let look_up = |delivery| async move {
+            let is_gone = self.is_gone(link, &delivery).await?;
+            held.checked(&delivery, era, is_gone);
+            Ok(())
+        };
+        let mut found = unchecked.map(look_up).buffer_unordered(LOOKUPS);
+        // After an error, the server would not answer for the others either.
+        let failed = loop {
+            match found.next().await {
+                Some(Ok(())) => {}
+                Some(Err(why)) => break Err(why),
+                None => break Ok(()),
+            }
+        };
+        let is_gone = |unconfirmed: &Unconfirmed| held.is_gone(&unconfirmed.token.delivery);
+        let has_gone =
+            |kept: &Kept| is_gone(&kept.last) || kept.earlier.iter().any(|it| is_gone(&it.1));
+        for number in exchange.which(has_gone) {
+            let Some((request, kept)) = exchange.remove(number) else {
+                continue;
+            };
+            let each = kept.earlier.into_iter().chain([(request, kept.last)]);
+            for (request, unconfirmed) in each {
+                match is_gone(&unconfirmed) {
+                    true => self.confirm(unconfirmed),
+                    false => exchange.put_back(request, unconfirmed.into(), 1),
+                }
+            }
+        }
+        failed
+    }
+
+    /// Repeats the acknowledgements without an answer.
+    async fn resend(&self, link: &Link, exchange: &mut Exchange<Kept>) -> Result<()> {
+        self.check(link, exchange).await?;
+        for number in exchange.silent(1, Instant::now()) {
+            if exchange
+                .kept(number)
+                .is_some_and(|kept| !kept.earlier.is_empty())
+                && let Some((request, kept)) = exchange.remove(number)
+            {
+                put_back(exchange, request, kept, 1);
+            }
+        }
+        self.ask_for_silent(link, exchange).await?;
+        exchange.resend(Instant::now()).await
+    }
+
+    /// Looks up the messages of unanswered acknowledgements in the stream, and confirms those that it no longer
+    /// has.
+    async fn ask_for_silent(&self, link: &Link, exchange: &mut Exchange<Kept>) -> Result<()> {
+        for number in exchange.silent(TIMES, Instant::now()) {
+            let Some(delivery) = exchange.kept(number).map(|kept| &kept.last.token.delivery) else {
+                continue;
+            };
+            // After an error, the server would not answer for the others either.
+            if self.is_gone(link, delivery).await?
+                && let Some((_, kept)) = exchange.remove(number)
+            {
+                self.confirm(kept.last);
+            }
+        }
+        Ok(())
     }
 
     /// Whether the stream no longer has the message, according to its leader.
@@ -296,11 +383,12 @@ impl Settler {
             Err(why) => match why.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(true),
                 // In a cluster a server gives this answer for a stream that it does not know yet. The stream of
-                // this queue is created again if it is gone.
+                // this queue is created again if it is gone, and answers then.
                 RawMessageErrorKind::JetStream(error)
-                    if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                    if error.error_code() == ErrorCode::STREAM_NOT_FOUND
+                        && delivery.stream() != self.queue.names.stream =>
                 {
-                    Ok(delivery.stream() != self.queue.names.stream)
+                    Ok(true)
                 }
                 _ => Err(Error::away(what(), why)),
             },
@@ -309,6 +397,7 @@ impl Settler {
 
     fn confirm(&self, unconfirmed: Unconfirmed) {
         let queue = &self.queue;
+        queue.counters.acked.add(unconfirmed.is_ack.into());
         queue
             .held
             .confirmed(&unconfirmed.token.delivery, unconfirmed.phase);
@@ -344,6 +433,10 @@ async fn delete(
             Err(why) => queue.bridge_counters.record_error(&why.to_string()),
         }
         tries += 1;
+        if (!link.is_cluster() || tries >= DELETIONS) && queue.large.is_gone(&link.jetstream).await
+        {
+            break;
+        }
         if tries >= DELETIONS && permit.is_none() {
             permit = PATIENT.try_acquire().ok();
             if permit.is_none() {
@@ -367,31 +460,19 @@ fn done(queue: &BridgedQueue, settlement: Option<Settlement>) {
     }
 }
 
-async fn send(
-    exchange: &mut Exchange<Unconfirmed>,
-    acknowledgement: Acknowledgement,
-) -> Result<()> {
-    let Acknowledgement {
-        token,
-        phase,
-        text,
-        settlement,
-    } = acknowledgement;
-    let request = Request {
-        subject: token.delivery.reply.clone(),
-        headers: None,
-        payload: text,
+/// Sends the acks of a group, and requests an answer to the last one.
+async fn send_group(exchange: &mut Exchange<Kept>, group: &mut Group) -> Result<()> {
+    let Some((request, last)) = group.acks.pop() else {
+        return Ok(());
     };
-    exchange
-        .send(
-            request,
-            Unconfirmed {
-                token,
-                phase,
-                settlement,
-            },
-        )
-        .await
+    let earlier = std::mem::take(&mut group.acks);
+    for (ack, _) in &earlier {
+        if let Err(why) = exchange.send_unanswered(ack).await {
+            put_back(exchange, request, Kept { last, earlier }, 1);
+            return Err(why);
+        }
+    }
+    exchange.send(request, Kept { last, earlier }).await
 }
 
 #[cfg(test)]
@@ -452,13 +533,18 @@ mod tests {
             links: test.links.clone(),
         };
         let mut exchange = Exchange::on(test.link.clone(), "jobs").await.unwrap();
+        let mut group = Group::new(false);
         for number in 1..=3 {
             let reply = format!("$JS.ACK.none.shoal.1.{number}.1.1.0");
             let token = Token::read(reply.as_bytes()).unwrap();
-            send(&mut exchange, Acknowledgement::ack(token, None))
-                .await
-                .unwrap();
+            let (request, unconfirmed) = Acknowledgement::ack(token, None).request();
+            match number {
+                1 => exchange.send(request, unconfirmed.into()).await.unwrap(),
+                _ => group.acks.push((request, unconfirmed)),
+            }
         }
+        send_group(&mut exchange, &mut group).await.unwrap();
+        assert_eq!(exchange.len(), 2);
         // The server has answered them all when the client ends.
         test.link.jetstream.query_account().await.unwrap();
         test.link.client.drain().await.unwrap();
@@ -469,17 +555,37 @@ mod tests {
         settler.answered(&mut exchange, first).unwrap_err();
         assert_eq!(exchange.len(), 3);
     }
+
+    #[tokio::test]
+    async fn the_object_of_a_store_that_is_gone_needs_no_deletion() {
+        let server = Server::start();
+        let test = TestQueue::new(&server, "gone").await;
+        let deletion = delete(
+            test.queue.clone(),
+            test.links.clone(),
+            "a-1".to_owned(),
+            None,
+        );
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, deletion).await.unwrap();
+    }
+
     #[tokio::test]
     async fn an_object_is_deleted_once_the_server_permits_it() {
         let server = Server::start();
         let test = TestQueue::new(&server, "deletions").await;
-        // Each attempt fails, because the object store does not exist.
+        // Each attempt fails, because the note of the object is none.
+        let (large, link) = (&test.queue.large, &test.link);
+        large.put(link, "a-1", &[7; 3]).await.unwrap();
+        let subject = large.note_subject("a-1");
+        let note = link.jetstream.publish(subject.clone(), "none".into());
+        note.await.unwrap().await.unwrap();
         let (queue, links) = (test.queue.clone(), test.links.clone());
         let mut deletion = tokio::spawn(delete(queue, links, "a-1".to_owned(), None));
         let early = tokio::time::timeout(Duration::from_secs(8), &mut deletion);
         assert!(early.await.is_err(), "it has given up");
-        let (large, link) = (&test.queue.large, &test.link);
-        large.put(link, "a-1", &[7; 3]).await.unwrap();
+        let stream = large.stream(&link.jetstream).await.unwrap();
+        stream.purge().filter(subject).await.unwrap();
         let limit = Duration::from_secs(60);
         tokio::time::timeout(limit, deletion)
             .await

@@ -88,6 +88,10 @@ pub fn table(reports: &[Report]) -> String {
             report.connects,
             report.losses
         );
+        if report.metrics != 0 {
+            let port = report.metrics;
+            let _ = writeln!(text, "  metrics: http://127.0.0.1:{port}/metrics");
+        }
         if !report.last_error.is_empty() {
             let _ = writeln!(text, "  last error: {}", report.last_error);
         }

@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc;
 
-/// A thread or task that has ended, and why.
-pub(crate) struct Ended {
-    pub(crate) name: String,
-    pub(crate) why: String,
-}
+use crate::error::Error;
+
+/// Why the bridge has to end: a thread or task has ended, or has an error that a retry does not resolve.
+pub(crate) struct Ended(pub(crate) Error);
 
 /// Threads and tasks that run until the bridge ends.
 pub(crate) struct Threads {
@@ -57,30 +56,30 @@ impl Threads {
             } else {
                 "it panicked"
             };
-            let _ = ended.send(Ended {
-                name: of,
-                why: why.to_owned(),
-            });
+            let _ = ended.send(Ended(Error::broken(of, why)));
         });
         if let Err(why) = spawned {
-            let _ = self.ended.send(Ended {
-                name,
-                why: why.to_string(),
-            });
+            let _ = self.ended.send(Ended(Error::broken(name, why)));
         }
     }
 
     /// Runs a task.
     pub(crate) fn task(&self, name: String, work: impl Future<Output = ()> + Send + 'static) {
+        let of = name.clone();
+        self.failing(name, async move {
+            work.await;
+            Error::broken(of, "it returned")
+        });
+    }
+
+    /// Runs a task that ends with an error that a retry does not resolve.
+    pub(crate) fn failing(&self, name: String, work: impl Future<Output = Error> + Send + 'static) {
         let ended = self.ended.clone();
         let task = tokio::spawn(work);
         let abort = task.abort_handle();
         tokio::spawn(async move {
-            let why = match task.await {
-                Ok(()) => "it returned".to_owned(),
-                Err(why) => why.to_string(),
-            };
-            let _ = ended.send(Ended { name, why });
+            let why = task.await.unwrap_or_else(|why| Error::broken(name, why));
+            let _ = ended.send(Ended(why));
         });
         self.tasks
             .lock()

@@ -9,9 +9,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::datetime::DateTime;
+use async_nats::datetime::{self, DateTime};
+use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy, push};
 use async_nats::jetstream::context::RequestErrorKind;
+use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::Stream;
 use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
@@ -48,8 +50,42 @@ pub(crate) struct Change {
     /// `None` if it was removed or has expired.
     pub(crate) value: Option<Bytes>,
     pub(crate) revision: u64,
-    /// Its lifetime, from the time when it was set.
+    /// How long it has to live.
     pub(crate) life: Option<Duration>,
+}
+
+/// The clock of the server, which dates the entries of a bucket.
+pub(crate) struct Clock {
+    /// Its time in nanoseconds, and when that was read.
+    time: i128,
+    read: Instant,
+}
+
+impl Clock {
+    /// Reads the clock of the server that leads the stream.
+    pub(crate) async fn read(jetstream: &Context, stream: &str) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        struct Info {
+            ts: String,
+        }
+        let away = |why: &dyn std::fmt::Display| Error::away(format!("the clock of {stream}"), why);
+        let info = jetstream.request(format!("STREAM.INFO.{stream}"), &());
+        let info = match info.await.map_err(|why| away(&why))? {
+            Response::Ok::<Info>(info) => info,
+            Response::Err { error } => return Err(away(&error)),
+        };
+        let time = datetime::parse_rfc3339(&info.ts).map_err(|why| away(&why))?;
+        Ok(Self {
+            time: time.unix_timestamp_nanos(),
+            read: Instant::now(),
+        })
+    }
+
+    /// The age of what the server stored at the time `stored`, in nanoseconds of its clock.
+    pub(crate) fn age(&self, stored: i128) -> Duration {
+        let age = u64::try_from(self.time - stored).unwrap_or(0);
+        Duration::from_nanos(age) + self.read.elapsed()
+    }
 }
 
 /// The local map, from the point of view of the watch. No call waits for long.
@@ -85,8 +121,8 @@ struct Entries {
 }
 
 impl<M: Mirror> Watcher<M> {
-    /// Watches forever. `stream` creates or finds the bucket.
-    pub(crate) async fn run<F>(mut self, stream: impl Fn(Link) -> F)
+    /// Watches until an error is permanent. `stream` creates or finds the bucket.
+    pub(crate) async fn run<F>(mut self, stream: impl Fn(Link) -> F) -> Error
     where
         F: Future<Output = Result<Stream>>,
     {
@@ -99,6 +135,9 @@ impl<M: Mirror> Watcher<M> {
                 self.watch(&mut link, epoch, &stream).await
             };
             if let Err(why) = watched.await {
+                if !why.is_temporary() {
+                    return why;
+                }
                 self.bridge_counters
                     .record_error(&format!("{}: {why}", self.bucket));
                 if began.elapsed() > SILENCE {
@@ -117,6 +156,7 @@ impl<M: Mirror> Watcher<M> {
         // is gone: the last change may have been purged or have expired. So the position starts at the last
         // revision of the bucket.
         let info = stream.get_info().await.map_err(|why| away(&why))?;
+        let clock = Clock::read(&link.jetstream, &info.config.name).await?;
         let mut last = info.state.last_sequence;
         self.mirror.begin(info.created, last);
         let consumer = stream
@@ -148,7 +188,7 @@ impl<M: Mirror> Watcher<M> {
                         last_heard = Instant::now();
                         let next = next.ok_or_else(|| away(&"it ended"))?.map_err(|why| away(&why))?;
                         let pending = pending(&next.message);
-                        let revision = self.changed(&next.message, is_complete, &mut entries);
+                        let revision = self.changed(&next.message, (!is_complete).then_some(&clock), &mut entries);
                         last = revision.map_or(last, |revision| revision.max(last));
                         if !is_complete && pending == Some(0) {
                             is_complete = true;
@@ -212,9 +252,17 @@ impl<M: Mirror> Watcher<M> {
         self.counters.revision.set(revision);
     }
 
-    /// Applies one change, and returns its revision.
-    fn changed(&self, message: &Message, is_complete: bool, entries: &mut Entries) -> Option<u64> {
-        let revision = Delivery::read(message.reply.as_deref()?)?.sequence;
+    /// Applies one change, and returns its revision. While the whole bucket is reported, `clock` tells the age of
+    /// its entries. Later changes are new, and their age would depend on the server's clock not being changed.
+    fn changed(
+        &self,
+        message: &Message,
+        clock: Option<&Clock>,
+        entries: &mut Entries,
+    ) -> Option<u64> {
+        let delivery = Delivery::read(message.reply.as_deref()?)?;
+        let revision = delivery.sequence;
+        let age = clock.map_or(Duration::ZERO, |clock| clock.age(delivery.stored.into()));
         // `$KV.<bucket>.<key>`
         let word = message.subject.splitn(3, '.').nth(2)?;
         let key = match word.starts_with(PROBE) {
@@ -229,14 +277,18 @@ impl<M: Mirror> Watcher<M> {
             entries.others.insert(word.to_owned());
             return Some(revision);
         };
-        let change = change(key, message.headers.as_ref(), &message.payload, revision);
-        if change.value.is_none() {
-            entries.others.insert(word.to_owned());
-        } else {
+        let headers = message.headers.as_ref();
+        let change = change(key, headers, &message.payload, revision, age);
+        if change.value.is_some() {
             entries.others.remove(word);
-            if !is_complete {
+            if clock.is_some() {
                 entries.values.insert(change.key.clone());
             }
+        } else if is_expiry(headers) {
+            // It is gone soon, without a report.
+            entries.others.remove(word);
+        } else {
+            entries.others.insert(word.to_owned());
         }
         self.mirror.apply(change);
         self.counters.applied.add(1);
@@ -244,19 +296,23 @@ impl<M: Mirror> Watcher<M> {
     }
 }
 
-/// The entry of a key in a message of the bucket.
+/// The entry of a key in a message of the bucket. The server keeps a value for longer than its lifetime, which it
+/// counts in whole seconds and raises to the lifetime of markers. So a value of that `age` counts as removed here.
 pub(crate) fn change(
     key: Vec<u8>,
     headers: Option<&HeaderMap>,
     payload: &Bytes,
     revision: u64,
+    age: Duration,
 ) -> Change {
-    let value = (!is_removal(headers)).then(|| payload.clone());
+    let life = life(headers);
+    let is_over = life.is_some_and(|life| life <= age);
+    let value = (!is_removal(headers) && !is_over).then(|| payload.clone());
     Change {
         key,
         value,
         revision,
-        life: life(headers),
+        life: life.map(|life| life.saturating_sub(age)),
     }
 }
 
@@ -269,15 +325,17 @@ fn pending(message: &Message) -> Option<u64> {
 }
 
 fn is_removal(headers: Option<&HeaderMap>) -> bool {
-    let get = |name: &'static str| {
-        headers
-            .and_then(|headers| headers.get(name))
-            .map(|value| value.as_str())
-    };
-    matches!(get("KV-Operation"), Some("DEL" | "PURGE")) || get("Nats-Marker-Reason").is_some()
+    let operation = headers.and_then(|headers| headers.get("KV-Operation"));
+    let operation = operation.map(|value| value.as_str());
+    matches!(operation, Some("DEL" | "PURGE")) || is_expiry(headers)
 }
 
-fn life(headers: Option<&HeaderMap>) -> Option<Duration> {
+/// Whether it is the server's marker of a key that has expired.
+fn is_expiry(headers: Option<&HeaderMap>) -> bool {
+    headers.is_some_and(|headers| headers.get("Nats-Marker-Reason").is_some())
+}
+
+pub(crate) fn life(headers: Option<&HeaderMap>) -> Option<Duration> {
     let headers = headers?;
     if let Some(exact) = headers
         .get(LIFE_HEADER)
@@ -309,6 +367,27 @@ mod tests {
         assert!(is_removal(Some(&with(&[("KV-Operation", "DEL")]))));
         assert!(is_removal(Some(&with(&[("KV-Operation", "PURGE")]))));
         assert!(is_removal(Some(&with(&[("Nats-Marker-Reason", "MaxAge")]))));
+    }
+
+    #[test]
+    fn a_value_whose_lifetime_is_over_counts_as_removed() {
+        let headers = with(&[("Nats-TTL", "86400s"), (LIFE_HEADER, "2000000000")]);
+        let (key, value) = (b"k".to_vec(), Bytes::from_static(b"v"));
+        let at = |age| {
+            change(
+                key.clone(),
+                Some(&headers),
+                &value,
+                7,
+                Duration::from_millis(age),
+            )
+        };
+        let young = at(1500);
+        assert_eq!(young.value.as_ref(), Some(&value));
+        assert_eq!(young.life, Some(Duration::from_millis(500)));
+        assert_eq!(at(2000).value, None);
+        let forever = change(key.clone(), None, &value, 7, Duration::MAX);
+        assert_eq!((forever.value, forever.life), (Some(value.clone()), None));
     }
 
     #[test]

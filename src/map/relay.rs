@@ -274,6 +274,18 @@ impl MapRelay {
         Ok(())
     }
 
+    /// Changes the longest value that the relay accepts, as [`RelayOptions::max_payload`]: that of the other side
+    /// may be known only later, and may change. Values that wait for the relay already may be longer.
+    ///
+    /// # Errors
+    /// `Invalid` in a forked child.
+    pub fn set_max_payload(&self, bytes: u64) -> Result<()> {
+        self.attached.role.check()?;
+        let state = self.map().relay_state();
+        state.max_payload.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Ends the waits through this relay: a thread that waits in [`next_request`](Self::next_request) returns
     /// with `Detached`, and so does each later call that would have to wait. Never waits.
     pub fn end_waits(&self) {

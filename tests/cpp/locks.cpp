@@ -140,6 +140,9 @@ static void stays_locked_when_a_child_leaves(Lock &lock, Lock &other) {
 }
 
 static void guards_of_the_parent_do_nothing_in_a_child() {
+    auto plain = shoal::mutex::anonymous();
+    auto same_plain = shoal::mutex::open(plain.name());
+    stays_locked_when_a_child_leaves<std::lock_guard<shoal::mutex>>(plain, same_plain);
     shoal::mutex_options often;
     often.recursive = true;
     auto levels = shoal::mutex::anonymous(often);

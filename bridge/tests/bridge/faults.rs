@@ -301,7 +301,10 @@ fn metrics_are_served_on_the_loopback_port_that_was_requested() {
         text.contains("shoal_bridge_queue_published_total{queue=\"jobs\"} 0\n"),
         "{text}"
     );
-    assert!(ask("/other").starts_with("HTTP/1.1 404"));
+    assert!(ask("/metrics?format=text").starts_with("HTTP/1.1 200"));
+    for other in ["/other", "/metrics/other", "/"] {
+        assert!(ask(other).starts_with("HTTP/1.1 404"), "{other}");
+    }
     drop(machine);
 }
 

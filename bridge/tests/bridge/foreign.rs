@@ -59,3 +59,44 @@ fn a_dead_letter_stream_that_was_deleted_is_made_again_for_the_next_dead_letter(
     });
     assert_eq!(messages(&server, DEAD), 1);
 }
+
+/// One program of the machine has a message of a stream that is gone, and another one has a message that got the same
+/// number. The first one acks its message.
+fn only_the_old_message_is_acked(lose: impl FnOnce(&mut Server)) {
+    let mut server = Server::start();
+    let here = Machine::up(&server, &["--queue", "jobs"]);
+    let (mut old, mut new) = (here.agent(), here.agent());
+    assert_eq!(old.ask("put jobs old 1000"), "ok");
+    let (lease, _, message) = leased(&old.ask("lease jobs 30000"));
+    assert_eq!(message, "old");
+    lose(&mut server);
+    assert_eq!(old.ask("put jobs new 1000"), "ok");
+    let (other, _, message) = leased(&new.ask("lease jobs 60000"));
+    assert_eq!(message, "new");
+    assert_eq!(old.ask(&format!("ack {lease}")), "ok");
+    here.wait_for("the ack", |report| report.queues[0].acked == 1);
+    assert_eq!(messages(&server, "shoal_q_jobs"), 1);
+    assert_eq!(new.ask(&format!("nack {other} 0")), "ok");
+    let (other, _, message) = leased(&new.ask("lease jobs 30000"));
+    assert_eq!(message, "new");
+    new.ask(&format!("ack {other}"));
+    becomes_empty(&server, "shoal_q_jobs");
+}
+
+#[test]
+fn an_ack_of_a_message_of_a_deleted_stream_removes_no_other_message() {
+    only_the_old_message_is_acked(|server| {
+        direct::on(server, |jetstream| async move {
+            jetstream.delete_stream("shoal_q_jobs").await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn an_ack_of_a_message_that_a_server_without_its_files_has_lost_removes_no_other_message() {
+    only_the_old_message_is_acked(|server| {
+        server.kill();
+        server.wipe();
+        server.resume();
+    });
+}

@@ -92,6 +92,23 @@ impl Machine {
         command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
+    /// Starts a bridge of this machine with other arguments.
+    pub fn spawn_with(&self, args: &[&str]) -> Child {
+        let log = std::fs::OpenOptions::new()
+            .append(true)
+            .open(self.log_file());
+        let mut command = self.command();
+        command.arg("run").args(args).stdout(Stdio::null());
+        command.stderr(log.unwrap()).spawn().unwrap()
+    }
+
+    /// Executes another command on this machine. Returns its exit code, and what it printed as errors.
+    pub fn execute(&self, args: &[&str]) -> (Option<i32>, String) {
+        let done = output(self.command().args(args));
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        (done.status.code(), said)
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.with_extension("log")
     }

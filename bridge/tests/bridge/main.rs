@@ -4,9 +4,11 @@
 #![allow(unreachable_pub)]
 
 mod agent;
+mod attach;
 mod credentials;
 mod direct;
 mod doubt;
+mod expiry;
 mod faults;
 mod foreign;
 mod kept;

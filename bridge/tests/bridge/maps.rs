@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::agent::Agent;
 use crate::direct::publish;
 use crate::machine::{Machine, WATCHDOG};
-use crate::server::Server;
+use crate::server::{Server, Setup};
 
 /// Waits until the agent reads what is wanted.
 pub fn reads(agent: &mut Agent, key: &str, is_wanted: impl Fn(&str) -> bool) -> String {
@@ -233,6 +233,34 @@ fn a_value_beyond_the_server_s_limit_is_refused_with_an_error_that_names_both_si
     );
     let limit = (1 << 20) - 8192;
     assert!(answer.contains(&limit.to_string()), "{answer}");
+}
+
+#[test]
+fn a_value_beyond_the_limit_of_this_server_is_refused_at_the_call() {
+    let server = with_max_payload("64KB");
+    let machine = Machine::up(&server, &["--map", "config"]);
+    let mut agent = machine.agent();
+    let limit = 65536 - 8192;
+    let answer = agent.ask(&format!("large-value config big {}", limit + 1));
+    assert!(answer.contains("ErrTooLarge"), "{answer}");
+    assert!(answer.contains(&limit.to_string()), "{answer}");
+    assert_eq!(agent.ask(&format!("large-value config fits {limit}")), "ok");
+    reads(&mut agent, "fits", |answer| answer != "none");
+}
+
+#[test]
+fn a_server_whose_limit_leaves_no_room_for_values_is_refused() {
+    let server = with_max_payload("8192");
+    let (code, said) = Machine::new(&server, &["--map", "config"]).run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("max_payload is 8192 bytes"), "{said}");
+}
+
+fn with_max_payload(limit: &str) -> Server {
+    Server::with(&Setup {
+        extra: format!("max_payload: {limit}"),
+        ..Setup::default()
+    })
 }
 
 #[test]

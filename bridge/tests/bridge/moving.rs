@@ -57,6 +57,23 @@ fn a_message_whose_copy_the_full_stream_refuses_is_there_for_a_worker_again() {
 }
 
 #[test]
+fn a_program_that_calls_less_often_than_messages_are_moved_gets_its_message() {
+    let server = Server::start();
+    let here = Machine::up(&server, &["--queue", "jobs"]);
+    let mut program = here.agent();
+    direct::publish(&server, "shoal.q.jobs", &[], "m");
+    for _ in 0..6 {
+        let answer = program.ask("lease jobs 0");
+        if !answer.contains("error") {
+            assert_eq!(leased(&answer).2, "m");
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    panic!("it never gets the message");
+}
+
+#[test]
 fn messages_that_are_here_stay_while_the_server_is_away() {
     let mut server = Server::start();
     let here = Machine::up(&server, &["--queue", "jobs"]);

@@ -123,6 +123,12 @@ impl Server {
         }
     }
 
+    /// Removes its streams, after it was killed.
+    pub fn wipe(&self) {
+        assert!(self.child.is_none());
+        std::fs::remove_dir_all(self.folder.join("store")).unwrap();
+    }
+
     /// Replaces a text in its configuration, which is read when it starts.
     pub fn configure(&self, from: &str, to: &str) {
         let file = self.folder.join("server.conf");

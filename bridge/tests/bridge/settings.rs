@@ -13,7 +13,7 @@ fn is_refused(server: &Server, why: &str) {
 }
 
 /// The stream of a queue, as a bridge makes it.
-fn of_queue() -> stream::Config {
+pub fn of_queue() -> stream::Config {
     stream::Config {
         name: "shoal_q_jobs".to_owned(),
         subjects: vec!["shoal.q.jobs".to_owned()],
@@ -67,4 +67,75 @@ fn a_consumer_that_delivers_no_payloads_or_ignores_ack_wait_is_refused() {
         });
         is_refused(&server, why);
     }
+}
+
+#[test]
+fn a_setting_that_is_changed_while_a_bridge_runs_ends_it_and_is_named() {
+    use std::time::Duration;
+    for (args, name) in [
+        (["--queue", "jobs"], "shoal_q_jobs"),
+        (["--map", "config"], "KV_shoal_m_config"),
+    ] {
+        let mut server = Server::start();
+        let mut machine = Machine::up(&server, &args);
+        on(&server, |jetstream| async move {
+            let mut stream = jetstream.get_stream(name).await.unwrap();
+            let mut config = stream.info().await.unwrap().config.clone();
+            config.max_age = Duration::from_secs(3600);
+            jetstream.update_stream(config).await.unwrap();
+        });
+        server.kill();
+        server.resume();
+        assert_eq!(machine.ends(), Some(3));
+        let said = machine.log();
+        assert!(
+            said.contains("max_age 3600s, this bridge needs 0ns"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_bucket_that_would_drop_values_or_refuse_further_ones_is_refused() {
+    let bucket = || stream::Config {
+        name: "KV_shoal_m_config".to_owned(),
+        subjects: vec!["$KV.shoal_m_config.>".to_owned()],
+        discard: stream::DiscardPolicy::New,
+        max_messages_per_subject: 8,
+        allow_rollup: true,
+        allow_message_ttl: true,
+        ..Default::default()
+    };
+    for (config, why) in [
+        (
+            stream::Config {
+                max_messages: 100,
+                ..bucket()
+            },
+            "has max_msgs 100",
+        ),
+        (
+            stream::Config {
+                discard_new_per_subject: true,
+                ..bucket()
+            },
+            "has discard_new_per_subject true",
+        ),
+    ] {
+        let server = Server::start();
+        make(&server, config);
+        let (code, said) = Machine::new(&server, &["--map", "config"]).run_to_end();
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn the_advice_for_a_setting_of_a_consumer_names_the_command_that_changes_it() {
+    let server = Server::start();
+    drop(Machine::up(&server, &["--queue", "jobs"]));
+    let machine = Machine::new(&server, &["--queue", "jobs:ack-wait=7s"]);
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("`nats consumer edit`"), "{said}");
 }

@@ -130,3 +130,60 @@ fn a_status_that_cannot_be_written_is_a_failure() {
         assert!(said.contains("standard output"), "{said}");
     }
 }
+
+#[test]
+fn the_port_of_metrics_that_the_kernel_has_chosen_is_logged_and_in_the_status() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs", "--metrics", "0"]);
+    let port = machine.reports()[0].metrics;
+    assert!(machine.log().contains(&format!("port={port}")));
+    let stream = std::net::TcpStream::connect(("127.0.0.1", port));
+    assert!(stream.is_ok(), "{stream:?}");
+}
+
+#[test]
+fn silent_clients_do_not_delay_the_metrics_of_others() {
+    use std::io::{Read, Write};
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs", "--metrics", "0"]);
+    let port = machine.reports()[0].metrics;
+    let connect = || std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut silent: Vec<_> = (0..5).map(|_| connect()).collect();
+    let mut client = connect();
+    client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    // They are still connected: the bridge closes a silent connection after a while.
+    for client in &mut silent {
+        client.set_nonblocking(true).unwrap();
+        let read = client.read(&mut [0]);
+        let why = read.err().map(|why| why.kind());
+        assert_eq!(why, Some(std::io::ErrorKind::WouldBlock));
+    }
+}
+
+#[test]
+fn an_empty_log_level_is_the_default_and_an_invalid_one_is_refused() {
+    let server = Server::start();
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    machine.env = vec![("RUST_LOG".to_owned(), String::new())];
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected);
+    assert_eq!(machine.terminate(), Some(0));
+    let said = machine.log();
+    assert!(said.contains("connected"), "{said}");
+    assert!(!said.contains("the connection is lost"), "{said}");
+    machine.env = vec![("RUST_LOG".to_owned(), "jobs=x=y".to_owned())];
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("RUST_LOG"), "{said}");
+}
+
+#[test]
+fn an_address_with_an_empty_entry_is_wrong_usage() {
+    let server = Server::start();
+    let machine = Machine::at(&format!("{},", server.url()), &["--queue", "jobs"]);
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(2), "{said}");
+}
