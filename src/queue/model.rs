@@ -147,17 +147,19 @@ impl Model {
         fits
     }
 
-    /// Adds the padding that a record needs, and returns whether the record then fits.
+    /// Adds the padding that a record needs, if it can be put. Returns whether the record fits now.
     fn place(&mut self, len: usize) -> bool {
         let need = record::size(len as u64).unwrap();
         let to_end = self.capacity - self.tail % self.capacity;
-        if need > to_end {
-            if self.free() < to_end {
-                return false;
-            }
+        if need <= to_end {
+            return self.free() >= need;
+        }
+        let fits_behind = self.free() >= to_end + need;
+        // Padding alone moves on the cursor of an empty ring, for a record that needs its room as well.
+        if fits_behind || self.used() == 0 && self.free() >= need {
             self.add(Record::Padding(to_end));
         }
-        self.free() >= need
+        fits_behind
     }
 
     /// Bytes that are not set aside for reservations.

@@ -3,9 +3,12 @@
 //! No locks and no system calls here (see `locked` for the locks): a ring on the heap behaves like one
 //! in shared memory.
 //!
-//! **The end of the ring.** A record that does not fit before the end is put at the
-//! beginning, and a DONE record fills the gap. It is published by itself, so that an empty
-//! ring takes a message of its full capacity wherever its cursors stand.
+//! **The end of the ring.** A record that does not fit before the end is put at the beginning, and a DONE
+//! record fills the gap. Both are published together, and only if there is room for both: a put that finds
+//! no room leaves the ring as it was. A record that does not fit together with the gap waits until the ring
+//! is empty, or until smaller messages, which are put meanwhile, have moved the tail to where it fits. In an
+//! empty ring the gap is published by itself, and the producer moves the head over it: so an empty ring takes
+//! a message of its full capacity wherever its cursors stand.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -143,11 +146,17 @@ impl Ring {
             || self.writing() > 0
     }
 
-    /// Whether there is room for `need` more bytes.
-    #[inline]
+    /// Whether a record of `need` bytes can be put: as `Producer::place_slow` decides.
     pub(super) fn has_room(&self, need: u64) -> bool {
-        let used = self.header.used().saturating_add(self.set_aside());
-        self.capacity().unwrap_or(0).saturating_sub(used) >= need
+        let Ok(capacity) = self.capacity() else {
+            return false;
+        };
+        let (tail, used) = self.header.tail_and_used();
+        let to_end = capacity - (tail & (capacity - 1));
+        // An empty ring gets rid of the padding before the record is put.
+        let padding = if need > to_end && used > 0 { to_end } else { 0 };
+        let taken = used.saturating_add(self.set_aside());
+        capacity.saturating_sub(taken) >= need.saturating_add(padding)
     }
 
     /// The capacity; `Corrupt` unless R1 holds.
