@@ -172,8 +172,10 @@ pub(crate) fn commit_store(word: &AtomicU64, value: u64) {
 
 /// Commits memory to page-aligned ranges of the segment, and gives it back.
 pub(crate) trait Backing {
-    /// Commits memory to these bytes. After `NoSpace` nothing has changed.
-    fn commit(&self, offset: u64, len: u64) -> Result<()>;
+    /// Commits memory to these bytes. `new` is how much memory the caller is about to need, here and in the
+    /// next calls: refused at once if there cannot be as much. After another `NoSpace` a part may be committed,
+    /// which the caller gives back.
+    fn commit(&self, offset: u64, len: u64, new: u64) -> Result<()>;
     /// Gives the memory back; the bytes are zeros when they are committed again.
     fn decommit(&self, offset: u64, len: u64) -> Result<()>;
 

@@ -19,7 +19,7 @@ use crate::layout::SharedRef;
 use crate::segment::{Options, Segment};
 use crate::sync::{Acquired, Guard, LockCell, RobustMutex, Waits};
 use crate::sys::clock::Deadline;
-use crate::sys::{limits, shm};
+use crate::sys::limits;
 
 /// A segment that a heap lies in, and how the heap's memory is committed and given back.
 pub(crate) trait Memory: Backing {
@@ -99,7 +99,6 @@ pub(crate) fn reserve(
     (base, blocks): (u64, u32),
     reserve: u32,
 ) -> Result<()> {
-    shm::check_room(u64::from(reserve) * BLOCK)?;
     Arena {
         state: arena,
         heap: &Heap::new(segment.region(), base, blocks)?,

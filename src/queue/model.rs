@@ -51,7 +51,7 @@ impl Heap {
 struct Committed;
 
 impl Backing for Committed {
-    fn commit(&self, _offset: u64, _len: u64) -> Result<()> {
+    fn commit(&self, _offset: u64, _len: u64, _new: u64) -> Result<()> {
         Ok(())
     }
 

@@ -8,5 +8,6 @@ mod files;
 mod forged;
 mod limits;
 mod many;
+mod refused;
 mod stopped;
 mod system;

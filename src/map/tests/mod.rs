@@ -98,7 +98,7 @@ impl Drop for World {
 }
 
 impl Backing for World {
-    fn commit(&self, offset: u64, len: u64) -> Result<()> {
+    fn commit(&self, offset: u64, len: u64, _new: u64) -> Result<()> {
         assert!(offset.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && len > 0);
         let blocks = offset / PAGE..(offset + len) / PAGE;
         let mut committed = self.committed.borrow_mut();
