@@ -11,3 +11,4 @@ mod many;
 mod refused;
 mod stopped;
 mod system;
+mod unbacked;
