@@ -119,7 +119,7 @@ impl<'a> Producer<'a> {
         let seen = side.seen.load(Ordering::Relaxed);
         Ok(Self {
             ring,
-            capacity: ring.capacity()?,
+            capacity: ring.capacity_in_use()?,
             cursor: RingCursor::new(word, seen),
         })
     }
@@ -327,7 +327,7 @@ impl<'a> Consumer<'a> {
         let seen = side.seen.load(Ordering::Relaxed);
         Ok(Self {
             ring,
-            capacity: ring.capacity()?,
+            capacity: ring.capacity_in_use()?,
             cursor: RingCursor::new(word, seen),
         })
     }

@@ -302,7 +302,7 @@ fn reserve(heap: &Heap, model: &mut Model, len: usize) {
     assert_eq!(end.may_reserve(), Ok(may));
     let number = end.next_serial();
     let mark = Mark::new(MessageState::Writing, 0, OWNER);
-    let store = heap.ring.store;
+    let store = &heap.ring.store;
     let placed = heap.with_arena(|arena| {
         store.allocate(&heap.ring.header.store, arena, len as u64, number, mark)
     });
