@@ -52,6 +52,15 @@ static void lock_if_free(shoal_lock *l)
         puts("it is taken");
 }
 
+/* A binding of a language whose locks any process may release. */
+static void unlock_for_the_owner(shoal_lock *l)
+{
+    shoal_lock_stats stats = {.size = sizeof stats};
+    TRY(shoal_lock_stat(l, &stats));
+    if (stats.held)
+        TRY(shoal_lock_unlock_any(l));
+}
+
 /* Locks and other primitives are opened, or created if none has the name, and freed. */
 static void open_and_free(void)
 {

@@ -23,7 +23,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::block::{Backing, Heap, PAGE, Purpose, Word, commit_store};
+use super::block::{BLOCK, Backing, Heap, PAGE, Purpose, Word, commit_store};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
@@ -49,6 +49,11 @@ const _: () = assert!(size_of::<ArenaState>() == 544);
 unsafe impl Shared for ArenaState {}
 
 impl ArenaState {
+    /// The word of the first block that was never allocated.
+    pub(crate) fn frontier(&self) -> &AtomicU64 {
+        &self.frontier
+    }
+
     /// Whether no extent was ever allocated, or all memory was given back.
     pub(crate) fn is_empty(&self) -> bool {
         self.frontier.load(Ordering::Relaxed) <= 1
@@ -105,8 +110,7 @@ impl Arena<'_> {
     /// An extent of `blocks` committed blocks, whose contents are arbitrary.
     ///
     /// # Errors
-    /// `NoSpace` if the heap or the file system is full; then nothing has changed, except that the block map
-    /// may have more memory.
+    /// `NoSpace` if the heap or the file system is full; then nothing has changed.
     pub(crate) fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32> {
         let head = self.allocate_with(blocks, owner, purpose, |_| Ok(()))?;
         head.ok_or_else(|| self.no_space(blocks))
@@ -122,17 +126,19 @@ impl Arena<'_> {
         prepare: impl FnOnce(u32) -> Result<()>,
     ) -> Result<Option<u32>> {
         debug_assert!(blocks > 0);
-        let head = match self.find(blocks, TRIES)? {
-            Some(head) => head,
+        let found = match self.find(blocks, TRIES)? {
+            Some(head) => Some((head, self.keeps)),
             None => match self.extend(blocks)? {
-                Some(head) => head,
-                None => match self.find(blocks, usize::MAX)? {
-                    Some(head) => head,
-                    None => return Ok(None),
-                },
+                Some(extended) => Some(extended),
+                None => self
+                    .find(blocks, usize::MAX)?
+                    .map(|head| (head, self.keeps)),
             },
         };
-        self.take(head, blocks, owner, purpose, prepare)?;
+        let Some((head, has_memory)) = found else {
+            return Ok(None);
+        };
+        self.take((head, blocks), has_memory, owner, purpose, prepare)?;
         Ok(Some(head))
     }
 
@@ -195,10 +201,10 @@ impl Arena<'_> {
 
     /// Makes `blocks` blocks one free extent with committed memory. Only before the segment is published.
     pub(crate) fn reserve(&self, blocks: u32) -> Result<()> {
-        if blocks == 0 || self.extend(blocks)?.is_none() {
-            return Ok(());
+        match blocks {
+            0 => Ok(()),
+            _ => self.extend(blocks).map(drop),
         }
-        self.commit(1, 1 + blocks)
     }
 
     /// Finds a free extent of at least `blocks` blocks; tries at most `tries` that may be too small.
@@ -238,12 +244,20 @@ impl Arena<'_> {
         Ok(None)
     }
 
-    /// Moves the frontier so that a free extent of `blocks` blocks lies before it. Nothing else
-    /// commits memory for the block map.
-    fn extend(&self, blocks: u32) -> Result<Option<u32>> {
+    /// Moves the frontier so that a free extent of `blocks` blocks lies before it, and returns its first block
+    /// and whether all these blocks hold memory; `None` if the heap is full. Nothing else commits memory for
+    /// the block map.
+    ///
+    /// Memory is committed before anything changes, and given back if there is not enough. A kill in between
+    /// leaves it beyond the frontier, where [`rebuild`](Self::rebuild) gives it back.
+    fn extend(&self, blocks: u32) -> Result<Option<(u32, bool)>> {
         let frontier = self.frontier()?;
         let last = self.free_before(frontier)?;
-        let more = blocks.saturating_sub(last.map_or(0, |(_, blocks)| blocks));
+        let (head, has) = last.unwrap_or((frontier, 0));
+        let more = blocks.saturating_sub(has);
+        if more == 0 {
+            return Ok(Some((head, self.keeps)));
+        }
         let Some(end) = frontier
             .checked_add(more)
             .filter(|end| *end <= self.heap.blocks())
@@ -251,40 +265,44 @@ impl Arena<'_> {
             return Ok(None);
         };
         let (offset, len) = self.heap.block_map_span(frontier, end);
-        if len > 0 {
-            self.backing.commit(offset, len)?;
-        }
-        if more > 0 && self.keeps {
-            self.commit_free((frontier, end), (frontier, end), end)?;
-        }
-        if more > 0 {
-            self.heap.block(frontier)?.set(Word::Free { blocks: more });
-            self.mark_last(frontier, more)?;
-            crash_point!();
-            commit_store(&self.state.frontier, end as u64);
-            crash_point!();
-        }
-        let (head, total) = match last {
-            Some((head, blocks)) if more > 0 => {
-                self.unlink(head, blocks)?;
-                let total = blocks + more;
-                self.heap.block(head)?.set(Word::Free { blocks: total });
-                crash_point!();
-                self.mark_last(head, total)?;
-                (head, total)
-            }
-            Some((head, _)) => return Ok(Some(head)),
-            None => (frontier, more),
+        let new = u64::from(more) * BLOCK;
+        // In an arena that keeps memory, the free blocks before the frontier hold theirs (A4).
+        let first = if self.keeps { frontier } else { head };
+        let map = match len {
+            0 => Ok(()),
+            _ => self.backing.commit(offset, len, len + new),
         };
-        self.link(head, total)?;
-        Ok(Some(head))
+        map.and_then(|()| self.commit_free((first, end), (first, end), end, new))
+            .map_err(|err| {
+                let _ = self.decommit((offset, offset + len));
+                err.with_available(|| self.backing.available())
+            })?;
+        crash_point!();
+        self.heap.set_reached(end);
+        self.heap.block(frontier)?.set(Word::Free { blocks: more });
+        self.mark_last(frontier, more)?;
+        crash_point!();
+        commit_store(&self.state.frontier, end as u64);
+        crash_point!();
+        if last.is_some() {
+            self.unlink(head, has)?;
+            self.heap.block(head)?.set(Word::Free { blocks });
+            crash_point!();
+            self.mark_last(head, blocks)?;
+        }
+        self.link(head, blocks)?;
+        Ok(Some((head, true)))
     }
 
-    /// Turns the first `blocks` blocks of the free extent at `head` into one in use.
+    /// Turns the first `blocks` blocks of the free extent at `head` into one in use, after it has committed their
+    /// memory unless they have it.
+    ///
+    /// How much of that is new is not known: the object may have been created with memory for this extent. So
+    /// unlike [`extend`](Self::extend), it cannot refuse before it commits.
     fn take(
         &self,
-        head: u32,
-        blocks: u32,
+        (head, blocks): (u32, u32),
+        has_memory: bool,
         owner: u8,
         purpose: Purpose,
         prepare: impl FnOnce(u32) -> Result<()>,
@@ -297,8 +315,8 @@ impl Arena<'_> {
         let Some(left) = has.checked_sub(blocks) else {
             return Err(Error::corrupt("a free extent is shorter than its list"));
         };
-        if !self.keeps {
-            self.commit_free((head, head + blocks), (head, end), frontier)?;
+        if !has_memory {
+            self.commit_free((head, head + blocks), (head, end), frontier, 0)?;
         }
         crash_point!();
         prepare(head)?;
@@ -344,30 +362,32 @@ impl Arena<'_> {
 
     /// Moves the frontier back over the free blocks `first .. frontier`, which are in no list.
     fn lower_frontier(&self, frontier: u32, first: u32) -> Result<()> {
+        self.heap.set_reached(first);
         commit_store(&self.state.frontier, first as u64);
         crash_point!();
         let (offset, len) = self.heap.block_map_span(first, frontier);
         self.decommit((offset, offset + len))
     }
 
-    /// Commits the pages of the blocks `from .. to`.
-    fn commit(&self, from: u32, to: u32) -> Result<()> {
-        let from = self.heap.offset_of(from) & !(PAGE - 1);
-        let to = self.heap.offset_of(to).next_multiple_of(PAGE);
-        self.backing.commit(from, to - from)
-    }
-
-    /// [`commit`](Self::commit) of a part of the free blocks `free`. If there is not enough memory for
-    /// all of it, what was committed is given back.
-    fn commit_free(&self, part: (u32, u32), free: (u32, u32), frontier: u32) -> Result<()> {
-        self.commit(part.0, part.1).map_err(|err| {
+    /// Commits the pages of a part of the free blocks `free`, of which `new` bytes have no memory as far as is
+    /// known. If there is not enough for all of it, what was committed is given back.
+    fn commit_free(
+        &self,
+        part: (u32, u32),
+        free: (u32, u32),
+        frontier: u32,
+        new: u64,
+    ) -> Result<()> {
+        let from = self.heap.offset_of(part.0) & !(PAGE - 1);
+        let to = self.heap.offset_of(part.1).next_multiple_of(PAGE);
+        self.backing.commit(from, to - from, new).map_err(|err| {
             let _ = self.decommit(self.free_pages(part.0, part.1, free, frontier));
             err.with_available(|| self.backing.available())
         })
     }
 
     /// The bytes of those pages of the blocks `from .. to` that lie wholly within the free blocks `first ..
-    /// end`. Nothing is in use beyond the frontier.
+    /// end`. Nothing is in use beyond the frontier, nor in block 0.
     pub(crate) fn free_pages(
         &self,
         from: u32,
@@ -381,6 +401,7 @@ impl Arena<'_> {
         } else {
             offset(end) & !(PAGE - 1)
         };
+        let first = if first == 1 { 0 } else { first };
         let from = (offset(from) & !(PAGE - 1)).max(offset(first).next_multiple_of(PAGE));
         (from, offset(to).next_multiple_of(PAGE).min(limit))
     }

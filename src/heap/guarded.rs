@@ -19,7 +19,7 @@ use crate::layout::SharedRef;
 use crate::segment::{Options, Segment};
 use crate::sync::{Acquired, Guard, LockCell, RobustMutex, Waits};
 use crate::sys::clock::Deadline;
-use crate::sys::{limits, shm};
+use crate::sys::limits;
 
 /// A segment that a heap lies in, and how the heap's memory is committed and given back.
 pub(crate) trait Memory: Backing {
@@ -95,14 +95,18 @@ pub(crate) fn capacities(options: &Options, smallest: u64) -> Result<(u64, u64)>
 /// segment is published.
 pub(crate) fn reserve(
     segment: &Segment,
-    arena: &ArenaState,
+    arena: SharedRef<ArenaState>,
     (base, blocks): (u64, u32),
     reserve: u32,
 ) -> Result<()> {
-    shm::check_room(u64::from(reserve) * BLOCK)?;
     Arena {
-        state: arena,
-        heap: &Heap::new(segment.region(), base, blocks)?,
+        state: &arena,
+        heap: &Heap::new(
+            segment.region(),
+            base,
+            blocks,
+            arena.part(ArenaState::frontier),
+        )?,
         backing: segment,
         keeps: false,
     }
@@ -119,7 +123,12 @@ impl<M: Memory> GuardedHeap<M> {
             .filter(|blocks| *blocks > 1 && size(*blocks) == region.len() as u64)
             .ok_or_else(|| Error::corrupt("an object's sizes do not fit its segment"))?;
         Ok(Self {
-            heap: Heap::new(region, parts.base, blocks)?,
+            heap: Heap::new(
+                region,
+                parts.base,
+                blocks,
+                parts.arena.part(ArenaState::frontier),
+            )?,
             arena: parts.arena,
             poisoned: parts.poisoned,
             object,

@@ -29,8 +29,8 @@ use crate::error::Result;
 use crate::segment::Segment;
 
 impl Backing for Segment {
-    fn commit(&self, offset: u64, len: u64) -> Result<()> {
-        Segment::commit(self, offset, len)
+    fn commit(&self, offset: u64, len: u64, new: u64) -> Result<()> {
+        self.commit_more(offset, len, new)
     }
 
     fn decommit(&self, offset: u64, len: u64) -> Result<()> {

@@ -222,8 +222,8 @@ impl Memory for MapMemory {
 }
 
 impl Backing for MapMemory {
-    fn commit(&self, offset: u64, len: u64) -> Result<()> {
-        self.segment.commit(offset, len)
+    fn commit(&self, offset: u64, len: u64, new: u64) -> Result<()> {
+        self.segment.commit_more(offset, len, new)
     }
 
     fn decommit(&self, offset: u64, len: u64) -> Result<()> {

@@ -56,7 +56,7 @@ impl Producer<'_> {
         used: usize,
         delivery: Delivery,
     ) -> Result<()> {
-        let store = self.ring.store;
+        let store = &self.ring.store;
         if !store.is_reserved(block, number, owner) {
             let why = "it was committed or discarded before";
             return Err(Error::invalid("reservation", why));

@@ -55,7 +55,8 @@ use super::ring::Ring;
 /// # Limits
 /// Where many processes want the same end, each has it for about half a millisecond; no order of
 /// arrival is promised within that. A process that is *stopped* (not killed) inside a call delays
-/// the others until it goes on.
+/// the others until it goes on. Where the ring cannot grow, a message of more than half of it may have to
+/// wait until the ring is empty; smaller ones that fit are put meanwhile.
 pub struct Queue {
     pub(super) ring: Ring,
     // What each end writes has cache lines of its own, since threads may put and take through one handle. A

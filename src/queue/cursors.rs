@@ -119,7 +119,7 @@ impl<'a> Producer<'a> {
         let seen = side.seen.load(Ordering::Relaxed);
         Ok(Self {
             ring,
-            capacity: ring.capacity()?,
+            capacity: ring.capacity_in_use()?,
             cursor: RingCursor::new(word, seen),
         })
     }
@@ -169,24 +169,31 @@ impl<'a> Producer<'a> {
     }
 
     /// The same with the consumers' cursor read again. Puts padding before the end of the ring if the record
-    /// does not fit there.
+    /// does not fit there, and only then: padding for a record that is not put after all would take room from
+    /// others.
+    ///
+    /// The padding becomes visible with the record. Only in an empty ring it is published alone, if the record
+    /// needs its room as well: the caller moves the consumers' cursor over it (see `Queue::make_room`).
     #[cold]
     #[inline(never)]
     fn place_slow(mut self, need: u64, aside: u64) -> Result<(RingCursor, Option<u64>)> {
         let offset = self.cursor.pos & (self.capacity - 1);
-        let to_end = self.capacity - offset;
+        let (to_end, room) = (self.capacity - offset, need.saturating_add(aside));
         if need <= to_end {
-            let has_room = self.has_room(need.saturating_add(aside))?;
-            return Ok((self.cursor, has_room.then_some(offset)));
+            return Ok((self.cursor, self.has_room(room)?.then_some(offset)));
         }
-        if !self.has_room(to_end.saturating_add(aside))? {
+        let fits_behind = self.has_room(room.saturating_add(to_end))?;
+        let fits_alone = self.cursor.pos == self.cursor.seen && room <= self.capacity;
+        if !fits_behind && !fits_alone {
             return Ok((self.cursor, None));
         }
         self.write_header(offset, RecordState::Done as u64, to_end - HEADER);
         self.cursor.skip(to_end);
+        if fits_behind {
+            return Ok((self.cursor, Some(0)));
+        }
         self.publish();
-        let has_room = self.has_room(need.saturating_add(aside))?;
-        Ok((self.cursor, has_room.then_some(0)))
+        Ok((self.cursor, None))
     }
 
     /// Prefetches the cache lines of a later record. The consumers' cores have them from the previous lap,
@@ -320,7 +327,7 @@ impl<'a> Consumer<'a> {
         let seen = side.seen.load(Ordering::Relaxed);
         Ok(Self {
             ring,
-            capacity: ring.capacity()?,
+            capacity: ring.capacity_in_use()?,
             cursor: RingCursor::new(word, seen),
         })
     }

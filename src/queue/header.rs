@@ -193,9 +193,16 @@ impl QueueHeader {
     /// Bytes of the ring in use, records and padding.
     #[inline]
     pub(super) fn used(&self) -> u64 {
+        self.tail_and_used().1
+    }
+
+    /// The tail, and the bytes before it that are in use.
+    #[inline]
+    pub(super) fn tail_and_used(&self) -> (u64, u64) {
         let head = self.head.load(Ordering::Acquire) & CURSOR;
         // SYNC: observe(tail)
-        (self.tail.load(Ordering::Acquire) & CURSOR).wrapping_sub(head)
+        let tail = self.tail.load(Ordering::Acquire) & CURSOR;
+        (tail, tail.wrapping_sub(head))
     }
 
     /// What was ever put.

@@ -51,7 +51,7 @@ impl Heap {
 struct Committed;
 
 impl Backing for Committed {
-    fn commit(&self, _offset: u64, _len: u64) -> Result<()> {
+    fn commit(&self, _offset: u64, _len: u64, _new: u64) -> Result<()> {
         Ok(())
     }
 
@@ -147,17 +147,19 @@ impl Model {
         fits
     }
 
-    /// Adds the padding that a record needs, and returns whether the record then fits.
+    /// Adds the padding that a record needs, if it can be put. Returns whether the record fits now.
     fn place(&mut self, len: usize) -> bool {
         let need = record::size(len as u64).unwrap();
         let to_end = self.capacity - self.tail % self.capacity;
-        if need > to_end {
-            if self.free() < to_end {
-                return false;
-            }
+        if need <= to_end {
+            return self.free() >= need;
+        }
+        let fits_behind = self.free() >= to_end + need;
+        // Padding alone moves on the cursor of an empty ring, for a record that needs its room as well.
+        if fits_behind || self.used() == 0 && self.free() >= need {
             self.add(Record::Padding(to_end));
         }
-        self.free() >= need
+        fits_behind
     }
 
     /// Bytes that are not set aside for reservations.
@@ -300,7 +302,7 @@ fn reserve(heap: &Heap, model: &mut Model, len: usize) {
     assert_eq!(end.may_reserve(), Ok(may));
     let number = end.next_serial();
     let mark = Mark::new(MessageState::Writing, 0, OWNER);
-    let store = heap.ring.store;
+    let store = &heap.ring.store;
     let placed = heap.with_arena(|arena| {
         store.allocate(&heap.ring.header.store, arena, len as u64, number, mark)
     });

@@ -1,11 +1,14 @@
 //! The byte ring: where records are, and how it grows and shrinks.
 //!
-//! No locks and no system calls here (see `locked` for the locks): a ring on the heap behaves like one
-//! in shared memory.
+//! No locks and no system calls here (see `locked` for the locks), except for a check of the memory when the
+//! capacity has changed: a ring on the heap behaves like one in shared memory.
 //!
-//! **The end of the ring.** A record that does not fit before the end is put at the
-//! beginning, and a DONE record fills the gap. It is published by itself, so that an empty
-//! ring takes a message of its full capacity wherever its cursors stand.
+//! **The end of the ring.** A record that does not fit before the end is put at the beginning, and a DONE
+//! record fills the gap. Both are published together, and only if there is room for both: a put that finds
+//! no room leaves the ring as it was. A record that does not fit together with the gap waits until the ring
+//! is empty, or until smaller messages, which are put meanwhile, have moved the tail to where it fits. In an
+//! empty ring the gap is published by itself, and the producer moves the head over it: so an empty ring takes
+//! a message of its full capacity wherever its cursors stand.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +17,7 @@ use crate::cache;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Region, SharedRef};
 use crate::sync::crash::crash_point;
+use crate::sync::memory;
 
 use super::header::{CURSOR, MIN_CAPACITY, QueueHeader, RING};
 use super::record::{self, HEADER, RecordState};
@@ -23,13 +27,14 @@ use super::store::MessageStore;
 pub(super) const LINE: usize = 64;
 
 /// A ring's header and its bytes, bounds-checked once.
-#[derive(Clone, Copy)]
 pub(crate) struct Ring {
     pub(crate) header: SharedRef<QueueHeader>,
     pub(super) bytes: NonNull<u8>,
     max: u64,
     /// One bit for each capacity that the ring may have.
     sizes: u64,
+    /// The capacity that this handle last found under a lock. So many bytes have memory.
+    found: AtomicU64,
     /// The capacity at creation, to which the ring shrinks. This many of its bytes always have memory.
     initial: u64,
     /// The most messages that the ring holds.
@@ -92,11 +97,13 @@ impl Ring {
             bytes,
             max,
             sizes: max | (max - MIN_CAPACITY),
+            found: AtomicU64::new(0),
             initial: MIN_CAPACITY,
             items,
             store,
         };
         ring.initial = ring.plausible(header.initial_capacity.load(Ordering::Relaxed))?;
+        ring.found = AtomicU64::new(ring.initial);
         ring.check().map(|()| ring)
     }
 
@@ -143,17 +150,47 @@ impl Ring {
             || self.writing() > 0
     }
 
-    /// Whether there is room for `need` more bytes.
-    #[inline]
+    /// Whether a record of `need` bytes can be put: as `Producer::place_slow` decides.
     pub(super) fn has_room(&self, need: u64) -> bool {
-        let used = self.header.used().saturating_add(self.set_aside());
-        self.capacity().unwrap_or(0).saturating_sub(used) >= need
+        let Ok(capacity) = self.capacity() else {
+            return false;
+        };
+        let (tail, used) = self.header.tail_and_used();
+        let to_end = capacity - (tail & (capacity - 1));
+        // An empty ring gets rid of the padding before the record is put.
+        let padding = if need > to_end && used > 0 { to_end } else { 0 };
+        let taken = used.saturating_add(self.set_aside());
+        capacity.saturating_sub(taken) >= need.saturating_add(padding)
     }
 
     /// The capacity; `Corrupt` unless R1 holds.
     #[inline]
     pub(crate) fn capacity(&self) -> Result<u64> {
         self.plausible(self.header.capacity.load(Ordering::Relaxed))
+    }
+
+    /// The same, and all these bytes have memory. For the owner of either lock: with both free, the capacity may
+    /// change, and the memory be given back.
+    #[inline(always)]
+    pub(super) fn capacity_in_use(&self) -> Result<u64> {
+        let capacity = self.header.capacity.load(Ordering::Relaxed);
+        match capacity == self.found.load(Ordering::Relaxed) {
+            true => Ok(capacity),
+            false => self.find_capacity(capacity),
+        }
+    }
+
+    /// The capacity has changed: it is the initial one, or a process has committed memory for it before it wrote
+    /// the word.
+    #[cold]
+    #[inline(never)]
+    fn find_capacity(&self, capacity: u64) -> Result<u64> {
+        let capacity = self.plausible(capacity)?;
+        if capacity > self.initial {
+            memory::ensure(self.bytes, capacity as usize)?;
+        }
+        self.found.store(capacity, Ordering::Relaxed);
+        Ok(capacity)
     }
 
     /// The capacity at creation, to which the ring shrinks.
@@ -249,8 +286,11 @@ impl Ring {
     /// # Safety
     /// Both locks are held.
     pub(crate) unsafe fn grow(&self, wanted: u64) -> Result<()> {
-        while self.capacity()? < wanted {
-            let old = self.capacity()?;
+        loop {
+            let old = self.capacity_in_use()?;
+            if old >= wanted {
+                return Ok(());
+            }
             if old > self.max / 2 {
                 return Err(Error::corrupt("R1: the ring was to outgrow its segment"));
             }
@@ -274,10 +314,10 @@ impl Ring {
                     crash_point!();
                 }
             }
+            self.found.store(old * 2, Ordering::Relaxed);
             self.header.capacity.store(old * 2, Ordering::Release);
             crash_point!();
         }
-        Ok(())
     }
 
     /// Gives an empty ring its initial capacity again and returns the previous one; `None` if the ring is not

@@ -138,9 +138,7 @@ pub(super) struct StoredMessage {
 }
 
 /// Where the messages lie. Reading and marking need only the lock that the table above names.
-#[derive(Clone, Copy)]
 pub(crate) struct MessageStore {
-    region: Region,
     heap: Heap,
     arena: SharedRef<ArenaState>,
 }
@@ -179,12 +177,13 @@ impl MessageStore {
         max: u64,
         arena: SharedRef<ArenaState>,
     ) -> Result<Self> {
-        let heap = Heap::new(region, at, Self::blocks(max))?;
-        Ok(Self {
+        let heap = Heap::new(
             region,
-            heap,
-            arena,
-        })
+            at,
+            Self::blocks(max),
+            arena.part(ArenaState::frontier),
+        )?;
+        Ok(Self { heap, arena })
     }
 
     /// The arena, for the owner of the store's lock.
@@ -256,7 +255,7 @@ impl MessageStore {
         if len > held - HEAD {
             return Err(Error::corrupt("a message is longer than its place"));
         }
-        self.region.span(start + HEAD, len as usize)
+        self.heap.bytes(start + HEAD, len as usize)
     }
 
     /// A place for `len` bytes in `arena`, `None` if the store is full.

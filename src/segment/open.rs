@@ -361,8 +361,7 @@ impl Segment {
     /// Whether a process is attached with this slot.
     pub(crate) fn is_taken(&self, slot: u16) -> Result<bool> {
         let region = self.region();
-        let table = Table::of(&region)?;
-        table.is_attached(table.owner(slot))
+        Table::of(&region)?.is_taken(slot)
     }
 
     /// Whether any handle but this one is attached in `section`.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! offset  size  field    written by      invariant
-//!      0     8  open     joiners         slots below this have memory; those beyond it are free
+//!      0     8  open     joiners         slots below this have memory (checked: the word is shared memory);
+//!                                        those beyond it are free
 //!      8   120  unused
 //!    128  1024 x 24 slots, of which
 //!      0     8  holder   slot's holder   a member of a liveness group; 0 while it is free
@@ -33,11 +34,13 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Owner, Region, Shared};
 use crate::sync::crash::{committing, crash_point};
+use crate::sync::memory;
 use crate::sys::{clock, mapping, ofd, process};
 
 use super::liveness::{self, MemberId, Registered};
@@ -168,31 +171,62 @@ impl Table {
     }
 
     /// The slots of `section` that may be held, with their numbers.
-    fn open_slots(&self, section: Section) -> impl Iterator<Item = (u16, &Slot)> {
-        let open = (self.open.load(Ordering::SeqCst) as usize).min(COUNT as usize);
-        let slots = self.slots[..open].iter().enumerate();
-        slots
+    fn open_slots(&self, section: Section) -> Result<impl Iterator<Item = (u16, &Slot)>> {
+        let open = self.open.load(Ordering::SeqCst).min(COUNT as u32);
+        self.ensure(open)?;
+        let slots = self.slots[..open as usize].iter().enumerate();
+        Ok(slots
             .skip(section.first)
             .step_by(section.step)
-            .map(|(index, slot)| (index as u16, slot))
+            .map(|(index, slot)| (index as u16, slot)))
     }
 
-    fn slot(&self, slot: u16) -> Option<&Slot> {
-        let open = self.open.load(Ordering::SeqCst);
-        (u32::from(slot) < open).then(|| self.slots.get(usize::from(slot)))?
+    /// A slot that may be held.
+    fn slot(&self, slot: u16) -> Result<Option<&Slot>> {
+        let open = self.open.load(Ordering::SeqCst).min(COUNT as u32);
+        if u32::from(slot) >= open {
+            return Ok(None);
+        }
+        self.ensure(u32::from(slot) + 1)?;
+        Ok(self.slots.get(usize::from(slot)))
     }
 
-    /// Who holds `slot` now.
+    /// A slot that this process has taken, and which so has memory.
+    fn own(&self, slot: u16) -> Option<&Slot> {
+        self.slots.get(usize::from(slot))
+    }
+
+    /// Makes sure that the first `count` slots have memory.
+    fn ensure(&self, count: u32) -> Result<()> {
+        let end = (stamp::PARTICIPANTS + slots_end(count)).next_multiple_of(PAGE);
+        if end <= PAGE {
+            return Ok(());
+        }
+        // SAFETY: the first page behind that on which the table begins; the mapping is longer.
+        let second = unsafe {
+            NonNull::from(self)
+                .cast::<u8>()
+                .add((PAGE - stamp::PARTICIPANTS) as usize)
+        };
+        memory::ensure(second, (end - PAGE) as usize)
+    }
+
+    /// This process, which holds `slot`, as the owner of what it locks.
     pub(super) fn owner(&self, slot: u16) -> Owner {
         let generation = self
-            .slot(slot)
+            .own(slot)
             .map_or(0, |it| it.generation.load(Ordering::SeqCst));
         Owner { slot, generation }
     }
 
+    /// Whether a living process holds `slot`; asks the kernel.
+    pub(super) fn is_taken(&self, slot: u16) -> Result<bool> {
+        self.slot(slot)?.map_or(Ok(false), Slot::is_held)
+    }
+
     /// Whether `owner` is still attached; asks the kernel.
     pub(super) fn is_attached(&self, owner: Owner) -> Result<bool> {
-        let Some(slot) = self.slot(owner.slot) else {
+        let Some(slot) = self.slot(owner.slot)? else {
             return Ok(false);
         };
         // The generation is read last: the next holder of the slot may not have incremented it yet, and then
@@ -202,7 +236,7 @@ impl Table {
 
     /// Records that this process has the slot. May run in a freshly forked child.
     pub(super) fn record_holder(&self, slot: u16) {
-        if let Some(it) = self.slot(slot) {
+        if let Some(it) = self.own(slot) {
             it.record_holder(process::pid());
         }
     }
@@ -218,12 +252,12 @@ impl Table {
         for _ in 0..TRIES {
             let open = self.open.load(Ordering::SeqCst);
             let take = |&(_, slot): &(u16, &Slot)| slot.take(id, pid);
-            if let Some((index, _)) = self.open_slots(section).find(take) {
+            if let Some((index, _)) = self.open_slots(section)?.find(take) {
                 return Ok(index);
             }
             // Frees the slots of dead processes before opening more.
             let mut freed = false;
-            for (_, slot) in self.open_slots(section) {
+            for (_, slot) in self.open_slots(section)? {
                 freed |= !slot.is_held()?;
             }
             if !freed {
@@ -254,14 +288,14 @@ impl Table {
 
     /// Gives a slot back.
     pub(super) fn leave(&self, slot: u16) {
-        if let Some(it) = self.slot(slot) {
+        if let Some(it) = self.own(slot) {
             it.holder.store(0, Ordering::SeqCst);
         }
     }
 
     /// Marks that the holder of the slot is about to end.
     pub(super) fn mark_leaving(&self, slot: u16) {
-        if let Some(it) = self.slot(slot) {
+        if let Some(it) = self.own(slot) {
             it.pid.fetch_or(LEAVING, Ordering::SeqCst);
         }
     }
@@ -284,7 +318,7 @@ impl Table {
         let mut before = None;
         for _ in 0..TRIES {
             let mut joined = 0u32;
-            for (index, slot) in self.open_slots(section) {
+            for (index, slot) in self.open_slots(section)? {
                 // Read first: who took the slot earlier is then seen below.
                 joined = joined.wrapping_add(slot.generation.load(Ordering::SeqCst));
                 if counts(index, slot) && slot.is_held()? {

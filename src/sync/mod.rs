@@ -4,6 +4,7 @@ pub(crate) mod crash;
 mod event;
 mod handoff;
 mod lock;
+pub(crate) mod memory;
 mod policy;
 mod robust;
 mod waits;

@@ -150,6 +150,25 @@ pub(crate) fn commit(at: NonNull<u8>, len: usize) -> Result<()> {
     }
 }
 
+/// Whether all these pages are in memory: the `len` bytes at `at`, whole pages of a shared mapping. Does not touch
+/// them, and is many times as fast as mapping them.
+pub(crate) fn are_resident(at: NonNull<u8>, len: usize) -> bool {
+    const PAGE: usize = 4096;
+    const PAGES: usize = 1024;
+    (0..len).step_by(PAGES * PAGE).all(|from| {
+        let step = (PAGES * PAGE).min(len - from);
+        // The system's pages may be larger, and then it sets fewer of these.
+        let mut pages = [1u8; PAGES];
+        // SAFETY: mapped, as the caller says; there is a byte for each page.
+        let asked = unsafe {
+            let from = at.as_ptr().add(from);
+            libc::mincore(from.cast(), step, pages.as_mut_ptr())
+        };
+        let count = step.div_ceil(PAGE);
+        asked == 0 && pages[..count].iter().all(|page| page & 1 != 0)
+    })
+}
+
 /// Gives the memory of the `len` bytes at `at` back, whole pages of a shared mapping. A later access is
 /// harmless while the system has memory.
 pub(crate) fn decommit(at: NonNull<u8>, len: usize) -> Result<()> {

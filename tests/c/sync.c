@@ -70,7 +70,7 @@ static void locks(void)
     depth = lock_stats(r).depth;
     CHECK(depth == 2);
     OK(shoal_lock_open(shoal_name(r), NULL, &same, NULL));
-    SAYS(SHOAL_ERR_INVALID, "another handle has it", shoal_lock_unlock(same));
+    SAYS(SHOAL_ERR_INVALID, "another handle holds it", shoal_lock_unlock(same));
     shoal_lock_free(same);
     OK(shoal_lock_unlock(r));
     OK(shoal_lock_unlock(r));

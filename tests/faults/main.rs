@@ -8,5 +8,7 @@ mod files;
 mod forged;
 mod limits;
 mod many;
+mod refused;
 mod stopped;
 mod system;
+mod unbacked;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::common::group::Group;
-use crate::common::shm::{free, with_small_shm};
+use crate::common::shm::{Filler, free, with_small_shm};
 use crate::common::{
     Bell, Child, FOREVER, NOWAIT, Name, alone, fixed, fork, fork_and_exit, millis, tiny,
 };
@@ -261,6 +261,29 @@ fn growth_that_fails_leaves_the_memory_to_others() {
         assert!(matches!(err, Error::NoSpace { .. }), "{err}");
         assert_eq!(free(), before);
         assert_eq!(queue.get_vec(NOWAIT).unwrap(), b"before");
+    });
+}
+
+#[test]
+fn a_failed_put_leaves_room_for_a_small_one() {
+    let _alone = alone();
+    with_small_shm(1 << 20, || {
+        let filler = Filler::new();
+        for large in [65_520, 65_536, 300_000, 3_000_000] {
+            filler.leave(1 << 19);
+            let queue = Queue::anonymous().unwrap();
+            queue.put(b"before", NOWAIT).unwrap();
+            filler.leave(0);
+            for timeout in [Duration::ZERO, Duration::from_millis(1)] {
+                let failed = queue.put(&vec![0; large], timeout).unwrap_err();
+                let is_expected = matches!(failed, Error::NoSpace { .. } | Error::Timeout);
+                assert!(is_expected, "{large} bytes: {failed}");
+                let failed = queue.put_many(&[&vec![0; large]], timeout);
+                assert!(failed.is_err(), "{large} bytes: {failed:?}");
+                queue.put(b"small", NOWAIT).unwrap();
+            }
+            assert_eq!(queue.len(), 3);
+        }
     });
 }
 

@@ -24,7 +24,7 @@ fn padding_alone_does_not_block_a_large_message() {
     queue.put(&[1; 100], NOWAIT).unwrap();
     std::thread::scope(|scope| {
         let producer = scope.spawn(|| queue.put(&[2; 4080], FOREVER));
-        // It has padded the end of the ring and sleeps.
+        // It has found no room and sleeps.
         std::thread::sleep(Duration::from_millis(30));
         // Once, and not until the queue is empty: the producer may be fast.
         assert_eq!(queue.get_vec(NOWAIT), Ok(vec![1; 100]));
@@ -44,6 +44,50 @@ fn padding_alone_does_not_block_a_small_message() {
     queue.put(&[3; 1500], NOWAIT).unwrap();
     queue.put(&[4; 1500], FOREVER).unwrap();
     assert_eq!(queue.len(), 2);
+}
+
+#[test]
+fn a_put_that_finds_no_room_leaves_the_ring_to_smaller_messages() {
+    let _alone = alone();
+    let large = vec![2; 3000];
+    let failed: [fn(&Queue, &[u8]); 4] = [
+        |_, _| {},
+        |queue, large| assert_eq!(queue.put(large, NOWAIT), Err(Error::Timeout)),
+        |queue, large| assert_eq!(queue.put(large, millis(1)), Err(Error::Timeout)),
+        |queue, large| assert_eq!(queue.put_many(&[large], NOWAIT), Err(Error::Timeout)),
+    ];
+    for first in (0..4000).step_by(160) {
+        let [expected, rest @ ..] = failed.map(|fail| {
+            let queue = fixed(4096);
+            queue.put(&vec![0; first], NOWAIT).unwrap();
+            queue.get_vec(NOWAIT).unwrap();
+            // So many that the large message fits nowhere.
+            assert_eq!(queue.put_many(&[[1; 100]; 10], NOWAIT), Ok(10));
+            fail(&queue, &large);
+            (0..)
+                .take_while(|_| queue.put(&[3; 16], NOWAIT).is_ok())
+                .count()
+        });
+        assert!(expected > 80, "{expected}");
+        assert_eq!(rest, [expected; 3], "from {first} on");
+    }
+}
+
+#[test]
+fn a_large_message_is_put_once_the_ring_is_empty_whatever_was_put_before_it() {
+    let _alone = alone();
+    for first in (0..4000).step_by(400) {
+        let queue = fixed(4096);
+        queue.put(&vec![0; first], NOWAIT).unwrap();
+        queue.get_vec(NOWAIT).unwrap();
+        assert_eq!(queue.put_many(&[[1; 100]; 10], NOWAIT), Ok(10));
+        std::thread::scope(|scope| {
+            let producer = scope.spawn(|| queue.put(&[2; 3000], FOREVER));
+            (0..10).for_each(|_| assert_eq!(queue.get_vec(FOREVER), Ok(vec![1; 100])));
+            assert_eq!(queue.get_vec(FOREVER), Ok(vec![2; 3000]));
+            assert_eq!(producer.join().unwrap(), Ok(()));
+        });
+    }
 }
 
 #[test]

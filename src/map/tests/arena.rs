@@ -73,11 +73,13 @@ fn a_refused_commit_changes_nothing() {
     let world = World::new(600);
     let arena = world.arena();
     let kept = arena.allocate(3, 1, Purpose::Large).unwrap();
-    world.room.set(world.committed() + 4);
+    let before = world.committed();
+    world.room.set(before + 4);
     for blocks in [25, 100, 500] {
         let err = arena.allocate(blocks, 1, Purpose::Table).unwrap_err();
         assert!(matches!(err, Error::NoSpace { .. }));
         assert_eq!(arena.verify().unwrap().len(), 1);
+        assert_eq!(world.committed(), before, "{blocks} blocks");
     }
     world.room.set(usize::MAX);
     arena.allocate(500, 1, Purpose::Table).unwrap();

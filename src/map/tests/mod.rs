@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use super::store::{Store, StoreState};
 use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, Backing, Extent, Extents, Heap, LARGEST_SLOT, PAGE, Purpose};
-use crate::layout::{Offset, Region};
+use crate::layout::{Offset, Region, SharedRef};
 
 const STATE: u64 = 0;
 const SHARDS: u64 = 4096;
@@ -40,11 +40,13 @@ impl World {
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
         // SAFETY: the buffer lives as long as the world that owns the region.
         let region = unsafe { Region::new(base, len) };
+        let arena: SharedRef<ArenaState> = region.keep(Offset::new(STATE)).unwrap();
+        let frontier = arena.part(ArenaState::frontier);
         Self {
             base,
             layout,
             region,
-            heap: Heap::new(region, HEAP, blocks).unwrap(),
+            heap: Heap::new(region, HEAP, blocks, frontier).unwrap(),
             committed: RefCell::default(),
             room: Cell::new(usize::MAX),
             keeps: Cell::new(false),
@@ -98,7 +100,7 @@ impl Drop for World {
 }
 
 impl Backing for World {
-    fn commit(&self, offset: u64, len: u64) -> Result<()> {
+    fn commit(&self, offset: u64, len: u64, _new: u64) -> Result<()> {
         assert!(offset.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && len > 0);
         let blocks = offset / PAGE..(offset + len) / PAGE;
         let mut committed = self.committed.borrow_mut();
