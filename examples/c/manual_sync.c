@@ -288,6 +288,7 @@ int main(void)
     use_and_free();
     TRY(shoal_lock_open(NULL, NULL, &lock, NULL));
     lock_if_free(lock);
+    unlock_for_the_owner(lock);
     TRY(shoal_rwlock_open(NULL, NULL, &table, NULL));
     write_the_table(table);
     shoal_rwlock_free(table);

@@ -28,9 +28,12 @@ const QUEUES: &str = "--test queue -- basics::";
 
 /// The tests that are left out for 64-bit Arm: those of objects with the default bound, whose address space qemu
 /// cannot reserve (maps are tested on a heap buffer), and those that take minutes there.
-const NOT_EMULATED: [&str; 10] = [
+const NOT_EMULATED: [&str; 13] = [
+    "a_closed_queue_is_not_drained",
     "a_million_messages",
+    "a_put_no_longer_writes",
     "a_queue_that_grew",
+    "a_try_does_not_wait",
     "invalid_options",
     "length_and_bytes",
     "map::many",
@@ -75,8 +78,10 @@ fn miri() -> Result<(), String> {
     let mut miri = nightly("miri test --lib --");
     miri.args(INTERPRETED.split_whitespace());
     // Addresses are made from offsets and a pointer to the region, which has their provenance.
-    // The models read variables of the environment.
-    let flags = "-Zmiri-strict-provenance -Zmiri-disable-isolation";
+    // The models read variables of the environment. Blocks of a heap are used again for words of other sizes,
+    // with which Miri's emulation of weak memory ends in an internal error.
+    let flags = "-Zmiri-strict-provenance -Zmiri-disable-isolation \
+                 -Zmiri-disable-weak-memory-emulation";
     miri.env("MIRIFLAGS", flags)
         .env("PROPTEST_CASES", "2")
         .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
