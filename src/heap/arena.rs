@@ -49,11 +49,6 @@ const _: () = assert!(size_of::<ArenaState>() == 544);
 unsafe impl Shared for ArenaState {}
 
 impl ArenaState {
-    /// The word of the first block that was never allocated.
-    pub(crate) fn frontier(&self) -> &AtomicU64 {
-        &self.frontier
-    }
-
     /// Whether no extent was ever allocated, or all memory was given back.
     pub(crate) fn is_empty(&self) -> bool {
         self.frontier.load(Ordering::Relaxed) <= 1
@@ -278,7 +273,6 @@ impl Arena<'_> {
                 err.with_available(|| self.backing.available())
             })?;
         crash_point!();
-        self.heap.set_reached(end);
         self.heap.block(frontier)?.set(Word::Free { blocks: more });
         self.mark_last(frontier, more)?;
         crash_point!();
@@ -362,7 +356,6 @@ impl Arena<'_> {
 
     /// Moves the frontier back over the free blocks `first .. frontier`, which are in no list.
     fn lower_frontier(&self, frontier: u32, first: u32) -> Result<()> {
-        self.heap.set_reached(first);
         commit_store(&self.state.frontier, first as u64);
         crash_point!();
         let (offset, len) = self.heap.block_map_span(first, frontier);

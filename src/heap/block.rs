@@ -31,23 +31,16 @@
 //! Only the word must survive the death of a process: one store of it allocates an extent, one store
 //! frees it. All other fields are derived and can be rebuilt by a walk.
 //!
-//! **What has memory.** Block numbers and offsets are shared memory, and so is the frontier below which the block
-//! map has memory (`arena`). Each handle remembers a frontier for which it has checked that; a number beyond it
-//! is compared with the frontier as it is now, and is an error beyond that. So no forged number leads beyond
-//! the memory of the object, where a touch raises SIGBUS if there is none left.
-//!
 //! # Limits
-//! Below the frontier, a forged offset may point to a free block that has no memory; reading it makes the
-//! kernel allocate that page without a `commit`. So may one in another handle of which the memory was given
-//! back since.
+//! A forged offset may point to a block that has no memory yet; reading it makes the kernel allocate that
+//! page without a `commit`.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use crate::cache;
 use crate::error::{Error, Result};
-use crate::layout::{Offset, Region, Shared, SharedRef, align_up};
-use crate::sync::memory;
+use crate::layout::{Offset, Region, Shared, align_up};
 
 use super::class;
 
@@ -191,22 +184,16 @@ pub(crate) trait Backing {
 }
 
 /// Where the block map and the blocks lie in a region. Process-local, so trusted.
+#[derive(Clone, Copy)]
 pub(crate) struct Heap {
     region: Region,
     block_map: u64,
     entries: &'static [BlockEntry],
     base: u64,
     blocks: u32,
-    /// The arena's frontier, in shared memory.
-    frontier: SharedRef<AtomicU64>,
-    /// How many blocks from block 1 on lie before the frontier, and so have memory in the block map, as far as
-    /// this handle knows.
-    reached: AtomicU32,
-    /// Where the first slot may begin, and how many bytes behind it the last one may; see [`Heap::slot`]. The
-    /// blocks that are reached have the first of them.
+    /// Where the first slot may begin, and how many bytes behind it the last one may; see [`Heap::slot`].
     first_slot: u64,
-    all_slots: u64,
-    slots: AtomicU64,
+    slots: u64,
 }
 
 /// An extent in use, found by one of its blocks.
@@ -225,13 +212,7 @@ impl Heap {
     }
 
     /// The heap of `blocks` blocks whose block map begins at `offset`, a multiple of 4096.
-    /// `frontier` is the arena's.
-    pub(crate) fn new(
-        region: Region,
-        offset: u64,
-        blocks: u32,
-        frontier: SharedRef<AtomicU64>,
-    ) -> Result<Self> {
+    pub(crate) fn new(region: Region, offset: u64, blocks: u32) -> Result<Self> {
         let end = offset.checked_add(Self::size(blocks));
         let whole = (blocks as u64 * BLOCK).is_multiple_of(PAGE);
         if !whole || !offset.is_multiple_of(PAGE) || end.is_none_or(|end| end > region.len() as u64)
@@ -253,11 +234,8 @@ impl Heap {
             entries,
             base,
             blocks,
-            frontier,
-            reached: AtomicU32::new(0),
             first_slot,
-            all_slots: end.saturating_sub(first_slot),
-            slots: AtomicU64::new(0),
+            slots: end.saturating_sub(first_slot),
         })
     }
 
@@ -278,51 +256,12 @@ impl Heap {
     }
 
     /// The entry of `block` in the block map.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn block(&self, block: u32) -> Result<&BlockEntry> {
-        if !self.reaches(block.into()) {
-            return Err(beyond());
+        match self.entries.get(block as usize) {
+            Some(entry) if block != 0 => Ok(entry),
+            _ => Err(Error::corrupt("a block lies outside the heap")),
         }
-        // SAFETY: the frontier is within the heap, and the block before it.
-        Ok(unsafe { self.entries.get_unchecked(block as usize) })
-    }
-
-    /// Whether the block lies before the frontier, and so has memory in the block map.
-    #[inline(always)]
-    fn reaches(&self, block: u64) -> bool {
-        let reached = self.reached.load(Ordering::Relaxed).into();
-        block.wrapping_sub(1) < reached || self.reach(block)
-    }
-
-    /// The same, from the frontier as it is now.
-    ///
-    /// Not a `Result`: that would be returned through memory, and the callers would read the entry from there.
-    #[cold]
-    #[inline(never)]
-    fn reach(&self, block: u64) -> bool {
-        let frontier = self.frontier.load(Ordering::Acquire);
-        let frontier = frontier.min(self.blocks.into()) as u32;
-        if block == 0 || block >= frontier.into() {
-            return false;
-        }
-        let known = self.reached.load(Ordering::Relaxed) + 1;
-        let (offset, len) = self.block_map_span(known, frontier);
-        let span = self.region.span(offset, len as usize);
-        let has_memory = span.and_then(|at| memory::ensure(at, len as usize));
-        if has_memory.is_ok() {
-            self.set_reached(frontier);
-        }
-        has_memory.is_ok()
-    }
-
-    /// The caller has moved the frontier: below it, the block map has memory.
-    pub(crate) fn set_reached(&self, frontier: u32) {
-        debug_assert!(frontier <= self.blocks);
-        let reached = frontier.saturating_sub(1);
-        let bytes = u64::from(reached) * BLOCK;
-        self.slots
-            .store(bytes.min(self.all_slots), Ordering::Relaxed);
-        self.reached.store(reached, Ordering::Relaxed);
     }
 
     /// The extent in use that holds the byte at `offset`.
@@ -358,10 +297,10 @@ impl Heap {
     }
 
     /// A block's first byte.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn at(&self, block: u32) -> Result<NonNull<u8>> {
-        if !self.reaches(block.into()) {
-            return Err(beyond());
+        if block == 0 || block >= self.blocks {
+            return Err(Error::corrupt("a block lies outside the heap"));
         }
         // SAFETY: within the heap, which lies in the region (see `new`).
         Ok(unsafe { self.region.base().add(self.offset_of(block) as usize) })
@@ -376,10 +315,10 @@ impl Heap {
     /// The `T` at `offset`, if it lies in the heap.
     #[inline]
     pub(crate) fn resolve<T: Shared>(&self, offset: u64) -> Result<&T> {
-        match self.is_before_frontier(offset, size_of::<T>()) {
-            true => self.region.resolve(Offset::new(offset)),
-            false => Err(beyond()),
+        if offset < self.base + BLOCK {
+            return Err(Error::corrupt("an offset lies before the heap"));
         }
+        self.region.resolve(Offset::new(offset))
     }
 
     /// The slot at `offset`, aligned to 16 bytes. As many bytes as the largest slot has lie in the region
@@ -389,42 +328,24 @@ impl Heap {
     /// heap.
     #[inline]
     pub(crate) fn slot(&self, offset: u64) -> Option<NonNull<u8>> {
-        let behind = offset.wrapping_sub(self.first_slot);
-        let is_reached = behind < self.slots.load(Ordering::Relaxed);
-        let is_one = (is_reached || self.reach_slot(behind)) && offset.is_multiple_of(16);
+        let is_one = offset.wrapping_sub(self.first_slot) < self.slots && offset.is_multiple_of(16);
         // SAFETY: less than the region's length, see `new`.
         is_one.then(|| unsafe { self.region.base().add(offset as usize) })
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn reach_slot(&self, behind: u64) -> bool {
-        behind < self.all_slots && self.reach(1 + behind / BLOCK)
     }
 
     /// `len` bytes at `offset`, if all of them lie in the heap.
     #[inline]
     pub(crate) fn bytes(&self, offset: u64, len: usize) -> Result<NonNull<u8>> {
-        match self.is_before_frontier(offset, len) {
-            true => self.region.span(offset, len),
-            false => Err(beyond()),
+        if offset < self.base + BLOCK {
+            return Err(Error::corrupt("an offset lies before the heap"));
         }
-    }
-
-    /// Whether `len` bytes at `offset` lie in the heap and before the frontier.
-    #[inline]
-    fn is_before_frontier(&self, offset: u64, len: usize) -> bool {
-        let last = offset.saturating_add(len as u64).wrapping_sub(1);
-        let block = last.wrapping_sub(self.base) / BLOCK;
-        offset >= self.first_slot && self.reaches(block)
+        self.region.span(offset, len)
     }
 
     /// The extent of `blocks` blocks from `head` as 64-bit words.
     #[inline]
     pub(crate) fn words(&self, head: u32, blocks: u32) -> Option<&[AtomicU64]> {
-        // The last block; 0 for none.
-        let last = (head as u64 + blocks as u64).wrapping_sub(1);
-        let is_inside = head != 0 && self.reaches(last);
+        let is_inside = head != 0 && head as u64 + blocks as u64 <= self.blocks as u64;
         let len = blocks as usize * BLOCK as usize;
         // SAFETY: the heap lies in the region (see `new`), page-aligned as that is; atomics
         // accept any bits and may change under us.
@@ -449,12 +370,6 @@ impl Heap {
         let to = block_map_size(new);
         (self.block_map + from, to.saturating_sub(from))
     }
-}
-
-#[cold]
-#[inline(never)]
-fn beyond() -> Error {
-    Error::corrupt("a block lies before the heap, or beyond the arena's frontier")
 }
 
 /// Bytes of the block map for `blocks` blocks, in whole pages. Block 0 alone, whose entry is unused, needs

@@ -95,18 +95,13 @@ pub(crate) fn capacities(options: &Options, smallest: u64) -> Result<(u64, u64)>
 /// segment is published.
 pub(crate) fn reserve(
     segment: &Segment,
-    arena: SharedRef<ArenaState>,
+    arena: &ArenaState,
     (base, blocks): (u64, u32),
     reserve: u32,
 ) -> Result<()> {
     Arena {
-        state: &arena,
-        heap: &Heap::new(
-            segment.region(),
-            base,
-            blocks,
-            arena.part(ArenaState::frontier),
-        )?,
+        state: arena,
+        heap: &Heap::new(segment.region(), base, blocks)?,
         backing: segment,
         keeps: false,
     }
@@ -123,12 +118,7 @@ impl<M: Memory> GuardedHeap<M> {
             .filter(|blocks| *blocks > 1 && size(*blocks) == region.len() as u64)
             .ok_or_else(|| Error::corrupt("an object's sizes do not fit its segment"))?;
         Ok(Self {
-            heap: Heap::new(
-                region,
-                parts.base,
-                blocks,
-                parts.arena.part(ArenaState::frontier),
-            )?,
+            heap: Heap::new(region, parts.base, blocks)?,
             arena: parts.arena,
             poisoned: parts.poisoned,
             object,

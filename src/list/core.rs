@@ -55,12 +55,7 @@ pub(super) fn segment_size(blocks: u32) -> u64 {
 pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32) -> Result<()> {
     let header = header(&segment.region())?;
     header.blocks.store(blocks as u64, Ordering::Relaxed);
-    heap::reserve(
-        segment,
-        header.part(|it| &it.arena),
-        (HEAP, blocks),
-        reserve,
-    )
+    heap::reserve(segment, &header.arena, (HEAP, blocks), reserve)
 }
 
 fn header(region: &Region) -> Result<SharedRef<ListHeader>> {

@@ -126,12 +126,7 @@ pub(super) fn init(
     for shard in &shards(&region)?[..count] {
         shard.store.ordered.store(ordered.into(), Ordering::Relaxed);
     }
-    heap::reserve(
-        segment,
-        header.part(|it| &it.arena),
-        (HEAP, blocks),
-        reserve,
-    )
+    heap::reserve(segment, &header.arena, (HEAP, blocks), reserve)
 }
 
 pub(super) fn header(region: &Region) -> Result<SharedRef<MapHeader>> {

@@ -138,7 +138,9 @@ pub(super) struct StoredMessage {
 }
 
 /// Where the messages lie. Reading and marking need only the lock that the table above names.
+#[derive(Clone, Copy)]
 pub(crate) struct MessageStore {
+    region: Region,
     heap: Heap,
     arena: SharedRef<ArenaState>,
 }
@@ -177,13 +179,12 @@ impl MessageStore {
         max: u64,
         arena: SharedRef<ArenaState>,
     ) -> Result<Self> {
-        let heap = Heap::new(
+        let heap = Heap::new(region, at, Self::blocks(max))?;
+        Ok(Self {
             region,
-            at,
-            Self::blocks(max),
-            arena.part(ArenaState::frontier),
-        )?;
-        Ok(Self { heap, arena })
+            heap,
+            arena,
+        })
     }
 
     /// The arena, for the owner of the store's lock.
@@ -255,7 +256,7 @@ impl MessageStore {
         if len > held - HEAD {
             return Err(Error::corrupt("a message is longer than its place"));
         }
-        self.heap.bytes(start + HEAD, len as usize)
+        self.region.span(start + HEAD, len as usize)
     }
 
     /// A place for `len` bytes in `arena`, `None` if the store is full.

@@ -13,7 +13,7 @@ use std::ptr::NonNull;
 use super::store::{Store, StoreState};
 use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, Backing, Extent, Extents, Heap, LARGEST_SLOT, PAGE, Purpose};
-use crate::layout::{Offset, Region, SharedRef};
+use crate::layout::{Offset, Region};
 
 const STATE: u64 = 0;
 const SHARDS: u64 = 4096;
@@ -40,13 +40,11 @@ impl World {
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
         // SAFETY: the buffer lives as long as the world that owns the region.
         let region = unsafe { Region::new(base, len) };
-        let arena: SharedRef<ArenaState> = region.keep(Offset::new(STATE)).unwrap();
-        let frontier = arena.part(ArenaState::frontier);
         Self {
             base,
             layout,
             region,
-            heap: Heap::new(region, HEAP, blocks, frontier).unwrap(),
+            heap: Heap::new(region, HEAP, blocks).unwrap(),
             committed: RefCell::default(),
             room: Cell::new(usize::MAX),
             keeps: Cell::new(false),
