@@ -51,11 +51,13 @@ public:
         size_ = bytes / sizeof(T);
     }
 
+    /// Takes over the array; `other` has no items then, and no handle.
     array(array &&other) noexcept
         : object(std::move(other)),
           lockable(other),
           data_(std::exchange(other.data_, nullptr)),
           size_(std::exchange(other.size_, 0)) {}
+    /// As the constructor. Frees the handle that this object had.
     array &operator=(array &&other) noexcept {
         object::operator=(std::move(other));
         lockable::operator=(other);
@@ -85,8 +87,11 @@ public:
 
     /// A moved-from array has no items.
     [[nodiscard]] T *data() const noexcept { return data_; }
+    /// How many items there are.
     [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    /// The first item.
     [[nodiscard]] T *begin() const noexcept { return data_; }
+    /// Behind the last item.
     [[nodiscard]] T *end() const noexcept { return data_ + size_; }
     /// Does not check the index, as std::vector's.
     [[nodiscard]] T &operator[](std::size_t index) const noexcept { return data_[index]; }

@@ -39,6 +39,7 @@ inline const void *data_of(std::optional<std::string_view> bytes) noexcept {
     return bytes ? data_of(*bytes) : nullptr;
 }
 
+/// The length of the bytes; 0 if there are none.
 inline std::size_t size_of(std::optional<std::string_view> bytes) noexcept {
     return bytes ? bytes->size() : 0;
 }
@@ -53,6 +54,7 @@ constexpr void require_lasting_items() {
                   "the items must stay in memory during the call: copy them first");
 }
 
+/// The slice of a string, which points into the string.
 inline shoal_slice slice_of(std::string_view bytes) noexcept {
     return {bytes.data(), bytes.size()};
 }

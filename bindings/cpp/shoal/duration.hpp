@@ -17,6 +17,7 @@ SHOAL_BEGIN
 /// A negative duration counts as zero: a deadline that has passed.
 class duration {
 public:
+    /// Any std::chrono duration, in whole nanoseconds. More than 292 years count as 292 years.
     template <class Rep, class Period>
     constexpr duration(std::chrono::duration<Rep, Period> length) : nanoseconds_(clamp(length)) {}
 
@@ -26,9 +27,11 @@ public:
     /// As shoal.h represents it.
     [[nodiscard]] constexpr std::int64_t nanoseconds() const noexcept { return nanoseconds_; }
 
+    /// Whether both are equally long, or both without end.
     friend constexpr bool operator==(duration a, duration b) noexcept {
         return a.nanoseconds_ == b.nanoseconds_;
     }
+    /// Whether they differ.
     friend constexpr bool operator!=(duration a, duration b) noexcept { return !(a == b); }
 
 private:
@@ -76,6 +79,7 @@ shoal_status repeat(duration timeout, Call call, Again again) {
     }
 }
 
+/// Whether a signal handler ended the wait.
 inline bool is_interrupted(shoal_status status) noexcept { return status == SHOAL_ERR_INTERRUPTED; }
 
 /// Whether a wait continues after this status. Without exceptions it continues after a signal handler,

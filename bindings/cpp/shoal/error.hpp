@@ -57,6 +57,7 @@ private:
 using failure_handler = void (*)(const error &);
 
 namespace detail {
+/// The handler of all threads; null if none is set.
 inline std::atomic<failure_handler> on_failure{nullptr};
 }
 
@@ -69,6 +70,7 @@ inline failure_handler set_failure_handler(failure_handler handler) noexcept {
 
 namespace detail {
 
+/// Throws the error; without exceptions, calls the failure handler or prints the error, and aborts.
 [[noreturn]] inline void fail(const error &err) {
 #if SHOAL_EXCEPTIONS
     throw err;
@@ -81,6 +83,7 @@ namespace detail {
 #endif
 }
 
+/// Fails with the error of the last call unless its status is SHOAL_OK.
 inline void check(shoal_status status) {
     if (status != SHOAL_OK) fail(error(status));
 }

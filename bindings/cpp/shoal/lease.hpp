@@ -35,12 +35,15 @@ struct info {
     std::uint32_t index = 0;
     /// The vendor's name for it; empty if unknown.
     std::string name;
-    /// Its memory, and the part of it that no process uses, in bytes.
-    std::optional<std::uint64_t> memory, free;
+    /// Its memory in bytes; nothing if unknown.
+    std::optional<std::uint64_t> memory;
+    /// How many bytes of its memory no process uses; nothing if unknown.
+    std::optional<std::uint64_t> free;
     /// The percentage of the last second or less during which it was busy.
     std::optional<std::uint64_t> utilisation;
-    /// Its number in this process, and the part of it that is leased; only of a device of a lease.
+    /// Its number in this process; only of a device of a lease.
     std::optional<std::uint64_t> logical;
+    /// The part of it that the lease has: 1 is the whole. Only of a device of a lease.
     double share = 0;
 };
 
@@ -57,6 +60,7 @@ inline std::vector<std::string> split(std::string_view text, char separator) {
     return parts;
 }
 
+/// The number in a field; nothing for "-".
 inline std::optional<std::uint64_t> number(const std::string &field) {
     if (field == "-") return std::nullopt;
     return std::strtoull(field.c_str(), nullptr, 10);
@@ -111,15 +115,20 @@ enum class mode : std::uint32_t {
 struct lease_options {
     /// How many devices, at least 1.
     std::size_t count = 1;
+    /// Their family, such as "cuda"; by default the only one that this machine has devices of.
     std::optional<std::string> family;
     /// Numbers or ids, separated by commas.
     std::optional<std::string> order;
+    /// What others read as the command that has the lease; by default that of this process.
     std::optional<std::string> command;
+    /// How many bytes of a device's memory must be free now.
     std::uint64_t min_free = 0;
     /// Leases so many bytes of each device instead of whole devices;
     std::uint64_t share_memory = 0;
-    /// or so many slots of a total of `share_of`.
-    std::uint32_t share_slots = 0, share_of = 0;
+    /// or so many slots
+    std::uint32_t share_slots = 0;
+    /// of this total: 1 of 4 is a quarter.
+    std::uint32_t share_of = 0;
     /// Only devices that are idle for at least this percentage of the time.
     std::uint32_t min_idle = 0;
 };

@@ -127,7 +127,9 @@ public:
 
     /// Elements of one moment, and the version of the list at that moment.
     struct versioned {
+        /// Their bytes, in the order of the list.
         std::vector<std::string> elements;
+        /// What `list::version` returned at that moment.
         std::uint64_t version;
     };
 
@@ -218,6 +220,7 @@ public:
         return len;
     }
 
+    /// Whether there are no elements.
     [[nodiscard]] bool empty() const { return size() == 0; }
 
     /// Statistics.
@@ -269,19 +272,26 @@ public:
     /// may use it.
     class iterator {
     public:
+        /// It goes through the elements once.
         using iterator_category = std::input_iterator_tag;
+        /// An element.
         using value_type = std::string;
+        /// Required by the standard; two iterators have no difference.
         using difference_type = std::ptrdiff_t;
+        /// A pointer to an element.
         using pointer = const std::string *;
+        /// A reference to an element.
         using reference = const std::string &;
 
         /// The end.
         iterator() = default;
 
-        /// Valid until the next increment.
+        /// The element; valid until the next increment.
         const std::string &operator*() const noexcept { return walk_->elements[walk_->at]; }
+        /// As `*it`.
         const std::string *operator->() const noexcept { return &**this; }
 
+        /// Moves to the next element; after the last one it is the end.
         iterator &operator++() {
             if (++walk_->at == walk_->elements.size()) fill();
             return *this;
@@ -290,6 +300,7 @@ public:
         /// `*it++` is the element before the increment.
         class previous {
         public:
+            /// The element.
             std::string operator*() const { return element_; }
 
         private:
@@ -298,15 +309,18 @@ public:
             std::string element_;
         };
 
+        /// As `++it`. `*it++` is the element before.
         previous operator++(int) {
             previous before(std::move(walk_->elements[walk_->at]));
             ++*this;
             return before;
         }
 
+        /// Whether both are the end, or share a position.
         friend bool operator==(const iterator &a, const iterator &b) noexcept {
             return a.walk_ == b.walk_;
         }
+        /// Whether they differ.
         friend bool operator!=(const iterator &a, const iterator &b) noexcept { return !(a == b); }
 
     private:
@@ -336,7 +350,9 @@ public:
         std::shared_ptr<walk> walk_;
     };
 
+    /// An iterator at the first element; the end if there is none.
     iterator begin() const { return iterator(handle()); }
+    /// The iterator behind the last element.
     iterator end() const { return iterator(); }
 
 private:

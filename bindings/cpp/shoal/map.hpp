@@ -174,7 +174,9 @@ public:
 
     /// A value and its version. Each later value of a key has a higher version.
     struct versioned {
+        /// Its bytes.
         std::string value;
+        /// Its version, which is never 0.
         std::uint64_t version;
     };
 
@@ -190,6 +192,7 @@ public:
 
     /// A value that can be checked for being up to date.
     struct watched {
+        /// Its bytes.
         std::string value;
         /// Whether nothing in the key's 64th of the map has changed since. One load, no call.
         [[nodiscard]] bool is_current() const noexcept {
@@ -197,11 +200,14 @@ public:
             return word != nullptr && *word == word_.seen;
         }
 
+        /// A copy is current as long as the original is.
         watched(const watched &) = default;
+        /// As the constructor.
         watched &operator=(const watched &) = default;
         /// What it was moved from is not current.
         watched(watched &&other) noexcept
             : value(std::move(other.value)), word_(std::exchange(other.word_, shoal_watched{})) {}
+        /// As the constructor.
         watched &operator=(watched &&other) noexcept {
             value = std::move(other.value);
             word_ = std::exchange(other.word_, shoal_watched{});
@@ -303,10 +309,12 @@ public:
     /// A locked key. Its destructor unlocks it.
     class key_lock {
     public:
+        /// Takes over the lock; `other` has none then.
         key_lock(key_lock &&other) noexcept
             : map_(std::exchange(other.map_, nullptr)),
               key_(std::move(other.key_)),
               owner_died_(other.owner_died_) {}
+        /// As the constructor. Unlocks the key that this object had locked.
         key_lock &operator=(key_lock &&other) noexcept {
             // The destructor of `taken` ends what this object had.
             key_lock taken(std::move(other));
@@ -372,8 +380,10 @@ public:
     /// A value that is read in place. It does not change while this object lives.
     class value_view {
     public:
+        /// Takes over the view; `other` is empty then.
         value_view(value_view &&other) noexcept
             : map_(other.map_), view_(std::exchange(other.view_, shoal_view{})) {}
+        /// As the constructor. Ends the view that this object had.
         value_view &operator=(value_view &&other) noexcept {
             // The destructor of `taken` ends what this object had.
             value_view taken(std::move(other));
@@ -386,9 +396,11 @@ public:
             if (view_.data != nullptr) static_cast<void>(!shoal_map_view_end(map_, &view_));
         }
 
+        /// Its bytes, valid while this object lives.
         [[nodiscard]] std::string_view value() const noexcept {
             return {static_cast<const char *>(view_.data), view_.len};
         }
+        /// Its version. Each later value of the key has a higher one.
         [[nodiscard]] std::uint64_t version() const noexcept { return view_.version; }
 
     private:
@@ -415,6 +427,7 @@ public:
         return len;
     }
 
+    /// Whether there are no keys. Exact if no process writes meanwhile.
     [[nodiscard]] bool empty() const { return size() == 0; }
 
     /// Statistics.
@@ -427,7 +440,9 @@ public:
 
     /// A key and its value, valid until the next increment of the iterator.
     struct entry {
+        /// The bytes of the key.
         std::string_view key;
+        /// The bytes of the value.
         std::string_view value;
     };
 
@@ -436,18 +451,26 @@ public:
     /// may use it.
     class iterator {
     public:
+        /// It goes through the entries once.
         using iterator_category = std::input_iterator_tag;
+        /// A key and its value.
         using value_type = entry;
+        /// Required by the standard; two iterators have no difference.
         using difference_type = std::ptrdiff_t;
+        /// A pointer to an entry.
         using pointer = const entry *;
+        /// A reference to an entry.
         using reference = const entry &;
 
         /// The end.
         iterator() = default;
 
+        /// The entry; valid until the next increment.
         const entry &operator*() const noexcept { return entry_; }
+        /// As `*it`.
         const entry *operator->() const noexcept { return &entry_; }
 
+        /// Moves to the next entry; after the last one it is the end.
         iterator &operator++() {
             const void *key = nullptr, *value = nullptr;
             std::size_t key_len = 0, value_len = 0;
@@ -465,6 +488,7 @@ public:
         /// `*it++` is the entry before the increment. It is valid only within its expression.
         class previous {
         public:
+            /// The entry; valid as long as this object.
             entry operator*() const noexcept { return {key_, value_}; }
 
         private:
@@ -473,15 +497,18 @@ public:
             std::string key_, value_;
         };
 
+        /// As `++it`. `*it++` is the entry before.
         previous operator++(int) {
             previous before(**this);
             ++*this;
             return before;
         }
 
+        /// Whether both are the end, or share a position.
         friend bool operator==(const iterator &a, const iterator &b) noexcept {
             return a.walk_ == b.walk_;
         }
+        /// Whether they differ.
         friend bool operator!=(const iterator &a, const iterator &b) noexcept { return !(a == b); }
 
     private:
@@ -499,7 +526,9 @@ public:
         entry entry_;
     };
 
+    /// An iterator at the first entry; the end if there is none.
     iterator begin() const { return iterator(handle()); }
+    /// The iterator behind the last entry.
     iterator end() const { return iterator(); }
 
 private:

@@ -26,8 +26,10 @@ public:
     /// Takes ownership of a reservation of `of`.
     reserved_message(Handle *of, const shoal_message &message) noexcept
         : of_(of), message_(message) {}
+    /// Takes over the reservation; `other` has none then.
     reserved_message(reserved_message &&other) noexcept
         : of_(other.of_), message_(std::exchange(other.message_, shoal_message{})) {}
+    /// As the constructor. Discards the reservation that this object had.
     reserved_message &operator=(reserved_message &&other) noexcept {
         // The destructor of `taken` ends what this object had.
         reserved_message taken(std::move(other));
@@ -42,6 +44,7 @@ public:
 
     /// The bytes to write to. At first they hold data of earlier messages. Null after the end.
     [[nodiscard]] char *data() const noexcept { return static_cast<char *>(message_.data); }
+    /// How many bytes there are; 0 after the end.
     [[nodiscard]] std::size_t size() const noexcept { return message_.len; }
 
     /// Publishes the first `used` bytes as a message. Fails with SHOAL_ERR_TOO_LARGE if fewer were reserved;
@@ -64,8 +67,10 @@ public:
     /// Takes ownership of a lease of `of`.
     leased_message(Handle *of, const shoal_message &message) noexcept
         : of_(of), message_(message) {}
+    /// Takes over the lease; `other` has none then.
     leased_message(leased_message &&other) noexcept
         : of_(other.of_), message_(std::exchange(other.message_, shoal_message{})) {}
+    /// As the constructor. Returns the message that this object had.
     leased_message &operator=(leased_message &&other) noexcept {
         // The destructor of `taken` ends what this object had.
         leased_message taken(std::move(other));
@@ -82,7 +87,9 @@ public:
     [[nodiscard]] const char *data() const noexcept {
         return static_cast<const char *>(message_.data);
     }
+    /// How many bytes there are; 0 after the end.
     [[nodiscard]] std::size_t size() const noexcept { return message_.len; }
+    /// Its bytes, valid until the end; empty after it.
     [[nodiscard]] std::string_view view() const noexcept { return {data(), size()}; }
     /// How often it was leased, including this time; 255 means 255 or more.
     [[nodiscard]] unsigned attempts() const noexcept { return message_.attempts; }
@@ -95,7 +102,9 @@ public:
     void nack(duration delay = nowait) { check(Nack(of_, &message_, delay.nanoseconds())); }
 
 protected:
+    /// The handle of the queue or pipe, which this object does not own.
     Handle *of_;
+    /// The message; its `data` is null after the end.
     shoal_message message_;
 };
 

@@ -55,14 +55,19 @@ namespace detail {
 /// Whether the last owner died. Atomic, because threads that share a lock for reading write it concurrently.
 class owner_flag {
 public:
+    /// No owner has died.
     owner_flag() = default;
+    /// A flag of the same value.
     owner_flag(const owner_flag &other) noexcept : died_(other.get()) {}
+    /// Takes the value of the other flag.
     owner_flag &operator=(const owner_flag &other) noexcept {
         set(other.get());
         return *this;
     }
 
+    /// Sets whether the last owner died.
     void set(bool died) noexcept { died_.store(died, std::memory_order_relaxed); }
+    /// Whether the last owner died.
     bool get() const noexcept { return died_.load(std::memory_order_relaxed); }
 
 private:
@@ -117,6 +122,7 @@ public:
     [[nodiscard]] bool owner_died() const noexcept { return owner_died_.get(); }
 
 protected:
+    /// What `owner_died` returns.
     owner_flag owner_died_;
 
     /// A guard unlocks in its destructor, which must not throw.

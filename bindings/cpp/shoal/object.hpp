@@ -18,8 +18,10 @@ SHOAL_BEGIN
 
 namespace detail {
 
+/// A deleter for std::unique_ptr that calls `Free`.
 template <auto Free>
 struct freed_by {
+    /// Frees the handle.
     template <class Handle>
     void operator()(Handle *handle) const noexcept {
         Free(handle);

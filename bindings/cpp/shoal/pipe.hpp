@@ -54,7 +54,13 @@ class pipe : public detail::object<shoal_pipe, shoal_pipe_free, SHOAL_KIND_PIPE>
 public:
     using object::object;
 
-    enum class end : std::uint32_t { first = SHOAL_FIRST_END, second = SHOAL_SECOND_END };
+    /// An end of a pipe.
+    enum class end : std::uint32_t {
+        /// The end that receives, if the pipe has one direction.
+        first = SHOAL_FIRST_END,
+        /// The end that sends, if the pipe has one direction.
+        second = SHOAL_SECOND_END,
+    };
 
     /// Memory for one message, written in place.
     using reserved_message =

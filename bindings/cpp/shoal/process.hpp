@@ -173,6 +173,7 @@ namespace detail {
 /// The struct of shoal.h for a child. It must not outlive the options from which it is made.
 class c_spawn_options {
 public:
+    /// Represents these options, and points into them.
     explicit c_spawn_options(const spawn_options &options)
         : argv_(spawn_options::pointers_of(options.argv_)),
           env_set_(spawn_options::pointers_of(options.env_set_)),
@@ -200,6 +201,7 @@ public:
     c_spawn_options(const c_spawn_options &) = delete;
     c_spawn_options &operator=(const c_spawn_options &) = delete;
 
+    /// The struct. This object owns it.
     [[nodiscard]] const shoal_spawn_options *get() const noexcept { return &c_; }
 
 private:

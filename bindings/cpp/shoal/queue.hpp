@@ -225,6 +225,7 @@ public:
         return len;
     }
 
+    /// Whether no message waits. Exact while no process puts or gets.
     [[nodiscard]] bool empty() const { return size() == 0; }
 
     /// Statistics.

@@ -21,8 +21,11 @@ SHOAL_BEGIN
 
 /// Which workers are restarted when they have ended.
 enum class restart : std::uint32_t {
+    /// None.
     never = SHOAL_RESTART_NEVER,
+    /// Those that failed: by an exit code other than 0, or a signal.
     on_failure = SHOAL_RESTART_ON_FAILURE,
+    /// All, also after exit code 0.
     always = SHOAL_RESTART_ALWAYS,
 };
 

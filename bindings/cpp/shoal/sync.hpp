@@ -100,7 +100,9 @@ public:
 
     /// Sets it and wakes all waiters.
     void set() { detail::check(shoal_event_set(handle())); }
+    /// The event is no longer set.
     void clear() { detail::check(shoal_event_clear(handle())); }
+    /// Whether it is set.
     [[nodiscard]] bool is_set() const {
         bool set = false;
         detail::check(shoal_event_is_set(handle(), &set));

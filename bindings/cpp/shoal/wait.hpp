@@ -37,6 +37,7 @@ private:
 
 namespace detail {
 
+/// Calls `shoal_wait_any`, which sets `ready` to the index.
 inline shoal_status wait_status(const std::vector<waitable> &things, duration timeout,
                                 std::size_t &ready) {
     std::vector<shoal_waitable> each;
