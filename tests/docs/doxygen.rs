@@ -12,7 +12,6 @@ use crate::native::{Scratch, root, unique};
 /// that mark a function, and in a plain namespace.
 const SETTINGS: &str = "
     QUIET = YES
-    WARN_AS_ERROR = FAIL_ON_WARNINGS
     WARN_IF_UNDOCUMENTED = YES
     WARN_IF_DOC_ERROR = YES
     GENERATE_HTML = NO
@@ -53,12 +52,19 @@ fn everything_is_described(headers: &[PathBuf], more_settings: &str, declaration
     let file = Scratch::new("Doxyfile", &settings);
     let ran = match Command::new("doxygen").arg(file.source()).output() {
         Err(err) if err.kind() == ErrorKind::NotFound => {
+            fs::remove_dir(output).unwrap();
             return println!("skipped: doxygen is not installed");
         }
         ran => ran.unwrap(),
     };
+    // Other complaints are about settings, which differ between versions.
     let complaints = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{complaints}");
+    let is_of_header = |line: &&str| line.starts_with(&*root().to_string_lossy());
+    let complaints: Vec<_> = complaints.lines().filter(is_of_header).collect();
+    assert!(
+        ran.status.success() && complaints.is_empty(),
+        "{complaints:#?}"
+    );
     let (mut members, mut bare) = (0, Vec::new());
     for file in fs::read_dir(output.join("xml")).unwrap() {
         let xml = fs::read_to_string(file.unwrap().path()).unwrap();
