@@ -58,7 +58,7 @@ use super::core::Queue;
 use super::cursors::{Consumer, Message};
 use super::descriptor::{Made, ReadySignal};
 use super::header::QueueHeader;
-use super::locked::{ConsumersLock, TakeSide};
+use super::locked::{ConsumersLock, TakeGuard, TakeSide};
 
 /// How often to skip padding and redeliver before reporting the queue ready: the caller's take then finds the
 /// cause.
@@ -115,9 +115,7 @@ impl Watched for Signaller {
         if self.probably_agrees(there) {
             return there;
         }
-        // With the consumers' lock too: a take that saw no bit set is then over.
-        let taking = queue.lock::<ConsumersLock>(Deadline::Now);
-        match taking.and_then(|guard| Ok((guard, queue.lock_signals()?))) {
+        match queue.lock_to_compare() {
             Ok((_taking, signals)) => {
                 let there = queue.has_something() || over;
                 match there {
@@ -283,6 +281,13 @@ impl Queue {
         })
     }
 
+    /// Both locks, for one that compares the signals with the queue and takes nothing. A take that saw no bit set
+    /// is then over, and no message is given back meanwhile: [`Signals::cleared`] sees only what is put.
+    fn lock_to_compare(&self) -> Result<(TakeGuard<'_>, Signals<'_>)> {
+        let taking = self.lock::<ConsumersLock>(Deadline::Now)?;
+        Ok((taking, self.lock_signals()?))
+    }
+
     /// There is something to take, or nothing can come any more: descriptors become readable. Under the
     /// locks, unless they can no longer be taken.
     fn signal(&self, signal: &ReadySignal) {
@@ -363,7 +368,7 @@ impl Queue {
             self.producers.unpark();
         }
         if (self.is_signalled() || self.descriptor.is_own_set())
-            && let Ok(signals) = self.lock_signals()
+            && let Ok((_taking, signals)) = self.lock_to_compare()
             && !self.has_something()
         {
             signals.clear(0);
