@@ -20,6 +20,7 @@
 //! - [`relayed`]: what puts and acks do while the queue has a relay.
 //! - [`resize`], [`wait`]: making room; waiting and waking, closing.
 //! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
+//! - [`signals`]: how a descriptor is made readable and unreadable.
 //! - [`withdraw`]: taking back what a relay delivered.
 //! - [`ops`], [`many`]: putting and taking. [`peek`]: looking at messages.
 //! - [`inspect()`]: a queue's figures, read from its file without opening the queue.
@@ -54,6 +55,7 @@ mod request;
 mod reservation;
 mod resize;
 mod ring;
+mod signals;
 mod storage;
 mod store;
 mod taken;

@@ -26,7 +26,7 @@
 //! good when the waits through this one handle are ended.
 //!
 //! **After the last descriptor is closed** the threads no longer store the time in `watched`, and a put clears
-//! `AWAITED` once that is [`UNWATCHED_NS`] ago.
+//! `AWAITED` once that is [`UNWATCHED_NS`](super::signals::UNWATCHED_NS) ago.
 //!
 //! **Without a FIFO** (the object's name was removed; nothing can be made in the directory) a process has a
 //! pipe in its place, and its thread sleeps on `not_empty` and `unsignalled` like a consumer. Its own takes
@@ -43,22 +43,21 @@
 //! them. The child has no thread, and makes a descriptor and a watch of its own when its program asks for
 //! one.
 
-use std::mem::ManuallyDrop;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
-use crate::sync::{Acquired, EventCell, Guard, Waits, Watch, Watched};
+use crate::sync::{EventCell, Waits, Watch, Watched};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::poll::Signal;
 
 use super::core::Queue;
 use super::cursors::{Consumer, Message};
 use super::descriptor::{Made, ReadySignal};
-use super::header::QueueHeader;
 use super::locked::{ConsumersLock, TakeGuard, TakeSide};
+use super::signals::{AWAITED, SIGNALLED, Signals};
 
 /// How often to skip padding and redeliver before reporting the queue ready: the caller's take then finds the
 /// cause.
@@ -66,14 +65,6 @@ const CHECKS: u32 = 100;
 
 /// The FIFO of an idle queue is checked once in this many checks of the queue.
 const IDLE_CHECKS: u32 = 8;
-
-/// Bits of `descriptors`. The FIFO is empty: the next put writes to it.
-const AWAITED: u32 = 1;
-/// A descriptor may be readable: a take that leaves nothing makes it unreadable.
-const SIGNALLED: u32 = 2;
-
-/// Puts no longer write to a FIFO that no thread has checked for this long. Threads check ten times a second.
-const UNWATCHED_NS: u64 = 10_000_000_000;
 
 /// Sets and clears the signal of one handle, by the thread behind its descriptor.
 struct Signaller {
@@ -234,27 +225,6 @@ impl Queue {
         Some(Signal::of_fifo(fd))
     }
 
-    fn open_fifo(&self) -> Option<Signal> {
-        let inode = self.ring.header.fifo.load(Ordering::Relaxed);
-        self.segment.open_fifo(self.way, inode).map(Signal::of_fifo)
-    }
-
-    fn has_fifo(&self) -> bool {
-        self.ring.header.fifo.load(Ordering::Relaxed) != 0
-    }
-
-    /// Whether a descriptor may be readable.
-    #[inline(always)]
-    pub(super) fn is_signalled(&self) -> bool {
-        self.ring.header.descriptors() & SIGNALLED != 0
-    }
-
-    /// Whether a put has to make the FIFO readable. The caller has called `publish_fence`.
-    #[inline(always)]
-    pub(super) fn is_signal_awaited(&self) -> bool {
-        self.ring.header.descriptors() & AWAITED != 0
-    }
-
     /// Something was put: makes the FIFO readable, or wakes a thread that does.
     #[cold]
     pub(super) fn signal_put(&self) {
@@ -262,23 +232,6 @@ impl Queue {
         if !signals.is_ok_and(|signals| signals.signal_put()) {
             self.ring.header.to_signal.notify_one();
         }
-    }
-
-    /// Waits for a second if the lock's owner is stopped.
-    fn lock_signals(&self) -> Result<Signals<'_>> {
-        let guard = match self.signal_lock.lock(Deadline::Now)? {
-            Acquired::Held(guard) => guard,
-            Acquired::Recovered(guard) => {
-                // Whatever the dead owner left, the threads correct.
-                guard.mark_consistent();
-                self.ring.header.to_signal.notify_all();
-                guard
-            }
-        };
-        Ok(Signals {
-            queue: self,
-            guard: ManuallyDrop::new(guard),
-        })
     }
 
     /// Both locks, for one that compares the signals with the queue and takes nothing. A take that saw no bit set
@@ -383,18 +336,6 @@ impl Queue {
         }
         err
     }
-
-    /// Whether there is something to take, or nothing can come any more. Exact under the signal lock, but for
-    /// what is put meanwhile.
-    fn has_something(&self) -> bool {
-        self.ring.header.first.load(Ordering::Relaxed) != 0 || self.has_more_than(0)
-    }
-
-    /// Whether the ring has more than `taken` messages, or nothing can come any more. By the counts: padding is
-    /// not something to take.
-    fn has_more_than(&self, taken: u64) -> bool {
-        self.ring.header.counts().0 != taken || self.is_over()
-    }
 }
 
 impl<'a> TakeSide<'a> {
@@ -462,114 +403,6 @@ impl<'a> TakeSide<'a> {
             signals.clear(taken);
         }
         Some(signals)
-    }
-}
-
-/// The signal lock, held until dropped.
-pub(super) struct Signals<'a> {
-    queue: &'a Queue,
-    guard: ManuallyDrop<Guard<'a>>,
-}
-
-impl Drop for Signals<'_> {
-    // Not inlined: a take without descriptors has none to drop.
-    #[cold]
-    #[inline(never)]
-    fn drop(&mut self) {
-        // SAFETY: dropped once, here.
-        unsafe { ManuallyDrop::drop(&mut self.guard) };
-    }
-}
-
-impl Signals<'_> {
-    /// There is nothing to take but the `taken` messages of the ring that this take publishes next: clears the
-    /// signals that this process can reach.
-    fn clear(&self, taken: u64) {
-        let queue = self.queue;
-        let open = || queue.open_fifo();
-        let cleared = queue.descriptor.clear(queue.has_fifo(), open);
-        self.cleared(cleared, taken);
-    }
-
-    /// The same for the thread of a descriptor, which has one signal and takes nothing.
-    fn clear_one(&self, signal: &ReadySignal) {
-        signal.clear_own();
-        let cleared = match signal.is_shared() {
-            true => signal.clear_shared(),
-            false => !self.queue.has_fifo(),
-        };
-        self.cleared(cleared, 0);
-    }
-
-    /// There was nothing to take but `taken` messages. `is_empty`: so is the FIFO now.
-    fn cleared(&self, is_empty: bool, taken: u64) {
-        let header = self.queue.ring.header;
-        crash_point!();
-        if is_empty {
-            let bits = if self.queue.has_fifo() { AWAITED } else { 0 };
-            header.arrivals.descriptors.store(bits, Ordering::Relaxed);
-            crash_point!();
-            // SYNC: pairs with `publish_fence` in `notify_consumer`: a put that does not see `AWAITED` is seen
-            // here.
-            fence(Ordering::SeqCst);
-            if bits == AWAITED && self.queue.has_more_than(taken) && !self.set_fifo() {
-                header.to_signal.notify_one();
-            }
-        } else {
-            header.to_signal.notify_all();
-        }
-        // The threads of descriptors without a FIFO check: one whose signal is still set clears it, and then
-        // they sleep until something comes.
-        if header.unsignalled.has_sleepers() {
-            header.unsignalled.notify_all();
-        }
-    }
-
-    /// The caller has put something. False if a thread has to make the FIFO readable.
-    fn signal_put(&self) -> bool {
-        let header = self.queue.ring.header;
-        // Another process may have signalled or taken it meanwhile.
-        if !self.queue.is_signal_awaited() || !self.queue.has_something() {
-            return true;
-        }
-        if !header.is_watched() {
-            let bits = &header.arrivals.descriptors;
-            bits.fetch_and(!AWAITED, Ordering::Relaxed);
-            return true;
-        }
-        self.set_fifo()
-    }
-
-    /// There is something to take: makes the FIFO readable. False if this process cannot open it.
-    fn set_fifo(&self) -> bool {
-        let bits = &self.queue.ring.header.arrivals.descriptors;
-        let before = bits.swap(SIGNALLED, Ordering::Relaxed);
-        crash_point!();
-        let set = self.queue.descriptor.set(|| self.queue.open_fifo());
-        crash_point!();
-        if !set {
-            bits.store(before, Ordering::Relaxed);
-        }
-        set
-    }
-}
-
-impl QueueHeader {
-    #[inline(always)]
-    fn descriptors(&self) -> u32 {
-        self.arrivals.descriptors.load(Ordering::Relaxed)
-    }
-
-    /// Whether the thread of a descriptor has checked the FIFO lately.
-    fn is_watched(&self) -> bool {
-        let watched = self.watched.load(Ordering::Relaxed);
-        now_ns().saturating_sub(watched) < UNWATCHED_NS
-    }
-
-    /// Whether a process sleeps until something is put, or a program has an unreadable descriptor.
-    pub(super) fn has_waiting_consumer(&self) -> bool {
-        let has_reader = self.descriptors() & AWAITED != 0 && self.is_watched();
-        has_reader || self.arrivals.not_empty.has_sleepers()
     }
 }
 
