@@ -2,10 +2,10 @@
 //!
 //! # Why there are quanta
 //! An owner holds the lock for some 30 ns. Two or three processes that want it at once get it by spinning.
-//! But more processes than cores cannot all spin: they take the core from the one that works, an owner is
-//! preempted while it holds the lock, and the scheduler does not even this out: without quanta, one of eight
-//! consumers had 28 times as many messages as another within 0.25 s. So only as many processes are admitted
-//! as keep the lock busy; the others are *parked*: they sleep on an event, first come first served.
+//! But more processes than cores cannot all spin: they take the core from the owner, which is preempted while
+//! it holds the lock. The scheduler does not even this out: without quanta, one of eight consumers had 28
+//! times as many messages as another within 0.25 s. So only as many processes are admitted as keep the lock
+//! busy. The others are *parked*: they sleep on an event, which wakes them in the order of their arrival.
 //!
 //! ```text
 //!        lock taken, futile wake-ups, starved             unparked, or the side is slow
@@ -20,11 +20,11 @@
 //! damage: the kernel's wait queue is the list.
 //!
 //! # Next to programs that compute
-//! The next process may have to wait for a core until the scheduler's tick, some milliseconds. Until that one
+//! The next process may have to wait for a core until the scheduler's tick, some milliseconds. Until it
 //! arrives, the process whose quantum is used up works on ([`OVERTIME`]): if it gave up its core, a program
-//! that computes would get the core, and the lock would be idle. A process that spins for work may find each
-//! time it has a core that others have done it all. A process that saw others do a whole quantum while it
-//! spun is starved, and parks at once.
+//! that computes would get the core, and the lock would be idle. A process that spins for work may find, each
+//! time that it gets a core, that others have done all the work. A process that saw others do a whole quantum
+//! while it spun is starved, and parks at once.
 //!
 //! 64-byte messages on two cores that are shared with 0, 2 or 4 programs that compute: million messages a
 //! second, and the largest share of one process divided by the smallest, in the worst of three windows of 1 s
@@ -77,7 +77,7 @@ pub(super) struct Admission {
     /// Processes that found nothing to do on this side sleep here.
     idle: SharedRef<EventCell>,
     header: SharedRef<QueueHeader>,
-    /// Reads what ever passed this side.
+    /// Reads how much has ever passed this side.
     passed: fn(&QueueHeader) -> Passed,
     /// What is left of this handle's quantum; negative for work beyond it.
     left: AtomicI64,
@@ -122,7 +122,7 @@ impl Admission {
         }
     }
 
-    /// The lock at once, if it is free and the quantum is not used up: enough for most calls, which then
+    /// Takes the lock if it is free and the quantum is not used up. That is enough for most calls, which then
     /// never read the clock.
     #[inline(always)]
     pub(super) fn enter_now(&self) -> Option<Guard<'_>> {
@@ -134,7 +134,8 @@ impl Admission {
 
     #[cold]
     fn enter_slow(&self, deadline: Deadline) -> Result<Acquired<'_>> {
-        // A call that must not wait for messages must not be parked either; nor one that cannot have the lock.
+        // A call that must not wait for messages must not be parked, and neither must one that cannot have the
+        // lock.
         if deadline == Deadline::Now || !self.lock.has_slot() {
             return self.lock(deadline);
         }
@@ -154,7 +155,7 @@ impl Admission {
         self.lock.lock(deadline)
     }
 
-    /// The lock, unless a process keeps it for longer than an operation takes.
+    /// Takes the lock, unless a process keeps it for longer than an operation takes.
     pub(super) fn spin(&self) -> Option<Guard<'_>> {
         self.lock.try_lock().or_else(|| self.lock.spin())
     }

@@ -31,7 +31,7 @@ impl Relayed for Queue {
 
 /// What a relay, its requests and its settlements have in common.
 pub(super) struct Attached {
-    // Dropped before the role: leases through them are given back before the next relay can begin.
+    // Dropped before the role, so that leases through them are given back before the next relay can begin.
     pub(super) requests: Queue,
     pub(super) settled: Queue,
     pub(super) role: Role<Queue>,
@@ -161,7 +161,7 @@ impl Queue {
         };
         crash_point!();
         drop(guard);
-        // Producers that wait for room now need room elsewhere: in the companion, or in the queue.
+        // Producers that wait for room now need it in the other queue: the companion, or this one.
         self.wake_all_waiters();
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! Larger rings for streams.
 //!
-//! A small ring stays in the caches of both cores. After a lap, the lines that the producer writes next are
-//! still in the cache of the consumer, which read them last, and have to be fetched from there; a consumer
-//! that is close behind waits for the producer's cache in turn. In a ring that is larger than both caches the
-//! lines have left them, and the cores exchange only the cursors.
+//! A small ring stays in the caches of both cores. After one lap of the ring, the cache lines that the producer
+//! writes next are still in the cache of the consumer, which read them last, and have to be fetched from
+//! there. A consumer that is close behind likewise waits for the producer's cache. From a ring that is larger
+//! than both caches, the lines were evicted by then, and the cores exchange only the cursors.
 //!
-//! So a queue that may grow does so not only when it is full, but also while messages stream through it. Once
-//! nothing came for a while, it shrinks to its first size.
+//! So a queue that may grow does so not only when it is full, but also while messages stream through it. When
+//! nothing has come for a while, it shrinks to its first size.
 //!
 //! Measured with one producer and one consumer on two cores of a Zen 4 with a private cache of 1 MiB each and
 //! 32 MiB in common (near: a cache line takes 100 ns there and back; far: 400 ns). Million messages a second
@@ -27,10 +27,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) const STREAM_CAPACITY: u64 = 8 << 20;
 
 /// Messages stream if at least this much passes in a microsecond, in the unit of quanta (see `admission`): a
-/// tenth of what the slowest ring above carries between near cores. Not tuned.
+/// tenth of what the slowest ring above carries between near cores.
 const STREAM_PER_US: u64 = 2;
 
-/// A ring grows for this by at most one part in this many of what `/dev/shm` has left: others may need it.
+/// A ring grows for this by at most this fraction (1 / `PART`) of what is free in `/dev/shm`, since other
+/// objects may need it.
 pub(super) const PART: u64 = 8;
 
 /// What had passed the consumers' side when this handle's last quantum ended.

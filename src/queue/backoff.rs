@@ -35,7 +35,7 @@ impl Backoff {
         }
     }
 
-    /// Whether pauses have paid lately: there is a stream, and no dialogue.
+    /// Whether pauses have paid lately: then there is a stream, and not a dialogue.
     pub(super) fn is_pausing(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }

@@ -6,10 +6,10 @@ use crate::sys::limits;
 
 use super::header;
 
-/// Bytes a queue starts with, unless told otherwise.
+/// Bytes of a queue's ring at first, unless the options give another capacity.
 pub(super) const INITIAL: u64 = 64 << 10;
-/// The default bound of a ring is this part of the addresses that are left: 16 GiB of 2^47. A pipe takes more
-/// than four times as much.
+/// The default bound of a ring is this fraction (1 / `PART`) of the addresses that are left: 16 GiB of 2^47. A
+/// pipe takes more than four times as much.
 const PART: u64 = 1 << 13;
 /// The address space of every supported machine has room for this.
 const LARGEST_CAPACITY: u64 = 1 << 45;
@@ -41,7 +41,7 @@ fn default_max_capacity() -> u64 {
     1 << limits::growth(PART).max(header::MIN_CAPACITY).ilog2()
 }
 
-/// Start and maximum of the ring, from what the caller asked for: otherwise it starts with `initial`.
+/// The first and the largest capacity of the ring, by the options. The default for the first is `initial`.
 pub(crate) fn capacities(options: &Options, initial: u64) -> Result<(u64, u64)> {
     let round = |what: &'static str, bytes: u64| match bytes {
         0..=LARGEST_CAPACITY => Ok(bytes.max(header::MIN_CAPACITY).next_power_of_two()),

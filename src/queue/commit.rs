@@ -1,7 +1,7 @@
 //! Commits: how a reservation becomes a message.
 //!
-//! A reservation is a place in the message store and room for one record in the ring, which a commit
-//! fills. A commit changes a few words; their order makes a kill between any two harmless:
+//! A reservation is a place in the message store, and space for one record in the ring, which the commit
+//! writes. A commit changes a few words; their order makes a kill between any two harmless:
 //!
 //! ```text
 //! step                                       killed after it

@@ -59,8 +59,8 @@ use super::ring::Ring;
 /// wait until the ring is empty; smaller ones that fit are put meanwhile.
 pub struct Queue {
     pub(super) ring: Ring,
-    // What each end writes has cache lines of its own, since threads may put and take through one handle. A
-    // round trip between two such threads takes 290 ns, and 350 ns without that.
+    // What each end writes has separate cache lines, since threads may put and take through one handle. A
+    // round trip between two such threads takes 290 ns, and 350 ns if they share a line.
     pub(super) producers: CachePadded<Admission>,
     pub(super) consumers: CachePadded<Admission>,
     pub(super) backoff: CachePadded<Backoff>,
@@ -80,7 +80,7 @@ pub struct Queue {
     /// Its relay's companions, opened when this handle first needs them.
     pub(super) requests: Cached<Queue>,
     pub(super) settled: Cached<Queue>,
-    // Dropped last: a process that finds a queue finds its dead letters.
+    // Dropped last: a process that finds a queue has to find its dead letters too.
     pub(super) dead_letters: Option<Box<Queue>>,
 }
 
@@ -104,8 +104,8 @@ pub(super) struct LeaseCount(AtomicU64);
 impl LeaseCount {
     const COUNT: u64 = u32::MAX as u64;
 
-    /// The process, in the upper half. A child has another slot than its parent, but perhaps with the same
-    /// generation.
+    /// The process, in the upper half of the word. A child has another slot than its parent, but perhaps with
+    /// the same generation.
     #[inline]
     fn process(me: Owner) -> u64 {
         (u64::from(me.generation) << 10 | u64::from(me.slot)) << 32
@@ -266,8 +266,8 @@ impl Queue {
         })
     }
 
-    /// Another handle on the same slot among the participants, for a thread of the library's own. It is
-    /// dropped before this handle. What is leased through either counts for both.
+    /// Another handle on the same slot among the participants, for a thread of the library. It is dropped
+    /// before this handle. What is leased through either counts for both.
     pub(super) fn second_handle(&self) -> Result<Self> {
         let mut second = Self::attach(Arc::clone(&self.segment), self.at, self.way)?;
         second.lease_count = Arc::clone(&self.lease_count);
@@ -282,7 +282,7 @@ impl Queue {
         header::RING + Ring::size(max)
     }
 
-    /// Bytes of them to commit for a ring of `capacity`.
+    /// Bytes of that segment to commit for a ring of `capacity`.
     pub(crate) fn initial_size(capacity: u64) -> u64 {
         header::RING + capacity
     }
@@ -322,8 +322,8 @@ impl Queue {
         }
     }
 
-    /// How many messages were given back, or belonged to a worker that died, and wait to be delivered
-    /// again. Those that wait for a delay are among them.
+    /// How many messages wait to be delivered again: they were given back, or their worker died. Messages that
+    /// wait for a delay are among them.
     pub fn waiting(&self) -> usize {
         self.ring.header.store.waiting.load(Ordering::Relaxed) as usize
     }

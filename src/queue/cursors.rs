@@ -168,12 +168,12 @@ impl<'a> Producer<'a> {
         Ok(offset)
     }
 
-    /// The same with the consumers' cursor read again. Puts padding before the end of the ring if the record
-    /// does not fit there, and only then: padding for a record that is not put after all would take room from
-    /// others.
+    /// The same after the consumers' cursor was read again. Puts padding before the end of the ring if the
+    /// record does not fit there and is going to be put: padding without a record would take space from others.
     ///
     /// The padding becomes visible with the record. Only in an empty ring it is published alone, if the record
-    /// needs its room as well: the caller moves the consumers' cursor over it (see `Queue::make_room`).
+    /// needs the space of the padding as well: then the caller moves the consumers' cursor over it (see
+    /// `Queue::make_room`).
     #[cold]
     #[inline(never)]
     fn place_slow(mut self, need: u64, aside: u64) -> Result<(RingCursor, Option<u64>)> {
@@ -196,10 +196,11 @@ impl<'a> Producer<'a> {
         Ok((self.cursor, None))
     }
 
-    /// Prefetches the cache lines of a later record. The consumers' cores have them from the previous lap,
-    /// and unlocking waits until the stores to them are done: between distant cores that is most of the time
-    /// of a small put. The throughput of 64 B messages is 2.1 times as high where a cache line takes 400 ns
-    /// there and back, and the same where it takes 100 ns, at any distance from 512 to 4096 bytes.
+    /// Prefetches the cache lines of a later record. The consumers' cores have them from the previous lap of
+    /// the ring, and unlocking waits until the stores to them are done: between distant cores that is most of
+    /// the time of a small put. With the prefetch, the throughput of 64 B messages is 2.1 times as high where a
+    /// cache line takes 400 ns there and back, and the same where it takes 100 ns, at any distance from 512 to
+    /// 4096 bytes.
     #[inline(always)]
     fn fetch_ahead(&self, offset: u64) {
         let offset = (offset + AHEAD) & (self.capacity - 1);
@@ -358,7 +359,7 @@ impl<'a> Consumer<'a> {
                     return Ok(None);
                 }
             }
-            // R3: without this check, cursors that were overwritten could lead round the ring for ever.
+            // R3: without this check, the loop might not end if the cursors were overwritten.
             let ahead = self.cursor.seen.wrapping_sub(self.cursor.pos);
             if ahead > self.capacity {
                 return Err(corrupt("R3: the ring's cursors are too far apart"));
@@ -421,8 +422,8 @@ impl<'a> Consumer<'a> {
         self.cursor.pos
     }
 
-    /// Moves to the record at the cursor `at` for a look: what lies before it is not taken. False, without a
-    /// move, if that record was taken.
+    /// Moves to the record at the cursor `at` to read it: the messages before it are not taken. False, without
+    /// a move, if that record was taken.
     pub(super) fn seek(&mut self, at: u64) -> bool {
         // SYNC: observe(tail): the records up to it are whole.
         let tail = self.ring.header.tail.load(Ordering::Acquire) & CURSOR;
@@ -469,7 +470,7 @@ impl<'a> Consumer<'a> {
     }
 }
 
-/// Whether the bound admits one more message after `put` that were put.
+/// Whether the bound admits one more message after the `put` ones.
 #[inline(never)]
 fn is_below_bound(ring: &Ring, put: u64) -> bool {
     let (items, side) = (ring.max_items(), &ring.header.producer);

@@ -1,4 +1,4 @@
-//! What a handle has for event loops: a signal, the descriptor that shows it, and the thread's watch.
+//! What a handle has for event loops: a signal, the descriptor that shows it, and the watch of a thread.
 //!
 //! `readiness` explains which signal it is and when it is set.
 
@@ -43,7 +43,7 @@ impl ReadySignal {
         }
     }
 
-    /// Whether it is this process's own, and set.
+    /// Whether it is a pipe of this process, and set.
     fn is_own_set(&self) -> bool {
         !self.is_shared && self.is_set.load(Ordering::Relaxed)
     }
@@ -68,8 +68,8 @@ impl ReadySignal {
 /// The descriptor of a handle, if it was asked for one.
 pub(super) struct Descriptor {
     made: AtomicPtr<Made>,
-    /// The FIFO as opened by a handle that had to set or clear it and has no descriptor. Used and changed under the
-    /// signal lock.
+    /// The FIFO, as opened by a handle that had to set or clear it and has no descriptor. Used and changed
+    /// under the signal lock.
     fifo: AtomicPtr<Signal>,
 }
 
@@ -106,8 +106,8 @@ impl Made {
         self.process == std::process::id()
     }
 
-    /// False if the program has closed it, as daemons do that close all descriptors. What is read of the signal
-    /// is the member of what is readable.
+    /// False if the program has closed it, as daemons do that close all descriptors. The signal's reading end is
+    /// the member of the epoll in `readable`, which checks it.
     fn is_open(&self) -> bool {
         self.readable.is_open() && self.signal.signal.has_writer()
     }

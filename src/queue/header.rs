@@ -20,7 +20,7 @@
 //!    448     8  seen_tail        consumer              R4: <= tail
 //!    456    32  taken[2]         consumer              messages and bytes ever taken
 //!    512     8  head             consumer
-//!    520     8  due              consumer              when to look through the store; 0: never
+//!    520     8  due              consumer              when to check the store for redelivery; 0: never
 //!    528    12  finished         event: processes that wait for all acks sleep on it
 //!    540     4  first            consumer              derived: the first message due in the store, or 0
 //!    544    12  unsignalled      event: threads of descriptors sleep on it (see `readiness`)
@@ -75,8 +75,8 @@ pub(super) struct Count {
 #[repr(C, align(128))]
 pub(crate) struct ProducerFields {
     pub(crate) lock: LockCell,
-    /// The head as last seen. The head's own cache line is read only when this value makes the ring look
-    /// full.
+    /// The head as last seen. The cache line of the head itself is read only if the ring is full by this
+    /// value.
     pub(super) seen: AtomicU64,
     pub(super) counts: [Count; 2],
     /// How many messages the consumers had taken, as last seen.

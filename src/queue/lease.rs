@@ -152,7 +152,7 @@ impl Queue {
     }
 
     /// [`lease`](Self::lease) with a deadline: if the lease is neither acked nor extended within `visible`,
-    /// another consumer gets the message even while this process lives.
+    /// another consumer gets the message although this process is alive.
     ///
     /// # Errors
     /// As for [`lease`](Self::lease).
@@ -220,8 +220,8 @@ impl Queue {
             return self.return_lease(held, delay);
         }
         self.return_lease(held, Duration::ZERO)?;
-        // Moved by this call and not by the next one on this queue: other processes may wait only for dead
-        // letters. If that fails, the message waits, and the next call returns the error.
+        // This call moves the message, and not the next one on this queue: the other processes may all wait for
+        // dead letters. If that fails, the message waits, and the next call returns the error.
         let redelivered = self.lock::<ConsumersLock>(Deadline::Never);
         let _ = redelivered.and_then(|guard| self.redeliver(guard, Deadline::Never));
         Ok(())

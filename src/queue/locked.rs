@@ -1,9 +1,9 @@
 //! The two locks of a queue, as types.
 //!
-//! What producers change lies under one lock, what consumers change under another, and the ring's
-//! size under both. A [`SideGuard`] is a lock that is held. A [`Side`] is borrowed from it, so a
-//! function that takes one is called only with the lock held; what needs a lock is a method of its
-//! side, or of [`BothSides`]. Only a side gives out the [`Producer`] or the [`Consumer`] of the ring.
+//! One lock guards what producers change, another what consumers change, and both together the ring's
+//! size. A [`SideGuard`] is a lock that is held. A [`Side`] is borrowed from it, so a function that takes
+//! one is called only with the lock held. What needs a lock is a method of its side, or of [`BothSides`].
+//! Only a side gives out the [`Producer`] or the [`Consumer`] of the ring.
 //!
 //! A dead owner's half-finished work is repaired before a guard is given out (see `repair`).
 
@@ -172,23 +172,23 @@ impl BothSides<'_> {
 }
 
 impl Queue {
-    /// A lock at once, if it is free and this handle's quantum is not used up. Whether the queue was
-    /// closed or poisoned is not checked.
+    /// Takes a lock if it is free and this handle's quantum is not used up. Does not check whether the queue
+    /// was closed or poisoned.
     #[inline(always)]
     pub(super) fn enter_now<L: QueueLock>(&self) -> Option<SideGuard<'_, L>> {
         let guard = L::admission(self).enter_now()?;
         Some(SideGuard::new(self, guard))
     }
 
-    /// A lock, when this process is admitted to it. Whether the queue was closed or poisoned is not
-    /// checked.
+    /// Takes a lock, once this process is admitted to it. Does not check whether the queue was closed or
+    /// poisoned.
     #[inline(always)]
     pub(super) fn enter<L: QueueLock>(&self, deadline: Deadline) -> Result<SideGuard<'_, L>> {
         let acquired = L::admission(self).enter(deadline)?;
         Ok(self.repaired(acquired))
     }
 
-    /// A lock, without regard to admission.
+    /// Takes a lock without regard to admission.
     ///
     /// # Errors
     /// `Poisoned`; those of the lock.
@@ -198,7 +198,7 @@ impl Queue {
         guard.check_usable().map(|()| guard)
     }
 
-    /// Both locks.
+    /// Takes both locks.
     ///
     /// # Errors
     /// As for [`lock`](Self::lock).
@@ -209,8 +209,8 @@ impl Queue {
         })
     }
 
-    /// Both locks, unless a process holds one for longer than an operation takes: for optional work, which
-    /// must not wait for a stopped process.
+    /// Takes both locks, unless a process holds one for longer than an operation takes: for optional work,
+    /// which must not wait for a stopped process.
     pub(super) fn spin_both(&self) -> Option<BothSides<'_>> {
         Some(BothSides {
             producers: self.spin()?,
@@ -256,7 +256,7 @@ fn takes_puts_slow(flags: u32) -> Result<bool> {
     }
 }
 
-/// Why nothing can be put or, if it is poisoned, taken.
+/// The error of a put into a queue with one of these flags, and of a take if it is poisoned.
 #[cold]
 pub(super) fn ended(flags: u32) -> Error {
     if flags & POISONED == 0 {

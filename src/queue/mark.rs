@@ -61,7 +61,7 @@ impl Mark {
     }
 }
 
-/// No owner: generations begin with 1.
+/// Stands for no owner: the generations of owners begin with 1.
 pub(super) const NO_OWNER: Owner = Owner {
     slot: 0,
     generation: 0,

@@ -16,7 +16,7 @@
 //! - [`storage`]: allocating and freeing in the message store.
 //! - [`reservation`], [`lease`]: messages that are written and worked on in place.
 //! - [`redelivery`]: delivering leased messages again whose worker did not finish.
-//! - [`repair`]: what the next owner of a lock repairs after a death.
+//! - [`repair`]: what the next owner of a lock repairs after its owner died.
 //! - [`relayed`]: what puts and acks do while the queue has a relay.
 //! - [`resize`], [`wait`]: making room; waiting and waking, closing.
 //! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.

@@ -18,8 +18,8 @@ impl Queue {
     /// # Errors
     /// `Timeout`; `TooLarge` at once for a message that can never fit; `Closed`; `NoSpace` when the ring had
     /// to grow for it and `/dev/shm` is full; `Interrupted` when a signal handler ran while waiting;
-    /// `Poisoned`, `Corrupt`. After an
-    /// error nothing was put.
+    /// `Detached` once the [waits through this handle are ended](Self::end_waits) and the call would have to
+    /// wait; `Poisoned`, `Corrupt`. After an error nothing was put.
     ///
     /// If the queue [has a relay](Self::is_relayed): `RelayBehind` instead of `Timeout`.
     pub fn put(&self, data: &[u8], timeout: impl IntoTimeout) -> Result<()> {
@@ -155,7 +155,8 @@ impl Queue {
     ///
     /// # Errors
     /// `Timeout`; `BufferTooSmall` with the length needed, and the message stays; `Closed` once a closed
-    /// queue is drained; `Interrupted` when a signal handler ran while waiting; `Poisoned`, `Corrupt`.
+    /// queue is drained; `Interrupted` when a signal handler ran while waiting; `Detached` once the [waits
+    /// through this handle are ended](Self::end_waits) and the call would have to wait; `Poisoned`, `Corrupt`.
     #[inline]
     pub fn get(&self, buf: &mut [u8], timeout: impl IntoTimeout) -> Result<usize> {
         self.get_into(room(buf), timeout.into_timeout())

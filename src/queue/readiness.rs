@@ -149,10 +149,9 @@ impl Queue {
     /// and once the queue is closed or poisoned.
     ///
     /// It is readable when the call that put a message returns, and unreadable again when the call that took
-    /// the last message returns, in any process. So a reader that
-    /// polls it under a lock which all readers take, and then takes a message, does not wait. Without such a
-    /// lock, other readers may be faster: take with a timeout of zero. To wait for edges, take until
-    /// `Timeout`.
+    /// the last message returns, in any process. So a reader that polls it under a lock which all readers take,
+    /// and then takes a message, does not wait. Without such a lock, other readers may be faster: take with a
+    /// timeout of zero. To wait for edges, take until `Timeout`.
     ///
     /// Where the queue's name was [removed](Self::unlink) before the first call, or the directory of objects
     /// cannot be written to, a thread makes it readable and unreadable, some 30 us later (up to 20 ms on kernels
@@ -166,8 +165,8 @@ impl Queue {
     /// It also becomes readable once the [waits through this handle are ended](Self::end_waits).
     ///
     /// Uses two descriptors, and a FIFO next to the queue's file, which is removed with that file. A process
-    /// that puts the first message or takes the last while another process has a descriptor uses one. The handle owns the
-    /// descriptor and closes it. Do not read from it, write to it or close it.
+    /// that puts the first message or takes the last while another process has a descriptor uses one. The
+    /// handle owns the descriptor and closes it. Do not read from it, write to it or close it.
     ///
     /// # Errors
     /// `Os`: no descriptor or thread can be made.
@@ -185,8 +184,8 @@ impl Queue {
         self.fd_or(|| false)
     }
 
-    /// [`fd`](Self::fd), which is also readable while `over()`. Asked by another thread, whenever that
-    /// checks: ten times a second at least.
+    /// [`fd`](Self::fd), which is also readable while `over()` is true. The thread behind the descriptor calls
+    /// `over` at each check: ten times a second at least.
     pub(crate) fn fd_or(
         &self,
         over: impl Fn() -> bool + Send + Sync + 'static,
@@ -234,8 +233,9 @@ impl Queue {
         }
     }
 
-    /// Both locks, for one that compares the signals with the queue and takes nothing. A take that saw no bit set
-    /// is then over, and no message is given back meanwhile: [`Signals::cleared`] sees only what is put.
+    /// Takes both locks, for a thread that compares the signals with the queue and takes nothing. A take that
+    /// saw no bit set is over by then, and no message is given back meanwhile: [`Signals::cleared`] sees only
+    /// what is put.
     fn lock_to_compare(&self) -> Result<(TakeGuard<'_>, Signals<'_>)> {
         let taking = self.lock::<ConsumersLock>(Deadline::Now)?;
         Ok((taking, self.lock_signals()?))
@@ -359,8 +359,8 @@ impl<'a> TakeSide<'a> {
         end.has_more()
     }
 
-    /// Called before `message` is taken by itself. The caller drops the result once it is. If that leaves nothing,
-    /// descriptors become unreadable first.
+    /// Called before `message` is taken by itself. The caller drops the result once the message is taken. If
+    /// that leaves nothing, descriptors become unreadable first.
     #[inline(always)]
     pub(super) fn about_to_take_message(
         self,

@@ -1,10 +1,10 @@
 //! Redelivery of messages whose worker died or was too slow, or which were given back.
 //!
-//! No process is appointed to do this. While anything is leased, the header holds the time of the next check
-//! of the message store ([`LAST_CHECK_NS`] later at most). A process that takes a message or waits for one
-//! after that time does the check first. A check costs a walk over the store and a system call for each
-//! process that holds a lease. A process that fell asleep before the lease was made checks at the end of its
-//! slice, a tenth of a second later at most.
+//! Any process may do this. While anything is leased, the header has the time of the next check of the message
+//! store ([`LAST_CHECK_NS`] later at most). A process that takes a message or waits for one after that time
+//! does the check first. A check costs a walk over the store and a system call for each process that holds a
+//! lease. A process that fell asleep before the lease was made checks at the end of its slice, a tenth of a
+//! second later at most.
 //!
 //! # What a kill leaves
 //! All this is done under the consumers' lock. A message's mark defines its state, and one store changes it.
@@ -36,7 +36,7 @@ const FIRST_CHECK_NS: u64 = 10_000_000;
 const LAST_CHECK_NS: u64 = 80_000_000;
 /// The next check is at least this many times as far away as the last one took.
 const SHARE: u64 = 50;
-/// How long a message waits for which the dead-letter queue had no room.
+/// How long a message waits after the dead-letter queue has refused it.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// `due`: check at once.
@@ -79,7 +79,7 @@ impl Queue {
     }
 
     /// Moves a message that was delivered too often to the dead-letter queue. After a kill between the two
-    /// steps, the message is moved again: twice is better than never.
+    /// steps, the message is moved again: it may be there twice, but is not lost.
     fn dead_letter(&self, leased: &LeasedMessage) -> Result<()> {
         let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
         let is_delivered = guard.side().is_delivered(leased.place.block)?;

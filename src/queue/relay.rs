@@ -100,7 +100,7 @@ pub struct QueueRelay {
     attached: Arc<Attached>,
 }
 
-/// How much a queue has room for; see [`QueueRelay::room`].
+/// How much can be delivered into a queue now; see [`QueueRelay::room`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RelayRoom {
@@ -185,10 +185,10 @@ impl QueueRelay {
         self.attached.role.object()
     }
 
-    /// Whether the queue and its companions still have their names. Once the queue's name was removed, programs that
-    /// open it get another queue, which this relay has nothing to do with, and no companions are there for those
-    /// that have this one. Once a companion's name was removed, programs do not find it; the next relay of the
-    /// queue makes new companions.
+    /// Whether the queue and its companions still have their names. Once the queue's name was removed, programs
+    /// that open it get another queue, which this relay does not serve, and programs that have this one find no
+    /// companions. Once a companion's name was removed, programs do not find it; the next relay of the queue
+    /// makes new companions.
     pub fn is_named(&self) -> bool {
         let companions = self.companions().map(|of| of.segment().is_named());
         self.queue().segment().is_named() && companions == [true, true]
@@ -285,9 +285,9 @@ impl QueueRelay {
             .put_by(PutBy::Relay, payload.len(), delivery, deadline, fill)
     }
 
-    /// How much can be delivered now without waiting. Nothing else bounds what is delivered and not settled:
-    /// a relay that fetches only as much as its workers can do compares what it delivered with what was
-    /// settled.
+    /// How much can be delivered now without waiting. Nothing else bounds the messages that are delivered and
+    /// not settled: a relay that is to fetch only as many as its workers can handle counts what it delivered
+    /// and what was settled.
     pub fn room(&self) -> RelayRoom {
         let queue = self.queue();
         let messages = match queue.max_items() {
@@ -308,7 +308,7 @@ impl QueueRelay {
     /// happened while the queue was relayed. A relay that competes with others for messages fetches them
     /// while they are wanted here.
     ///
-    /// A hint, at the cost of two loads: a sleeper that was killed counts until the next delivery.
+    /// A hint, which costs two loads: a consumer that was killed while it slept counts until the next delivery.
     pub fn last_wanted(&self) -> Option<Duration> {
         let header = self.queue().ring.header;
         if header.has_waiting_consumer() {
@@ -369,9 +369,9 @@ impl QueueRelay {
     /// itself, waiting for room until `timeout`. Settlements that were not taken are dropped, and delivered
     /// messages lose their tokens.
     ///
-    /// The companions are removed. A queue that was not created [persistent](crate::Options::persistent) then goes
-    /// with its last handle again. If this fails or is killed half-way, what is put goes into the queue, and
-    /// the next `attach` first completes the removal.
+    /// The companions are removed. A queue that was not created [persistent](crate::Options::persistent) is then
+    /// removed with its last handle again. If this fails or the process is killed half-way, what is put goes
+    /// into the queue, and the next `attach` first completes the removal.
     ///
     /// # Errors
     /// `Timeout`; `Invalid` in a forked child, or while requests or settlements of this relay exist; `NoSpace`,

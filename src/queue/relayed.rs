@@ -5,8 +5,8 @@
 //! there before. A *settlement* in the companion queue `<name>.settled` tells the relay what happened to a
 //! delivered message.
 //!
-//! There are two companions so that acks do not queue behind puts that the relay cannot forward, and so that
-//! the bounds of the first do not apply to the second.
+//! There are two companions so that acks do not wait behind puts that the relay cannot forward, and so that the
+//! bounds of the first companion do not apply to the second.
 //!
 //! # What a kill leaves
 //! The flag is read under the producers' lock, under which it changes. So once a relay has attached, no put
@@ -159,21 +159,21 @@ impl Queue {
         Ok(place.payload_after(HEAD))
     }
 
-    /// Makes a reservation in the companion a request. While the relay is being removed, too: the removal
-    /// waits for what is reserved, and puts it into this queue.
+    /// Makes a reservation in the companion a request, also while the relay is being removed: the removal waits
+    /// for what is reserved, and puts it into this queue.
     pub(super) fn commit_request(&self, place: &MessagePlace, used: usize) -> Result<()> {
         let (place, used) = (place.with_head(HEAD), used.saturating_add(HEAD));
         self.end_request(|requests| requests.commit_here(&place, used, Delivery::NONE))
     }
 
-    /// Discards a reservation in the companion, while the relay is being removed, too.
+    /// Discards a reservation in the companion, also while the relay is being removed.
     pub(super) fn discard_request(&self, place: &MessagePlace) -> Result<()> {
         let place = place.with_head(HEAD);
         self.end_request(|requests| requests.discard(&place))
     }
 
-    /// Ends a reservation by `end`, in the companion where it was made. That is one of those which this handle
-    /// has opened, whether or not the queue still has a relay, and mostly the newest.
+    /// Ends a reservation by `end`, in the companion where it was made. This handle has opened that companion,
+    /// whether or not the queue still has a relay. Mostly it is the newest one.
     fn end_request(&self, end: impl Fn(&Queue) -> Result<()>) -> Result<()> {
         let mut ended = Err(Error::invalid(
             "reservation",

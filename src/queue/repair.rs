@@ -3,7 +3,7 @@
 //! Both sides publish with one store (see `cursors`), so a dead owner's half-written record or half-taken
 //! message is not there. The cursors are checked (see `locked`). What remains are messages in the store that
 //! were between two states: their numbers, compared with how many were ever put and taken, tell which step
-//! was the last. Counts, the list of what is due and the time of the next look are derived, and rebuilt.
+//! was the last. Counts, the list of what is due and the time of the next check are derived, and rebuilt.
 //!
 //! If the repairing process is killed as well, the next owner begins again.
 

@@ -16,14 +16,14 @@ use super::locked::{ConsumersLock, ProducersLock, PutGuard, PutSide};
 use super::mark::{Mark, MessageState};
 use super::record::HEADER;
 
-/// Freeing room in the message store wakes no process: one that waits for room checks this often.
+/// Freeing a place in the message store wakes no process: a process that waits for one checks this often.
 const STORE_NS: u64 = 2_000_000;
 
-/// Room in a queue for one message, to be written in place and then committed.
+/// Memory in a queue for one message, to be written in place and then committed.
 ///
 /// A `[u8]` of the requested length, whose bytes are at first those of earlier messages. Dropping it discards
-/// it. The commit determines its place among the messages: no process waits for it before, however long the
-/// writing takes, and nothing is left of it if its process dies.
+/// it. The commit determines its place among the messages: before that no process waits for it, however long
+/// the writing takes, and nothing is left of it if its process dies.
 ///
 /// After a `fork`, the reservation remains the parent's. The child can only drop its copy.
 ///

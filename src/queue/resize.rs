@@ -1,4 +1,4 @@
-//! Room: waiting for it, making it by growing in place, and giving it back.
+//! Free space of the ring: waiting for it, growing the ring in place, and shrinking it again.
 
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
@@ -17,8 +17,8 @@ const SMALL_RING_MESSAGES: u64 = 8;
 const SMALL_RING: u64 = 4 << 20;
 
 impl Queue {
-    /// Waits until there may be room for `need` bytes, or makes some by growing. The wait also ends when
-    /// nothing can be put by `by` any more.
+    /// Waits until there may be room for `need` bytes, or makes room by growing the ring. The wait also ends
+    /// when nothing can be put by `by` any more.
     #[cold]
     pub(super) fn make_room(&self, need: u64, by: PutBy, deadline: Deadline) -> Result<()> {
         let capacity = self.ring.capacity()?;
@@ -81,8 +81,8 @@ impl Queue {
         self.lock_both(deadline)?.grow(seen, need)
     }
 
-    /// A consumer's quantum has ended: doubles the ring if messages stream through it. Optional: an error
-    /// here either does not matter or is met by the next get as well.
+    /// Called when a consumer's quantum has ended: doubles the ring if messages stream through it. Errors are
+    /// ignored, since growing is optional: the next get meets those that matter.
     #[cold]
     pub(super) fn auto_grow(&self) {
         let Ok(capacity) = self.ring.capacity() else {
@@ -104,8 +104,8 @@ impl Queue {
         }
     }
 
-    /// Gives back the memory by which a burst made the ring grow. Called when nothing came for a while: a
-    /// ring that shrank between two messages of a stream would have to grow again.
+    /// Gives back the memory by which the ring has grown. Called when nothing came for a while: a ring that
+    /// shrank between two messages of a stream would have to grow again.
     ///
     /// A kill after the capacity was stored leaves committed pages that are unused until the ring grows over
     /// them or shrinks again. So does a failure.

@@ -26,14 +26,14 @@ use super::store::MessageStore;
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
 
-/// A ring's header and its bytes, bounds-checked once.
+/// A ring's header and its bytes, whose bounds were checked once.
 pub(crate) struct Ring {
     pub(crate) header: SharedRef<QueueHeader>,
     pub(super) bytes: NonNull<u8>,
     max: u64,
     /// One bit for each capacity that the ring may have.
     sizes: u64,
-    /// The capacity that this handle last found under a lock. So many bytes have memory.
+    /// The capacity that this handle last found under a lock. That many bytes have memory.
     found: AtomicU64,
     /// The capacity at creation, to which the ring shrinks. This many of its bytes always have memory.
     initial: u64,
@@ -220,7 +220,7 @@ impl Ring {
             if used <= capacity.saturating_mul(2) && used.is_multiple_of(record::ALIGN) {
                 return Ok(());
             }
-            // Between the loads, others may have used the ring up several times, or resized it.
+            // Between the loads, other processes may have filled the ring several times, or resized it.
             if head.load(Ordering::Acquire) == at && self.capacity()? == capacity {
                 return Err(Error::corrupt(
                     "R3: the ring's cursors are further apart than its capacity",

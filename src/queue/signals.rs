@@ -45,12 +45,12 @@ impl Queue {
         self.ring.header.descriptors() & AWAITED != 0
     }
 
-    /// Waits for a second if the lock's owner is stopped.
+    /// Takes the signal lock. Waits for a second if its owner is stopped.
     pub(super) fn lock_signals(&self) -> Result<Signals<'_>> {
         let guard = match self.signal_lock.lock(Deadline::Now)? {
             Acquired::Held(guard) => guard,
             Acquired::Recovered(guard) => {
-                // Whatever the dead owner left, the threads correct.
+                // The threads correct whatever the dead owner has left.
                 guard.mark_consistent();
                 self.ring.header.to_signal.notify_all();
                 guard

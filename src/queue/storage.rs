@@ -13,7 +13,7 @@ use super::locked::{BothSides, Side};
 use super::mark::Mark;
 use super::store::StoredMessage;
 
-/// Which owners are alive. Asks the kernel once about each.
+/// Remembers which owners are alive, so that the kernel is asked once about each.
 pub(super) struct LivenessCache<'a> {
     queue: &'a Queue,
     known: BTreeMap<(u16, u32), bool>,
@@ -37,9 +37,8 @@ impl Queue {
         LivenessCache { queue: self, known }
     }
 
-    /// Runs `work` on the store's arena, under the store's lock. Rebuilds the arena first if the last
-    /// owner of the lock died with it. Waits until `deadline`, and for at most a second
-    /// if the owner is stopped.
+    /// Runs `work` on the store's arena, under the store's lock. Rebuilds the arena first if the last owner of
+    /// the lock died with it. Waits until `deadline`, or for a second if that is later.
     fn with_arena<T>(
         &self,
         deadline: Deadline,

@@ -1,4 +1,4 @@
-//! The message store: messages that lie outside the ring, each in an extent of its own.
+//! The message store: messages that lie outside the ring, each in a separate extent.
 //!
 //! A reservation is written there, a leased message is read there, and a message that was given back waits
 //! there. So no record in the ring is ever kept by a process: consumers wait for no writer, the ring can grow
@@ -23,7 +23,7 @@
 //! | SENT    | a record in the ring names it   | consumers | LEASED; free: taken                |
 //! | LEASED  | its owner works on it           | consumers | free: acked; WAITING: given back, owner dead; EXPIRED |
 //! | WAITING | to be delivered again           | consumers | LEASED; free: taken                |
-//! | EXPIRED | its owner was too slow: a copy  | consumers | free: its owner lets go or is dead |
+//! | EXPIRED | its owner was too slow: a copy  | consumers | free: its owner ended it or is dead |
 //! |         | is WAITING. Without an owner: a |           | LEASED, WAITING: the copy is       |
 //! |         | copy that is being made         |           | complete                           |
 //! | CACHED  | no message; see below           | store     | any; free                          |
@@ -95,12 +95,12 @@ pub(crate) struct MessageStoreState {
     /// Under the consumers' lock, derived: how many are LEASED, and how many WAITING.
     pub(super) leased: AtomicU64,
     pub(super) waiting: AtomicU64,
-    /// How long after a look through the store the next one is due, while anything is leased.
+    /// How long after a check of the store the next one is due, while anything is leased.
     pub(super) check_ns: AtomicU64,
 }
 
 /// Derived, under the store's lock: the list of CACHED places, the oldest first, and how many blocks
-/// they have. Both sides write here for each large message, so it is one cache line of its own.
+/// they have. Both sides write here for each large message, so it has a separate cache line.
 #[repr(C, align(64))]
 struct CachedPlaces {
     oldest: AtomicU32,
@@ -152,11 +152,11 @@ const CACHED_BLOCKS: u64 = (4 << 20) / BLOCK;
 /// How many blocks a place has that is cached. Smaller places fit in a core's caches anyway.
 const LARGE: std::ops::RangeInclusive<u32> = 16..=(4 << 20) / BLOCK as u32;
 
-/// Room for the heads of messages, in addition to the payload of a full ring.
+/// Bytes for the heads of messages, in addition to the payload of a full ring.
 const SLACK: u64 = 64 << 10;
 
-/// Room that reservations leave free, for copies of what is leased out of the ring. Otherwise a consumer that
-/// only leases could not take a small message while the store is full of large ones.
+/// Bytes that reservations leave free, for copies of messages that are leased out of the ring. Otherwise a
+/// consumer that only leases could not take a small message while the store is full of large ones.
 const COPIES: u64 = 128 << 10;
 
 impl MessageStore {
@@ -212,7 +212,7 @@ impl MessageStore {
         all.saturating_sub(COPIES).saturating_sub(used)
     }
 
-    /// The most messages that can lie here: each has a block of its own.
+    /// The most messages that can lie here: each has at least one block.
     pub(super) fn most(&self) -> u64 {
         self.heap.blocks().into()
     }

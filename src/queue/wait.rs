@@ -1,6 +1,6 @@
 //! One side waiting for the other: taking, sleeping, waking and closing.
 //!
-//! # Who wakes whom, and when
+//! # Which process is woken, and when
 //! The wake-up policy decides the speed of a queue on a machine where a wake-up costs as much
 //! as hundreds of messages (see `sync::event`). Four rules:
 //!
@@ -33,9 +33,10 @@ use super::locked::{ConsumersLock, ProducersLock, TakeGuard, TakeSide, ended};
 /// A process is parked after it was woken this often only to find that others were faster.
 const FUTILE_WAKES: u32 = 3;
 
-/// The ring gives memory back after a sleep of this length has timed out, about the third. Fresh pages are
-/// the largest cost of a large message, and an answer may take some milliseconds: 10 MB to another process
-/// and back from Python take 4.4 ms this way, and 18 ms if the first timeout (2 ms) gives the memory back.
+/// A consumer makes the ring give memory back after a slice of its sleep has timed out that was at least this
+/// long. A slice is 20 ms or longer, unless a check for redelivery is due earlier. Fresh pages are the largest
+/// cost of a large message, and an answer may take some milliseconds: 10 MB to another process and back from
+/// Python take 4.4 ms this way, and 18 ms if memory is given back after 2 ms.
 const QUIET_NS: u64 = 8_000_000;
 
 impl Queue {

@@ -20,14 +20,14 @@ pub struct Withdrawn {
     pub payload: Vec<u8>,
     /// The token with which it was delivered.
     pub token: Vec<u8>,
-    /// How often it was delivered to a worker, anywhere.
+    /// How often it was delivered, by all relays and here.
     pub attempts: u32,
 }
 
 impl QueueRelay {
-    /// Takes the first message back, if this or an earlier relay delivered it and no worker has it: where no
-    /// worker takes it, it may be wanted elsewhere. It is not settled. `None` if there is no message, or the
-    /// first one was not delivered by a relay. Never waits.
+    /// Takes the first message back, if this or an earlier relay delivered it and no worker has it: for a relay
+    /// that can deliver it elsewhere. It is not settled. `None` if there is no message, or the first one was not
+    /// delivered by a relay. Never waits.
     ///
     /// # Errors
     /// `Invalid` in a forked child; as for [`Queue::lease`](crate::Queue::lease).
