@@ -5,13 +5,13 @@
 //! before every fork each attachment takes a second slot, which names the child. The child takes that over.
 //! So the object always has a participant, however soon after the fork the parent leaves.
 //!
-//! **A child without a slot.** If no slot can be taken for the child, because all are taken or it is no member of
-//! a group (`liveness`), the child is no participant through that attachment. It must not act as its parent: the
-//! drop of a copied lease would end the parent's, and nobody could tell that the child has died with a lock.
-//! Its owner word is `NOBODY`, which takes no lock and owns nothing. So each call that needs a lock fails with
-//! `Exhausted`, a call on what the parent holds is refused as in every child, and what needs no
-//! participant still works: an event, the length of a queue. Dropping the
-//! handle leaves the object as it is. The child may open the object again by name.
+//! **A child without a slot.** If no slot can be taken for the child, because all are taken or it is not a member
+//! of a group (`liveness`), the child is not a participant through that attachment. It must not act as its
+//! parent: the drop of a copied lease would end the parent's, and no process could detect that the child has
+//! died with a lock. Its owner word is `NOBODY`, which takes no lock and owns nothing. So each call that needs a
+//! lock fails with `Exhausted`, a call on what the parent holds is refused as in every child, and what needs no
+//! participant still works: an event, the length of a queue. Dropping the handle leaves the object as it is. The
+//! child may open the object again by name.
 //!
 //! A child that was made without the handlers of `fork` (`_Fork`, `clone`) is not a participant through
 //! inherited attachments: those are its parent's, and the child does not change them.
@@ -21,12 +21,13 @@
 //! This process attaches and leaves under one lock, which a fork takes too: so no child can inherit a
 //! descriptor or an attachment that this table does not have. That lock is taken before a file's attach lock,
 //! never while holding one. It is not held while waiting for an attach lock, which a stopped process may have:
-//! otherwise no thread of this process could fork or use unrelated objects meanwhile (`patiently`).
+//! otherwise no thread of this process could fork or use unrelated objects meanwhile (`retry_while_busy`).
 //!
-//! **A handle that is dropped while a stopped process has the attach lock** leaves without it after a second, and
-//! without a look at who else is attached. It loses nothing: the stopped process attaches as if the handle had
-//! been dropped later, or leaves. But if that one has looked before, no process removes the object's name. Then
-//! it is left as by a kill, until a process that opens the name, or collects, removes it.
+//! **A handle that is dropped while a stopped process has the attach lock** leaves without the lock after a
+//! second, and does not check which other processes are attached. No data is lost: the stopped process attaches
+//! as if the handle had been dropped later, or leaves. But if the stopped process was leaving and had checked
+//! for others already, neither process removes the object's name. Then the name stays as after a kill, until a
+//! process removes it that opens it or collects.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
@@ -72,7 +73,7 @@ pub(super) struct Attachment {
 /// As a slot's number, it is beyond all slots.
 const NONE: u32 = u32::MAX;
 
-/// All attachments of this process, and its membership in a liveness group.
+/// All attachments of this process, and its membership of a liveness group.
 pub(super) struct Attachments {
     all: Vec<*const Attachment>,
     liveness: ProcessLiveness,
@@ -115,12 +116,12 @@ pub(super) fn prepare() -> Result<()> {
 /// How long a handle that is dropped waits for a process that has the attach lock.
 pub(super) const LEAVING_NS: u64 = 1_000_000_000;
 
-/// Calls `act` with the lock under which this process attaches and leaves, and again after a pause, without that
-/// lock, while it returns `None` because another process has the attach lock that it needs. After `limit_ns`, the
-/// last call gets `true`.
+/// Calls `act` with the lock under which this process attaches and leaves. While `act` returns `None`, because
+/// another process has the attach lock that it needs, pauses without that lock and calls it again. The second
+/// argument is true for the last call, after `limit_ns`.
 ///
 /// A process has an attach lock for far less than a millisecond, unless it is stopped.
-pub(super) fn patiently<T>(
+pub(super) fn retry_while_busy<T>(
     limit_ns: u64,
     mut act: impl FnMut(&mut Attachments, bool) -> Result<Option<T>>,
 ) -> Result<Option<T>> {
@@ -302,7 +303,7 @@ impl Peers for Attachment {
     }
 
     fn lives(&self, owner: Owner) -> Result<bool> {
-        // Fast path: its own slot is asked about most often.
+        // Fast path: most calls ask about this handle's own slot.
         if owner == self.owner() {
             return Ok(true);
         }
@@ -312,9 +313,9 @@ impl Peers for Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        // In the pauses it is still in the table: a child that is forked then has it like any handle of a thread
-        // that it does not have.
-        let left = patiently(LEAVING_NS, |attachments, is_last| {
+        // In the pauses this attachment is still in the table. A child that is forked then inherits it, like a
+        // handle of a thread that does not exist in the child.
+        let left = retry_while_busy(LEAVING_NS, |attachments, is_last| {
             // Not found if `leave_all` has run.
             let mut each = attachments.all.iter();
             let Some(index) = each.rposition(|&it| ptr::eq(it, self)) else {
@@ -342,9 +343,9 @@ pub(crate) extern "C" fn leave_all() {
     if PROCESS.load(Ordering::Relaxed) != process::pid() {
         return;
     }
-    // The library's own threads need not serve objects that are left.
+    // The library's threads must not use objects that are left.
     sync::stop_watching();
-    let _ = patiently(LEAVING_NS, |attachments, is_last| {
+    let _ = retry_while_busy(LEAVING_NS, |attachments, is_last| {
         attachments
             .all
             // SAFETY: as in `each`.

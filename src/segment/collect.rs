@@ -51,7 +51,7 @@ pub fn gc(dry_run: bool) -> Result<Vec<String>> {
     Ok(removed)
 }
 
-/// [`gc`] that calls `goes_on` with each name when it is removed, and stops when that returns false: for
+/// [`gc`], with a call of `goes_on` for each name that is removed. It stops when that returns false: for
 /// programs that show progress or can be interrupted. Removing takes about a millisecond for every 10 MiB.
 ///
 /// ```
@@ -87,7 +87,7 @@ pub fn gc_each(dry_run: bool, mut goes_on: impl FnMut(&str) -> bool) -> Result<(
 pub(crate) fn sweep(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
     let sweep = |is_last: bool| Ok(collect_one(&file, false)?.or(is_last.then_some(false)));
-    attachment::patiently(attachment::LEAVING_NS, |_, is_last| sweep(is_last)).map(drop)
+    attachment::retry_while_busy(attachment::LEAVING_NS, |_, is_last| sweep(is_last)).map(drop)
 }
 
 /// Collects for a limited time, once in a process and those forked from it.
@@ -108,7 +108,7 @@ pub(super) fn make_room() -> bool {
         return false;
     }
     // Processor time: on a busy machine, the pause would otherwise grow with the time that other programs
-    // took, and what died meanwhile would not be collected.
+    // take, and what processes that die meanwhile leave would not be collected.
     let start = clock::thread_ns();
     let found = collect_for(u64::MAX, u64::MAX);
     if !found {
@@ -127,8 +127,8 @@ pub(super) fn with_room<T>(act: impl Fn() -> Result<T>) -> Result<T> {
     }
 }
 
-/// Collects for `scan` nanoseconds, not counting the time for removals, and for `most` altogether. Whether
-/// anything was removed.
+/// Collects for `scan` nanoseconds, not counting the time for removals, and for `most` altogether. Returns
+/// whether anything was removed.
 ///
 /// Begins at a random file: if time does not suffice for all, the next process checks other files.
 fn collect_for(scan: u64, most: u64) -> bool {

@@ -9,7 +9,7 @@
 //! stamp says so to all handles, also those that were opened before. It is read under the attach lock by the
 //! process that would remove the object. A process that changes the number is a participant until after the
 //! change. So a process that finds no participant under that lock reads the last number: the process that
-//! stored it left before, by a store that the remover has read, or died, which the kernel has told the remover.
+//! stored it has left, by a store that the remover has read, or has died, as the kernel has told the remover.
 //! (A thread that attaches a relay while its process exits is too late: its object may have no name by then.)
 //! When the companions are removed, the number is 0 again, and the object is as it was created.
 //!

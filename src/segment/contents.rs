@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Owner, Region, Shared};
 
-/// What ever passed through a queue, for computing rates: see [`Queue::totals`](crate::Queue::totals).
+/// How much has ever passed through a queue, for computing rates: see [`Queue::totals`](crate::Queue::totals).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueTotals {
     /// Messages that were put.
@@ -39,7 +39,7 @@ pub struct ObjectContents {
     pub bytes: Option<u64>,
     /// Bytes of the rings of a queue or a pipe as they are now.
     pub capacity: Option<u64>,
-    /// What ever passed through a queue, or through both directions of a pipe.
+    /// How much has ever passed through a queue, or through both directions of a pipe.
     pub totals: Option<QueueTotals>,
     /// Messages that are leased.
     pub leased: u64,

@@ -14,7 +14,7 @@
 //! # Limits
 //! A process that makes a FIFO while another removes the name may leave the FIFO without an object. `gc`
 //! removes it. At such a moment `gc` may also remove the FIFO of a new object of that name; processes that
-//! need it later then use descriptors of their own.
+//! need it later then use separate pipes.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -107,8 +107,8 @@ pub(crate) struct ObjectStat {
     pub(crate) open: Option<(File, Stamp)>,
 }
 
-/// Reads the facts of objects. Asks about each process once, however many objects it has open: so listing a
-/// thousand objects of one process takes a fifth of the time.
+/// Reads the facts of objects. Asks the kernel about each process once, however many objects it has open. So
+/// listing a thousand objects of one process takes a fifth of the time.
 #[derive(Default)]
 pub(crate) struct StatCache {
     alive: HashMap<u64, bool>,
@@ -233,7 +233,7 @@ impl StatCache {
 /// using it; no other process can attach to it any more.
 ///
 /// # Errors
-/// `NotFound`; `Permission` for another user's, for root too; `Invalid` name.
+/// `NotFound`; `Permission` for another user's object, for root too; `Invalid` name.
 pub fn unlink(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
     let remove = |is_last: bool| {
@@ -255,7 +255,8 @@ pub fn unlink(name: &str) -> Result<()> {
         companion::remove(&file, stamp.companions());
         shm::unlink(&file).map(Some)
     };
-    let removed = attachment::patiently(attachment::LEAVING_NS, |_, is_last| remove(is_last));
+    let removed =
+        attachment::retry_while_busy(attachment::LEAVING_NS, |_, is_last| remove(is_last));
     removed.map(drop).map_err(|err| named(err, name))
 }
 

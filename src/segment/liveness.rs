@@ -1,4 +1,5 @@
-//! Which processes live: one byte for each process, whose lock the kernel drops when the process ends.
+//! Which processes are alive: each has locked a byte of a file, and the kernel drops the lock when the process
+//! ends.
 //!
 //! ```text
 //! /dev/shm/shoal+<group>, a file that takes no memory
@@ -57,7 +58,7 @@ const SIZE: u64 = 4096;
 const NUMBER_BITS: u32 = 24;
 const NUMBERS: u64 = 1 << NUMBER_BITS;
 const GROUP_BITS: u32 = 40;
-/// How often to begin again after interference by other processes, or if a group number is in use.
+/// How often to begin again if other processes have removed or changed the file, or a group number is in use.
 const TRIES: u32 = 64;
 
 /// A member of a liveness group: the group, and the member's number in it.
@@ -399,8 +400,8 @@ impl ProcessLiveness {
         Some(self.next.insert(next).id)
     }
 
-    /// In the parent: drops the child's membership, which the child has taken over. If the fork failed,
-    /// nobody has it.
+    /// In the parent: drops the child's membership, which the child has taken over. If the fork failed, no
+    /// process has it.
     pub(super) fn after_fork_in_parent(&mut self) {
         self.next = None;
         self.fill_reserve();
@@ -428,9 +429,9 @@ impl ProcessLiveness {
         self.fill_reserve();
     }
 
-    /// Called when this process is about to end; it counts as alive until then. The last member that does not end as
-    /// well removes the group's file: of several that end at the same time, or of two copies of this library in one
-    /// process, each still finds the others' locks.
+    /// Called when this process is about to end; until then it counts as alive. Removes the group's file if all
+    /// other members are about to end as well. Of several members that end at the same time, or of two copies of
+    /// this library in one process, each still finds the locks of the others.
     pub(super) fn mark_leaving(&mut self) {
         let Some(own) = self.own.as_ref().filter(|_| self.is_ours()) else {
             return;
@@ -446,7 +447,7 @@ impl ProcessLiveness {
         }
     }
 
-    /// This process goes on to use objects after [`mark_leaving`](Self::mark_leaving).
+    /// Called when this process continues to use objects after [`mark_leaving`](Self::mark_leaving).
     pub(super) fn stay(&self) {
         if let Some(own) = &self.own
             && let Some(fd) = own.fd.get()
@@ -488,7 +489,7 @@ fn withdraw() {
     guardian::set_liveness_mapping(0, 0);
 }
 
-/// Removes the file of this former member's group if no other member goes on.
+/// Removes the file of this former member's group if no other member is going to stay.
 pub(super) fn sweep(id: MemberId) {
     let named = name::liveness_file(id.group());
     if let Ok(file) = shm::open_file(&named) {
@@ -496,8 +497,8 @@ pub(super) fn sweep(id: MemberId) {
     }
 }
 
-/// Removes the file of a group if no member but `own` goes on. Waits for another process that does the same: it may
-/// have checked while this one was still a member.
+/// Removes the file of a group if no member but `own` is going to stay. Waits for another process that does the
+/// same: it may have checked while this one was still a member.
 fn remove_if_all_end(named: &str, fd: BorrowedFd<'_>, own: MemberId) {
     let (first, byte) = (ATTACH_LOCK + 1, own.byte());
     let goes_on = |start, len| !matches!(ofd::written_range(fd, start, len), Ok(None));

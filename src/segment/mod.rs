@@ -4,7 +4,7 @@
 //! directory that `SHOAL_DIR` names:
 //!
 //! ```text
-//!      0  stamp          who may open this, and as what       stamp.rs
+//!      0  stamp          what it is, and who may open it      stamp.rs
 //!    128  participants   1024 slots of attached handles        participants.rs
 //!  36864  data           the object's own                      queue/, map/, …
 //! ```
@@ -14,8 +14,8 @@
 //!
 //! **Complete from the start.** A segment is filled under a private name and then renamed, so a visible name
 //! is always initialised. **Sparse.** It has its full size from the start and never moves; pages are
-//! committed as the object grows, so a full `/dev/shm` is an error and never a SIGBUS. **The kernel says who
-//! lives.** A slot names a process that holds a lock, which the kernel drops when the process ends
+//! committed as the object grows, so a full `/dev/shm` is an error and never a SIGBUS. **The kernel says which
+//! processes are alive.** A slot names a process that holds a lock, which the kernel drops when the process ends
 //! (`liveness.rs`); no timer ever decides which process is dead.
 //!
 //! # Limits

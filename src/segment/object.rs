@@ -23,7 +23,7 @@ impl<T: Object> Object for Arc<T> {
 macro_rules! shared_object {
     ($type:ident, $noun:literal, $segment:expr $(, $(#[$end_waits:meta])+)?) => {
         impl $type {
-            #[doc = concat!("The name to open this ", $noun, " by.")]
+            #[doc = concat!("The name by which another process opens this ", $noun, ".")]
             pub fn name(&self) -> &str {
                 $crate::segment::Object::segment(self).name()
             }

@@ -54,11 +54,11 @@ pub(crate) struct Spec {
 }
 
 const PAGE: u64 = 4096;
-/// How often to begin again after interference by other processes. Each retry means that another process has
-/// made progress.
+/// How often to begin again after other processes have created or removed the file. Each retry means that
+/// another process has made progress.
 const TRIES: u32 = 1000;
 /// How long to wait for a process that opens the same object or leaves it.
-const PATIENCE_NS: u64 = 5_000_000_000;
+const OPENING_NS: u64 = 5_000_000_000;
 
 /// A handle on a mapped segment. Dropping it leaves the segment.
 pub(crate) struct Segment {
@@ -87,7 +87,7 @@ impl Segment {
             return Self::create(&name::anonymous(), options, spec, &init);
         };
         let file = name::file_of(name)?;
-        // Other processes may create and leave between the two attempts, but not for ever.
+        // Other processes may create and leave the object between the two attempts, but not each time.
         for _ in 0..TRIES {
             if options.create && options.exclusive {
                 if is_alive(name, &file)? {
@@ -194,7 +194,7 @@ impl Segment {
 
     /// Attaches to the published file, if it is alive and of the kind in `spec`.
     fn open(name: &str, file: &str, spec: &Spec) -> Result<Self> {
-        let opened = attachment::patiently(PATIENCE_NS, |attachments, _| {
+        let opened = attachment::retry_while_busy(OPENING_NS, |attachments, _| {
             Self::try_open(attachments, name, file, spec)
         });
         opened?.ok_or_else(|| busy(name, file))
@@ -351,7 +351,7 @@ impl Segment {
         self.handle.slot()
     }
 
-    /// A word in which the object keeps something about this process's slot: null at first, and again in a
+    /// A word in which this process keeps data of the object about its slot: null at first, and again in a
     /// forked child that has another slot.
     #[inline]
     pub(crate) fn known(&self) -> &AtomicPtr<()> {
@@ -464,13 +464,13 @@ fn gone_each_time(name: &str, what: &str) -> Error {
     ))
 }
 
-/// The error when the attach lock of `file` was not free for [`PATIENCE_NS`].
+/// The error when the attach lock of `file` was not free for [`OPENING_NS`].
 fn busy(name: &str, file: &str) -> Error {
     let inode = shm::facts(file).map_or(0, |facts| facts.ino());
     Error::Busy {
         name: name.to_owned(),
         who: holder::of_lock(inode, ATTACH_LOCK).unwrap_or_else(|| "another process".to_owned()),
-        seconds: PATIENCE_NS / 1_000_000_000,
+        seconds: OPENING_NS / 1_000_000_000,
     }
 }
 
@@ -524,7 +524,7 @@ fn lock_file<'a>(file: &str, probe: &'a File, stamp: &Stamp) -> Result<FileLock<
 /// Whether a live object has this name; removes a dead one.
 fn is_alive(name: &str, file: &str) -> Result<bool> {
     // No child of another thread's fork may inherit a file's attach lock.
-    let checked = attachment::patiently(PATIENCE_NS, |_, _| {
+    let checked = attachment::retry_while_busy(OPENING_NS, |_, _| {
         for _ in 0..TRIES {
             let (probe, stamp) = find(name, file)?;
             match lock_file(file, &probe, &stamp)? {

@@ -141,19 +141,19 @@ impl Options {
         self
     }
 
-    /// Lets the object outlive its processes. An object that has a [relay](crate::QueueRelay) does so anyway.
+    /// Makes the object outlive its processes. An object that has a [relay](crate::QueueRelay) does so anyway.
     pub fn persistent(mut self) -> Self {
         self.persistent = true;
         self
     }
 
-    /// Lets a map keep the order of insertion.
+    /// Makes a map keep the order of insertion.
     pub fn ordered(mut self) -> Self {
         self.ordered = true;
         self
     }
 
-    /// Makes a map take less memory, for maps of a few keys of which there are many.
+    /// Makes a map take less memory: for programs with many maps of a few keys each.
     pub fn compact(mut self) -> Self {
         self.compact = true;
         self

@@ -17,18 +17,20 @@
 //! The first slots lie on the object's first page. Pages for more are committed when they are needed, and
 //! then `open` is raised; it doubles once living processes hold all slots below it.
 //!
-//! # Whether anybody is left
-//! A fork joins without any lock. So a scan may read the child's slot while it is still free, and then find that
-//! the parent has died. But the child's slot was taken, and its `generation` raised, before its parent died. So
-//! the answer "nobody" takes two scans that find no living holder, with equal sums of the generations: then no
-//! slot was taken from the end of the first scan of it to the second, and the processes that could have taken one after
-//! that were dead before the second scan began.
+//! # Whether a process is attached
+//! A fork takes a slot for the child without any lock. So a scan may read the child's slot while it is still
+//! free, and then find that the parent has died. But the child's slot was taken, and its `generation` raised,
+//! before its parent died. So the scan is repeated: no process is attached if two scans in a row find no living
+//! holder and equal sums of the generations. Then no slot was taken between its reading in the first scan and
+//! that in the second, and the processes that could have taken one after that were dead before the second scan
+//! began.
 //!
 //! # Crash arguments
 //! *Killed after the swap:* the slot's holder is dead. `generation` may still be that of the previous holder,
-//! which is dead too, and `since` and `pid` may be those of either. *Killed before raising `open`:* a page is committed that is not used yet. *Killed after
-//! it marked that it is about to end:* like any kill; but a process that leaves while it still lives has
-//! removed the object's name. *Any process may swap a dead holder for 0:* a dead member stays dead.
+//! which is dead too, and `since` and `pid` may be those of either. *Killed before raising `open`:* a page is
+//! committed that is not used yet. *Killed after it marked that it is about to end:* like any kill; but a
+//! process that left after the mark and before the kill has removed the object's name. *Any process may swap a
+//! dead holder for 0:* a dead member stays dead.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -50,10 +52,10 @@ use super::stamp;
 const COUNT: u64 = 1024;
 /// Bytes of the table.
 const SIZE: u64 = size_of::<Table>() as u64;
-/// Slots to begin with.
+/// Slots that are open at first.
 const FIRST: u32 = 16;
 const PAGE: u64 = 4096;
-/// How often to begin again if other processes are faster.
+/// How often to begin again if other processes take slots meanwhile.
 const TRIES: u32 = 1000;
 
 /// A subset of the slots.
@@ -141,7 +143,8 @@ impl Slot {
 
     /// Takes it if it is free.
     fn take(&self, id: MemberId, pid: u32) -> bool {
-        // SYNC: pairs with the loads of processes that check whether any other is attached, by the attach lock or by the total order.
+        // SYNC: pairs with the loads of processes that check whether any other is attached: by the attach lock,
+        // or by the total order.
         let taken = self
             .holder
             .compare_exchange(0, id.word(), Ordering::SeqCst, Ordering::Relaxed);
@@ -149,7 +152,8 @@ impl Slot {
             return false;
         }
         crash_point!();
-        // Before the generation: a process that has seen that reads no mark of an earlier holder that it is leaving.
+        // Before the generation: a process that has seen the new generation does not read an earlier holder's
+        // mark that it is about to end.
         self.record_holder(pid);
         crash_point!();
         // What an earlier holder left must not look like this holder's.
@@ -300,8 +304,8 @@ impl Table {
         }
     }
 
-    /// Whether any handle is attached whose process is not about to end. For a caller that has given its slot back,
-    /// which another process may have by now, or has marked it.
+    /// Whether any handle is attached whose process is not about to end. For a caller that has marked its slot,
+    /// or has given it back: another process may have that slot by now.
     pub(super) fn has_any_that_stays(&self) -> Result<bool> {
         self.has_any(Section::ALL, |_, slot| {
             slot.pid.load(Ordering::SeqCst) & LEAVING == 0
@@ -319,7 +323,7 @@ impl Table {
         for _ in 0..TRIES {
             let mut joined = 0u32;
             for (index, slot) in self.open_slots(section)? {
-                // Read first: who took the slot earlier is then seen below.
+                // Read first: the load below then sees a process that took the slot before this read.
                 joined = joined.wrapping_add(slot.generation.load(Ordering::SeqCst));
                 if counts(index, slot) && slot.is_held()? {
                     return Ok(true);
@@ -329,7 +333,7 @@ impl Table {
                 return Ok(false);
             }
         }
-        // Processes join all the time.
+        // Slots were taken during each scan, so there are processes.
         Ok(true)
     }
 }
@@ -410,8 +414,8 @@ pub(super) fn held(file: &File, same_namespace: bool) -> Result<Vec<Entry>> {
 
 /// The entries for which `is_alive` is true.
 ///
-/// A read of the file may find that a slot was taken, but not yet by whom; the next read does. So its holders
-/// count together with the generations that were read before.
+/// A read of the file may have a slot's new generation and not yet its new holder; the next read has both. So
+/// the holders of one read count together with the generations of the read before.
 pub(super) fn held_by(
     file: &File,
     mut is_alive: impl FnMut(MemberId, Registered) -> Result<bool>,

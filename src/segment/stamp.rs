@@ -1,4 +1,4 @@
-//! The first page: what the segment is, and who may open it.
+//! The first page: what the segment is, and which processes may open it.
 //!
 //! ```text
 //! offset  size  field           invariant
