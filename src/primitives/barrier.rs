@@ -13,9 +13,8 @@
 //!            2..64    number of the round
 //! number of a waiter  bits 0..16: how many arrived before it; the rest: number of the round
 //! ```
-//! A round ends by one store of `round`. The state of its waiters follows from that word: if the
-//! process that notifies them dies, the next owner of the lock notifies every waiter that is still
-//! in an older round.
+//! A round ends by one store of `round`, which determines the state of its waiters: if the process that
+//! notifies them dies, the next owner of the lock notifies every waiter that is still in an older round.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -220,7 +219,8 @@ impl Barrier {
     /// # Errors
     /// `Poisoned` if the barrier is broken, which happens when a waiter times out or dies; `Interrupted` when
     /// a signal handler ran: the caller then has not arrived; `Timeout` when it could not arrive because
-    /// waiters of the round before had not left yet.
+    /// waiters of the round before had not left yet; `Detached` when the [waits through this
+    /// handle](Self::end_waits) were ended, which breaks the barrier.
     pub fn wait(&self, timeout: impl IntoTimeout) -> Result<u32> {
         self.wait_with(timeout, || {})
     }

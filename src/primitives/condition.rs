@@ -8,8 +8,8 @@
 //! ```
 //! A waiter takes its entry before it releases the program's lock, and gives the entry up only when
 //! it has that lock again. If it is notified and dies before that, the other waiters find the
-//! notification at the end of a slice and pass it on. If it dies later, it holds the program's lock,
-//! whose next owner is told of the death.
+//! notification at the end of a slice and pass it on. If it dies later, it holds the program's lock, and
+//! the next owner of that lock gets `OwnerDied`.
 
 use std::sync::atomic::Ordering;
 
@@ -238,7 +238,7 @@ impl Condition {
                 break;
             }
             if place.lives(&self.segment)? {
-                // If it dies, the notification goes to a process that waits by now already.
+                // If it dies, the notification goes to a process that is waiting by now.
                 place.number.store(waiters.next(), Ordering::Relaxed);
                 place.set_state(NOTIFIED);
                 place.wake();

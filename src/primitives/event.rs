@@ -42,7 +42,7 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
     },
 };
 
-/// Something that has happened or not, which processes and threads wait for.
+/// A flag that is set or not, which processes and threads wait for.
 ///
 /// Setting and clearing are one atomic step each, so a kill comes before or after it. A dead waiter delays no
 /// other process.
@@ -130,7 +130,8 @@ impl Event {
     /// Waits until the event is set, or has been set since the call began.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran.
+    /// `Timeout`; `Interrupted` when a signal handler ran; `Detached` when the [waits through this
+    /// handle](Self::end_waits) were ended.
     pub fn wait(&self, timeout: impl IntoTimeout) -> Result<()> {
         let began = self.changes();
         let happened = || {

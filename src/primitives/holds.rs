@@ -3,8 +3,8 @@
 //! ```text
 //! offset  size  field   written by          invariant
 //!      0     4  used    the lock's owner    no slot from here on was ever written
-//!      4     4  kept    the lock's owner    taken, but held by no process any more: no death
-//!                                           returns it
+//!      4     4  kept    the lock's owner    taken, but held by no process any more: the end of
+//!                                           a process does not return it
 //!      8     8  slot 0  the lock's owner    bits 32..64: generation of the slot;
 //!                                           0..32: how much it holds
 //!     16     8  slot 1  …

@@ -136,7 +136,9 @@ impl Lock {
     /// owner has it. A timeout of zero does not wait.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
+    /// `Timeout`; `Interrupted` when a signal handler ran while it waited; `Detached` when it would have to wait
+    /// and the [waits through this handle](Self::end_waits) were ended; `TooMany` if a recursive lock was taken
+    /// 2^32 times; `Exhausted` in a forked child for which the object had no slot.
     #[inline]
     pub fn acquire(&self, timeout: impl IntoTimeout) -> Result<Acquisition> {
         self.acquire_as(self.segment.me(), timeout)
@@ -160,7 +162,8 @@ impl Lock {
     /// not ask the kernel: the lock of a dead owner counts as taken.
     ///
     /// # Errors
-    /// `TooMany` if a recursive lock was taken 2^32 times.
+    /// `TooMany` if a recursive lock was taken 2^32 times; `Exhausted` in a forked child for which the object had
+    /// no slot.
     #[inline]
     pub fn try_acquire(&self) -> Result<Option<Acquisition>> {
         self.cell.try_acquire(self.segment.me())
@@ -179,7 +182,7 @@ impl Lock {
     /// Releases the lock: a plain one whichever thread took it through this handle, a recursive one by one level.
     ///
     /// # Errors
-    /// `Invalid` if no one holds it, if another handle or process does, or if it is recursive and not the
+    /// `Invalid` if it is not held, if another handle or process holds it, or if it is recursive and not the
     /// calling thread's.
     #[inline]
     pub fn release(&self) -> Result<()> {
@@ -187,7 +190,7 @@ impl Lock {
     }
 
     /// As [`release`](Self::release), but releases a plain lock whichever handle or process took it. For
-    /// protocols in which one process takes a lock and another releases it. The owner is not told.
+    /// protocols in which one process takes a lock and another releases it. The owner gets no notice.
     ///
     /// ```
     /// use shoal::{Lock, Timeout};
@@ -201,7 +204,7 @@ impl Lock {
     /// ```
     ///
     /// # Errors
-    /// `Invalid` if no one holds it, or if it is recursive and not the calling thread's.
+    /// `Invalid` if it is not held, or if it is recursive and not the calling thread's.
     #[inline]
     pub fn release_any(&self) -> Result<()> {
         self.cell.release_any(self.segment.me())
@@ -238,7 +241,7 @@ impl Lock {
     /// Whether the calling thread took the lock through this handle.
     ///
     /// # Errors
-    /// `Corrupt`.
+    /// None at present.
     pub fn is_mine(&self) -> Result<bool> {
         Ok(self.cell.is_mine(self.segment.me()))
     }
@@ -246,7 +249,7 @@ impl Lock {
     /// How many levels of the lock the calling thread has.
     ///
     /// # Errors
-    /// `Corrupt`.
+    /// None at present.
     pub fn depth(&self) -> Result<u32> {
         Ok(self.cell.depth(self.segment.me()))
     }

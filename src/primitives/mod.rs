@@ -8,8 +8,8 @@
 //!
 //! # Ownership
 //! What a process holds is recorded under its [owner](crate::layout::Owner), a slot of the segment's
-//! participants. So a waiter can ask the kernel whether that owner lives. The waiter takes over what a dead
-//! owner held, and is told about the death where that matters.
+//! participants. So a waiter can ask the kernel whether that owner is alive. The waiter takes over what a dead
+//! owner held, and its call reports the death where that matters.
 
 pub(crate) mod barrier;
 pub(crate) mod condition;

@@ -16,10 +16,11 @@
 //! is registered, no new reader is admitted. A process that already reads may take the lock for reading
 //! again: otherwise it would wait for itself.
 //!
-//! # What a death costs
-//! A waiter removes the holds of dead readers and writers. `died` remembers the death of a writer: every new
-//! owner is told, until a writer that was told has released the lock. A writer that is killed before it ends its
-//! registration is removed as a dead one; killed before it notifies, the others notice at the end of their slice.
+//! # What a kill leaves
+//! A waiter removes the holds of dead readers and writers. `died` records the death of a writer: every new
+//! owner gets `OwnerDied`, until a writer that got it has released the lock. The registration of a writer that
+//! is killed before it ends it is removed like the holds of the dead process. If a process is killed before it
+//! notifies the others, they notice the change at the end of their slice.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -144,7 +145,8 @@ impl RwLock {
     /// does not wait.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran.
+    /// `Timeout`; `Interrupted` when a signal handler ran; `Detached` when it would have to wait and the [waits
+    /// through this handle](Self::end_waits) were ended; `Poisoned`.
     pub fn read(&self, timeout: impl IntoTimeout) -> Result<Acquisition> {
         let deadline = Deadline::after(timeout);
         self.take(deadline, || self.try_read(deadline))
@@ -330,7 +332,7 @@ impl RwLock {
         if state.writer.load(Ordering::Relaxed) != pack(self.segment.owner()) {
             return Err(Error::invalid("lock", "this process does not write"));
         }
-        // After a kill behind this store, this process is a dead writer again, and the next owner is told.
+        // If the process is killed after this store, it is a dead writer, and the next owner gets `OwnerDied`.
         state.died.store(0, Ordering::Relaxed);
         crash_point!();
         state.writer.store(0, Ordering::SeqCst);

@@ -9,7 +9,7 @@
 //!     88    40  handoff    any process         the waiters for a permit: see `sync::handoff`
 //!    128        holds      the lock's owner    how many each process holds
 //! ```
-//! **Whose permit is released?** The semaphore does not know: one process may take permits and another
+//! **Whose permit is released?** The semaphore cannot tell: one process may take permits and another
 //! release them. So a release returns a permit of the caller if it holds any, else one that another process
 //! holds, and adds a permit only if no process holds any. This is exact if the same process takes and
 //! releases. If one side takes and the other releases, as with signals, the number of permits is always
@@ -166,7 +166,8 @@ impl Semaphore {
     /// Takes a permit. Waits while none is available. A timeout of zero does not wait.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
+    /// `Timeout`; `Interrupted` when a signal handler ran while it waited; `Detached` when it would have to wait
+    /// and the [waits through this handle](Self::end_waits) were ended; `Poisoned`.
     pub fn acquire(&self, timeout: impl IntoTimeout) -> Result<()> {
         if self.try_acquire()? {
             return Ok(());
@@ -252,7 +253,7 @@ impl Semaphore {
             return Err(Error::invalid("semaphore", why));
         }
         let (me, mut left) = (self.segment.owner(), count);
-        // At most one step for each holder, however large the counts.
+        // At most one step for each holder, however large the counts are.
         while left > 0 {
             let held = state.holds.count(me)?;
             let mut released = held.min(left);

@@ -12,7 +12,7 @@
 //!     16     4  state   the lock's owner    FREE, WAITING, NOTIFIED, BROKEN; a futex word
 //! ```
 //! The lock of the object guards all of it, but waiters read `state` and sleep on it without the
-//! lock. Each waiter sleeps on a word of its own, so a wake-up reaches exactly the notified ones.
+//! lock. Each waiter sleeps on a separate word, so a wake-up reaches exactly the notified waiters.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -25,13 +25,13 @@ use crate::sys::futex::{self, Waited};
 
 const ENTRIES: usize = 1024;
 
-/// The entry is not in use.
+/// A state: the entry is not in use.
 const FREE: u32 = 0;
-/// Its owner waits.
+/// A state: its owner waits.
 pub(super) const WAITING: u32 = 1;
-/// The waited-for event has happened.
+/// A state: what its owner waits for has happened.
 pub(super) const NOTIFIED: u32 = 2;
-/// The waited-for event will not happen.
+/// A state: what its owner waits for will not happen.
 pub(super) const BROKEN: u32 = 3;
 
 #[repr(C)]

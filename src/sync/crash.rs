@@ -1,15 +1,15 @@
 //! Crash points: the steps between two stores, at which a test can kill the process.
 //!
-//! `crash_point!()` stands wherever a SIGKILL would leave shared memory in a state of its
-//! own. Without the feature `crash-points` it expands to nothing. With it, each one that is
-//! passed after `arm` counts a step, and at the step that was asked for the process sends
-//! itself SIGKILL. A test runs an operation with step 1, 2, 3 … until the operation
-//! completes, and checks each time what a surviving process finds.
+//! `crash_point!()` is placed wherever a SIGKILL would leave shared memory in a state that differs from those
+//! at the crash points before and after it. Without the feature `crash-points` it expands to nothing. With the
+//! feature, each crash point that is passed after `arm` counts as a step, and at the requested step the process
+//! sends itself SIGKILL. A test runs an operation with step 1, 2, 3 … until the operation completes, and checks
+//! each time what a surviving process finds.
 //!
-//! Each one that is passed after `watch_memory` also asks the kernel how many pages the object's file
-//! has. Only [`committing`] may change that: a page that appears in between was touched before it was
-//! committed, and would have been a SIGBUS in a full `/dev/shm`. `SEEK_DATA` and `mincore` do
-//! not report a page that was committed and never written to; the file's count of blocks does.
+//! Each crash point that is passed after `watch_memory` also compares how many blocks the object's file has with
+//! what was committed. Only [`committing`] may change that: a page that appears in between was touched before it
+//! was committed, and would have been a SIGBUS in a full `/dev/shm`. `SEEK_DATA` and `mincore` do not report a
+//! page that was committed and never written to; the file's count of blocks does.
 
 /// Marks the gap between two stores to shared memory.
 macro_rules! crash_point {
@@ -40,7 +40,7 @@ mod armed {
     use std::path::Path;
 
     thread_local! {
-        // (steps passed, the step to die at), while armed.
+        // The steps passed and the step at which to be killed, while armed.
         static STATE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
         // The files that are watched, and the blocks that each may have.
         static WATCHED: RefCell<Vec<(File, u64)>> = const { RefCell::new(Vec::new()) };
@@ -68,7 +68,7 @@ mod armed {
     }
 
     fn check() {
-        // The list is gone when the handlers of a process's exit run.
+        // The list does not exist any more when the exit handlers of the process run.
         let _ = WATCHED.try_with(|watched| {
             for (file, may) in &*watched.borrow() {
                 let has = blocks(file);
@@ -88,7 +88,7 @@ mod armed {
         done
     }
 
-    /// The calling thread dies at its `step`-th crash point from now on; 0 never dies.
+    /// The process is killed at the calling thread's `step`-th crash point from now on; with 0, never.
     pub fn arm(step: u64) {
         STATE.set(Some((0, step)));
     }

@@ -13,16 +13,16 @@
 //! publishes its change, and makes a system call only if it then sees `asleep`. With both sides fenced,
 //! either the waker sees `asleep` or the sleeper sees the change.
 //!
-//! **At most one wake is in flight.** On a virtual machine a wake-up costs 25 µs, in which hundreds of
+//! **At most one wake is in flight.** On a virtual machine a wake-up costs 25 us, in which hundreds of
 //! messages pass; waking a sleeper for each of them would only make processes preempt each other. So while
 //! `waking` is set no other process is woken, and a process that takes one item and sees more of them wakes
 //! the next.
 //!
-//! # What a death costs
-//! *A sleeper dies:* `asleep` stays set; the next wake finds no sleeper and clears it. *The woken process
-//! dies before it clears `waking`:* another sleeper, whose slice ends, clears it. *A waker dies between its
-//! change and its wake:* the sleeper checks when its slice ends. No death costs more than a slice, and no
-//! count of sleepers is kept that a death could make wrong.
+//! # What a kill leaves
+//! *A sleeper is killed:* `asleep` stays set; the next wake finds no sleeper and clears it. *The woken process
+//! is killed before it clears `waking`:* another sleeper, whose slice ends, clears it. *A waker is killed
+//! between its change and its wake:* the sleeper checks when its slice ends. So a kill delays others by a slice
+//! at most. There is no count of sleepers that a kill could make wrong.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -57,7 +57,7 @@ pub(crate) enum Slept {
     TimedOut,
 }
 
-/// Stands between publishing a change and asking whether a process sleeps.
+/// The fence between publishing a change and checking whether a process sleeps.
 ///
 /// Call it after the lock that guarded the change was released. On x86 the release was an
 /// atomic read-modify-write and so a full barrier already (Intel SDM vol. 3, 10.2); a second

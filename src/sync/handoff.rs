@@ -1,4 +1,4 @@
-//! Hand-off of a lock or a permit: which of its waiters gets it next.
+//! Hand-off of a lock or a permit: which waiter gets it next.
 //!
 //! ```text
 //! offset  size  field        written by     meaning
@@ -17,16 +17,16 @@
 //!    is free, for [`GRACE_NS`] at most. Until the woken waiter runs, others can take it.
 //! 2. **It keeps its place.** The kernel wakes sleepers in the order of their arrival. One that was woken and
 //!    found the lock taken sleeps on another word, which is woken first.
-//! 3. **After a wait of [`LONG_NS`], each waiter is served in turn**: a freed lock is reserved for the next
-//!    sleeper from the moment of its wake-up, until waits are short again. On a busy machine, the processes
-//!    that use the lock then leave their cores to the woken one.
+//! 3. **After a wait of [`LONG_NS`], the waiters are served in their order**: a freed lock is reserved for the
+//!    next sleeper from the moment of its wake-up, until waits are short again. On a busy machine, the woken
+//!    process then gets a core from those that use the lock.
 //!
 //! These rules hold for calls that do not wait, too: a lock that is reserved for another process counts as taken.
 //! Otherwise a process that polls could take the lock each time before a waiter does.
 //!
-//! The table shows eight processes that hold a lock for some time and take it again at once, on two cores
-//! that they share with programs that compute: the longest wait within 0.7 s in milliseconds, and thousands
-//! of acquisitions a second. "In order" is a futex lock that is handed over in order of arrival.
+//! Eight processes hold a lock for some time and take it again at once, on two cores that they share with
+//! programs that compute. The table shows the longest wait within 0.7 s in milliseconds, and thousands of
+//! acquisitions a second. "In order" is a futex lock that is handed over in the order of arrival.
 //!
 //! | programs | kept for | without these rules | with them | in order  |
 //! |----------|----------|--------------------|-----------|-----------|
@@ -42,7 +42,7 @@
 //! # What a kill leaves
 //! A reservation names no process. If the woken process is killed, its reservation ends after [`GRACE_NS`].
 //! `reserved_ns` and `late` are hints: they decide which waiter is served first, never which process owns the
-//! lock. A wake-up that is lost with a process costs the others a slice of their sleep.
+//! lock. If the woken process is killed, the others wait for the end of a slice of their sleep.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! The lock of this library in shared memory: in queues, maps and lists, and in a segment of its own.
+//! The lock of this library in shared memory: in queues, maps and lists, and as an object by itself.
 //!
 //! ```text
 //! offset  size  field      written by    invariant
@@ -19,7 +19,7 @@
 //! it belongs to a handle and not to a thread, does not depend on the C library, and holds nothing that could
 //! crash a process if it were overwritten: a word that names no living participant counts as a dead owner's.
 //!
-//! # What a death costs
+//! # What a kill leaves
 //! `owner` alone says which process has the lock; the other words have a meaning only for that owner. *Killed
 //! with the lock:* a waiter asks the kernel when it arrives and after each slice of its sleep. It takes over
 //! by a compare-and-swap of the dead owner's word, so exactly one waiter succeeds. *Killed while taking
@@ -52,7 +52,8 @@ pub(crate) trait Peers: Send + Sync {
     fn lives(&self, owner: Owner) -> Result<bool>;
 }
 
-/// The lock. Its operations take the participants, which know the caller's owner word and which owners live.
+/// The lock. Its operations take the participants, which give the caller's owner word and check which owners
+/// are alive.
 #[repr(C, align(64))]
 #[derive(Default)]
 pub(crate) struct LockCell {
@@ -140,7 +141,7 @@ impl LockCell {
         self.recursive.load(Ordering::Relaxed) != 0
     }
 
-    /// The lock, if it is free or the caller's own; never a system call.
+    /// Takes the lock if it is free, or recursive and the caller's. Makes no system call.
     ///
     /// # Errors
     /// `TooMany` if a recursive lock was taken 2^32 times; `Exhausted` in a child without a slot.
@@ -381,7 +382,7 @@ impl LockCell {
         }
     }
 
-    /// The error of a release by one that does not have it.
+    /// The error of a release by a caller that does not have the lock.
     #[cold]
     fn not_mine(&self) -> Error {
         match (self.is_held(), self.is_recursive()) {

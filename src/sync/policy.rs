@@ -5,7 +5,7 @@
 //! woken, which costs both sides a system call and, on a virtual machine whose other core has to leave its
 //! idle state, 20 us and more.
 //!
-//! Neither is right everywhere:
+//! Neither is best in every case. The table shows what a round trip costs:
 //!
 //! | where | a spin | a sleep |
 //! |---|---|---|
@@ -15,12 +15,12 @@
 //!
 //! (A round trip of 64 B, two cores of a virtual Zen 4, Linux 6.18: `cargo xtask bench --busy 0,1`.)
 //!
-//! A spin of fixed length has a third flaw. Copying 64 KiB takes longer than 10 us, so a consumer that spins
-//! for that long sleeps before the message is there, and the producer has to wake it. While it wakes up, the
-//! producer is ahead by one message; the consumer catches up and sleeps again: 37 us a message, for as long
-//! as the stream lasts, although both are running. The same holds for a batch of 1 MiB. A stream stays fast
-//! only if a spin may last as long as the previous waits, and leaves the slow state only if short sleeps
-//! count as spins that were given up too early. Points 1 and 2 do this.
+//! A spin of fixed length has another flaw. Copying 64 KiB takes longer than 10 us, so a consumer that spins
+//! for 10 us sleeps before the message is there, and the producer has to wake it. While it wakes up, the
+//! producer gets ahead by one message; the consumer catches up and sleeps again. That costs 37 us a message for
+//! as long as the stream lasts, although both processes run. The same holds for a batch of 1 MiB. A stream stays
+//! fast only if a spin may last as long as the previous waits. It becomes fast again only if short sleeps count
+//! as spins that were given up too early. Points 1 and 2 do this.
 //!
 //! # The policy
 //! 1. **Spinning has to pay.** A [`WaitPolicy`] remembers how long the next wait at its place may spin. A
@@ -30,9 +30,9 @@
 //! 2. **It is tried again now and then.** Where a sleep ended within [`SHORT_NS`], the partner is quick, and
 //!    only a lack of cores may have made spins fail. After [`FIRST_REST_NS`] one wait spins for
 //!    [`LONGEST_NS`], which is longer than the wake-up of a sleeping partner takes. If that fails, the next
-//!    try comes after twice as long a rest, up to [`LAST_REST_NS`]; each spin that succeeds halves the rest,
-//!    so that one success among many failures changes little. Where waits are long, nothing is tried: an idle
-//!    waiter costs nothing.
+//!    try comes after twice as long a rest, up to [`LAST_REST_NS`]. Each spin that succeeds halves the rest, so
+//!    that one success among many failures changes little. Where waits are long, no spin is tried: an idle
+//!    waiter uses no processor time.
 //! 3. **No waiter yields.** `sched_yield` gives the core to any other runnable process, and next to a program
 //!    that computes, the waiter runs again only a time slice later, after some milliseconds. A sleeper that
 //!    is woken gets a core at once, because it has used less than its share.
@@ -40,8 +40,8 @@
 //!    differ by more than [`STOLEN_NS`]. The machine is busy, and that counts as a spin that failed.
 //! 5. **Sleeps have slices** ([`Nap`]). A waker can be killed between its change and its wake-up, so a
 //!    sleeper checks by itself every [`FIRST_NAP_NS`] to [`LAST_NAP_NS`]. The first slice is longer than the
-//!    kernel's tick: setting and clearing the timer for a nearer end costs an exit to the hypervisor each (2
-//!    ms instead of 100 ms: 43 instead of 31 us a round trip).
+//!    kernel's tick: for a nearer end, setting the timer and clearing it each cost an exit to the hypervisor. (A
+//!    round trip takes 43 us with slices of 2 ms, and 31 us with 100 ms.)
 //! 6. **A waiter that was passed over is served next**: see [`super::handoff`].
 //!
 //! A handle has one policy for each side that can be waited for, in the memory of its process. It is not in
@@ -66,7 +66,7 @@ const USUAL_NS: u32 = 10_000;
 const LONGEST_NS: u32 = 60_000;
 /// Shorter spins are not worth reading the clock.
 const LEAST_NS: u32 = 2_000;
-/// A sleep that was shorter than this might have been a spin.
+/// A sleep that was shorter than this could have been a spin.
 const SHORT_NS: u64 = 60_000;
 /// How long not to spin where spins have failed.
 const FIRST_REST_NS: u32 = 1_000_000;
@@ -75,8 +75,8 @@ const LAST_REST_NS: u32 = 32_000_000;
 const POLLS: u32 = 32;
 /// This much time between two such readings means that the thread was preempted.
 const STOLEN_NS: u64 = 50_000;
-/// How often at most the kernel is asked which owners live before the first sleep of a wait: that costs a
-/// system call.
+/// Before the first sleep of a wait, the kernel is asked which owners are alive, but at most once in this time:
+/// each time costs a system call.
 const ASK_NS: u64 = 1_000_000;
 
 /// The slices of a sleep.
@@ -140,7 +140,7 @@ impl WaitPolicy {
             }
             let now = now_ns();
             if began == 0 {
-                // The handle may be freed while this thread goes on spinning.
+                // The handle may be freed while this thread continues to spin.
                 self.waits.count();
                 (began, before) = (now, now);
             }
@@ -245,8 +245,8 @@ impl WaitPolicy {
     }
 }
 
-/// The slices in which one wait sleeps: each is twice as long as the one before, so that long waits cost
-/// nearly nothing.
+/// The slices in which one wait sleeps: each is twice as long as the one before, so that long waits take
+/// little processor time.
 #[derive(Clone, Copy)]
 pub(crate) struct Nap(u64);
 
@@ -270,7 +270,7 @@ impl Nap {
     }
 }
 
-/// Whether an attempt asks the kernel which owners live, or believes shared memory.
+/// Whether an attempt asks the kernel which owners are alive, or relies on shared memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ask {
     Memory,

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! The kernel says whether an owner is dead; no timer decides it. The caller that gets
-//! [`Acquired::Recovered`] sees what the owner left half done, and knows how to repair it.
+//! [`Acquired::Recovered`] repairs what the owner left half done.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};

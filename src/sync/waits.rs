@@ -9,7 +9,7 @@
 //! ```text
 //! waiter                              the thread that ends the waits
 //! reads the futex word                sets `ended`
-//! counts itself                       asks whether any thread is counted
+//! counts itself                       checks whether any thread is counted
 //! checks `ended`: leaves              changes the futex word
 //! sleeps while the word is as read    wakes the sleepers with its mark
 //! ```
@@ -26,8 +26,9 @@
 //! All this lies in the process and ends with it, except the futex word, which may change at any time.
 //!
 //! # Limits
-//! A thread that waits for an object's internal lock is counted but not told, except at a list. That lock is
-//! held for a moment, unless its owner is stopped; then a handle that is freed stays open.
+//! A thread that waits for an object's internal lock is counted, but its wait is not ended, except at a list.
+//! Such a lock is held for less than a millisecond, unless its owner is stopped; then a handle that is freed
+//! stays open.
 
 use std::cell::RefCell;
 use std::ptr;

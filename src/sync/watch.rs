@@ -13,8 +13,8 @@
 //!
 //! The thread checks whenever one of these events wakes it, and at the end of each slice: at least ten times
 //! a second. Each check sets the descriptor from the object's state at that moment, not from what the thread
-//! remembers. So a check also repairs what deaths have left. A program that does not take what is there costs
-//! a few checks a second, and no wakes.
+//! remembers. So a check also corrects what killed processes have left. For a program that does not take what
+//! is there, the thread makes a few checks a second, and no wakes.
 //!
 //! **Dropping a watch.** The thread uses a watch only under the lock of its group, and a watch leaves the
 //! group's list under that lock. The thread sleeps without the lock, on words that may be unmapped meanwhile:
@@ -44,8 +44,8 @@ use super::policy::{FIRST_NAP_NS, LAST_NAP_NS};
 /// How many watches one thread serves: as many as the kernel takes, less one for the wake word.
 const ROOM: usize = futex::MOST - 1;
 
-/// The longest slice where the kernel cannot sleep on several words: the thread then notices a change only at
-/// the end of a slice.
+/// The length of the slices after the first one where the kernel cannot sleep on several words: the thread then
+/// notices a change only at the end of a slice. The first slice after a change is [`FIRST_NAP_NS`].
 const LAST_BLIND_SLICE_NS: u64 = 10_000_000;
 
 /// How often a check is repeated because other processes have changed the object meanwhile.
@@ -144,8 +144,7 @@ impl Watch {
         let (there, changed) = (state.there, state.there != before);
         drop(state);
         if woken && there {
-            // It is unknown whether this program takes what is there. Another process that sleeps may take
-            // it.
+            // This program may not take what is there, so another process that sleeps is woken.
             arrived.notify_one();
         }
         woken || changed
