@@ -13,14 +13,14 @@ use crate::sync::Waits;
 use crate::sync::crash::crash_point;
 use crate::sys::clock::Deadline;
 
-/// How long an answer is kept that its caller does not take.
+/// How long an answer is kept if its caller does not take it.
 const ANSWER_LIFE: Duration = Duration::from_secs(60);
 /// Bytes of answers: enough for several thousand callers that die or give up within that time.
 const ANSWERS: u64 = 64 << 20;
 
 /// What a relay and its requests have in common.
 pub(super) struct Attached {
-    // Dropped before the role: leases through it are given back before the next relay can begin.
+    // Dropped before the role, so that leases through it are given back before the next relay can begin.
     pub(super) requests: Queue,
     answers: Map,
     pub(super) role: Role<Map>,
@@ -221,7 +221,7 @@ impl Attached {
         })
     }
 
-    /// Sets an answer for the caller with this ticket, if it waits for one.
+    /// Sets the answer for the caller whose request has this ticket; 0: no caller waits for it.
     pub(super) fn answer(&self, ticket: [u64; 2], answer: &Answer) -> Result<()> {
         if ticket == [0; 2] {
             return Ok(());

@@ -29,7 +29,7 @@ pub(super) struct Core {
     shards: SharedRef<[Shard; SHARDS]>,
     // Of the shards that the map has.
     locks: Box<[RobustMutex]>,
-    /// What this handle learned from waits for a key or a change.
+    /// What this handle has learned from its waits for a key or a change.
     pub(super) waiting: WaitPolicy,
     // Last: it owns the segment, which everything above points into.
     guarded: GuardedHeap<MapMemory>,
@@ -169,7 +169,7 @@ impl Core {
         self.lock_for_until(hash, Deadline::Never)
     }
 
-    /// The same until `deadline`, or for a second if the lock's owner was stopped.
+    /// The same; waits for the lock until `deadline`, or for a second if that is later.
     #[inline(always)]
     pub(super) fn lock_for_until(&self, hash: Hash, deadline: Deadline) -> Result<LockedShard<'_>> {
         let index = hash.shard as usize % SHARDS;
@@ -241,7 +241,7 @@ impl Core {
         self.look_up_until(key, Deadline::Never, work)
     }
 
-    /// The same, if the lock is to be had until `deadline`, or within a second.
+    /// The same; waits for the lock until `deadline`, or for a second if that is later.
     #[inline]
     pub(super) fn look_up_until<'a, T>(
         &'a self,
@@ -358,7 +358,7 @@ impl Core {
         if let Some(held) = holds.take(kind, what, owner) {
             return Ok(Some(held));
         }
-        // A dead process's key locks stay, so that the next owner is told of the death; but not if the shard
+        // A dead process's key locks stay, so that the next owner learns of the death; but not if the shard
         // has no free hold.
         for held in holds.all() {
             if !self.is_attached(held.owner)? {

@@ -125,8 +125,8 @@ fn before_key(word: u32) -> u64 {
     HEADER + u64::from(word / TIME % 4) * 8
 }
 
-/// An entry whose header was read. Known is only that the entry begins in the heap, and that as many bytes as
-/// the largest slot has lie in the mapping from there on.
+/// An entry whose header was read. It is certain only that the entry begins in the heap, and that as many bytes
+/// as the largest slot has lie in the mapping from there on.
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     at: NonNull<u8>,
@@ -181,7 +181,7 @@ impl<'a> Head<'a> {
     /// meanwhile, the answer is meaningless.
     #[inline]
     pub(super) unsafe fn has_key(&self, key: &[u8]) -> bool {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller's contract.
         self.key_len() as usize == key.len() && unsafe { is_same(self.key_at(), key) }
     }
 
@@ -199,7 +199,7 @@ impl<'a> Head<'a> {
     #[inline]
     pub(super) unsafe fn value(&self) -> Value {
         Value {
-            // SAFETY: the caller's promise: key and value lie in the mapping.
+            // SAFETY: the caller's contract: key and value lie in the mapping.
             at: unsafe { self.key_at().add(self.key_len() as usize) },
             len: self.value_len as usize,
             entry: self.at,

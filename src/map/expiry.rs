@@ -2,7 +2,7 @@
 //!
 //! An entry may say when it expires. From then on no call returns it. Its memory is freed by later
 //! changes in its shard, each of which checks a few slots, or by [`Map::purge`]. A map without such
-//! entries pays one load of a count.
+//! entries only loads a count.
 
 use std::time::Duration;
 

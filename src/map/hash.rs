@@ -5,8 +5,8 @@
 //! bits 30..58  tag     kept in the table; says where a slot belongs and rules out nearly
 //!                      all other keys without touching their entries
 //! ```
-//! The hash is rapidhash v3, whose output is frozen, with a random seed per map: without the seed, colliding
-//! keys cannot be constructed.
+//! The hash is rapidhash v3, whose output does not change from version to version. Each map has a random seed:
+//! colliding keys cannot be constructed without it.
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 

@@ -18,7 +18,7 @@
 //! shard, or one that finds no space for a write.
 //!
 //! # Limits
-//! [`HOLDS`] in a shard at a time, so 768 in a map.
+//! [`HOLDS`] in a shard at a time, so 768 in a map, and 48 in a compact one.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -5,7 +5,7 @@
 //! whatever other processes do (see [`Table::visit_from`]).
 //!
 //! Each step copies the keys of a few dozen slots under the shard's lock, and their values if they
-//! are small. Larger values are read when the iterator reaches them, so a step never holds more
+//! are small. Larger values are read when the iterator reaches them, so a step has no more in memory
 //! than the keys and 4 KiB for each.
 //!
 //! An ordered map is walked in the order of insertion: the first step copies the keys of all shards, each

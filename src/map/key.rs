@@ -15,12 +15,12 @@ use std::ptr::NonNull;
 pub(super) unsafe fn is_same(at: NonNull<u8>, key: &[u8]) -> bool {
     // Most keys have 8 to 16 bytes: their first and last eight, which may overlap.
     if let (8..=16, Some(first), Some(last)) = (key.len(), key.first_chunk(), key.last_chunk()) {
-        // SAFETY: inside the bytes that the caller promised.
+        // SAFETY: inside the bytes of the caller's contract.
         let word = |from: usize| unsafe { at.add(from).cast::<u64>().read_unaligned() };
         let differ = word(0) ^ u64::from_ne_bytes(*first);
         return differ | word(key.len() - 8) ^ u64::from_ne_bytes(*last) == 0;
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's contract.
     unsafe { is_same_long(at, key) }
 }
 
@@ -30,7 +30,7 @@ unsafe fn is_same_long(at: NonNull<u8>, key: &[u8]) -> bool {
     let (words, rest) = key.as_chunks::<8>();
     let mut differ = 0;
     for (index, word) in words.iter().enumerate() {
-        // SAFETY: inside the bytes that the caller promised.
+        // SAFETY: inside the bytes of the caller's contract.
         let theirs = unsafe { at.cast::<u64>().add(index).read_unaligned() };
         differ |= theirs ^ u64::from_ne_bytes(*word);
     }

@@ -8,8 +8,8 @@
 //!     16     8  until_ns  when the reservation expires
 //! ```
 //! The first process that tries gets a key's lock, perhaps the one that has just unlocked it. A waiter that
-//! has waited for [`LONG_NS`] reserves the lock here; of several waiters for one key, the one that waits
-//! longest. When the key is unlocked, others leave it to that waiter for [`GRACE_NS`].
+//! has waited for [`LONG_NS`] reserves the lock here; of several waiters for one key, the one that has waited
+//! longest has the reservation. When the key is unlocked, no other process takes it for [`GRACE_NS`].
 //!
 //! # What a kill leaves
 //! A reservation is a hint that expires. It only decides which process is served first.

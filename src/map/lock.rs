@@ -2,7 +2,7 @@
 //!
 //! A key's lock is a hold (see `holds`) and not the shard's lock: its owner may keep it without blocking the
 //! rest of the map, or other operations on the same key. If the kernel says that the owner is dead, the next
-//! process that asks takes the lock over.
+//! process that tries to lock the key takes the lock over.
 
 use std::cell::Cell;
 
@@ -51,7 +51,7 @@ impl Drop for KeyGuard<'_> {
     }
 }
 
-/// What a lock holds: the key's tag, and the thread, so that a thread never waits for itself.
+/// The word of a lock's hold: the key's tag, and the thread, so that a thread never waits for itself.
 fn what(hash: Hash) -> u64 {
     u64::from(hash.tag) | u64::from(thread::id()) << 32
 }

@@ -14,7 +14,7 @@
 //!
 //! All but `readers` and the last three items use neither locks nor system calls, except for the clock.
 //!
-//! # What a kill can do
+//! # What a kill leaves
 //! Every word is either *authoritative* or *derived*. Authoritative are the slots of the tables, the word
 //! that says where a shard's table is, the expiry of an entry, the words of holds, and the words of the block
 //! map that say what an extent is. Every operation commits by one store of one of them, so it happened or it
@@ -24,10 +24,10 @@
 //! refer to all that is in use.
 //!
 //! # The cost of a get
-//! It touches these cache lines: this process's own, which announces the read; one of the shard (table,
-//! counts); one of the table; two or three of the entry with its value. In a large map only those of table
-//! and entry are cold. Tags rule out other keys: with 2^18 slots in a shard, one probe in a thousand touches
-//! another key's entry.
+//! It touches these cache lines: that of this process, which announces the read; one of the shard (table,
+//! counts); one of the table; two or three of the entry with its value. In a large map, only those of the table
+//! and of the entry are usually not in the cache. Tags rule out other keys: with 2^18 slots in a shard, one probe
+//! in a thousand touches another key's entry.
 //!
 //! # Limits
 //! 512 GiB. A repair takes time proportional to what the shard holds, under its lock.

@@ -220,7 +220,8 @@ impl Map {
         self.read_until(key, Deadline::Never, read)
     }
 
-    /// The same, if the lock, where it takes that, is to be had until `deadline`, or within a second.
+    /// The same until `deadline`: if it has to take the lock, it waits for it that long, or for a second if that
+    /// is later.
     #[inline]
     pub(super) fn read_until<T>(
         &self,

@@ -21,14 +21,14 @@
 //! In a large map a get waits for memory twice, for the slot and for the entry. It is fast if the processor
 //! begins the next gets meanwhile, and its load queue limits how many. A get among a million keys takes 126
 //! ns; with 16 more loads of a cached word it takes 172 ns, with 32 more additions 133 ns (one process, Zen
-//! 4). So the path of a get is straight and inlined: calls, loops around it, and results that are moved
+//! 4). So the code of a get is inlined and has few branches: calls, loops around it, and results that are moved
 //! through memory add loads. Everything else is in `read_again`.
 //!
 //! # Plain bytes
 //! All words that decide anything (the sequence number, the table, slots, lengths, times, versions) are
 //! atomic. The bytes of keys and values are not: a reader may copy them while a writer stores to them. The
-//! language calls that a data race, although the copy is discarded once the number has changed. Relaxed
-//! atomic words, at the alignment that the key's length gives, cost too much, and the writer would have to
+//! language calls that a data race, although the copy is discarded if the number has changed. Relaxed atomic
+//! words cost too much: the length of the key determines how a value is aligned, and the writer would have to
 //! use them too. Instructions of a copy on x86-64:
 //!
 //! | size   | plain bytes | aligned words | unaligned words |

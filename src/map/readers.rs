@@ -25,7 +25,7 @@ use crate::heap::{Backing, Memory, PAGE};
 use crate::layout::{Offset, Region, Shared, SharedRef};
 use crate::segment::Segment;
 
-/// Threads of one process that may read at the same time. Further ones take the lock.
+/// The most threads of one process that may read at the same time. Further threads take the lock.
 const LANES: usize = 4;
 const PARTICIPANTS: usize = 1024;
 /// Participants whose lines share a page.

@@ -148,9 +148,9 @@ impl MapRelay {
     }
 
     /// Whether the map and its companions still have their names. Once the map's name was removed, programs that
-    /// open it get another map, which this relay has nothing to do with, and no companions are there for those
-    /// that have this one. Once a companion's name was removed, programs do not find it; the next relay of the
-    /// map makes new companions.
+    /// open it get another map, which this relay does not serve, and programs that have this one find no
+    /// companions. Once a companion's name was removed, programs do not find it; the next relay of the map makes
+    /// new companions.
     pub fn is_named(&self) -> bool {
         self.map().segment().is_named() && self.attached.is_complete()
     }
@@ -274,8 +274,9 @@ impl MapRelay {
         Ok(())
     }
 
-    /// Changes the longest value that the relay accepts, as [`RelayOptions::max_payload`]: that of the other side
-    /// may be known only later, and may change. Values that wait for the relay already may be longer.
+    /// Changes the longest value that the relay accepts, in bytes, as [`RelayOptions::max_payload`]: the limit of
+    /// the other side may be known only later, and may change. Values that already wait for the relay may be
+    /// longer.
     ///
     /// # Errors
     /// `Invalid` in a forked child.
@@ -295,9 +296,9 @@ impl MapRelay {
     /// Makes the map a plain map again. Requests that were not taken, or not done, are applied to the map
     /// itself, until `timeout`.
     ///
-    /// The companions are removed. A map that was not created [persistent](crate::Options::persistent) then goes
-    /// with its last handle again. If this fails or is killed half-way, changes go into the map, and the next
-    /// `attach` first completes the removal.
+    /// The companions are removed. A map that was not created [persistent](crate::Options::persistent) is then
+    /// removed with its last handle again. If this fails or the process is killed half-way, changes go into the
+    /// map, and the next `attach` first completes the removal.
     ///
     /// # Errors
     /// `Timeout`; `Invalid` in a forked child, or while requests of this relay exist; `NoSpace`, `Poisoned`,

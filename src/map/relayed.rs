@@ -118,7 +118,7 @@ impl Map {
         RelayInfo::of(self, requests.unfinished()?, 0).map(Some)
     }
 
-    /// An error if the map has a relay: locks of its keys would be useless.
+    /// An error if the map has a relay: a lock of a key would exclude only the processes of this machine.
     pub(super) fn check_locks(&self) -> Result<()> {
         match self.is_relayed() {
             false => Ok(()),
@@ -199,7 +199,7 @@ impl Map {
             };
             match answers.wait_key(&key, 0, left) {
                 Err(Error::Timeout) => return Err(self.unknown()),
-                // The request is made: a caller that began again would make a second one.
+                // The request was put: a caller that began again would put a second one.
                 Err(Error::Interrupted) => {}
                 waited => drop(waited?),
             }

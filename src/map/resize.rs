@@ -13,7 +13,7 @@ use crate::heap::{Purpose, commit_store};
 use crate::sync::crash::crash_point;
 
 /// How many of every 20 slots may be in use, tombstones included. With more than 17, probes for absent keys
-/// grow long.
+/// become long.
 const FULL: u64 = 17;
 
 impl<'a> Store<'a> {

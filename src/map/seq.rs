@@ -2,8 +2,8 @@
 //!
 //! The number is odd while the owner of the shard's lock changes the shard, and even otherwise. A reader that
 //! finds the same even number before and after its reads has a consistent snapshot. Otherwise its result is
-//! meaningless, and it reads again. An owner that dies or panics leaves the number odd. That sends all
-//! readers to the lock, whose next owner repairs.
+//! meaningless, and it reads again. An owner that dies or panics leaves the number odd. Then all readers take
+//! the lock, whose next owner repairs.
 //!
 //! After H. Boehm, *Can seqlocks get along with programming language memory models?* (MSPC 2012).
 
@@ -37,7 +37,7 @@ impl Seq {
         self.begin(self.0.load(Ordering::Relaxed), true)
     }
 
-    /// Sends all readers to the lock, until a repair.
+    /// Makes all readers take the lock, until a repair.
     #[cold]
     pub(super) fn block_readers(&self) {
         std::mem::forget(self.repair());
@@ -60,7 +60,8 @@ impl Seq {
     /// The number, if no change is under way.
     #[inline]
     pub(super) fn read(&self) -> Option<u64> {
-        // SYNC: pairs with the store in `Change::drop`: later loads see everything of the change that ended with `now`.
+        // SYNC: pairs with the store in `Change::drop`: later loads see everything of the change that ended with
+        // `now`.
         let now = self.0.load(Ordering::Acquire);
         (now & 1 == 0).then_some(now)
     }

@@ -497,7 +497,7 @@ pub(super) fn outside() -> Error {
     Error::corrupt("a table lies outside the heap")
 }
 
-/// Only the owner of the shard's lock writes these, so load and store are enough.
+/// Only the owner of the shard's lock writes these counters, so a load and a store are enough.
 #[inline]
 fn add(counter: &AtomicU64, change: i64) {
     let value = counter.load(Ordering::Relaxed);

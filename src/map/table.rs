@@ -17,12 +17,12 @@
 //! Every operation commits by one store of one slot, so a kill comes before it or after it. No other
 //! state is needed to find a key; counts are derived.
 //!
-//! A tag's home is `tag * slots >> 28`, which keeps the order of the tags. A table may thus
-//! have any number of slots and grow by half; it is rehashed from its slots alone, without
-//! touching an entry, and mostly in the order of memory.
+//! A tag's home is `tag * slots >> 28`, which keeps the order of the tags. So a table may have any number of
+//! slots, and grow by half. It is rehashed from its slots alone, without touching an entry, and mostly in the
+//! order of memory.
 //!
 //! # Limits
-//! Places are 36 bits, so a map is at most 1 TiB.
+//! Places have 36 bits, so entries lie within 1 TiB.
 
 use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,8 @@
 //! Values read in place, and large ones copied while the shard is unlocked.
 //!
-//! An entry never changes (E3), so reading in place only requires that it is not freed meanwhile. A hold
-//! ensures that (see `holds`): a process that replaces or removes a held value does not free it; the end of
-//! its last hold does.
+//! Key and value of an entry never change (E3), so reading in place only requires that the entry is not freed
+//! meanwhile. A hold ensures that (see `holds`): a process that replaces or removes a held value does not free
+//! it; the end of its last hold does.
 
 use std::ops::{ControlFlow, Deref};
 use std::ptr::NonNull;

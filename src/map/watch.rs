@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::sync::{EndWaits, Waits, wait_for};
 use crate::sys::clock::{Deadline, IntoTimeout};
 
-/// Tells whether a value that was read may have changed; see [`Map::get_watched`].
+/// A check of whether a value that was read may have changed; see [`Map::get_watched`].
 #[derive(Debug, Clone, Copy)]
 pub struct Watched<'a> {
     /// The version of a shard. Every change stores a number that it never had, before the change is visible.
@@ -90,7 +90,8 @@ impl Map {
     /// The version does not tell what changed. An expiry is a change only when the key is removed.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; `Poisoned`, `Corrupt`.
+    /// `Timeout`; `Interrupted` when a signal handler ran; `Detached` when the [waits through this
+    /// handle](Self::end_waits) were ended; `Poisoned`, `Corrupt`.
     pub fn wait_change(&self, seen: u64, timeout: impl IntoTimeout) -> Result<u64> {
         let check = |_| {
             self.core.check_poison()?;

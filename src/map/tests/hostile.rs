@@ -233,7 +233,7 @@ fn a_cycle_of_free_extents_is_detected_and_a_rebuild_breaks_it() {
     arena.verify().unwrap();
     forge();
     is_corrupt(arena.verify(), "a list of free extents is broken");
-    // Looks for a larger extent than any in the cycle.
+    // Also requests larger extents than any in the cycle.
     let mut more = Vec::new();
     for blocks in [10, 11, 9, 9, 9, 9, 9, 500, 300] {
         more.extend(arena.allocate(blocks, 0, Purpose::Large));
