@@ -72,8 +72,8 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 ///
 /// The items are plain memory, zeros at first, at the address that [`as_ptr`](Self::as_ptr) returns. The lock
 /// is optional; a process that reads or writes more than one word at a time should take it. The death of its
-/// owner frees it, and the next owner [is told](ArrayGuard::owner_died): what was being written may be half
-/// written.
+/// owner frees it, and [`owner_died`](ArrayGuard::owner_died) is true for the next owner: what was being written
+/// may be half written.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; a child does not have its parent's
 /// lock. Dropping the last handle of all processes removes the array, unless it was created
@@ -94,7 +94,7 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 pub struct Array {
     header: SharedRef<ArrayHeader>,
     data: NonNull<u8>,
-    // As they were when they were checked: other processes may have written to the header since.
+    // The values that were checked: other processes may have written to the header since.
     item: u64,
     count: u64,
     len: usize,
@@ -264,7 +264,8 @@ impl Array {
     /// Takes the lock, waiting until `timeout`. A thread may take it again.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran while waiting.
+    /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Detached` when it would have to wait and
+    /// the [waits through this handle](Self::end_waits) were ended.
     pub fn lock(&self, timeout: impl IntoTimeout) -> Result<ArrayGuard<'_>> {
         let taken = self.acquire(timeout)?;
         Ok(ArrayGuard {
@@ -275,7 +276,7 @@ impl Array {
         })
     }
 
-    /// The same; the caller has to [`release`](Self::release) it.
+    /// Takes the lock, as [`lock`](Self::lock); the caller has to [`release`](Self::release) it.
     ///
     /// # Errors
     /// As for [`lock`](Self::lock).

@@ -34,7 +34,7 @@ pub(crate) const PUNCH: u32 = 64;
 pub(crate) const TRIES: usize = 16;
 pub(crate) const BINS: usize = 128;
 
-/// The arena's state in shared memory; drawn at the top of this file.
+/// The arena's state in shared memory; the top of this file shows the layout.
 #[repr(C)]
 pub(crate) struct ArenaState {
     frontier: AtomicU64,

@@ -128,7 +128,7 @@ impl Word {
     }
 }
 
-/// One entry of the block map; drawn at the top of this file.
+/// One entry of the block map; the top of this file shows the layout.
 #[repr(C)]
 pub(crate) struct BlockEntry {
     word: AtomicU64,

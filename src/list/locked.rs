@@ -71,7 +71,7 @@ impl<'a> Locked<'a> {
         Ok(self.len()? == 0)
     }
 
-    /// A number that changes whenever the contents change, and sometimes otherwise.
+    /// A number that changes whenever the contents change, and sometimes without a change.
     pub fn version(&self) -> u64 {
         self.owned.core.store().version()
     }

@@ -16,7 +16,7 @@
 //! words that no process reads, and publish another [`Shape`]. Appending and removing at either end
 //! move nothing.
 //!
-//! # What a kill can do
+//! # What a kill leaves
 //! There are two copies of the shape, and one store says which of them is valid. Every change commits by that
 //! store, or by the store of one word of the table, or (a swap) by a record of two such stores, which the
 //! next owner of the lock completes. The slabs are derived, and a walk finds memory that nothing refers to

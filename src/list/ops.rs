@@ -23,8 +23,8 @@ use crate::sync::{EndWaits, Waits};
 ///
 /// Elements are up to [`max_element`](Self::max_element) bytes and may be empty. Appending,
 /// indexing, and removing at either end take constant time; inserting and removing elsewhere
-/// moves the elements between that index and the previous one. Memory is taken as the list grows, up
-/// to `max_capacity`, and given back as it shrinks.
+/// moves the elements between that index and the previous such index. Memory is taken as the list grows,
+/// up to `max_capacity`, and given back as it shrinks.
 ///
 /// ```
 /// use shoal::List;
@@ -128,8 +128,8 @@ impl List {
     /// # Ok::<(), shoal::Error>(())
     /// ```
     ///
-    /// A child that is forked in `work` does not have the lock: it must not use `locked`, and does no harm by
-    /// returning.
+    /// A child that is forked in `work` does not have the lock: every use of `locked` is an error there. It may
+    /// return from `work`.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`, and what `work` returns. `Invalid` from `locked` in a forked child.
@@ -244,7 +244,7 @@ impl List {
     /// Removes element `index`, copies it to the front of `buf` and returns its length.
     ///
     /// # Errors
-    /// `BufferTooSmall` with the length needed, and it stays then; `Poisoned`, `Corrupt`.
+    /// `BufferTooSmall` with the length needed, and the element stays; `Poisoned`, `Corrupt`.
     pub fn pop_into(&self, index: usize, buf: &mut [u8]) -> Result<Option<usize>> {
         self.lock()?.pop_into(index, buf)
     }
@@ -274,7 +274,7 @@ impl List {
     }
 
     /// Sorts the list; equal elements keep their order. The list is locked meanwhile, so `compare` must not
-    /// use it. The elements are not moved in memory.
+    /// use it, and other processes wait. The elements are not moved in memory.
     ///
     /// # Errors
     /// `NoSpace` for the new order, and the list is as it was then; `Poisoned`, `Corrupt`.

@@ -22,7 +22,7 @@ use crate::sync::crash::crash_point;
 /// The one owner of all extents of a list.
 pub(super) const OWNER: u8 = 0;
 
-/// The contents in shared memory; drawn at the top of this file.
+/// The contents in shared memory; the top of this file shows the layout.
 #[repr(C, align(64))]
 pub(super) struct ListState {
     version: AtomicU64,

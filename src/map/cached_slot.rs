@@ -23,7 +23,7 @@ use crate::sync::crash::crash_point;
 /// Larger slots are freed: allocating one takes little time compared with writing it.
 const LARGEST: u64 = 1024;
 
-/// The word in shared memory; drawn at the top of this file.
+/// The word in shared memory; the top of this file shows the layout.
 #[repr(transparent)]
 pub(super) struct CachedSlot(AtomicU64);
 

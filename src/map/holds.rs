@@ -35,7 +35,7 @@ struct HoldCell {
     word: AtomicU64,
 }
 
-/// The holds of a shard in shared memory; drawn at the top of this file.
+/// The holds of a shard in shared memory; the top of this file shows the layout.
 #[repr(C)]
 pub(super) struct HoldState([HoldCell; HOLDS]);
 

@@ -47,7 +47,7 @@ use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 use crate::sys::clock::now_ns;
 
-/// The contents of a shard in shared memory; drawn at the top of this file.
+/// The contents of a shard in shared memory; the top of this file shows the layout.
 #[repr(C)]
 pub(super) struct StoreState {
     pub(super) table: AtomicU64,

@@ -99,9 +99,9 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 /// A process that sends without waiting checks for the other side after this many bytes: as much as the
 /// kernel's pipes hold.
 const CHECK_AFTER: u64 = 64 << 10;
-/// What each message counts for in that, in addition to its bytes.
+/// The bytes that each message counts for in that, in addition to its own.
 const MESSAGE: u64 = 64;
-/// A descriptor's thread, which others may wake very often, checks at most this often.
+/// The shortest time between two checks by a descriptor's thread, which others may wake very often.
 const CHECK_EVERY_NS: u64 = 20_000_000;
 
 /// One end of a pipe: messages sent at one end are received at the other, in order.
@@ -111,8 +111,8 @@ const CHECK_EVERY_NS: u64 = 20_000_000;
 /// [`send`](Self::send) at once. An end that was never opened is not gone.
 ///
 /// An end is [`Send`] and [`Sync`], and several threads and processes may hold it: each message goes to one
-/// of them. After a `fork`, the child holds the same ends as its parent, and each drops its own. Uses no file
-/// descriptor, unless the program checked [for one](Self::fd).
+/// of them. After a `fork`, the child holds the same ends as its parent, and each process drops its copies. Uses
+/// no file descriptor, unless the program asked [for one](Self::fd).
 ///
 /// ```
 /// use shoal::{Error, Pipe, Timeout};
@@ -128,8 +128,8 @@ const CHECK_EVERY_NS: u64 = 20_000_000;
 /// ```
 ///
 /// # Limits
-/// If the other side was *killed*, a waiting process notices within a tenth of a second, and one that only
-/// sends after 64 KiB. Messages that the other side had not received are lost with it.
+/// If the other side was *killed*, a waiting process notices within a tenth of a second, and a process that
+/// only sends notices after 64 KiB. Messages that the other side had not received are lost with it.
 pub struct Pipe {
     end: End,
     state: SharedRef<PipeState>,

@@ -1,9 +1,9 @@
 //! The companions that a handle has opened.
 //!
-//! A handle opens a companion when it first needs it, and keeps it. If the object gets other companions
-//! meanwhile, it opens those. The previous ones stay open until the handle is dropped: another thread may be
-//! in a call on them. Nothing is locked, so a child that is forked while another thread opens one does not
-//! wait for that thread.
+//! A handle opens a companion when it first needs it, and keeps it. If the object has got other companions since,
+//! the handle opens those. The previous ones stay open until the handle is dropped: another thread may be in a
+//! call on them. Nothing is locked, so a child that is forked while another thread opens one does not wait for
+//! that thread.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};

@@ -28,10 +28,11 @@
 //! # What a kill leaves
 //! *The relay is killed:* the object stays relayed. Requests that it had taken are leases of a dead process:
 //! the next relay gets them under the same numbers. What others put waits in the companion, up to its bounds.
-//! Object and companions exist even if no process has them open: a companion is persistent, and an object is while
-//! it has companions. They are removed with the object's name: the process that removes it removes the companions'
-//! names first. Detaching removes the companions, and makes the object as persistent as it was created. *Killed
-//! while attaching:* see [`state`]. *A process that waits for an answer is killed:* the answer expires.
+//! Object and companions exist even if no process has them open: a companion is persistent, and an object is
+//! persistent while it has companions. They are removed with the object's name: the process that removes it
+//! removes the companions' names first. After detaching, the companions are removed, and the object is
+//! persistent only if it was created so. *Killed while attaching:* see [`state`]. *A process that waits for an
+//! answer is killed:* the answer expires.
 
 mod cached;
 mod frame;

@@ -26,8 +26,8 @@ pub struct RelayOptions {
     /// The longest message or value, in bytes, that the relay accepts; 0 for any. The call with a longer one
     /// fails with `TooLarge`.
     pub max_payload: u64,
-    /// How long the calls of a map wait, which have no timeout of their own: for room among the
-    /// requests, and for the relay's answer. 30 seconds by default.
+    /// How long the calls of a map wait for room among the requests, and for the relay's answer: they have no
+    /// timeout parameter. 30 seconds by default.
     pub wait: Duration,
     /// For a map: whether each [`set`](crate::Map::set) waits for the relay's answer. Otherwise it returns
     /// once it is a request, and even its process reads the old value until the relay delivers the new one.
@@ -80,7 +80,7 @@ impl RelayOptions {
         self
     }
 
-    /// Lets each set of a map wait for the relay's answer.
+    /// Makes each set of a map wait for the relay's answer.
     pub fn sets_wait(mut self) -> Self {
         self.sets_wait = true;
         self

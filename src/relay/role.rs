@@ -15,7 +15,7 @@ use super::cached::Cached;
 use super::options::{RelayInfo, RelayOptions};
 use super::state::RelayState;
 
-/// How long to wait for the role before a look at whether the waits are ended.
+/// How long to wait for the role before checking whether the waits were ended.
 const SLICE_NS: u64 = 100_000_000;
 
 /// An object that can have a relay.
@@ -37,8 +37,8 @@ pub(crate) trait Relayed: Object {
         Ok(self.segment().family()?.load(Ordering::Acquire))
     }
 
-    /// Whether this companion belongs to another relay than the one that the object has now: that was removed,
-    /// and its companions closed, even if the object is relayed again.
+    /// Whether this companion belongs to another relay than the one that the object has now. That relay was
+    /// removed, and its companions were closed, even if the object is relayed again.
     fn is_outdated(&self, companion: &impl Object) -> bool {
         let family = companion.segment().family();
         family.map(|it| it.load(Ordering::Acquire)) != self.family()
@@ -158,7 +158,7 @@ impl<T: Relayed> Role<T> {
         Err(Error::invalid("relay", why))
     }
 
-    /// The id of the object's companions; chosen first, if there are none yet.
+    /// The id of the object's companions. Chooses one if there are no companions yet.
     pub(crate) fn make_family(&self) -> Result<u64> {
         match self.object.family()? {
             0 => self.new_family(),
@@ -176,12 +176,12 @@ impl<T: Relayed> Role<T> {
         Ok(family)
     }
 
-    /// Calls `open`, which opens or creates `companions`. Those of a relayed object of which one has lost its name
-    /// are replaced. If `open` fails and the object had none before, removes those that it has created: otherwise
-    /// an object without a relay would stay for them.
+    /// Calls `open`, which opens or creates `companions`. If one companion of a relayed object has lost its name,
+    /// all are replaced. If `open` fails and the object had no companions before, removes those that `open` has
+    /// created: otherwise the object would stay because of them, without a relay.
     ///
-    /// The object is not relayed then, so there is no request in them. Killed before the family is forgotten: as
-    /// while attaching.
+    /// The object is not relayed in that case, so there is no request in them. A kill before the family is
+    /// forgotten leaves the same as a kill while attaching.
     pub(crate) fn open_companions<C>(
         &self,
         companions: &[Companion],

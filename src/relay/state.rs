@@ -44,7 +44,7 @@ use crate::layout::Shared;
 use crate::sync::LockCell;
 use crate::sys::process;
 
-/// Drawn at the top of this file.
+/// The relay's part of the header; the top of this file shows the layout.
 #[repr(C, align(64))]
 pub(crate) struct RelayState {
     pub(crate) role: LockCell,
@@ -71,8 +71,8 @@ impl RelayState {
         self.revision.store(serial, Ordering::Relaxed);
     }
 
-    /// In a companion: the random part of its requests' ids. A companion that was created again counts from 1
-    /// again.
+    /// In a companion: the random part of its requests' ids. It distinguishes them from those of an earlier
+    /// companion of the same name, which were also counted from 1.
     pub(crate) fn serial(&self) -> u64 {
         self.revision.load(Ordering::Relaxed)
     }
