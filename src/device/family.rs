@@ -187,7 +187,7 @@ pub(super) static FAMILIES: &[Family] = &[
     },
     Family {
         kinds: &[DeviceKind::Index, DeviceKind::Tile],
-        // The selector also chooses the backend: keep that choice, drop its indices.
+        // The selector also chooses the backend: the choice is kept, and its indices are removed.
         neutral: &[("ONEAPI_DEVICE_SELECTOR", Some("level_zero:*"))],
         runtimes: &["libze_loader.so"],
         ..plain("level_zero", "ZE_AFFINITY_MASK", LEVEL_ZERO)

@@ -1,4 +1,4 @@
-//! The algebra of device masks: what a mask is, how one is written, how two compose.
+//! Device masks: what a mask is, how it is written, and how two masks compose.
 //!
 //! Nothing here reads the environment or the machine. A mask is either *all* (the variable is unset) or a
 //! list, and composing answers one question: if a process sees `inherited` and its child asks for `logical`,
@@ -342,7 +342,7 @@ fn unique_id(token: &str) -> Result<Device, String> {
         .ok_or_else(refuse)
 }
 
-/// M2 and M3: nothing twice, indices and ids apart.
+/// Checks M2 and M3: no device twice, and indices and ids are not mixed.
 fn consistent(list: &[Device]) -> Result<(), String> {
     for (i, device) in list.iter().enumerate() {
         for earlier in &list[..i] {

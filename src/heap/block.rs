@@ -158,7 +158,7 @@ impl BlockEntry {
     }
 }
 
-/// Stores `value` in program order: wherever a process is killed, if others see this store, they see all
+/// Stores `value` in program order. Wherever a process is killed: if others see this store, they see all stores
 /// before it; if not, they see none after it.
 ///
 /// Only the compiler could reorder them: stores that a processor has retired before a kill reach

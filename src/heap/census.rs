@@ -1,6 +1,6 @@
 //! A census: the extents of one owner, and which of their slots are in use.
 //!
-//! | extent                       | after a death                       |
+//! | extent                       | after a repair                      |
 //! |------------------------------|-------------------------------------|
 //! | the current table            | kept                                |
 //! | another table                | freed: not yet or no longer published |

@@ -4,7 +4,7 @@
 //! Every lock of such an object follows the same rules:
 //! - An owner that dies leaves its change half done. The next owner repairs what the lock guards
 //!   before it does anything else.
-//! - A panic under the lock also leaves a change half done, but the process lives on. The guard then
+//! - A panic under the lock also leaves a change half done, but the process continues. The guard then
 //!   [abandons](Guard::abandon) the lock, so that the next owner, in any process, repairs.
 //! - A repair that fails *poisons* the object: its flag is set and never cleared (H1), and every
 //!   later owner of any of its locks gets `Poisoned`. The lock itself is consistent again.
@@ -62,13 +62,13 @@ pub(crate) struct GuardedHeap<M> {
 /// Owns a lock of the object until it is dropped; after a panic the next owner repairs.
 pub(crate) struct ObjectGuard<'a> {
     guard: Option<Guard<'a>>,
-    /// `None` if a panic was under way before the lock was taken: that does not interrupt work under this
-    /// guard. Not a `bool`: a single byte is copied together with the bytes behind it, and reading that back
-    /// stalls (a list's set of 64 bytes takes 74 ns instead of 64).
+    /// `None` if a panic was under way before the lock was taken: that panic does not interrupt the work under
+    /// this guard. Not a `bool`: a single byte is copied together with the bytes behind it, and reading those
+    /// stalls the processor (a list's set of 64 bytes takes 74 ns instead of 64).
     abandons: Option<&'a AtomicU32>,
 }
 
-/// The share of the free address space that the default bound takes: 64 GiB of 2^47.
+/// The default bound is this fraction (1 / `SHARE`) of the free address space: 64 GiB of 2^47.
 const SHARE: u64 = 1 << 11;
 /// The slots of a map's table can address a heap of this size.
 const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
@@ -138,8 +138,8 @@ impl<M: Memory> GuardedHeap<M> {
         })
     }
 
-    /// Takes `lock`, one of the object's, until `deadline`, or for a second if its owner was stopped, and calls
-    /// `repair` if its last owner died.
+    /// Takes `lock`, one of the object's, and calls `repair` if its last owner died. Waits until `deadline`, or for
+    /// a second if that is later.
     #[inline(always)]
     pub(crate) fn acquire<'a>(
         &'a self,

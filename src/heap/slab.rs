@@ -24,7 +24,7 @@ const MIN_BYTES: u64 = BLOCK;
 const MAX_BYTES: u64 = 64 * BLOCK;
 /// If that gives fewer slots than this, it has an eighth, to waste less behind its last slot.
 const MANY: u64 = 8;
-/// The largest slab that is kept when it becomes empty, one for each owner, so that a key that is
+/// The largest slab that is kept when it becomes empty. One is kept for each owner, so that a key that is
 /// inserted and removed repeatedly does not cost a system call each time.
 const KEPT_BLOCKS: u32 = 4;
 

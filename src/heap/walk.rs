@@ -1,4 +1,4 @@
-//! Walks over the arena's extents: rebuilding what is derived, checking all of it, and what an error says of it.
+//! Walks over the arena's extents: to rebuild what is derived, to check all of it, and for the text of an error.
 //!
 //! The words at the heads of extents tile the heap (P1), so a walk from block 1 meets every extent
 //! once, whatever the lists say.
@@ -172,8 +172,8 @@ impl Arena<'_> {
         }
     }
 
-    /// Blocks of the largest extent that could be allocated. Looks only at the first extents of the last list,
-    /// whose sizes differ by a quarter at most: the number is for an error, and there may be very many of them.
+    /// Blocks of the largest extent that could be allocated. Reads only the first extents of the last list, whose
+    /// sizes differ by a quarter at most: the number is for an error, and there may be very many extents.
     fn largest_free(&self) -> Result<u64> {
         let frontier = self.frontier()?;
         let last = self.free_before(frontier)?.map_or(0, |(_, blocks)| blocks);

@@ -81,7 +81,7 @@ pub(super) struct Store<'a> {
     pub(super) heap: &'a Heap,
     pub(super) extents: &'a dyn Extents,
     /// The shard's number. A whole word: a single byte would be copied together with the seven behind it, in
-    /// two overlapping stores, and reading those back stalls.
+    /// two overlapping stores, and reading those stalls the processor.
     pub(super) index: usize,
 }
 

@@ -1,8 +1,8 @@
 //! The descriptor of a child, which is opened again if the program has closed it.
 //!
 //! Some programs close every descriptor that they find, as daemons do. Until a child is reaped, no other
-//! process gets its number, so its parent can open it again by that. Earlier descriptors stay in a list: a
-//! thread may be waiting with one of them.
+//! process gets its number, so its parent can open it again by that number. Earlier descriptors stay in a list:
+//! a thread may be waiting with one of them.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr;

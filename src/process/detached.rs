@@ -2,7 +2,7 @@
 //! dropped.
 //!
 //! A thread that waits for them would have to be restarted in every forked child, and a `SIGCHLD` handler
-//! belongs to the host program. So a dropped child that still runs goes on a list, which every spawn and drop
+//! belongs to the host program. So a dropped child that still runs is put on a list, which every spawn and drop
 //! of a child checks.
 //!
 //! The list is a stack of atomics rather than a mutex: a fork can happen while another

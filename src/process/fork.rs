@@ -75,8 +75,7 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
     }
     detached::sweep();
 
-    // Held across the fork: otherwise another thread could hold them, and they would stay locked in the
-    // child.
+    // Locked across the fork: if another thread had locked them, they would stay locked in the child.
     let mut stdout = std::io::stdout().lock();
     let stderr = std::io::stderr().lock();
     let _ = stdout.flush();
@@ -91,7 +90,7 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
         Side::Child => unsafe { child(options, &edits, parent, entry) },
         Side::Parent(pid) => {
             if options.new_group {
-                // The child does the same, so that the group exists for the one that needs it first.
+                // The child does the same, so that the group exists whichever process continues first.
                 sys::lead_group(pid);
             }
             Process::new(pid, None, options.new_group, [None, None, None])

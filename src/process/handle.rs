@@ -109,7 +109,7 @@ impl Process {
         leads_group: bool,
         pipes: [Option<OwnedFd>; 3],
     ) -> Result<Process> {
-        // Without a descriptor the child cannot be returned, and must not be left running.
+        // Without a descriptor the child cannot be returned, and must not continue to run.
         let pidfd = match pidfd {
             Some(pidfd) => Some(pidfd),
             None => pidfd::open(pid).inspect_err(|_| discard(pid))?,
@@ -154,7 +154,7 @@ impl Process {
         if self.creator != std::process::id() {
             return Ok(None);
         }
-        // Held so that no thread reaps the child, which would free its number.
+        // Locked so that no thread reaps the child, which would free its number.
         let exit = lock(&self.exit);
         match *exit {
             Some(_) => Ok(None),
@@ -304,7 +304,7 @@ impl Process {
         if self.creator != std::process::id() {
             return refuse("the process is not a child of this one");
         }
-        // Held so that no thread reaps the leader, which would free its number.
+        // Locked so that no thread reaps the leader, which would free its number.
         let exit = lock(&self.exit);
         if exit.is_some() {
             return refuse("its leader was joined, so its number may name another group");

@@ -214,10 +214,9 @@ impl Spawn {
 
     /// Makes the kernel kill the child (`SIGKILL`) when this process ends, however it ends.
     ///
-    /// It also dies when this process executes another program. Its own children are not
-    /// covered, nor is a program that changes its user on exec. The first such spawn starts a
-    /// thread, `shoal-spawner`, which lives as long as the process and starts these children one at a
-    /// time.
+    /// The child is also killed when this process executes another program. Its own children are not covered, and
+    /// neither is a program that changes its user on exec. The first such spawn starts a thread, `shoal-spawner`,
+    /// which exists as long as the process and starts these children one at a time.
     pub fn die_with_parent(&mut self) -> &mut Self {
         self.die_with_parent = true;
         self
@@ -278,7 +277,7 @@ impl Spawn {
     ///
     /// Returns once the program has replaced the child's image, so a failed exec is an error of this call,
     /// and no child is left behind. Until then the calling thread runs no signal handler. If the child has
-    /// pipes, forks by other threads wait meanwhile, so that they get no copies of the child's ends.
+    /// pipes, forks by other threads wait meanwhile, so that their children get no copies of the child's ends.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The thread that creates children which die with their parent.
+//! The thread that creates children which the kernel kills when their parent ends.
 //!
 //! The kernel ties `PR_SET_PDEATHSIG` to the *thread* that created the child, and a caller's thread may end
 //! long before the process does. So a thread of the library creates such a child. It is started on first use,

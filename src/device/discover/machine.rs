@@ -37,7 +37,7 @@ pub struct Found {
     pub memory_total: Option<u64>,
     /// The memory that no process uses now, in bytes.
     pub memory_free: Option<u64>,
-    /// How busy it was in the last second or less, in percent.
+    /// The percentage of the last second, or of a shorter time, in which it was busy.
     pub utilisation: Option<u8>,
 }
 

@@ -154,7 +154,7 @@ impl Functions {
         let mut parts = Vec::new();
         for index in 0..if on { most.min(MOST) } else { 0 } {
             let mut part = std::ptr::null_mut();
-            // SAFETY: as above. Not each number has a partition.
+            // SAFETY: as above. A number may have no partition.
             if unsafe { by_index(gpu.0, index, &mut part) } == SUCCESS && !part.is_null() {
                 parts.push(Gpu(part));
             }

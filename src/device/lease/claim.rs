@@ -9,7 +9,7 @@
 //!   1 byte locked             of a request that waits: it could get this device
 //!   u bytes locked            of a lease: it has u of the 2^20 units of this device
 //! ```
-//! Only locks for writing count. The owner alone can have them: the file's mode is 644.
+//! Only locks for writing count. Only processes of the file's owner can have them: its mode is 644.
 //!
 //! A file is created, and locked, under the lock of the directory. So a file whose byte 0 is not locked, seen
 //! under that lock, is not a request and will never be one again: any process may remove it.
@@ -125,8 +125,8 @@ impl std::fmt::Display for ClaimPath {
     }
 }
 
-/// Where a device's bytes begin. The hash is FNV-1a with a final mix; all versions and languages must use the
-/// same.
+/// Where a device's bytes begin. The hash is FNV-1a with a final mix; all versions of the library and all programs
+/// that use the directory must use the same.
 pub(super) fn region(id: &str) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for byte in id.bytes() {

@@ -28,7 +28,8 @@ pub(super) fn open(path: &Path, create: bool) -> Result<Option<PublicDir>> {
     PublicDir::open(path, VARIABLE, create)
 }
 
-/// The directory's lock. While it is held, no other process decides, and no thread of this process forks.
+/// The directory's lock. While it is held, no other process decides requests, and no thread of this process
+/// forks.
 pub(super) struct Guard {
     dir: PublicDir,
     _forks: ForksHeldOff,

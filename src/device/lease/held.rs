@@ -1,7 +1,7 @@
 //! The claims that this process has, and how a fork affects them.
 //!
-//! A forked child has copies of all descriptors. If it kept those of leases, it would unknowingly keep the
-//! devices for its lifetime. So the child closes them, except those of leases that the forking thread [passes
+//! A forked child has copies of all descriptors. If it kept those of leases, it would keep the devices leased
+//! for its lifetime without knowing it. So the child closes them, except those of leases that the forking thread [passes
 //! on](OwnClaim::pass_to_forks).
 
 use std::fs::File;

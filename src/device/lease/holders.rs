@@ -18,8 +18,8 @@ pub enum HolderState {
 
 /// A request that has devices or waits for them.
 ///
-/// Its existence, its owner, its order and its devices are verified. Its pid and command are only its owner's
-/// claims; control characters in them are replaced.
+/// Its existence, its owner, its order and its devices are verified. Its pid and command are what its owner
+/// states, and are not verified; control characters in them are replaced.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Holder {
@@ -32,7 +32,7 @@ pub struct Holder {
     /// The ids of its devices, with its share of each: 1.0 for a whole device. For a waiting request, the
     /// devices that it could get, with 0.0.
     pub devices: Vec<(String, f64)>,
-    /// How many devices it asks for, by its own claim.
+    /// How many devices it asks for, as its owner states.
     pub count: Option<usize>,
     /// The user whose process asked.
     pub uid: u32,

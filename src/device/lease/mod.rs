@@ -21,7 +21,7 @@
 //! bytes say what it holds (`claim.rs`). The kernel keeps the locks for as long as any process has the file's
 //! description open: the process that asked, and each child that got the lease. So a worker whose parent has
 //! died keeps the lease, and the end of the last holder frees it, whatever the cause. A release closes a
-//! descriptor and never unlocks, so it takes nothing from a worker.
+//! descriptor and never unlocks, so workers keep the lease.
 //!
 //! **Fair.** Requests that could get the same devices are served in the order of arrival (`queue.rs`); dead
 //! ones are skipped. A request gets all of its devices at once, or waits.

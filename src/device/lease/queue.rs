@@ -4,7 +4,8 @@
 //! watches one file: that of the last request before it that could get one of the same devices. Only the
 //! first of a queue watches the directory, for a lease that ends. So the end of a lease wakes at most two
 //! processes, however many wait. The kernel reports a closed file just before it drops its locks, and reports
-//! nothing beyond the user's limit of watches. So sleeps have slices, which are short after an event.
+//! nothing if the user has as many watches as the limit allows. So sleeps have slices, which are short after an
+//! event.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};

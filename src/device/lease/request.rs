@@ -99,7 +99,7 @@ impl Request {
         self
     }
 
-    /// So much of each device.
+    /// Sets how much of each device is leased. The default is the whole.
     #[must_use]
     pub fn share(mut self, share: Share) -> Self {
         self.share = share;
@@ -288,7 +288,7 @@ impl Request {
         self.min_free.is_some() || self.max_utilisation.is_some()
     }
 
-    /// Why not enough devices can ever be had.
+    /// The error that says why this process can never get enough devices.
     pub(super) fn impossible(&self, seen: &[Seen], possible: usize) -> Error {
         if seen.len() < self.count {
             return Error::TooMany {

@@ -1,4 +1,4 @@
-//! The other requests, read while no other process decides.
+//! The other requests, read under the directory's lock, while no other process decides requests.
 
 use super::choose::{Held, used};
 use super::claim::{Claim, ClaimName, ClaimPath, WHOLE, region};

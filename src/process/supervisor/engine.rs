@@ -24,7 +24,7 @@ use crate::sys::fork::hold_off;
 use crate::sys::futex;
 use crate::sys::guardian::Guardian;
 
-/// How often workers that must end are killed again; the engine's other sleeps are at most ten times as long.
+/// How often workers that must end are killed again. Other sleeps of the engine are at most ten times as long.
 const SLICE_NS: u64 = 100_000_000;
 
 /// The exit of a worker whose guardian was killed.
@@ -63,12 +63,12 @@ pub(super) enum Request {
 pub(super) struct Shared {
     /// The wake word: changes when the engine has something to do.
     pub(super) wake_word: Arc<AtomicU32>,
-    /// A futex word that changes when callers may have something to see.
+    /// A futex word that changes when something has changed for which callers may wait.
     pub(super) changed: AtomicU32,
     state: Mutex<State>,
 }
 
-/// The state behind the mutex, which is held only for moments.
+/// The state that the mutex guards. No thread waits or makes a slow call while it holds the mutex.
 pub(super) struct State {
     pub(super) requests: Vec<Request>,
     /// How many requests there were, and how many of them are done.

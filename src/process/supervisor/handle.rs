@@ -24,7 +24,7 @@ const LAST_SIGNAL: i32 = 64;
 /// method may be called from any thread. Dropping the supervisor stops the workers, as [`stop`](Self::stop)
 /// does with the [`grace`](super::Workers::grace) period, and waits for that. If this process ends in another
 /// way, even by `SIGKILL`, the workers are killed at once, and so are all processes that they have started.
-/// In a forked child, the copy of this value is of no use.
+/// In a forked child, every call on the copy of this value is `Invalid`.
 ///
 /// ```
 /// use shoal::{Spawn, Timeout, Workers};

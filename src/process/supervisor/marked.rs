@@ -82,7 +82,7 @@ mod tests {
                 .unwrap();
             std::thread::sleep(Duration::from_millis(2));
             kill(&number);
-            // It may be on its way out.
+            // A killed process may take some time to end.
             let ended = (0..5000).any(|_| {
                 std::thread::sleep(Duration::from_millis(1));
                 child.try_wait().unwrap().is_some()

@@ -30,7 +30,7 @@ const PIECE: usize = 64 << 10;
 const WRITE: usize = 4096;
 /// How much is read at most from a pipe whose writers may still run: far more than a pipe holds.
 const REST: usize = 16 << 20;
-/// How long a thread sleeps before it checks whether to go on.
+/// How long a thread sleeps before it checks whether to continue.
 const SLICE_NS: u64 = 100_000_000;
 
 /// A stream of a worker, and where its lines go.
@@ -58,9 +58,8 @@ struct Shared {
     failed: Mutex<Option<OutputFailure>>,
     /// 1 once the thread has ended.
     done: AtomicU32,
-    /// Where lines go, other than this process's own streams. The thread keeps these descriptors open: it may
-    /// write for a moment after the supervisor was dropped, when their numbers must not belong to other
-    /// files.
+    /// Where lines go, except for this process's standard streams. The thread keeps these descriptors open: it may
+    /// still write after the supervisor was dropped, when their numbers must not belong to other files.
     _held: Arc<Vec<Kept>>,
 }
 

@@ -1,4 +1,4 @@
-//! When a worker that has ended is restarted, and when the engine looks again.
+//! When a worker that has ended is restarted, and when the engine checks its workers again.
 
 use std::time::Duration;
 
@@ -66,7 +66,8 @@ impl Policy {
 }
 
 impl Policy {
-    /// What is said of a worker that is given up after so many short runs in a row; the last had this end.
+    /// The text about a worker that is given up after `short` short runs in a row, of which the last ended as
+    /// `exit` says.
     pub(super) fn giving_up(&self, short: u32, exit: Exit) -> String {
         // The first of the runs may have been a healthy one. Those after a restart were short.
         let restarts = short.saturating_sub(1);
@@ -85,8 +86,8 @@ impl Policy {
     }
 }
 
-/// When the engine looks again if nothing wakes it: once a worker is due, at `next`, and at the deadline of a
-/// stop. After that it does so in slices, since a killed worker may take long to end.
+/// When the engine checks again if nothing wakes it: when a worker is due, at `next`, and at the deadline of a
+/// stop. After that it checks after each slice, since a killed worker may take long to end.
 pub(super) fn look_again(stop: Option<Deadline>, next: u64, now: u64, slice: u64) -> u64 {
     match stop {
         None | Some(Deadline::Never) => next,

@@ -56,7 +56,7 @@ pub enum Output {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Workers {
-    /// Of a `count` above the limit, which `start` refuses, only as many as the limit, if `new` makes them.
+    /// At most as many as the limit if `new` has made them: `start` refuses a larger `count`.
     spawns: Vec<Spawn>,
     count: usize,
     devices: Vec<(String, String)>,
