@@ -18,7 +18,7 @@
  * - Lock: a lock between processes and threads.
  * - Read-write lock: a lock that many hold for reading, or one for writing.
  * - Semaphore: permits that processes acquire and release.
- * - Event: something that is set or not, and that processes wait for.
+ * - Event: a flag that is set or not, and that processes wait for.
  * - Condition: waiting for a change of something that a `shoal_lock` guards.
  * - Barrier: a point at which a fixed number of processes or threads wait for each other.
  * - Waiting: waiting for the first of several queues, pipes, processes and descriptors.
@@ -48,24 +48,24 @@
  *   is 0. What you pass in stays yours, and is not used after the call.
  * - After a failure a handle output is NULL, counts and lengths are 0, and other outputs are unchanged. Only
  *   SHOAL_ERR_BUFFER_TOO_SMALL writes the size needed to `*len`; nothing is taken then.
- * - An output may be NULL if it says something beside the result: each `bool *` that is not named `out`, and
- *   those named `version`, `index`, `sum`, `removed` and `end`. The others may not.
+ * - An output may be NULL if it is not the main result: each `bool *` that is not named `out`, and those named
+ *   `version`, `index`, `sum`, `removed` and `end`. The others may not.
  * - A compiler warns if a status is dropped, except of functions that are called for their effect alone.
  * - Options and statistics are structs that begin with `size`: set it to `sizeof` the struct, and options
- *   otherwise to zero for the defaults. A program compiled against an older header goes on working.
+ *   otherwise to zero for the defaults. A program compiled against an older header continues to work.
  *
  * # Opening
  *
  * `shoal_<object>_open` opens what exists, or with SHOAL_CREATE creates it if there is none of that name.
  *
- * - `name`: 1 to 200 letters, digits, '.', '_', '-'. NULL always creates an object under a name of its own,
- *   which `shoal_name` tells.
+ * - `name`: 1 to 200 letters, digits, '.', '_', '-'. NULL always creates an object under a new name, which
+ *   `shoal_name` returns.
  * - `options`: NULL opens what exists. Sizes and lifetime apply if this call creates the object; one that
  *   exists keeps its own.
  * - `*out`: the handle. It is yours until `shoal_<object>_free`. `*created`: whether this call created it.
  *
- * It waits only for processes that are opening or leaving the same object, and some seconds at most. It is safe from several threads and
- * processes at once, of which one creates the object.
+ * It waits only for processes that are opening or leaving the same object, for some seconds at most. Several
+ * threads and processes may call it at the same time: one of them creates the object.
  *
  * Errors: SHOAL_ERR_INVALID (name, options); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_EXISTS (SHOAL_EXCLUSIVE);
  * SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION; SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (a size);
@@ -102,7 +102,7 @@
  * # Blocking, threads, fork
  *
  * A function with a timeout waits for what its comment says, at most until the time is over. If a process is
- * stopped inside a call on the object, the function may wait a second for it, also if its own time is shorter.
+ * stopped inside a call on the object, the function may wait a second for it, even if the timeout is shorter.
  * Every other function waits at most for other processes' calls on the same object that are in progress; its
  * comment says if it may wait for anything else.
  *
@@ -145,7 +145,7 @@
  * - SHOAL_ERR_INVALID: a handle or an argument;
  * - SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED: if it has a timeout;
  * - SHOAL_ERR_CLOSED: if it would have to wait, and the waits through the handle were ended;
- * - SHOAL_ERR_CORRUPT: bytes in shared memory break an invariant: a program has written garbage there;
+ * - SHOAL_ERR_CORRUPT: bytes in shared memory break an invariant: a program has overwritten them;
  * - SHOAL_ERR_POISONED: the object could not be repaired after a process died in a call on it; from then on
  *   every call returns this;
  * - SHOAL_ERR_INTERNAL: a bug in the library.
@@ -156,7 +156,7 @@
  *   message that it had just got is lost with it. The next process that uses the object repairs it.
  * - A process that is stopped (SIGSTOP, a debugger) inside a call blocks the others. So does a thread that
  *   ends inside a call (longjmp out of a signal handler) for as long as its process lives.
- * - An object that is not persistent and has no relay goes with its last handle. If its last process is
+ * - An object that is not persistent and has no relay is removed with its last handle. If its last process is
  *   killed, or ends by `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens
  *   its name, or until a process creates its first object or finds no memory.
  *
@@ -170,12 +170,12 @@
  *   that is not enough it returns SHOAL_ERR_NO_SPACE and changes nothing. Containers often have 64 MiB of
  *   `/dev/shm`.
  * - Where a control group of processes reaches its memory limit (`memory.max`), the kernel kills one of
- *   them, as by `kill -9`; where it is told not to, the call returns SHOAL_ERR_NO_SPACE.
+ *   them, as by `kill -9`. If the kernel is configured not to do that, the call returns SHOAL_ERR_NO_SPACE.
  * - Only processes of one user and one pid namespace share objects, whatever C library they use. Among them
  *   there is no protection: nothing stops a process from deleting your data. An object that no process has
  *   open is free: its name can be used again, and what is persistent is opened by the next pid namespace.
  * - Handles keep no file descriptor, except of a queue or pipe that was asked for one; a process keeps one for
- *   all of them. A program may close all descriptors that it finds, as daemons do: its objects go on working,
+ *   all of them. A program may close all descriptors that it finds, as daemons do: its objects continue to work,
  *   and a file that gets the same number later is not touched.
  * - Linux only.
  */
@@ -449,7 +449,7 @@ SHOAL_API shoal_status shoal_end_waits(void *handle);
 
    Killed: What the process was putting is there completely or not at all; of several messages, the first
    ones. A message that it was getting, or had just got, may be lost with it. What it had reserved is
-   discarded. What it had leased and not acked is delivered again, a message that it was just acking too.
+   discarded. What it had leased and not acked is delivered again, and so may be a message that it was acking.
 
    ```c
    shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -515,7 +515,7 @@ typedef struct shoal_queue_stats {
     uint64_t max_attempts;
     /** Messages that are leased. Those of a dead process count for a tenth of a second at most. */
     uint64_t leased;
-    /** Messages that were given back and wait to be delivered again; `len` has them too. */
+    /** Messages that were given back and wait to be delivered again; `len` includes them. */
     uint64_t waiting;
     /**
      * Messages that were put and are not finished: neither got nor acked, nor moved to the dead letters.
@@ -671,8 +671,8 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_dead_letters(shoal_queue *q, 
  * later; on kernels before 5.16, up to 20 ms later. It is then readable, too, in a closed queue while a process
  * has messages leased.
  *
- * The first call of a process starts a thread, which stays. A forked child asks for its own descriptor;
- * its parent's stays right as long as the parent lives.
+ * The first call of a process starts a thread, which stays. A forked child calls this function again, and gets
+ * its own descriptor; that of its parent stays correct while the parent lives.
  * Ownership: the descriptor is the handle's. Do not close, read or write it. It takes two descriptors of
  * the process, and a FIFO beside the queue's file.
  *
@@ -750,7 +750,7 @@ shoal_status shoal_queue_lease(shoal_queue *q, int64_t visible_ns, int64_t timeo
                                shoal_message *out);
 
 /**
- * The work is done: the message is gone.
+ * Removes a leased message: the work is done.
  *
  * Errors: SHOAL_ERR_EXPIRED (the lease's time has expired, and another consumer gets the message or has it;
  * the lease has ended nevertheless). As long as no process has checked the queue's leases since then, the
@@ -849,8 +849,8 @@ shoal_status shoal_pipe_open(const char *name, uint32_t end, const shoal_pipe_op
                              shoal_pipe **out, bool *created);
 
 /**
- * Creates a pipe under a name of its own and opens both ends: for a parent and the child that it will
- * fork, of which each frees the end of the other.
+ * Creates a pipe under a new name and opens both ends: for a parent and the child that it will fork. Each of
+ * them frees the end of the other.
  *
  * `options`: NULL for both directions and the default sizes.
  * Ownership: both are yours until `shoal_pipe_free`.
@@ -928,7 +928,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_pipe_lease(shoal_pipe *p, int64_t timeout_ns, shoal_message *out);
 
 /**
- * The message was read: it is gone.
+ * Removes a leased message: it was read.
  *
  * Errors: as `shoal_queue_ack`.
  */
@@ -945,7 +945,7 @@ shoal_status shoal_pipe_nack(shoal_pipe *p, shoal_message *message, int64_t dela
 /**
  * Waits for something to receive, or the end of the connection.
  *
- * `*ready`: whether there is. A timeout is no error.
+ * `*ready`: whether one of them came in time. A timeout is no error.
  *
  * Errors: SHOAL_ERR_UNSUPPORTED (this end only sends).
  */
@@ -996,8 +996,8 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_fd(shoal_pipe *p, int *out);
 
 /**
  * In `shoal_map_options.flags`: a created map has 4 parts with a lock each instead of 64. Empty it takes 12 KiB
- * of memory instead of 48, and at most 4 processes change it at the same time. For maps of a few keys of
- * which there are many.
+ * of memory instead of 48, and at most 4 processes change it at the same time. For programs with many maps of
+ * a few keys each.
  */
 #define SHOAL_COMPACT 128
 
@@ -1028,7 +1028,7 @@ typedef struct shoal_map_stats {
     size_t size;
     /** How many keys it has. Exact if no process writes meanwhile. */
     uint64_t len;
-    /** How many keys have a time to live, those included that are over and not yet removed. */
+    /** How many keys have a time to live, including expired ones that are not yet removed. */
     uint64_t expiring;
     /** Bytes of memory that entries and tables take. */
     uint64_t used;
@@ -1049,7 +1049,7 @@ typedef struct shoal_map_stats {
 /**
  * A value in a map that is read in place.
  *
- * It stays as it is until the view is ended or the handle is freed, even if the key is changed or removed.
+ * It does not change until the view is ended or the handle is freed, even if the key is changed or removed.
  * Any thread may read and end it. A forked child must not use its parent's.
  */
 typedef struct shoal_view {
@@ -1423,7 +1423,7 @@ typedef struct shoal_list_stats {
     uint64_t len;
     /** Bytes of memory that elements and the table take. */
     uint64_t used;
-    /** A number that is another one whenever the list was changed in between. */
+    /** A number that differs after every change of the list. */
     uint64_t version;
     /** Bytes of data to which it may grow. */
     uint64_t max_capacity;
@@ -1684,7 +1684,7 @@ typedef struct shoal_lock_stats {
     size_t size;
     /** How often the calling thread has taken it by this handle. */
     uint32_t depth;
-    /** Whether it is taken. The lock of a dead owner is, until the next owner takes it. */
+    /** Whether it is taken. The lock of a dead owner counts as taken until the next owner takes it. */
     bool held;
     /** Whether it is recursive. */
     bool recursive;
@@ -1864,7 +1864,7 @@ SHOAL_API shoal_status shoal_semaphore_release(shoal_semaphore *s, uint32_t coun
 /* ---------------------------------------------------------------------------------------------
    Event
 
-   Something that is set or not, and that processes wait for. A new event is not set.
+   A flag that is set or not, and that processes wait for. A new event is not set.
 
    Killed: The event is set or clear, as before the call or as after it. If it is set, all that wait for it
    return, within a tenth of a second if the process was killed before it woke them.
@@ -1892,7 +1892,7 @@ SHOAL_API void shoal_event_free(shoal_event *e);
 /** Sets the event, and wakes all that wait for it. */
 SHOAL_API shoal_status shoal_event_set(shoal_event *e);
 
-/** The event is no longer set. */
+/** Clears the event: it is no longer set. */
 SHOAL_API shoal_status shoal_event_clear(shoal_event *e);
 
 /** Whether the event is set. */
@@ -1957,7 +1957,7 @@ shoal_status shoal_condition_stat(shoal_condition *c, shoal_condition_stats *out
  * nothing; after SHOAL_ERR_CLOSED it is not held if the waits through the lock's handle were ended.
  * `*owner_died`: see "Locks"; also set after a timeout.
  *
- * Errors: SHOAL_ERR_INVALID (the lock is not held); SHOAL_ERR_EXHAUSTED (a thousand wait already).
+ * Errors: SHOAL_ERR_INVALID (the lock is not held); SHOAL_ERR_EXHAUSTED (1024 wait already).
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_condition_wait(shoal_condition *c, shoal_lock *lock, int64_t timeout_ns,
@@ -1965,7 +1965,7 @@ shoal_status shoal_condition_wait(shoal_condition *c, shoal_lock *lock, int64_t 
 
 /**
  * Wakes at most `count` of those that wait, the longest waiting first; SHOAL_ALL wakes all. Dead
- * processes are passed over. Call it with the lock held: otherwise a process may look before the change, and
+ * processes are skipped. Call it with the lock held: otherwise a process may check before the change, and
  * wait after the notification.
  */
 SHOAL_API shoal_status shoal_condition_notify(shoal_condition *c, uint32_t count);
@@ -2065,7 +2065,7 @@ typedef struct shoal_waitable {
 } shoal_waitable;
 
 /**
- * Waits until one of several things is ready, and says which: the first by its place among them.
+ * Waits until one of several things is ready, and reports which: the first in the array if several are ready.
  *
  * If an early one is always ready, later ones are never returned: for fairness, change the order from call
  * to call. A queue that was ready may be empty by the time you get, if others get from it too: get with
@@ -2143,7 +2143,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_device_visible(const char *family, char *buf, size_t capacity, size_t *len);
 
 /**
- * The devices of this machine, whatever the environment shows of them: one line for each. Its fields are
+ * The devices of this machine, whether or not the environment shows them: one line for each. Its fields are
  * separated by tabs; what is not known is "-", and more may follow in later versions:
  *
  * 1. the unique id or bus address;
@@ -2151,10 +2151,10 @@ shoal_status shoal_device_visible(const char *family, char *buf, size_t capacity
  * 3. the place in the order of the family's runtime, from 0 on;
  * 4. the name;
  * 5. the memory, and 6. the part of it that no process uses, in bytes;
- * 7. for how many percent of the last second or less it was busy.
+ * 7. the percentage of the last second, or of a shorter time, in which it was busy.
  *
  * `family`: NULL is all. `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
- * It waits for a vendor's library, at most 10 seconds or the time that SHOAL_NVML_TIMEOUT says.
+ * It waits for a vendor's library, for at most 10 seconds or the time in SHOAL_NVML_TIMEOUT, in seconds.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (SHOAL_FAKE_DEVICES is malformed);
  * SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
@@ -2164,7 +2164,7 @@ shoal_status shoal_device_discover(const char *family, char *buf, size_t capacit
 
 /**
  * Makes this process itself see only some devices, by changing its environment. No other thread may use
- * the environment (getenv and setenv included) meanwhile: call it first thing in main.
+ * the environment (getenv and setenv included) meanwhile: call it at the start of main.
  *
  * `mask`: counted in what it sees now, so that a second call narrows further; "" hides all.
  * `*too_late`: whether the family's runtime was loaded already; it reads the variable once, when it starts.
@@ -2188,7 +2188,7 @@ SHOAL_API const char *shoal_device_variable(const char *family);
 
    Devices that no other program has at the same time, as long as all of them ask for leases. A lease ends
    with the last process that has it: this process, which gives it up by `shoal_lease_free` or by its end, or
-   a child that it was given to. So a worker whose parent died keeps its devices, and the devices are free as
+   a child to which it was given. So a worker whose parent died keeps its devices, and the devices are free as
    soon as the last holder ends, whatever the cause.
 
    Killed: What the process had leased is free as soon as no child has it either. Its place in the queue of
@@ -2213,8 +2213,8 @@ SHOAL_API const char *shoal_device_variable(const char *family);
 
    The leases of a machine are files in `/dev/shm/shoal-leases`, or in the directory that SHOAL_LEASE_DIR
    names, which must be the same for all programs that are to respect each other. It is created with mode
-   1777 so that all users can take part. Programs that ask for no lease are seen by their use of memory and
-   time only (`min_free`, `min_idle`).
+   1777 so that all users can take part. A program that requests no lease is noticed only by the memory and the
+   time of a device that it uses (`min_free`, `min_idle`).
    --------------------------------------------------------------------------------------------- */
 
 /** In `shoal_spawn_options.lease_mode`: a worker sees its own devices and no others. */
@@ -2247,7 +2247,7 @@ typedef struct shoal_lease_options {
     const char *order;
     /** What others read as the command that has the lease; NULL is that of this process. */
     const char *command;
-    /** How many bytes of a device's memory must be free now, whichever process uses the others. */
+    /** How many bytes of a device's memory must be free now, whichever processes use the rest. */
     uint64_t min_free;
     /** To lease parts of devices: how many bytes of the memory of each. */
     uint64_t share_memory;
@@ -2255,7 +2255,7 @@ typedef struct shoal_lease_options {
     uint32_t share_slots;
     /** and how many slots a device is divided into for this purpose: 1 of 4 is a quarter. */
     uint32_t share_of;
-    /** For how many percent of the time a device must be idle. */
+    /** The percentage of the time for which a device must be idle. */
     uint32_t min_idle;
     /** 0. */
     uint32_t reserved;
@@ -2278,8 +2278,8 @@ shoal_status shoal_lease_acquire(const shoal_lease_options *options, int64_t tim
                                  shoal_lease **out);
 
 /**
- * Takes a place in the queue, and does not wait for devices: `shoal_lease_wait` does, as often as it takes,
- * and the place is kept in between. Another thread ends its wait by `shoal_end_waits`.
+ * Takes a place in the queue, and does not wait for devices: `shoal_lease_wait` does. It may be called several
+ * times, and the place is kept in between. Another thread ends its wait by `shoal_end_waits`.
  *
  * `options`: NULL asks for one device.
  * Ownership: `*out` is yours until `shoal_lease_free`, which gives up the place.
@@ -2369,11 +2369,11 @@ SHOAL_API shoal_status shoal_lease_keep_on_exec(shoal_lease *lease, bool keep);
  * 1. the id, which begins with those of the leases that it is a part of;
  * 2. "held" or "waiting";
  * 3. the number of the user;
- * 4. the process that asked, as its owner says: the lease may be in the hands of its children by now;
+ * 4. the process that made the request, as its owner states: only its children may have the lease by now;
  * 5. since when, in seconds since 1970;
  * 6. the devices: unique ids, each with '=' and the part that is leased, separated by commas. Of a request
  *    that waits, those that it could get, with 0;
- * 7. the command, as its owner says.
+ * 7. the command, as its owner states.
  *
  * `buf`, `capacity`, `*len`: as for `shoal_lease_mask`.
  *
@@ -2438,7 +2438,7 @@ SHOAL_API void shoal_lease_free(shoal_lease *lease);
  */
 #define SHOAL_SPAWN_DIE_WITH_PARENT 4
 
-/** In `flags`: ignored signals stay ignored and blocked ones blocked, instead of being reset. */
+/** In `flags`: ignored signals stay ignored and blocked signals stay blocked, instead of being reset. */
 #define SHOAL_SPAWN_KEEP_SIGNALS 8
 
 /**
@@ -2570,7 +2570,7 @@ shoal_status shoal_process_fork(int (*entry)(void *arg), void *arg,
                                 const shoal_spawn_options *options, shoal_process **out);
 
 /**
- * Waits until a process has ended, and says how. Later calls return the same at once.
+ * Waits until a process has ended, and reports how. Later calls return the same at once.
  *
  * `*end`: how it ended. In a forked copy of this process it is SHOAL_EXIT_UNKNOWN.
  * A child that fills a pipe which no process reads never ends.
@@ -2732,7 +2732,7 @@ typedef struct shoal_supervisor_options {
     /**
      * What each worker runs. Its devices, or those of its lease, are spread over the workers; its `worker`
      * and `workers` are not used. Pipes (SHOAL_STDIO_PIPE) are refused. A standard input that is inherited
-     * is the null device. Descriptors are duplicated: close yours when you like.
+     * is the null device. Descriptors are duplicated: you may close yours after the call.
      */
     const shoal_spawn_options *program;
     /** How many, 1 to 4096. */
@@ -2847,7 +2847,8 @@ shoal_status shoal_supervisor_wait(shoal_supervisor *s, int64_t timeout_ns, shoa
  * `grace_ns`: 0 kills them at once, SHOAL_FOREVER never. A second call, also from another thread, can only
  * make the time shorter.
  *
- * Errors: SHOAL_ERR_INTERRUPTED, SHOAL_ERR_CLOSED: the stop goes on, but the call does not wait for it.
+ * Errors: SHOAL_ERR_INTERRUPTED, SHOAL_ERR_CLOSED: the workers are still stopped, but the call does not wait
+ * for that.
  */
 SHOAL_API shoal_status shoal_supervisor_stop(shoal_supervisor *s, int64_t grace_ns);
 

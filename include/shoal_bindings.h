@@ -58,8 +58,8 @@ SHOAL_API shoal_status shoal_lease_pass_to_forks(shoal_lease *lease, bool on);
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_hold(shoal_pipe *p, int *fd);
 
 /**
- * Closes what `shoal_pipe_hold` gave, or a copy of it, and removes the pipe if no process holds either end
- * any more.
+ * Closes a descriptor of `shoal_pipe_hold`, or a copy of it, and removes the pipe if no process holds either
+ * end any more.
  *
  * `name`: the pipe's.
  * Ownership: `fd` is closed, whatever is returned.
@@ -101,7 +101,7 @@ shoal_status shoal_list_splice_if(shoal_list *l, uint64_t version, int64_t start
                                   const shoal_slice *items, size_t n, bool *done);
 
 /**
- * Brings the elements into another order and removes those that the order leaves out, all at once, if the
+ * Brings the elements into another order and removes those that the order omits, all at once, if the
  * list has not changed since `shoal_list_get_many` returned its version. No element is copied.
  *
  * `order`, `n`: indices, none of them twice and none below 0. `*done`: whether it was done.
@@ -124,8 +124,8 @@ shoal_status shoal_list_rearrange_if(shoal_list *l, uint64_t version, const uint
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_try(shoal_lock *l, bool *owner_died);
 
 /**
- * Unlocks it as `shoal_lock_unlock` does, but a plain lock whichever handle or process took it: for languages
- * whose locks any process may release.
+ * Unlocks it as `shoal_lock_unlock` does, but also a plain lock that another handle or process took: for
+ * languages whose locks any process may release.
  *
  * Errors: SHOAL_ERR_INVALID (it is not taken; it is recursive and not the calling thread's).
  */
@@ -151,7 +151,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_semaphore_try_release(shoal_semaphore *s, uint32_t count);
 
 /**
- * Keeps the permits that this process holds acquired after its end, or that of the handle: from now on they
+ * Keeps the permits of this process acquired after its end, or after the handle is freed: from now on they
  * belong to no process, until one releases them. Permits that it acquires later return as usual. It is for
  * the normal end of a process, where permits count items.
  */
@@ -161,7 +161,7 @@ SHOAL_API shoal_status shoal_semaphore_keep(shoal_semaphore *s);
  * The first part of a wait: takes a place, with the lock held. Then unlock, `shoal_condition_sleep`, lock,
  * and `shoal_condition_leave`.
  *
- * Errors: SHOAL_ERR_EXHAUSTED (a thousand wait already).
+ * Errors: SHOAL_ERR_EXHAUSTED (1024 wait already).
  */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_condition_enlist(shoal_condition *c, uint32_t *place);
 
@@ -182,8 +182,8 @@ shoal_status shoal_condition_sleep(shoal_condition *c, uint32_t place, int64_t t
 SHOAL_API shoal_status shoal_condition_leave(shoal_condition *c, uint32_t place, bool *notified);
 
 /**
- * The first part of a wait, also for doing something before all go on. Waits only while a full round has
- * not ended.
+ * The first part of a wait, also for an action before all continue. Waits only while a full round has not
+ * ended.
  *
  * `*last`: all have arrived, and the caller must call `shoal_barrier_pass`; otherwise `shoal_barrier_sleep`.
  * `*place` is for these. `*index`: how many arrived before the caller.
@@ -195,7 +195,7 @@ shoal_status shoal_barrier_arrive(shoal_barrier *b, int64_t timeout_ns, uint32_t
                                   uint32_t *index, bool *last);
 
 /**
- * For the last to arrive: lets all go on.
+ * For the last to arrive: all others continue.
  *
  * Errors: SHOAL_ERR_POISONED (the barrier was broken meanwhile).
  */

@@ -69,8 +69,8 @@ pub unsafe extern "C" fn shoal_pipe_hold(p: *mut PipeHandle, fd: *mut c_int) -> 
     })
 }
 
-/// Closes what `shoal_pipe_hold` gave, or a copy of it, and removes the pipe if no process holds either end
-/// any more.
+/// Closes a descriptor of `shoal_pipe_hold`, or a copy of it, and removes the pipe if no process holds either
+/// end any more.
 ///
 /// `name`: the pipe's.
 /// Ownership: `fd` is closed, whatever is returned.
@@ -187,7 +187,7 @@ pub unsafe extern "C" fn shoal_list_splice_if(
     })
 }
 
-/// Brings the elements into another order and removes those that the order leaves out, all at once, if the
+/// Brings the elements into another order and removes those that the order omits, all at once, if the
 /// list has not changed since `shoal_list_get_many` returned its version. No element is copied.
 ///
 /// `order`, `n`: indices, none of them twice and none below 0. `*done`: whether it was done.
@@ -234,8 +234,8 @@ pub unsafe extern "C" fn shoal_lock_try(l: *mut LockHandle, owner_died: *mut boo
     })
 }
 
-/// Unlocks it as `shoal_lock_unlock` does, but a plain lock whichever handle or process took it: for languages
-/// whose locks any process may release.
+/// Unlocks it as `shoal_lock_unlock` does, but also a plain lock that another handle or process took: for
+/// languages whose locks any process may release.
 ///
 /// Errors: SHOAL_ERR_INVALID (it is not taken; it is recursive and not the calling thread's).
 #[unsafe(no_mangle)]
@@ -282,7 +282,7 @@ pub unsafe extern "C" fn shoal_semaphore_try_release(
     }
 }
 
-/// Keeps the permits that this process holds acquired after its end, or that of the handle: from now on they
+/// Keeps the permits of this process acquired after its end, or after the handle is freed: from now on they
 /// belong to no process, until one releases them. Permits that it acquires later return as usual. It is for
 /// the normal end of a process, where permits count items.
 #[unsafe(no_mangle)]
@@ -294,7 +294,7 @@ pub unsafe extern "C" fn shoal_semaphore_keep(s: *mut SemaphoreHandle) -> Status
 /// The first part of a wait: takes a place, with the lock held. Then unlock, `shoal_condition_sleep`, lock,
 /// and `shoal_condition_leave`.
 ///
-/// Errors: SHOAL_ERR_EXHAUSTED (a thousand wait already).
+/// Errors: SHOAL_ERR_EXHAUSTED (1024 wait already).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_condition_enlist(
@@ -342,8 +342,8 @@ pub unsafe extern "C" fn shoal_condition_leave(
     })
 }
 
-/// The first part of a wait, also for doing something before all go on. Waits only while a full round has
-/// not ended.
+/// The first part of a wait, also for an action before all continue. Waits only while a full round has not
+/// ended.
 ///
 /// `*last`: all have arrived, and the caller must call `shoal_barrier_pass`; otherwise `shoal_barrier_sleep`.
 /// `*place` is for these. `*index`: how many arrived before the caller.
@@ -371,7 +371,7 @@ pub unsafe extern "C" fn shoal_barrier_arrive(
     })
 }
 
-/// For the last to arrive: lets all go on.
+/// For the last to arrive: all others continue.
 ///
 /// Errors: SHOAL_ERR_POISONED (the barrier was broken meanwhile).
 #[unsafe(no_mangle)]

@@ -98,7 +98,7 @@ pub unsafe extern "C" fn shoal_condition_stat(
 /// nothing; after SHOAL_ERR_CLOSED it is not held if the waits through the lock's handle were ended.
 /// `*owner_died`: see "Locks"; also set after a timeout.
 ///
-/// Errors: SHOAL_ERR_INVALID (the lock is not held); SHOAL_ERR_EXHAUSTED (a thousand wait already).
+/// Errors: SHOAL_ERR_INVALID (the lock is not held); SHOAL_ERR_EXHAUSTED (1024 wait already).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_condition_wait(
@@ -122,7 +122,7 @@ pub unsafe extern "C" fn shoal_condition_wait(
 }
 
 /// Wakes at most `count` of those that wait, the longest waiting first; SHOAL_ALL wakes all. Dead
-/// processes are passed over. Call it with the lock held: otherwise a process may look before the change, and
+/// processes are skipped. Call it with the lock held: otherwise a process may check before the change, and
 /// wait after the notification.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_condition_notify(c: *mut ConditionHandle, count: u32) -> Status {

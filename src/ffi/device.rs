@@ -140,7 +140,7 @@ pub unsafe extern "C" fn shoal_device_visible(
     guard(|| unsafe { text_to(buf, capacity, len, visible) })
 }
 
-/// The devices of this machine, whatever the environment shows of them: one line for each. Its fields are
+/// The devices of this machine, whether or not the environment shows them: one line for each. Its fields are
 /// separated by tabs; what is not known is "-", and more may follow in later versions:
 ///
 /// 1. the unique id or bus address;
@@ -148,10 +148,10 @@ pub unsafe extern "C" fn shoal_device_visible(
 /// 3. the place in the order of the family's runtime, from 0 on;
 /// 4. the name;
 /// 5. the memory, and 6. the part of it that no process uses, in bytes;
-/// 7. for how many percent of the last second or less it was busy.
+/// 7. the percentage of the last second, or of a shorter time, in which it was busy.
 ///
 /// `family`: NULL is all. `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
-/// It waits for a vendor's library, at most 10 seconds or the time that SHOAL_NVML_TIMEOUT says.
+/// It waits for a vendor's library, for at most 10 seconds or the time in SHOAL_NVML_TIMEOUT, in seconds.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (SHOAL_FAKE_DEVICES is malformed);
 /// SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
@@ -175,7 +175,7 @@ pub unsafe extern "C" fn shoal_device_discover(
 }
 
 /// Makes this process itself see only some devices, by changing its environment. No other thread may use
-/// the environment (getenv and setenv included) meanwhile: call it first thing in main.
+/// the environment (getenv and setenv included) meanwhile: call it at the start of main.
 ///
 /// `mask`: counted in what it sees now, so that a second call narrows further; "" hides all.
 /// `*too_late`: whether the family's runtime was loaded already; it reads the variable once, when it starts.

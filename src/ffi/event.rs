@@ -1,6 +1,6 @@
 //! Event
 //!
-//! Something that is set or not, and that processes wait for. A new event is not set.
+//! A flag that is set or not, and that processes wait for. A new event is not set.
 //!
 //! Killed: The event is set or clear, as before the call or as after it. If it is set, all that wait for it
 //! return, within a tenth of a second if the process was killed before it woke them.
@@ -64,7 +64,7 @@ pub unsafe extern "C" fn shoal_event_set(e: *mut EventHandle) -> Status {
     unsafe { handle::with(e, set) }
 }
 
-/// The event is no longer set.
+/// Clears the event: it is no longer set.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_event_clear(e: *mut EventHandle) -> Status {
     let clear = |event: &Event| {

@@ -2,7 +2,7 @@
 //!
 //! Devices that no other program has at the same time, as long as all of them ask for leases. A lease ends
 //! with the last process that has it: this process, which gives it up by `shoal_lease_free` or by its end, or
-//! a child that it was given to. So a worker whose parent died keeps its devices, and the devices are free as
+//! a child to which it was given. So a worker whose parent died keeps its devices, and the devices are free as
 //! soon as the last holder ends, whatever the cause.
 //!
 //! Killed: What the process had leased is free as soon as no child has it either. Its place in the queue of
@@ -27,8 +27,8 @@
 //!
 //! The leases of a machine are files in `/dev/shm/shoal-leases`, or in the directory that SHOAL_LEASE_DIR
 //! names, which must be the same for all programs that are to respect each other. It is created with mode
-//! 1777 so that all users can take part. Programs that ask for no lease are seen by their use of memory and
-//! time only (`min_free`, `min_idle`).
+//! 1777 so that all users can take part. A program that requests no lease is noticed only by the memory and the
+//! time of a device that it uses (`min_free`, `min_idle`).
 
 use std::ffi::{c_char, c_int};
 use std::sync::OnceLock;
@@ -134,7 +134,7 @@ pub struct LeaseOptions {
     pub order: *const c_char,
     /// What others read as the command that has the lease; NULL is that of this process.
     pub command: *const c_char,
-    /// How many bytes of a device's memory must be free now, whichever process uses the others.
+    /// How many bytes of a device's memory must be free now, whichever processes use the rest.
     pub min_free: u64,
     /// To lease parts of devices: how many bytes of the memory of each.
     pub share_memory: u64,
@@ -142,7 +142,7 @@ pub struct LeaseOptions {
     pub share_slots: u32,
     /// and how many slots a device is divided into for this purpose: 1 of 4 is a quarter.
     pub share_of: u32,
-    /// For how many percent of the time a device must be idle.
+    /// The percentage of the time for which a device must be idle.
     pub min_idle: u32,
     /// 0.
     pub reserved: u32,
@@ -227,8 +227,8 @@ pub unsafe extern "C" fn shoal_lease_acquire(
     })
 }
 
-/// Takes a place in the queue, and does not wait for devices: `shoal_lease_wait` does, as often as it takes,
-/// and the place is kept in between. Another thread ends its wait by `shoal_end_waits`.
+/// Takes a place in the queue, and does not wait for devices: `shoal_lease_wait` does. It may be called several
+/// times, and the place is kept in between. Another thread ends its wait by `shoal_end_waits`.
 ///
 /// `options`: NULL asks for one device.
 /// Ownership: `*out` is yours until `shoal_lease_free`, which gives up the place.
@@ -420,11 +420,11 @@ pub unsafe extern "C" fn shoal_lease_keep_on_exec(lease: *mut LeaseHandle, keep:
 /// 1. the id, which begins with those of the leases that it is a part of;
 /// 2. "held" or "waiting";
 /// 3. the number of the user;
-/// 4. the process that asked, as its owner says: the lease may be in the hands of its children by now;
+/// 4. the process that made the request, as its owner states: only its children may have the lease by now;
 /// 5. since when, in seconds since 1970;
 /// 6. the devices: unique ids, each with '=' and the part that is leased, separated by commas. Of a request
 ///    that waits, those that it could get, with 0;
-/// 7. the command, as its owner says.
+/// 7. the command, as its owner states.
 ///
 /// `buf`, `capacity`, `*len`: as for `shoal_lease_mask`.
 ///

@@ -63,7 +63,7 @@ pub struct ListStats {
     pub len: u64,
     /// Bytes of memory that elements and the table take.
     pub used: u64,
-    /// A number that is another one whenever the list was changed in between.
+    /// A number that differs after every change of the list.
     pub version: u64,
     /// Bytes of data to which it may grow.
     pub max_capacity: u64,

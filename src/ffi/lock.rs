@@ -47,7 +47,7 @@ pub struct LockStats {
     pub size: usize,
     /// How often the calling thread has taken it by this handle.
     pub depth: u32,
-    /// Whether it is taken. The lock of a dead owner is, until the next owner takes it.
+    /// Whether it is taken. The lock of a dead owner counts as taken until the next owner takes it.
     pub held: bool,
     /// Whether it is recursive.
     pub recursive: bool,

@@ -66,8 +66,8 @@ impl Inner for Walk {}
 pub const SHOAL_ORDERED: u64 = 64;
 
 /// In `shoal_map_options.flags`: a created map has 4 parts with a lock each instead of 64. Empty it takes 12 KiB
-/// of memory instead of 48, and at most 4 processes change it at the same time. For maps of a few keys of
-/// which there are many.
+/// of memory instead of 48, and at most 4 processes change it at the same time. For programs with many maps of
+/// a few keys each.
 pub const SHOAL_COMPACT: u64 = 128;
 
 /// How to open a map. All but `size` and `flags` apply to a new one.
@@ -95,7 +95,7 @@ pub struct MapStats {
     pub size: usize,
     /// How many keys it has. Exact if no process writes meanwhile.
     pub len: u64,
-    /// How many keys have a time to live, those included that are over and not yet removed.
+    /// How many keys have a time to live, including expired ones that are not yet removed.
     pub expiring: u64,
     /// Bytes of memory that entries and tables take.
     pub used: u64,

@@ -220,7 +220,7 @@ pub unsafe extern "C" fn shoal_queue_lease(
     })
 }
 
-/// The work is done: the message is gone.
+/// Removes a leased message: the work is done.
 ///
 /// Errors: SHOAL_ERR_EXPIRED (the lease's time has expired, and another consumer gets the message or has it;
 /// the lease has ended nevertheless). As long as no process has checked the queue's leases since then, the

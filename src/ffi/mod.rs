@@ -26,24 +26,24 @@
 //!   is 0. What you pass in stays yours, and is not used after the call.
 //! - After a failure a handle output is NULL, counts and lengths are 0, and other outputs are unchanged. Only
 //!   SHOAL_ERR_BUFFER_TOO_SMALL writes the size needed to `*len`; nothing is taken then.
-//! - An output may be NULL if it says something beside the result: each `bool *` that is not named `out`, and
-//!   those named `version`, `index`, `sum`, `removed` and `end`. The others may not.
+//! - An output may be NULL if it is not the main result: each `bool *` that is not named `out`, and those named
+//!   `version`, `index`, `sum`, `removed` and `end`. The others may not.
 //! - A compiler warns if a status is dropped, except of functions that are called for their effect alone.
 //! - Options and statistics are structs that begin with `size`: set it to `sizeof` the struct, and options
-//!   otherwise to zero for the defaults. A program compiled against an older header goes on working.
+//!   otherwise to zero for the defaults. A program compiled against an older header continues to work.
 //!
 //! # Opening
 //!
 //! `shoal_<object>_open` opens what exists, or with SHOAL_CREATE creates it if there is none of that name.
 //!
-//! - `name`: 1 to 200 letters, digits, '.', '_', '-'. NULL always creates an object under a name of its own,
-//!   which `shoal_name` tells.
+//! - `name`: 1 to 200 letters, digits, '.', '_', '-'. NULL always creates an object under a new name, which
+//!   `shoal_name` returns.
 //! - `options`: NULL opens what exists. Sizes and lifetime apply if this call creates the object; one that
 //!   exists keeps its own.
 //! - `*out`: the handle. It is yours until `shoal_<object>_free`. `*created`: whether this call created it.
 //!
-//! It waits only for processes that are opening or leaving the same object, and some seconds at most. It is safe from several threads and
-//! processes at once, of which one creates the object.
+//! It waits only for processes that are opening or leaving the same object, for some seconds at most. Several
+//! threads and processes may call it at the same time: one of them creates the object.
 //!
 //! Errors: SHOAL_ERR_INVALID (name, options); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_EXISTS (SHOAL_EXCLUSIVE);
 //! SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION; SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (a size);
@@ -80,7 +80,7 @@
 //! # Blocking, threads, fork
 //!
 //! A function with a timeout waits for what its comment says, at most until the time is over. If a process is
-//! stopped inside a call on the object, the function may wait a second for it, also if its own time is shorter.
+//! stopped inside a call on the object, the function may wait a second for it, even if the timeout is shorter.
 //! Every other function waits at most for other processes' calls on the same object that are in progress; its
 //! comment says if it may wait for anything else.
 //!
@@ -123,7 +123,7 @@
 //! - SHOAL_ERR_INVALID: a handle or an argument;
 //! - SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED: if it has a timeout;
 //! - SHOAL_ERR_CLOSED: if it would have to wait, and the waits through the handle were ended;
-//! - SHOAL_ERR_CORRUPT: bytes in shared memory break an invariant: a program has written garbage there;
+//! - SHOAL_ERR_CORRUPT: bytes in shared memory break an invariant: a program has overwritten them;
 //! - SHOAL_ERR_POISONED: the object could not be repaired after a process died in a call on it; from then on
 //!   every call returns this;
 //! - SHOAL_ERR_INTERNAL: a bug in the library.
@@ -134,7 +134,7 @@
 //!   message that it had just got is lost with it. The next process that uses the object repairs it.
 //! - A process that is stopped (SIGSTOP, a debugger) inside a call blocks the others. So does a thread that
 //!   ends inside a call (longjmp out of a signal handler) for as long as its process lives.
-//! - An object that is not persistent and has no relay goes with its last handle. If its last process is
+//! - An object that is not persistent and has no relay is removed with its last handle. If its last process is
 //!   killed, or ends by `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens
 //!   its name, or until a process creates its first object or finds no memory.
 //!
@@ -148,12 +148,12 @@
 //!   that is not enough it returns SHOAL_ERR_NO_SPACE and changes nothing. Containers often have 64 MiB of
 //!   `/dev/shm`.
 //! - Where a control group of processes reaches its memory limit (`memory.max`), the kernel kills one of
-//!   them, as by `kill -9`; where it is told not to, the call returns SHOAL_ERR_NO_SPACE.
+//!   them, as by `kill -9`. If the kernel is configured not to do that, the call returns SHOAL_ERR_NO_SPACE.
 //! - Only processes of one user and one pid namespace share objects, whatever C library they use. Among them
 //!   there is no protection: nothing stops a process from deleting your data. An object that no process has
 //!   open is free: its name can be used again, and what is persistent is opened by the next pid namespace.
 //! - Handles keep no file descriptor, except of a queue or pipe that was asked for one; a process keeps one for
-//!   all of them. A program may close all descriptors that it finds, as daemons do: its objects go on working,
+//!   all of them. A program may close all descriptors that it finds, as daemons do: its objects continue to work,
 //!   and a file that gets the same number later is not touched.
 //! - Linux only.
 

@@ -126,8 +126,8 @@ pub unsafe extern "C" fn shoal_pipe_open(
     unsafe { handle::open(name, out, created, open) }
 }
 
-/// Creates a pipe under a name of its own and opens both ends: for a parent and the child that it will
-/// fork, of which each frees the end of the other.
+/// Creates a pipe under a new name and opens both ends: for a parent and the child that it will fork. Each of
+/// them frees the end of the other.
 ///
 /// `options`: NULL for both directions and the default sizes.
 /// Ownership: both are yours until `shoal_pipe_free`.
@@ -301,7 +301,7 @@ pub unsafe extern "C" fn shoal_pipe_lease(
     })
 }
 
-/// The message was read: it is gone.
+/// Removes a leased message: it was read.
 ///
 /// Errors: as `shoal_queue_ack`.
 #[must_use]
@@ -335,7 +335,7 @@ pub unsafe extern "C" fn shoal_pipe_nack(
 
 /// Waits for something to receive, or the end of the connection.
 ///
-/// `*ready`: whether there is. A timeout is no error.
+/// `*ready`: whether one of them came in time. A timeout is no error.
 ///
 /// Errors: SHOAL_ERR_UNSUPPORTED (this end only sends).
 #[must_use]

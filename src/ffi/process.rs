@@ -127,7 +127,7 @@ pub unsafe extern "C" fn shoal_process_fork(
     })
 }
 
-/// Waits until a process has ended, and says how. Later calls return the same at once.
+/// Waits until a process has ended, and reports how. Later calls return the same at once.
 ///
 /// `*end`: how it ended. In a forked copy of this process it is SHOAL_EXIT_UNKNOWN.
 /// A child that fills a pipe which no process reads never ends.

@@ -9,7 +9,7 @@
 //!
 //! Killed: What the process was putting is there completely or not at all; of several messages, the first
 //! ones. A message that it was getting, or had just got, may be lost with it. What it had reserved is
-//! discarded. What it had leased and not acked is delivered again, a message that it was just acking too.
+//! discarded. What it had leased and not acked is delivered again, and so may be a message that it was acking.
 //!
 //! ```c
 //! shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -91,7 +91,7 @@ pub struct QueueStats {
     pub max_attempts: u64,
     /// Messages that are leased. Those of a dead process count for a tenth of a second at most.
     pub leased: u64,
-    /// Messages that were given back and wait to be delivered again; `len` has them too.
+    /// Messages that were given back and wait to be delivered again; `len` includes them.
     pub waiting: u64,
     /// Messages that were put and are not finished: neither got nor acked, nor moved to the dead letters.
     /// `shoal_queue_join` with SHOAL_NOWAIT says exactly whether there are any.
@@ -382,8 +382,8 @@ pub unsafe extern "C" fn shoal_queue_dead_letters(
 /// later; on kernels before 5.16, up to 20 ms later. It is then readable, too, in a closed queue while a process
 /// has messages leased.
 ///
-/// The first call of a process starts a thread, which stays. A forked child asks for its own descriptor;
-/// its parent's stays right as long as the parent lives.
+/// The first call of a process starts a thread, which stays. A forked child calls this function again, and gets
+/// its own descriptor; that of its parent stays correct while the parent lives.
 /// Ownership: the descriptor is the handle's. Do not close, read or write it. It takes two descriptors of
 /// the process, and a FIFO beside the queue's file.
 ///

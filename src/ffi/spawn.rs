@@ -22,7 +22,7 @@ pub const SHOAL_SPAWN_NEW_SESSION: u64 = 2;
 /// program. Children of the child are not covered, nor is a program that changes its user.
 pub const SHOAL_SPAWN_DIE_WITH_PARENT: u64 = 4;
 
-/// In `flags`: ignored signals stay ignored and blocked ones blocked, instead of being reset.
+/// In `flags`: ignored signals stay ignored and blocked signals stay blocked, instead of being reset.
 pub const SHOAL_SPAWN_KEEP_SIGNALS: u64 = 8;
 
 /// In `stdio`: the same as this process's, also where that is marked close-on-exec; as

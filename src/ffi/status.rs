@@ -1,4 +1,4 @@
-//! The boundary: every call runs in [`guard`], which turns errors and panics into a status.
+//! The boundary of the C interface: every call runs in [`guard`], which converts errors and panics to a status.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::{CStr, CString, c_char};
@@ -12,7 +12,7 @@ use crate::sys::cancel::Shield;
 const TEXT: usize = 1024;
 
 thread_local! {
-    /// The failure of the calling thread's last failing call.
+    /// The failure of the calling thread's last call that failed.
     static LAST: RefCell<Option<Failure>> = const { RefCell::new(None) };
     /// Whether `SHOWN` is the text of `LAST`. The text is made on the first request, since most failures are
     /// timeouts of 0.

@@ -75,7 +75,7 @@ pub struct SupervisorOptions {
     pub size: usize,
     /// What each worker runs. Its devices, or those of its lease, are spread over the workers; its `worker`
     /// and `workers` are not used. Pipes (SHOAL_STDIO_PIPE) are refused. A standard input that is inherited
-    /// is the null device. Descriptors are duplicated: close yours when you like.
+    /// is the null device. Descriptors are duplicated: you may close yours after the call.
     pub program: *const SpawnOptions,
     /// How many, 1 to 4096.
     pub workers: usize,
@@ -356,7 +356,8 @@ pub unsafe extern "C" fn shoal_supervisor_wait(
 /// `grace_ns`: 0 kills them at once, SHOAL_FOREVER never. A second call, also from another thread, can only
 /// make the time shorter.
 ///
-/// Errors: SHOAL_ERR_INTERRUPTED, SHOAL_ERR_CLOSED: the stop goes on, but the call does not wait for it.
+/// Errors: SHOAL_ERR_INTERRUPTED, SHOAL_ERR_CLOSED: the workers are still stopped, but the call does not wait
+/// for that.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_supervisor_stop(s: *mut SupervisorHandle, grace_ns: i64) -> Status {
     // SAFETY: the caller's contract.

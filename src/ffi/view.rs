@@ -12,7 +12,7 @@ use crate::map::Pinned;
 
 /// A value in a map that is read in place.
 ///
-/// It stays as it is until the view is ended or the handle is freed, even if the key is changed or removed.
+/// It does not change until the view is ended or the handle is freed, even if the key is changed or removed.
 /// Any thread may read and end it. A forked child must not use its parent's.
 #[repr(C)]
 #[derive(Clone, Copy)]

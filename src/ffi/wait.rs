@@ -68,7 +68,7 @@ impl Thing {
     }
 }
 
-/// Waits until one of several things is ready, and says which: the first by its place among them.
+/// Waits until one of several things is ready, and reports which: the first in the array if several are ready.
 ///
 /// If an early one is always ready, later ones are never returned: for fairness, change the order from call
 /// to call. A queue that was ready may be empty by the time you get, if others get from it too: get with
