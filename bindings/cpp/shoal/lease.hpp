@@ -39,7 +39,7 @@ struct info {
     std::optional<std::uint64_t> memory;
     /// How many bytes of its memory no process uses; nothing if unknown.
     std::optional<std::uint64_t> free;
-    /// The percentage of the last second or less during which it was busy.
+    /// The percentage of the last second, or of a shorter time, in which it was busy; nothing if unknown.
     std::optional<std::uint64_t> utilisation;
     /// Its number in this process; only of a device of a lease.
     std::optional<std::uint64_t> logical;

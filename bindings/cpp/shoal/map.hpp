@@ -33,7 +33,7 @@ struct map_options {
     /// iteration begins by copying all keys.
     bool ordered = false;
     /// It has 4 parts with a lock each instead of 64: empty it takes 12 KiB of memory instead of 48, and at
-    /// most 4 processes change it at the same time. For maps of a few keys of which there are many.
+    /// most 4 processes change it at the same time. For programs with many maps of a few keys each.
     bool compact = false;
     /// Bytes of data for which memory is reserved at creation; 0 for none.
     std::uint64_t capacity = 0;
@@ -194,7 +194,7 @@ public:
     struct watched {
         /// Its bytes.
         std::string value;
-        /// Whether nothing in the key's 64th of the map has changed since. One load, no call.
+        /// Whether no key in the same part of the map has changed since. One load, no call.
         [[nodiscard]] bool is_current() const noexcept {
             const volatile std::uint64_t *word = word_.word;
             return word != nullptr && *word == word_.seen;
@@ -221,7 +221,7 @@ public:
     };
 
     /// The value of `key`, if it has one, to be cached while it is current. It is never current if a key in
-    /// the same 64th of the map has an expiry time.
+    /// the same part of the map has an expiry time.
     [[nodiscard]] std::optional<watched> get_watched(std::string_view key) const {
         shoal_watched word{};
         auto value = detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
@@ -359,8 +359,8 @@ public:
     /// Waits until `key`, which may be absent, is not locked by others, and locks it. A signal handler does
     /// not end the wait. Fails with SHOAL_ERR_INVALID if this thread has locked it already.
     ///
-    /// Each of the map's 64 parts has room for twelve locks and views. While they are taken, the call waits
-    /// as for the lock; it fails with SHOAL_ERR_EXHAUSTED if this thread itself has all twelve locks. Locking
+    /// Each part of the map has room for twelve locks and views. While they are taken, the call waits as for
+    /// the lock; it fails with SHOAL_ERR_EXHAUSTED if this thread itself has all twelve locks. Locking
     /// several keys cannot deadlock if all processes lock them in the same order and hold few at a time.
     [[nodiscard]] key_lock lock_key(std::string_view key, duration timeout = forever) {
         key_lock lock(key);

@@ -44,8 +44,8 @@ struct pipe_options {
     }
 };
 
-/// One end of a connection between two sides. It is closed once all holders of the other end have freed it or
-/// died.
+/// One end of a connection between two sides. The connection is over once all holders of the other end have
+/// freed it or died.
 ///
 ///     auto [here, there] = shoal::pipe::pair();
 ///     there.send("hello");

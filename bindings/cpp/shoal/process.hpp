@@ -211,7 +211,7 @@ private:
 
 }  // namespace detail
 
-/// How a process ended. If neither `exited` nor `signaled`, other code has reaped it.
+/// How a process ended. If neither `exited` nor `signaled`, its exit is unknown: see SHOAL_EXIT_UNKNOWN.
 struct exit_status : shoal_exit {
     /// It exited; `code` is its exit code.
     [[nodiscard]] bool exited() const noexcept { return kind == SHOAL_EXIT_EXITED; }

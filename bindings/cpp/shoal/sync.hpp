@@ -92,7 +92,7 @@ private:
     }
 };
 
-/// A flag that processes wait for. A new event is not set.
+/// A flag that is set or not, and that processes wait for. A new event is not set.
 class event : public detail::openable<event, sync_options, shoal_event, shoal_event_open,
                                       shoal_event_free, SHOAL_KIND_EVENT> {
 public:
@@ -100,7 +100,7 @@ public:
 
     /// Sets it and wakes all waiters.
     void set() { detail::check(shoal_event_set(handle())); }
-    /// The event is no longer set.
+    /// Clears it.
     void clear() { detail::check(shoal_event_clear(handle())); }
     /// Whether it is set.
     [[nodiscard]] bool is_set() const {
