@@ -23,8 +23,8 @@ pub(crate) fn fetch_to_read(at: *const u8) {
 
 /// Prefetches the line at `at` for writing: when it arrives, no other core has a copy.
 ///
-/// An instruction of its own, since the compiler's intrinsic becomes the one for reading
-/// unless the target is known to have `prefetchw`. Processors without it do nothing.
+/// By an assembly instruction: the compiler's intrinsic becomes the instruction for reading, unless the target is
+/// known to have `prefetchw`. Processors without it do nothing.
 #[inline]
 pub(crate) fn fetch_to_write(at: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -3,11 +3,11 @@
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// A caller's memory to write payloads to. It may be uninitialised, as a C program's mostly is, and is never
-/// read here.
+/// The caller's memory to which payloads are written. It may be uninitialised, as that of a C program mostly is,
+/// and is never read here.
 pub(crate) type Room = [MaybeUninit<u8>];
 
-/// Initialised memory as room for bytes.
+/// Initialised memory as a [`Room`].
 #[inline]
 pub(crate) fn room(bytes: &mut [u8]) -> &mut Room {
     // SAFETY: the same bytes; code that gets a `Room` writes only initialised bytes to it.

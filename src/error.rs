@@ -42,9 +42,9 @@ pub enum Error {
     /// A lease of devices was requested, and this process sees no device at all.
     #[error("no device of {family}: {why} (see `shoal devices list`)")]
     NoDevice {
-        /// The family that was meant, or that any would do.
+        /// The requested family, or a text that says that any would do.
         family: String,
-        /// That the machine has none, or the variables that hide them.
+        /// Why: the machine has none, or these variables hide them.
         why: String,
     },
     /// A shared object of this name exists already and the caller asked for a new one.
@@ -64,11 +64,11 @@ pub enum Error {
     /// Shared memory is full: the object or the file system has no room for `needed` more bytes.
     #[error("no space: {}", no_space(*needed, *available, *in_object))]
     NoSpace {
-        /// Bytes asked for.
+        /// Bytes that the call needed.
         needed: u64,
-        /// Bytes free in the file system; or, if it is the object that is full, in one piece in that.
+        /// Bytes that are free in the file system; if the object is full: in its largest free piece.
         available: u64,
-        /// If it is the object that is full, or too fragmented: all its free bytes.
+        /// All free bytes of the object, if that is full or too fragmented.
         in_object: Option<u64>,
     },
     /// No file for another object can be created: the file system has no inode left.
@@ -101,7 +101,7 @@ pub enum Error {
         /// The largest number accepted.
         limit: u64,
     },
-    /// The caller's buffer is too small; nothing was taken out.
+    /// The caller's buffer is too small; nothing was taken.
     #[error("the buffer of {capacity} bytes is too small for {needed} bytes")]
     BufferTooSmall {
         /// Bytes needed.
@@ -135,7 +135,8 @@ pub enum Error {
         /// How long the call waited.
         seconds: u64,
     },
-    /// The queue is closed: it takes nothing more, and all it held has been taken.
+    /// The queue is closed: nothing can be put any more, or everything that it held has been taken. Or the other
+    /// end of a pipe is gone.
     #[error("closed")]
     Closed,
     /// This process [ended the waits](crate::Queue::end_waits) through the handle, and the call would have

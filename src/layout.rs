@@ -31,8 +31,8 @@ unsafe impl Shared for AtomicI32 {}
 // SAFETY: as for `AtomicU8`.
 unsafe impl Shared for AtomicU64 {}
 
-/// A participant of an object: its slot, and how often that slot had been taken by then. Everything that a
-/// participant holds in an object carries this, so that others can tell whether it lives.
+/// A participant of an object: its slot, and how often that slot had been taken by then. It is stored with
+/// everything that a participant holds in an object, so that others can check whether the participant is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) slot: u16,
@@ -168,8 +168,8 @@ impl<T> Deref for SharedRef<T> {
     }
 }
 
-/// Keeps its content on cache lines of its own, so that processes or threads that write to neighbours do not
-/// contend for a line.
+/// Keeps its content on separate cache lines, so that processes or threads that write to neighbouring values do
+/// not contend for a line.
 ///
 /// 128 bytes: x86 prefetches lines in pairs, and some Arm cores have lines of 128.
 #[repr(C, align(128))]

@@ -21,8 +21,8 @@ pub struct Observation {
 
 /// What the object `name` holds, and which processes hold it.
 ///
-/// The object is not opened, mapped, locked or changed: no other process notices, and a stuck or dead object
-/// can be inspected as well. It does not wait. It takes some 10 us, and some 2 us more for each attached
+/// The object is not opened, mapped, locked or changed. So no other process is affected, and an object that
+/// processes wait for in vain, or that no process uses, can be inspected as well. It does not wait. It takes some 10 us, and some 2 us more for each attached
 /// process.
 ///
 /// ```
@@ -91,13 +91,13 @@ pub struct Observer {
 struct Kept {
     name: String,
     inode: u64,
-    /// At which of every [`TURNS`] looks its processes are read.
-    turn: usize,
+    /// Its processes are read at this one of every [`CYCLE`] looks.
+    phase: usize,
     opened: Opened,
 }
 
 /// Processes are read at one of this many looks.
-const TURNS: usize = 8;
+const CYCLE: usize = 8;
 
 impl Observer {
     /// Keeps at most `files` files open; those of further objects are opened for each look.
@@ -126,7 +126,7 @@ impl Observer {
             let kept = before.next_if(|it| it.name == file && it.inode == inode);
             let mut kept = match kept {
                 Some(mut kept) => {
-                    if kept.turn == self.looks % TURNS {
+                    if kept.phase == self.looks % CYCLE {
                         kept.opened.refresh(&mut cache);
                     }
                     kept
@@ -135,7 +135,7 @@ impl Observer {
                     Ok(stat) => Kept {
                         name: file,
                         inode,
-                        turn: seen.len() % TURNS,
+                        phase: seen.len() % CYCLE,
                         opened: Opened::new(stat),
                     },
                     // The object was removed meanwhile.

@@ -3,7 +3,7 @@
 //!
 //! A waker in another process can reach a futex in shared memory, but no descriptor of this process. So a
 //! thread of this process sleeps on the futex and updates the descriptor. The first watch starts one, and
-//! every [`ROOM`] watches another; the threads never end.
+//! every [`MOST_WATCHES`] watches another; the threads never end.
 //!
 //! ```text
 //! there is     descriptor    the thread sleeps on
@@ -42,7 +42,7 @@ use super::EventCell;
 use super::policy::{FIRST_NAP_NS, LAST_NAP_NS};
 
 /// How many watches one thread serves: as many as the kernel takes, less one for the wake word.
-const ROOM: usize = futex::MOST - 1;
+const MOST_WATCHES: usize = futex::MOST - 1;
 
 /// The length of the slices after the first one where the kernel cannot sleep on several words: the thread then
 /// notices a change only at the end of a slice. The first slice after a change is [`FIRST_NAP_NS`].
@@ -90,10 +90,10 @@ impl Watch {
         let groups = Groups::current()?;
         // While this is locked, no other thread adds to a group.
         let mut list = lock(&groups.list);
-        let room = list
+        let with_space = list
             .iter()
-            .find(|group| lock(&group.watches).0.len() < ROOM);
-        let group = match room {
+            .find(|group| lock(&group.watches).0.len() < MOST_WATCHES);
+        let group = match with_space {
             Some(group) => group,
             None => {
                 list.push(Group::start()?);

@@ -51,7 +51,7 @@ pub(crate) fn shown() -> String {
     directory().map_or(DEFAULT.to_owned(), |it| it.display().to_string())
 }
 
-/// `Unsupported` if there is no such directory, `Invalid` if its path leads nowhere.
+/// `Unsupported` if there is no such directory, `Invalid` if its path cannot be resolved.
 pub(crate) fn exists() -> Result<()> {
     match std::fs::metadata(directory()?) {
         Ok(facts) if facts.is_dir() => Ok(()),
@@ -100,7 +100,8 @@ pub(crate) fn denied(what: &str, errno: i32) -> Error {
     }
 }
 
-/// Why a file is not accessible: itself, or the directory, which shows no facts of it then.
+/// Why a file is not accessible: because of its own mode, or of the directory, which then gives no facts about
+/// the file.
 pub(crate) fn why_denied(file: &str, errno: i32) -> String {
     let facts = directory().map(|it| std::fs::symlink_metadata(it.join(file)));
     match facts {

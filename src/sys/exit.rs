@@ -3,8 +3,8 @@
 use super::once::Once;
 use crate::error::{Error, Result};
 
-/// Registers `handler`, once. A failure is the caller's error, and the next caller tries again. The handler
-/// does not run when the process is killed or calls `_exit`.
+/// Registers `handler`, once. If that fails, the caller gets the error, and the next caller tries again. The
+/// handler does not run when the process is killed or calls `_exit`.
 pub(crate) fn at_exit(once: &Once, handler: extern "C" fn()) -> Result<()> {
     once.run(|| {
         // SAFETY: the handler is a function of this library, which stays loaded until then.

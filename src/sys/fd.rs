@@ -1,4 +1,4 @@
-//! Descriptors: duplicates, pipes, and the numbers of the library's own.
+//! Descriptors: duplicates, pipes, and the numbers of those that the library keeps.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// The first number after the standard streams.
 const FIRST: RawFd = 3;
-/// A number above those that shells and programs choose themselves.
+/// A number above those that shells and programs usually choose.
 const REMOTE: RawFd = 700;
 
 /// A close-on-exec duplicate of `fd`, numbered `above` or higher; `None` if `fd` is not open.

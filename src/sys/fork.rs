@@ -7,8 +7,8 @@ use super::cancel::Shield;
 use super::once::Once;
 use crate::error::{Error, Result};
 
-/// Registers the three handlers permanently, once. A failure is the caller's error, and the next caller tries
-/// again: no caller continues without the handlers.
+/// Registers the three handlers permanently, once. If that fails, the caller gets the error, and the next caller
+/// tries again: no caller continues without the handlers.
 ///
 /// `prepare` runs in the parent before the fork, `parent` and `child` after it in the thread
 /// that forked. `child` may make system calls but must not allocate or take a lock that
@@ -129,12 +129,12 @@ pub(crate) fn lead_group(pid: libc::pid_t) {
     unsafe { libc::setpgid(pid, pid) };
 }
 
-/// Makes this process die when the thread that forked it ends, or now if `parent` has ended.
+/// Makes the kernel kill this process when the thread that forked it ends, or now if `parent` has ended.
 pub(crate) fn die_with(parent: u32) {
     // SAFETY: integers only.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        // It may have died before the line above took effect.
+        // The parent may have ended before the line above took effect.
         if libc::getppid().cast_unsigned() != parent {
             libc::raise(libc::SIGKILL);
         }

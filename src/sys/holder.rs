@@ -8,7 +8,7 @@ use std::fs;
 use super::process;
 
 /// The process that has locked `byte` of the file with this inode, and whether it is stopped; `None` if /proc does
-/// not tell.
+/// not show it.
 pub(crate) fn of_lock(inode: u64, byte: u64) -> Option<String> {
     let pids = fs::read_dir("/proc").ok()?.flatten();
     let mut pids = pids.filter_map(|it| it.file_name().to_str()?.parse::<u32>().ok());

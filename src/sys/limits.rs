@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Bytes of address space that this library's mappings take in this process.
 pub(super) static LIBRARY_MAPPED: AtomicU64 = AtomicU64::new(0);
 
-/// The defaults of one object take at most one part in this many of a limit. A pipe's two queues with their
-/// message stores are more than four times as large as the bound of one ring.
+/// The default size of one object is at most this fraction (1 / `PART_OF_FILE`) of a limit. A pipe's two queues
+/// with their message stores are more than four times as large as the bound of one ring.
 const PART_OF_FILE: u64 = 8;
-/// Likewise, of the address space that is left if that is limited: the program has other uses for it, and
-/// more objects.
+/// Likewise, of the address space that is left if that is limited: the program needs it for other purposes too,
+/// and for more objects.
 const PART_OF_SPACE: u64 = 16;
 
 /// The largest file that this process may make, if that is limited. Beyond it, the kernel also sends SIGXFSZ,

@@ -1,5 +1,5 @@
-//! All calls of the kernel and the C library. No other module calls `libc`, and this one knows nothing about
-//! queues or maps.
+//! All calls of the kernel and the C library. No other module calls `libc`, and this one does not depend on the
+//! modules of objects.
 
 pub(crate) mod cancel;
 pub(crate) mod clock;

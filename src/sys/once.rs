@@ -8,8 +8,8 @@ use crate::error::Result;
 /// Whether the action has been done.
 pub(crate) struct Once {
     done: AtomicBool,
-    /// Held only during the action: a forked child finds it locked by a missing thread only if the fork
-    /// happened during the first call.
+    /// Locked only during the action. So a forked child finds it locked by a thread that it does not have only if
+    /// the fork happened during the first call.
     doing: Mutex<()>,
 }
 

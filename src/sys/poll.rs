@@ -109,8 +109,8 @@ impl AsFd for Signal {
 /// The descriptor that a program gets for a [`Signal`]: readable while that is, until it is
 /// permanently readable by [`keep_readable`](Self::keep_readable). An epoll instance. Close-on-exec.
 ///
-/// All epolls have one inode. A program that has closed this one, as daemons do that close all, has closed
-/// its member too, which has an inode of its own: without that it is another's.
+/// All epolls have the same inode. A program that has closed this one, as daemons do that close all descriptors,
+/// has closed its member too, whose inode is unique. So this one is open only if the member is.
 pub(crate) struct ReadableFd {
     epoll: ManuallyDrop<Kept>,
     /// The descriptor of the signal, and which file that is.
@@ -148,8 +148,8 @@ impl ReadableFd {
             .then(|| Some([self.epoll.get()?, member]))?
     }
 
-    /// Makes it readable for good, and nothing else that is open on the signal: what is asked for
-    /// from now on is to be able to write to that.
+    /// Makes this descriptor permanently readable, and no other one of the signal: from now on the epoll waits
+    /// until the signal can be written to.
     pub(crate) fn keep_readable(&self, signal: &Signal) {
         // If the program has closed them, no thread waits for it.
         let Some([epoll, member]) = self.get() else {

@@ -20,7 +20,7 @@ pub(crate) fn has_others_rights() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// The short name of process `pid`, for messages; empty if /proc does not tell.
+/// The short name of process `pid`, for messages; empty if /proc does not show it.
 pub(crate) fn command(pid: u32) -> String {
     let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
     String::from_utf8_lossy(&name).trim_end().to_owned()
@@ -32,7 +32,7 @@ pub(crate) fn has_own_proc() -> bool {
     own.is_ok_and(|it| it.as_os_str() == self::pid().to_string().as_str())
 }
 
-/// The program of process `pid` and its arguments, for messages; empty if /proc does not tell.
+/// The program of process `pid` and its arguments, for messages; empty if /proc does not show them.
 pub(crate) fn command_line(pid: u32) -> String {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let line = String::from_utf8_lossy(&line).replace('\0', " ");
@@ -145,7 +145,7 @@ pub(crate) fn random<const N: usize>() -> [u64; N] {
     words.map(|_| clock::now_ns() ^ (u64::from(pid()) << 40))
 }
 
-/// Dies by SIGKILL, at this instruction.
+/// Kills this process by SIGKILL, at this instruction.
 #[cfg(feature = "crash-points")]
 pub(crate) fn kill_self() -> ! {
     // SAFETY: sends a signal to the process itself.

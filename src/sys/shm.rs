@@ -109,7 +109,7 @@ pub(crate) fn reopen<'a>(
     fd: BorrowedFd<'_>,
     names: impl IntoIterator<Item = &'a str>,
 ) -> Result<File> {
-    // Without allocating: this runs in a fork handler, and an allocator's own handlers may have run before.
+    // Does not allocate: this runs in a fork handler, and an allocator's handlers may have run before.
     let mut link = [0u8; 32];
     let written = write!(&mut link[..], "/proc/self/fd/{}\0", fd.as_raw_fd());
     written.map_err(|_| Error::corrupt("a descriptor of more than 17 digits"))?;
@@ -139,8 +139,8 @@ const NOREPLACE: &str =
 ///
 /// tmpfs undoes what a failed call allocated, never what was there before.
 pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
-    // In steps: a signal makes the kernel drop the work of the call it interrupts, and a
-    // program with a fast interval timer must still get there. So each signal halves the step.
+    // In steps: a signal makes the kernel undo the work of the call that it interrupts, and the whole must
+    // succeed in a program with a fast interval timer, too. So each signal halves the step.
     let mut longest: u64 = 16 << 20;
     let _shield = Shield::new();
     let (mut at, end) = (

@@ -12,8 +12,8 @@
 //! does not grow with the parent, and the calling thread sleeps until the child has executed the program or
 //! ended. So the kernel tells when the exec succeeded, and a child that failed leaves the reason in this
 //! process's memory. No pipe is used for that: its end could be copied into a process that another thread
-//! forks, and would stay open while that process lives. `posix_spawn` itself cannot tie the child's life to
-//! its parent's, and does not tell which step failed.
+//! forks, and would stay open while that process exists. `posix_spawn` itself cannot make the kernel kill the
+//! child when its parent ends, and does not report which step failed.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CStr, CString};
@@ -186,7 +186,7 @@ pub(crate) struct Start<'a> {
     plan: &'a Plan,
     ranges: Vec<(libc::c_uint, libc::c_uint)>,
     argv: Vec<*mut libc::c_char>,
-    /// The arguments of the shell, if the program turns out to be a script without a `#!` line.
+    /// The arguments of the shell, if the program is a script without a `#!` line.
     shell_argv: Vec<*mut libc::c_char>,
     envp: Vec<*mut libc::c_char>,
     stack: UnsafeCell<Vec<MaybeUninit<u128>>>,
@@ -347,7 +347,7 @@ impl Start<'_> {
                 if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                     return (0, errno());
                 }
-                // The parent may have died before the line above took effect.
+                // The parent may have ended before the line above took effect.
                 if libc::getppid() != self.parent.get() {
                     libc::_exit(127);
                 }
@@ -402,8 +402,8 @@ impl Start<'_> {
     }
 }
 
-/// Whether a shell can make sense of a file: its first line is text. A program for another kind of machine
-/// is no script, and neither is a file that may not be read.
+/// Whether a file may be a script: its first line is text. A program for another kind of machine is not a
+/// script, and neither is a file that may not be read.
 ///
 /// # Safety
 ///

@@ -26,9 +26,9 @@ pub(crate) fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<
     })
 }
 
-/// How the calling thread tells ThreadSanitizer, if the program has it, not to check it from here on, and then to
-/// check it again. The sanitizer sees the thread's calls of the C library, but not that they are ordered. The
-/// wrappers of shoal_tsan.h do the same for the host's threads.
+/// Functions of ThreadSanitizer, if the program has it, that switch its checks of the calling thread off and on
+/// again. The sanitizer sees the thread's calls of the C library, but not that they are ordered. The wrappers of
+/// shoal_tsan.h do the same for the host's threads.
 type Checks = Option<(extern "C" fn(), extern "C" fn())>;
 
 fn checks() -> Checks {

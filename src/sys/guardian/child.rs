@@ -11,8 +11,8 @@ use crate::sys::{clock, errno, futex};
 /// The kernel sends this when the thread that made the guardian has ended, and so the host has.
 const HOST_DIED: libc::c_int = libc::SIGUSR2;
 
-/// How long the guardian waits for killed descendants to end. One in an uninterruptible sleep may take
-/// longer; it has its SIGKILL, and init reaps it.
+/// How long the guardian waits for killed descendants to end. A process in an uninterruptible sleep may take
+/// longer; it ends after that sleep, and init reaps it.
 const REAPING_NS: u64 = 10_000_000_000;
 
 /// How long the thread that made the guardian may take to reach its `wait4`.
@@ -80,8 +80,8 @@ unsafe fn watch(shared: &Shared) {
             host_died = sleep(shared.host, SLICE_NS);
         }
         if host_died {
-            // Released before the workers end: what others wait for, which is the ends of the host's pipes,
-            // and its locks. The table is copied first, should the host live after all (after an exec).
+            // What others wait for is released before the workers end: the ends of the host's pipes, and its
+            // locks. The table is copied first, because the host may be alive (after an exec).
             libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, UNSHARE);
             if libc::getppid() != shared.host {
                 let (base, len) = (
@@ -134,7 +134,7 @@ unsafe fn sleep(host: libc::pid_t, ns: u64) -> bool {
 /// As [`watch`].
 unsafe fn execute_order(shared: &Shared) {
     // SYNC: observe(order)
-    if shared.turn.load(Ordering::Acquire) != GUARDIAN {
+    if shared.owner.load(Ordering::Acquire) != GUARDIAN {
         return;
     }
     // SAFETY: G1: the order and the answer are this side's now. A host that waits for the answer keeps
@@ -161,8 +161,8 @@ unsafe fn execute_order(shared: &Shared) {
         };
     }
     // SYNC: publish(answer)
-    shared.turn.store(HOST, Ordering::Release);
-    futex::wake(&shared.turn, i32::MAX);
+    shared.owner.store(HOST, Ordering::Release);
+    futex::wake(&shared.owner, i32::MAX);
 }
 
 /// Reaps children that have ended, and reports the workers among them. True if children are left.

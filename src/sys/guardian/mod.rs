@@ -31,10 +31,10 @@
 //!
 //! | killed | what happens |
 //! |---|---|
-//! | host, before the guardian has asked for the host's death signal | the guardian sees another parent, and ends; there is no worker yet |
+//! | host, before the guardian has asked for a signal at the host's death | the guardian sees another parent, and ends; there is no worker yet |
 //! | host, later | the kernel signals the guardian; it kills all its descendants, reaps them, and ends |
 //! | host, while the guardian starts a worker | the guardian sleeps until the program runs or has failed, and then does as above |
-//! | guardian, before a worker has asked for the guardian's death signal | the worker sees another parent, and ends before its program begins; until then it uses the host's memory, so the host kills it and waits for that |
+//! | guardian, before a worker has asked for a signal at the guardian's death | the worker sees another parent, and ends before its program begins; until then it uses the host's memory, so the host kills it and waits for that |
 //! | guardian, later | the kernel kills each worker; the host notices, since its thread's `wait4` returns |
 //!
 //! # Limits
@@ -93,7 +93,7 @@ impl Guardian {
             errno: AtomicI32::new(0),
             pid: AtomicI32::new(0),
             parked: AtomicU32::new(0),
-            turn: AtomicU32::new(HOST),
+            owner: AtomicU32::new(HOST),
             order: UnsafeCell::new(Order::Signal { slot: 0, signal: 0 }),
             answer: UnsafeCell::new(Ok(0)),
             stop: AtomicBool::new(false),
@@ -169,27 +169,27 @@ impl Guardian {
         if !self.is_there() {
             return Err(Error::GuardianKilled);
         }
-        // SAFETY: G1: it is the host's turn, and only this thread gives orders.
+        // SAFETY: G1: the order is the host's, and only this thread gives orders.
         unsafe { *shared.order.get() = order };
         // SYNC: publish(order)
-        shared.turn.store(GUARDIAN, Ordering::Release);
+        shared.owner.store(GUARDIAN, Ordering::Release);
         self.wake();
         loop {
             // SYNC: observe(answer)
-            if shared.turn.load(Ordering::Acquire) == HOST {
+            if shared.owner.load(Ordering::Acquire) == HOST {
                 // SAFETY: G1.
                 return Ok(unsafe { *shared.answer.get() });
             }
             if !self.is_there() {
                 return Err(Error::GuardianKilled);
             }
-            futex::wait(&shared.turn, GUARDIAN, clock::now_ns() + SLICE_NS / 10);
+            futex::wait(&shared.owner, GUARDIAN, clock::now_ns() + SLICE_NS / 10);
         }
     }
 
     fn wake(&self) {
-        // While the state is READY, the guardian is not reaped, except between its thread's `wait4` and the
-        // store of ENDED. A number is not reused that soon. SAFETY: integers.
+        // While the state is READY, the guardian is not reaped, except between the `wait4` of its thread and the
+        // store of ENDED. The kernel does not reuse a number that soon. SAFETY: integers.
         unsafe { libc::kill(self.pid(), WAKE) };
     }
 
@@ -234,14 +234,15 @@ fn run(shared: &Arc<Shared>) {
     shared.set_state(ENDED);
 }
 
-/// Ends the child that a guardian which was killed was starting, and waits until it is gone: it runs on memory that
-/// `start` frees once the guardian counts as ended, and with the thread-local variables of this thread.
+/// Ends the child that a killed guardian was starting, and waits for its end: it runs on memory that `start` frees
+/// once the guardian counts as ended, and with the thread-local variables of this thread.
 fn end_started(shared: &Shared) {
     // SYNC: observe(order)
-    if shared.turn.load(Ordering::Acquire) != GUARDIAN {
+    if shared.owner.load(Ordering::Acquire) != GUARDIAN {
         return;
     }
-    // SAFETY: G1: the order was the guardian's, which is gone, and `give` gives no other before the state changes.
+    // SAFETY: G1: the order was the guardian's, which has ended, and `give` gives no other before the state
+    // changes.
     let Order::Start { start, .. } = (unsafe { *shared.order.get() }) else {
         return;
     };
@@ -253,8 +254,8 @@ fn end_started(shared: &Shared) {
         if pid == 0 {
             return;
         }
-        // If the child is there after that, the descriptor is the child's and not that of a process with the same
-        // number. Without a descriptor it ends by itself, unless it is stopped.
+        // If `running` still has the number after that, the descriptor is the child's and not that of another
+        // process with the same number. Without a descriptor the child ends by itself, unless it is stopped.
         if let Some(child) = pidfd::of_any(pid.cast_signed())
             && running.load(Ordering::Acquire) == pid
         {

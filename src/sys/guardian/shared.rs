@@ -19,7 +19,7 @@ pub(super) const READY: u32 = 1;
 /// No guardian: it could not be made, or has ended.
 pub(super) const ENDED: u32 = 2;
 
-/// `Shared::turn`: which side owns the order.
+/// `Shared::owner`: which side owns the order and the answer.
 pub(super) const HOST: u32 = 0;
 pub(super) const GUARDIAN: u32 = 1;
 
@@ -48,7 +48,7 @@ pub(super) enum Order {
     },
 }
 
-/// What host and guardian share. G1: `order` and `answer` are the guardian's while `turn` is
+/// What host and guardian share. G1: `order` and `answer` are the guardian's while `owner` is
 /// `GUARDIAN`, and else the host's.
 pub(super) struct Shared {
     pub(super) host: libc::pid_t,
@@ -58,7 +58,7 @@ pub(super) struct Shared {
     pub(super) pid: AtomicI32,
     /// Set by the thread that made the guardian, once it no longer uses its thread-local variables.
     pub(super) parked: AtomicU32,
-    pub(super) turn: AtomicU32,
+    pub(super) owner: AtomicU32,
     pub(super) order: UnsafeCell<Order>,
     pub(super) answer: UnsafeCell<Result<libc::pid_t, Failure>>,
     /// The host needs no more workers.

@@ -40,7 +40,7 @@ class LeaseOptions(Sized):
     order: Any
     #: What others read as the command that has the lease; NULL is that of this process.
     command: Any
-    #: How many bytes of a device's memory must be free now, whichever process uses the others.
+    #: How many bytes of a device's memory must be free now, whichever processes use the rest.
     min_free: int
     #: To lease parts of devices: how many bytes of the memory of each.
     share_memory: int
@@ -48,7 +48,7 @@ class LeaseOptions(Sized):
     share_slots: int
     #: and how many slots a device is divided into for this purpose: 1 of 4 is a quarter.
     share_of: int
-    #: For how many percent of the time a device must be idle.
+    #: The percentage of the time for which a device must be idle.
     min_idle: int
     #: 0.
     reserved: int

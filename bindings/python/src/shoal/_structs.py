@@ -107,7 +107,7 @@ class QueueStats(Sized):
     max_attempts: int
     #: Messages that are leased.
     leased: int
-    #: Messages that were given back and wait to be delivered again; `len` has them too.
+    #: Messages that were given back and wait to be delivered again; `len` includes them.
     waiting: int
     #: Messages that were put and are not finished: neither got nor acked, nor moved to the dead
     #: letters.
@@ -228,7 +228,7 @@ class MapStats(Sized):
     ]
     #: How many keys it has.
     len: int
-    #: How many keys have a time to live, those included that are over and not yet removed.
+    #: How many keys have a time to live, including expired ones that are not yet removed.
     expiring: int
     #: Bytes of memory that entries and tables take.
     used: int
@@ -304,7 +304,7 @@ class ListStats(Sized):
     len: int
     #: Bytes of memory that elements and the table take.
     used: int
-    #: A number that is another one whenever the list was changed in between.
+    #: A number that differs after every change of the list.
     version: int
     #: Bytes of data to which it may grow.
     max_capacity: int
