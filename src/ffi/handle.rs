@@ -193,7 +193,7 @@ pub(super) fn new<H: Opaque>(inner: H::Inner) -> *mut H {
         let inner: *mut H::Inner = (&raw mut (*body).inner).cast();
         (*body).any = Some(NonNull::new_unchecked(inner));
     }
-    // SAFETY: as above; SYNC: born(handle)
+    // SAFETY: as above; SYNC: publish(handle)
     unsafe { body.as_ref() }
         .magic
         .store(H::MAGIC, Ordering::Release);
@@ -206,7 +206,7 @@ fn body<H: Opaque>(handle: *const H) -> Result<NonNull<Body<H::Inner>>> {
     // Handles of other kinds need not be aligned as those of this kind are.
     let magic = handle.cast::<AtomicU64>();
     checked(H::WHAT, magic)?;
-    // SAFETY: aligned and not NULL; that it is mapped is the caller's contract. SYNC: H1.
+    // SAFETY: aligned and not NULL; that it is mapped is the caller's contract. SYNC: find(handle), by H1.
     let magic = unsafe { (*magic).load(Ordering::Acquire) };
     if magic != H::MAGIC {
         return Err(Error::invalid(H::WHAT, why_not(magic)));
@@ -231,7 +231,7 @@ fn why_not(magic: u64) -> String {
 unsafe fn any<'a>(handle: *const c_void) -> Result<&'a dyn Inner> {
     let magic = handle.cast::<AtomicU64>();
     checked("handle", magic)?;
-    // SAFETY: aligned and not NULL; that it is mapped is the caller's contract. SYNC: H1.
+    // SAFETY: aligned and not NULL; that it is mapped is the caller's contract. SYNC: find(handle), by H1.
     let magic = unsafe { (*magic).load(Ordering::Acquire) };
     // SAFETY: with such a magic it is a `Body`, whose first fields have the same offsets for every type.
     let inner = type_name(magic).and_then(|_| unsafe { (*handle.cast::<Body<()>>()).any });

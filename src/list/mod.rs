@@ -7,7 +7,8 @@
 //! - [`core`], [`locked`], [`ops`], [`iter`]: the lock, the list for the lock's owner, the public
 //!   [`List`], iteration.
 //!
-//! All but the last item use neither locks nor system calls. Memory comes from a [heap](crate::heap).
+//! All but the last item use neither locks nor system calls. Memory comes from a [heap](crate::heap). `inspect`
+//! reads a list's figures from its file, without opening the list.
 //!
 //! # The gap
 //! The table is a gap buffer: an array of words, one for each element, with a gap somewhere and free

@@ -12,6 +12,8 @@
 //! - [`ops`], [`atomic`], [`many`], [`expiry`], [`view`], [`lock`], [`watch`], [`iter`]: the public
 //!   [`Map`], a file for each group of its operations.
 //!
+//! `inspect` reads a map's figures from its file, without opening the map.
+//!
 //! All but `readers` and the last three items use neither locks nor system calls, except for the clock.
 //!
 //! # What a kill leaves

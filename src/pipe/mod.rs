@@ -253,7 +253,7 @@ impl Pipe {
             End::First => (Some(first), second),
             End::Second => (second, Some(first)),
         };
-        // SYNC: opened(end), after its slot was taken: a process that sees this also sees the slot.
+        // SYNC: publish(end), after its slot was taken: a process that sees this also sees the slot.
         state.opened[end as usize].store(1, Ordering::SeqCst);
         crash_point!();
         Ok(Self {
@@ -538,7 +538,7 @@ impl Drop for Pipe {
 
 /// Whether `end` was once held, and is not any more. `asker` holds the other end.
 fn is_gone(asker: &Segment, state: &PipeState, end: End) -> Result<bool> {
-    // SYNC: was_opened(end)
+    // SYNC: observe(end)
     Ok(state.opened[end as usize].load(Ordering::SeqCst) != 0
         && !asker.has_others(Section::SIDES[end as usize])?)
 }

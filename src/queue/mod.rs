@@ -19,12 +19,12 @@
 //! - [`repair`]: what the next owner of a lock repairs after its owner died.
 //! - [`relayed`]: what puts and acks do while the queue has a relay.
 //! - [`resize`], [`wait`]: making room; waiting and waking, closing.
-//! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
 //! - [`signals`]: how a descriptor is made readable and unreadable.
-//! - [`withdraw`]: taking back what a relay delivered.
+//! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
 //! - [`ops`], [`many`]: putting and taking. [`peek`]: looking at messages.
 //! - [`inspect()`]: a queue's figures, read from its file without opening the queue.
-//! - [`taken`], [`attached`], [`request`], [`relay`]: the relay's own side.
+//! - [`taken`], [`attached`], [`request`], [`relay`]: the calls of the relay.
+//! - [`withdraw`]: taking back what a relay delivered.
 
 mod admission;
 mod attached;

@@ -460,6 +460,7 @@ impl MessageStore {
 
     /// Whether message `number` is at `block`, with this mark.
     pub(super) fn is(&self, block: u32, number: u64, mark: Mark) -> bool {
+        // SYNC: observe(mark)
         let is_it = |head: &MessageHead| {
             head.number() == number && head.word.load(Ordering::Acquire) == mark.encode()
         };
@@ -481,6 +482,7 @@ impl MessageStore {
 
 impl MessageHead {
     pub(super) fn mark(&self) -> Option<Mark> {
+        // SYNC: observe(mark)
         Mark::decode(self.word.load(Ordering::Acquire))
     }
 

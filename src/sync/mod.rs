@@ -1,4 +1,7 @@
 //! Locks and waits that survive the death of the processes that use them.
+//!
+//! A comment that begins with `SYNC` says what an atomic access orders. `publish(x)` is a store after which other
+//! threads may use `x`; `observe(x)` or `find(x)` is the load that pairs with it.
 
 pub(crate) mod crash;
 mod event;
