@@ -2369,7 +2369,7 @@ SHOAL_API shoal_status shoal_lease_keep_on_exec(shoal_lease *lease, bool keep);
  * 1. the id, which begins with those of the leases that it is a part of;
  * 2. "held" or "waiting";
  * 3. the number of the user;
- * 4. the process that made the request, as its owner states: only its children may have the lease by now;
+ * 4. the process that made the request, as its owner states: by now perhaps only its children have the lease;
  * 5. since when, in seconds since 1970;
  * 6. the devices: unique ids, each with '=' and the part that is leased, separated by commas. Of a request
  *    that waits, those that it could get, with 0;

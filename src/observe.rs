@@ -22,8 +22,8 @@ pub struct Observation {
 /// What the object `name` holds, and which processes hold it.
 ///
 /// The object is not opened, mapped, locked or changed. So no other process is affected, and an object that
-/// processes wait for in vain, or that no process uses, can be inspected as well. It does not wait. It takes some 10 us, and some 2 us more for each attached
-/// process.
+/// processes wait for in vain, or that no process uses, can be inspected as well. It does not wait. It takes some
+/// 10 us, and some 2 us more for each attached process.
 ///
 /// ```
 /// let queue = shoal::Queue::anonymous()?;

@@ -1,8 +1,8 @@
 //! The claims that this process has, and how a fork affects them.
 //!
 //! A forked child has copies of all descriptors. If it kept those of leases, it would keep the devices leased
-//! for its lifetime without knowing it. So the child closes them, except those of leases that the forking thread [passes
-//! on](OwnClaim::pass_to_forks).
+//! for its lifetime without knowing it. So the child closes them, except those of leases that the forking
+//! thread [passes on](OwnClaim::pass_to_forks).
 
 use std::fs::File;
 use std::os::fd::BorrowedFd;
