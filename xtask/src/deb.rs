@@ -129,7 +129,7 @@ fn of_command(path: &str) -> bool {
         .any(|it| path.contains(it))
 }
 
-/// Writes the control files of a package, and its licence.
+/// Writes the control files of a package, its licence and the list of changes.
 fn control(
     tree: &Path,
     package: &Package,
@@ -170,15 +170,20 @@ fn control(
             "activate-noawait ldconfig\n".to_owned(),
         ));
     }
-    let mut licence =
+    let documents = format!("usr/share/doc/{}", package.name);
+    let read =
+        |name: &str| fs::read_to_string(root().join(name)).map_err(|err| format!("{name}: {err}"));
+    // Debian's packages refer to its copy of the Apache licence.
+    let licence = format!(
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n\
-                       Files: *\nCopyright: the developers of Shoal\nLicense: MIT or Apache-2.0\n"
-            .to_owned();
-    for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
-        let text = fs::read_to_string(root().join(name)).map_err(|err| format!("{name}: {err}"))?;
-        licence += &format!("\n{name}:\n{}", indented(&text));
-    }
-    files.push((format!("usr/share/doc/{}/copyright", package.name), licence));
+         Files: *\nCopyright: the developers of Shoal\nLicense: Expat or Apache-2.0\n\n\
+         License: Expat\n{}\n\
+         License: Apache-2.0\n On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.\n",
+        indented(&read("LICENSE-MIT")?)
+    );
+    files.push((format!("{documents}/copyright"), licence));
+    let changes = format!("{documents}/changelog");
+    files.push((changes.clone(), read("CHANGELOG.md")?));
     for (name, text) in files {
         let path = tree.join(&name);
         let written = path
@@ -190,6 +195,7 @@ fn control(
             });
         written.map_err(|err| format!("{}: {err}", path.display()))?;
     }
+    run_command(program("gzip", "-9n").arg(tree.join(changes)))?;
     // The modes in a package must not depend on the builder's umask.
     run_command(program("chmod", "-R go-w,go+rX").arg(tree))
 }
