@@ -10,8 +10,9 @@ use std::process::{Command, Stdio};
 
 use crate::deb;
 use crate::install::{self, Options};
-use crate::installed::{Installed, files_below, is_there, say};
+use crate::installed::{Installed, file_below, files_below, is_there, say};
 use crate::languages;
+use crate::link::stays_loaded;
 use crate::manual::EXAMPLES;
 use crate::python::Environment;
 use crate::step::{cargo, program, root, run as run_command, run_expecting, target};
@@ -36,6 +37,8 @@ const WARNINGS: [&str; 6] = [
 pub(crate) fn run() -> Result<(), String> {
     let installed = Installed::fresh()?;
     installed.exports_what_the_headers_declare()?;
+    stays_loaded(&target().join("release/libshoal.so"))?;
+    stays_loaded(&installed.lib().join("libshoal.so"))?;
     installed.compilers()?;
     installed.pkg_config()?;
     installed.sanitizers()?;
@@ -234,6 +237,9 @@ impl Installed {
             make.arg(&build).arg("--target").args(names);
             run_command(make.stdout(Stdio::null()))?;
             exchange(&build, names)?;
+            if how != "package" {
+                stays_loaded(&file_below(&build, "libshoal.so")?)?;
+            }
         }
         say("Meson");
         let build = self.scratch.join("meson");

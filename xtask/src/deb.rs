@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::header::package_version;
-use crate::install::{self, Options, soname};
+use crate::install::{self, Options};
 use crate::installed::{files_below, is_there, say};
+use crate::link::{soname, stays_loaded};
 use crate::step::{cargo, program, root, run as run_command, target};
 
 /// The beginning of the first line of each description. It is short, because lists of packages cut off long lines.
@@ -287,6 +288,7 @@ pub(crate) fn try_out() -> Result<(), String> {
 
     let multiarch = output_of("cc", "-print-multiarch")?;
     let library = system.join("usr/lib").join(multiarch);
+    stays_loaded(&library.join(soname()?))?;
     let mut ask = program("pkg-config", "--cflags --libs shoal");
     ask.env("PKG_CONFIG_SYSROOT_DIR", &system)
         .env("PKG_CONFIG_LIBDIR", library.join("pkgconfig"));

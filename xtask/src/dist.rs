@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::demo::{EXAMPLES, TEXTS, run_example};
+use crate::installed::file_below;
+use crate::link::stays_loaded;
 use crate::python::{self, Environment};
 use crate::step::{Steps, cargo, program, root, run as run_command, target};
 
@@ -167,6 +169,7 @@ pub(crate) fn try_out(wheel: &Path, interpreter: &str) -> Result<(), String> {
         let mut install = program(&python, "-m pip install --quiet --no-index");
         run_command(install.arg("--disable-pip-version-check").arg(wheel))?;
         run_command(&mut program(&python, "-m shoal --version"))?;
+        stays_loaded(&file_below(&elsewhere.join("env/lib"), "libshoal.so")?)?;
         run_command(&mut program(elsewhere.join("env/bin/shoal"), "--version"))?;
         EXAMPLES.iter().try_for_each(|example| {
             println!("-- {}", example.what);

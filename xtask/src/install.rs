@@ -13,8 +13,7 @@
 //! PREFIX/share/shoal/      installed.txt: what was installed, for `uninstall`
 //! ```
 //!
-//! The shared library is linked here, from the static one: the linker gives each symbol its version
-//! (packaging/libshoal.map) and hides all others. Cargo has no option for that.
+//! The shared library is not cargo's: `link` links it from the static one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,8 +22,9 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use crate::header::package_version;
-use crate::step::{cargo, program, root, run as run_command, target};
-use crate::{html, man, symbols};
+use crate::link::{link, soname};
+use crate::step::{cargo, root, run as run_command, target};
+use crate::{html, man};
 
 /// The list of installed files, relative to the prefix.
 const MANIFEST: &str = "share/shoal/installed.txt";
@@ -175,38 +175,11 @@ fn libraries(to: &mut Installation, libdir: &str, version: &str) -> Result<(), S
 
     let file = format!("libshoal.so.{version}");
     let linked = target().join("release").join(&file);
-    link_shared(&archive, &linked)?;
+    link(&archive, &linked)?;
     to.file(&linked, &format!("{libdir}/{file}"), 0o755)?;
     strip(&to.folder.join(libdir).join(&file), "--strip-unneeded")?;
     to.link(&file, &format!("{libdir}/{}", soname()?))?;
     to.link(&soname()?, &format!("{libdir}/libshoal.so"))
-}
-
-/// The name by which programs find the library at run time, from build.rs.
-pub(crate) fn soname() -> Result<String, String> {
-    let text = fs::read_to_string(root().join("build.rs")).map_err(|err| err.to_string())?;
-    let (_, rest) = text
-        .split_once("-soname,")
-        .ok_or("build.rs has no soname")?;
-    Ok(rest.split('"').next().unwrap_or_default().to_owned())
-}
-
-/// Links the shared library from the static one, with versions of its symbols.
-fn link_shared(archive: &Path, out: &Path) -> Result<(), String> {
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let mut link = program(&compiler, "-shared -Wl,--whole-archive");
-    link.arg(archive);
-    link.args([
-        "-Wl,--no-whole-archive",
-        "-Wl,--gc-sections",
-        "-Wl,--as-needed",
-    ]);
-    link.args(["-Wl,-z,relro,-z,now,-z,noexecstack", "-Wl,-z,defs"]);
-    link.arg(format!("-Wl,-soname,{}", soname()?));
-    link.arg(format!("-Wl,--version-script={}", symbols::MAP));
-    link.args(["-pthread", "-ldl", "-lm", "-lgcc_s", "-o"])
-        .arg(out);
-    run_command(&mut link)
 }
 
 /// Removes debugging information, if `strip` is installed.

@@ -63,3 +63,10 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     });
     all.collect()
 }
+
+/// The file of this name in a folder and its subfolders.
+pub(crate) fn file_below(folder: &Path, name: &str) -> Result<PathBuf, String> {
+    let mut files = files_below(folder).into_iter();
+    let found = files.find(|path| path.file_name().is_some_and(|it| it == name));
+    found.ok_or_else(|| format!("there is no {name} in {}", folder.display()))
+}

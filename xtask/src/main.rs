@@ -18,6 +18,7 @@ mod install;
 mod installed;
 mod languages;
 mod leftovers;
+mod link;
 mod man;
 mod manual;
 mod proof;

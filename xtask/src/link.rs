@@ -1,0 +1,47 @@
+//! Links the shared library from the static one: the linker gives each symbol its version (packaging/libshoal.map)
+//! and hides all others. Cargo has no option for that.
+
+use std::fs;
+use std::path::Path;
+
+use crate::step::{program, root, run};
+use crate::symbols;
+
+/// The flags of the linker, which CMakeLists.txt reads too.
+const FLAGS: &str = "packaging/libshoal.link";
+
+/// Links `out` from `archive`.
+pub(crate) fn link(archive: &Path, out: &Path) -> Result<(), String> {
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let mut link = program(&compiler, "-shared -Wl,-z,defs -Wl,--whole-archive");
+    link.arg(archive).arg("-Wl,--no-whole-archive");
+    link.arg(format!("-Wl,-soname,{}", soname()?));
+    link.arg(format!("-Wl,--version-script={}", symbols::MAP));
+    let flags = fs::read_to_string(root().join(FLAGS)).map_err(|err| format!("{FLAGS}: {err}"))?;
+    link.args(flags.lines().filter(|line| line.starts_with('-')));
+    run(link.arg("-o").arg(out))
+}
+
+/// The name by which programs find the library at run time, from build.rs.
+pub(crate) fn soname() -> Result<String, String> {
+    let text = fs::read_to_string(root().join("build.rs")).map_err(|err| err.to_string())?;
+    let (_, rest) = text
+        .split_once("-soname,")
+        .ok_or("build.rs has no soname")?;
+    Ok(rest.split('"').next().unwrap_or_default().to_owned())
+}
+
+/// Checks that a program which unloads this library keeps it in memory, where the library's threads execute it.
+pub(crate) fn stays_loaded(library: &Path) -> Result<(), String> {
+    let mut read = program("readelf", "--dynamic --wide");
+    let output = read.arg(library).output();
+    let output = output.map_err(|err| format!("readelf: {err}"))?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    match printed.contains("NODELETE") {
+        true => Ok(()),
+        false => Err(format!(
+            "{} is not linked with -z nodelete: a program that unloads it would crash",
+            library.display()
+        )),
+    }
+}
