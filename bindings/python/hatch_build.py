@@ -90,8 +90,6 @@ class NativeLibraryHook(BuildHookInterface):
             return
         for name in SOURCE_FILES:
             included[str(sources / name)] = f"{SOURCES}/{name}"
-        for licence in sources.glob("LICENSE-*"):
-            included[str(licence)] = licence.name
         manifest = Path(self._scratch, "Cargo.toml")
         manifest.write_text(_manifest_of_its_own((sources / "Cargo.toml").read_text()))
         included[str(manifest)] = f"{SOURCES}/Cargo.toml"

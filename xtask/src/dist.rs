@@ -10,6 +10,10 @@ use crate::link::stays_loaded;
 use crate::python::{self, Environment};
 use crate::step::{Steps, cargo, program, root, run as run_command, target};
 
+/// The licences, whose texts are in the top folder. A package for Python has only files of its own folder, so they
+/// are there too.
+const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
+
 pub(crate) fn run() -> Result<(), String> {
     let wheel = build()?;
     let sources = build_sources()?;
@@ -170,6 +174,7 @@ pub(crate) fn try_out(wheel: &Path, interpreter: &str) -> Result<(), String> {
         run_command(install.arg("--disable-pip-version-check").arg(wheel))?;
         run_command(&mut program(&python, "-m shoal --version"))?;
         stays_loaded(&file_below(&elsewhere.join("env/lib"), "libshoal.so")?)?;
+        has_licences(&elsewhere.join("env/lib"))?;
         run_command(&mut program(elsewhere.join("env/bin/shoal"), "--version"))?;
         EXAMPLES.iter().try_for_each(|example| {
             println!("-- {}", example.what);
@@ -178,6 +183,20 @@ pub(crate) fn try_out(wheel: &Path, interpreter: &str) -> Result<(), String> {
     });
     let _ = fs::remove_dir_all(&elsewhere);
     done
+}
+
+/// Checks that the package that is installed in a folder has the texts of its licences, and names them.
+fn has_licences(folder: &Path) -> Result<(), String> {
+    for name in LICENCES {
+        let file = file_below(folder, name)?;
+        let about = file.with_file_name("../METADATA");
+        let metadata = fs::read_to_string(&about);
+        let metadata = metadata.map_err(|err| format!("{}: {err}", about.display()))?;
+        if !metadata.contains(&format!("\nLicense-File: {name}\n")) {
+            return Err(format!("{} does not name {name}", about.display()));
+        }
+    }
+    Ok(())
 }
 
 /// Copies the examples and their input files into a folder.
@@ -200,6 +219,14 @@ fn copy_examples(folder: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_package_for_python_has_the_same_licences() {
+        for name in LICENCES {
+            let read = |folder: &str| fs::read_to_string(root().join(folder).join(name)).unwrap();
+            assert_eq!(read("bindings/python"), read(""), "{name}");
+        }
+    }
 
     #[test]
     fn a_path_is_relative_to_the_folder_of_the_file_that_names_it() {
