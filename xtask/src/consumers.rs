@@ -8,14 +8,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cmake::tool;
 use crate::deb;
 use crate::install::{self, Options};
-use crate::installed::{Installed, file_below, files_below, is_there, say};
+use crate::installed::{Installed, files_below, is_there, say};
 use crate::languages;
 use crate::link::stays_loaded;
 use crate::manual::EXAMPLES;
 use crate::python::Environment;
-use crate::step::{cargo, program, root, run as run_command, run_expecting, target};
+use crate::step::{cargo, program, run as run_command, run_expecting, target};
 use crate::symbols;
 
 /// What the programs of tests/install print.
@@ -202,45 +203,7 @@ impl Installed {
             println!("-- cmake, ninja and meson cannot be installed: their tests are skipped");
             return Ok(());
         };
-        let exchange = |folder: &Path, names: &[&str]| {
-            let paths = names.iter().map(|name| folder.join(name));
-            let mut runs = paths.map(Command::new);
-            runs.try_for_each(|mut run| run_program(&mut run, ""))
-        };
-        for how in ["package", "subdirectory", "fetch"] {
-            say(&format!("CMake, {how}"));
-            let build = self.scratch.join(format!("cmake-{how}"));
-            let _ = fs::remove_dir_all(&build);
-            let mut configure = tool(
-                &tools,
-                "cmake",
-                "-G Ninja -S tests/install -DCMAKE_BUILD_TYPE=Release -B",
-            );
-            configure.arg(&build).arg(format!("-DHOW={how}"));
-            configure.arg(format!("-DCMAKE_PREFIX_PATH={}", self.prefix.display()));
-            configure.arg(format!("-DSHOAL_SOURCE={}", root().display()));
-            configure.arg(format!("-DSHOAL_CARGO_TARGET_DIR={}", target().display()));
-            // The same features as before, so that cargo does not build again.
-            configure.arg("-DSHOAL_CARGO_ARGS=--features;cli");
-            run_command(configure.stdout(Stdio::null()))?;
-            let all = [
-                "c-shoal",
-                "c-shared",
-                "c-static",
-                "cpp-shoal",
-                "cpp-shared",
-                "cpp-static",
-            ];
-            // A fetched folder is built like any other, so one program is enough.
-            let names = if how == "fetch" { &all[..1] } else { &all[..] };
-            let mut make = tool(&tools, "cmake", "--build");
-            make.arg(&build).arg("--target").args(names);
-            run_command(make.stdout(Stdio::null()))?;
-            exchange(&build, names)?;
-            if how != "package" {
-                stays_loaded(&file_below(&build, "libshoal.so")?)?;
-            }
-        }
+        self.cmake(&tools)?;
         say("Meson");
         let build = self.scratch.join("meson");
         let _ = fs::remove_dir_all(&build);
@@ -258,7 +221,7 @@ impl Installed {
                 .arg(&build)
                 .stdout(Stdio::null()),
         )?;
-        exchange(
+        run_all(
             &build,
             &["c-shared", "c-static", "cpp-shared", "cpp-static"],
         )
@@ -281,15 +244,10 @@ enum Linked {
     Static,
 }
 
-/// A build tool of the environment, with that environment's folder first in PATH, so that the tools find each other.
-fn tool(folder: &Path, name: &str, args: &str) -> Command {
-    let mut command = program(folder.join(name), args);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
-    if let Ok(path) = std::env::join_paths(folders) {
-        command.env("PATH", path);
-    }
-    command
+/// Runs programs of a folder, which have to print the expected line.
+pub(crate) fn run_all(folder: &Path, names: &[&str]) -> Result<(), String> {
+    let mut paths = names.iter().map(|name| folder.join(name));
+    paths.try_for_each(|path| run_program(&mut Command::new(path), ""))
 }
 
 /// Runs a program that was built, which has to print the expected line.

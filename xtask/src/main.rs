@@ -7,6 +7,7 @@ mod abi;
 mod bench;
 mod bridge;
 mod cheader;
+mod cmake;
 mod consumers;
 mod cpython;
 mod deb;
