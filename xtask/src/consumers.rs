@@ -230,11 +230,9 @@ impl Installed {
     /// Tests a separate project that depends on the checkout by its path.
     fn rust(&self) -> Result<(), String> {
         say("a Rust program by path");
-        let mut build =
-            cargo("build --quiet --manifest-path tests/install/rust/Cargo.toml --target-dir");
-        let folder = self.scratch.join("rust");
-        run_command(build.arg(&folder))?;
-        run_program(&mut Command::new(folder.join("debug/uses-shoal")), "")
+        let mut run =
+            cargo("run --quiet --manifest-path tests/install/rust/Cargo.toml --target-dir");
+        run_program(run.arg(self.scratch.join("rust")), "")
     }
 }
 
