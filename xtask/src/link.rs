@@ -12,14 +12,29 @@ const FLAGS: &str = "packaging/libshoal.link";
 
 /// Links `out` from `archive`.
 pub(crate) fn link(archive: &Path, out: &Path) -> Result<(), String> {
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let mut link = program(&compiler, "-shared -Wl,-z,defs -Wl,--whole-archive");
+    let given = std::env::var("CC").unwrap_or_default();
+    let (compiler, own) = words_of(&given);
+    let mut link = program(compiler, own);
+    link.args(["-shared", "-Wl,-z,defs", "-Wl,--whole-archive"]);
     link.arg(archive).arg("-Wl,--no-whole-archive");
     link.arg(format!("-Wl,-soname,{}", soname()?));
     link.arg(format!("-Wl,--version-script={}", symbols::MAP));
     let flags = fs::read_to_string(root().join(FLAGS)).map_err(|err| format!("{FLAGS}: {err}"))?;
     link.args(flags.lines().filter(|line| line.starts_with('-')));
-    run(link.arg("-o").arg(out))
+    run(link.arg("-o").arg(out)).map_err(|why| match given.trim() {
+        "" => format!("the shared library cannot be linked: {why}"),
+        _ => format!("the shared library cannot be linked with CC={given:?}: {why}"),
+    })
+}
+
+/// The compiler that the environment variable CC names, and its arguments: `gcc -m64`, `ccache gcc`.
+fn words_of(given: &str) -> (&str, &str) {
+    let given = given.trim();
+    match given.split_once(char::is_whitespace) {
+        Some(words) => words,
+        None if given.is_empty() => ("cc", ""),
+        None => (given, ""),
+    }
 }
 
 /// The name by which programs find the library at run time, from build.rs.
@@ -43,5 +58,18 @@ pub(crate) fn stays_loaded(library: &Path) -> Result<(), String> {
             "{} is not linked with -z nodelete: a program that unloads it would crash",
             library.display()
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_may_have_arguments() {
+        assert_eq!(words_of(" gcc -m64  -pipe "), ("gcc", "-m64  -pipe"));
+        assert_eq!(words_of("ccache gcc"), ("ccache", "gcc"));
+        assert_eq!(words_of("clang"), ("clang", ""));
+        assert_eq!(words_of(" "), ("cc", ""));
     }
 }
