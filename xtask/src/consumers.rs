@@ -17,7 +17,7 @@ use crate::link::stays_loaded;
 use crate::manual::EXAMPLES;
 use crate::python::Environment;
 use crate::step::{cargo, program, run as run_command, run_expecting, target};
-use crate::symbols;
+use crate::{symbols, unusual};
 
 /// What the programs of tests/install print.
 const EXCHANGED: &str = "resize 17.png, 2000";
@@ -47,6 +47,7 @@ pub(crate) fn run() -> Result<(), String> {
     installed.rust()?;
     languages::run(&installed)?;
     deb::try_out()?;
+    unusual::run()?;
     uninstall_leaves_nothing()
 }
 

@@ -127,17 +127,21 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Installs the results of cargo.
+/// Installs the results of cargo. Everything is made in another folder first, so that most failures, such as those of
+/// the linker, leave the prefix as it was.
 pub(crate) fn install(options: &Options) -> Result<(), String> {
-    let version = package_version()?;
-    let mut to = Installation {
-        folder: options.folder(),
-        files: Vec::new(),
-    };
-    let done = put_all(&mut to, options, &version);
-    // The list is written after a failure as well, so that `uninstall` removes the files that were installed.
-    let listed = to.finish();
-    done.and(listed)
+    let stage = target().join(format!("install-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&stage);
+    let mut made = Installation::into(stage);
+    let done = put_all(&mut made, options, &package_version()?).and_then(|()| {
+        let mut to = Installation::into(options.folder());
+        let done = to.copy_of(&made);
+        // The list is written after a failure as well, so that `uninstall` removes the files that were installed.
+        let listed = to.finish();
+        done.and(listed)
+    });
+    let _ = fs::remove_dir_all(&made.folder);
+    done
 }
 
 fn put_all(to: &mut Installation, options: &Options, version: &str) -> Result<(), String> {
@@ -302,6 +306,28 @@ struct Installation {
 }
 
 impl Installation {
+    fn into(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            files: Vec::new(),
+        }
+    }
+
+    /// Puts all files and links of another installation here.
+    fn copy_of(&mut self, other: &Self) -> Result<(), String> {
+        for path in &other.files {
+            let from = other.folder.join(path);
+            let failed = |err: std::io::Error| format!("{}: {err}", from.display());
+            if let Ok(to) = fs::read_link(&from) {
+                self.put(path, |scratch| symlink(&to, scratch))?;
+                continue;
+            }
+            let mode = fs::metadata(&from).map_err(failed)?.permissions().mode();
+            self.file(&from, path, mode)?;
+        }
+        Ok(())
+    }
+
     fn put(
         &mut self,
         path: &str,
@@ -411,10 +437,7 @@ mod tests {
     fn uninstall_removes_the_files_of_every_installation_into_the_prefix() {
         let folder = std::env::temp_dir().join(format!("shoal-install-{}", std::process::id()));
         let put = |path: &str| {
-            let mut to = Installation {
-                folder: folder.clone(),
-                files: Vec::new(),
-            };
+            let mut to = Installation::into(folder.clone());
             to.text("", path).and_then(|()| to.finish())
         };
         put("lib/libshoal.so.0.1.0").unwrap();

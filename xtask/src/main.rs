@@ -29,6 +29,7 @@ mod step;
 mod symbols;
 mod test;
 mod tsan;
+mod unusual;
 
 use std::process::ExitCode;
 
