@@ -298,6 +298,18 @@ pub(crate) fn uninstall(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
+/// Creates a folder and those above it. Everyone can read them, whatever the umask of the user who installs.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folder(above)?;
+    }
+    fs::create_dir(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+}
+
 /// An installation in progress. Each file is written under another name and renamed, so that running programs keep
 /// the old one.
 struct Installation {
@@ -336,7 +348,7 @@ impl Installation {
         let place = self.folder.join(path);
         let scratch = self.folder.join(format!("{path}.new"));
         let parent = place.parent().unwrap_or(&self.folder);
-        let put = fs::create_dir_all(parent).and_then(|()| {
+        let put = make_folder(parent).and_then(|()| {
             let _ = fs::remove_file(&scratch);
             make(&scratch)?;
             fs::rename(&scratch, &place)

@@ -1,16 +1,19 @@
 //! Tests of `cargo xtask install` as a command, under unusual conditions. A part of `cargo xtask test`.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::installed::say;
+use crate::installed::{files_below, say};
 use crate::step::{root, target};
 
 pub(crate) fn run() -> Result<(), String> {
     let folder = target().join("consumers/unusual");
     let _ = fs::remove_dir_all(&folder);
     a_failure_installs_nothing(&folder)?;
+    with_a_private_umask(&folder)?;
     let _ = fs::remove_dir_all(&folder);
     Ok(())
 }
@@ -35,8 +38,37 @@ fn a_failure_installs_nothing(prefix: &Path) -> Result<(), String> {
     }
 }
 
+/// By a user whose new files are private.
+fn with_a_private_umask(folder: &Path) -> Result<(), String> {
+    say("an installation with umask 077");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "umask 077; exec \"$@\"", "sh"]);
+    shell.arg(program()?).arg("install");
+    shell.arg("--prefix").arg(folder.join("opt/shoal"));
+    let output = output_of(shell.env_remove("DESTDIR"))?;
+    let files = files_below(folder);
+    let all = files.iter().flat_map(|it| it.ancestors());
+    let unreadable: BTreeSet<&Path> = all
+        .filter(|it| it.starts_with(folder) && !is_readable(it))
+        .collect();
+    match (
+        output.status.success(),
+        files.is_empty(),
+        unreadable.is_empty(),
+    ) {
+        (true, false, true) => Ok(()),
+        _ => Err(format!("others cannot read {unreadable:?}: {output:?}")),
+    }
+}
+
+/// Whether all users can read a file, or list a folder.
+fn is_readable(path: &Path) -> bool {
+    let needed = if path.is_dir() { 0o755 } else { 0o644 };
+    fs::metadata(path).is_ok_and(|it| it.permissions().mode() & needed == needed)
+}
+
 /// This program.
-fn program() -> Result<std::path::PathBuf, String> {
+fn program() -> Result<PathBuf, String> {
     std::env::current_exe().map_err(|err| format!("this task's program: {err}"))
 }
 
