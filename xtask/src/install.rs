@@ -50,7 +50,7 @@ impl Options {
             libdir: "lib".to_owned(),
             destdir: std::env::var_os("DESTDIR")
                 .filter(|it| !it.is_empty())
-                .map(PathBuf::from),
+                .and_then(|it| std::path::absolute(it).ok()),
             all: true,
         };
         // `--prefix P`, and `--prefix=P`.
@@ -74,12 +74,34 @@ impl Options {
         Ok(options)
     }
 
+    /// The command for a shell that removes this installation.
+    fn removal(&self) -> String {
+        let prefix = quoted(&self.prefix);
+        match &self.destdir {
+            None => format!("cargo xtask uninstall --prefix {prefix}"),
+            Some(destdir) => {
+                let destdir = quoted(destdir);
+                format!("DESTDIR={destdir} cargo xtask uninstall --prefix {prefix}")
+            }
+        }
+    }
+
     /// The prefix as a folder of this machine.
     pub(crate) fn folder(&self) -> PathBuf {
         match &self.destdir {
             None => self.prefix.clone(),
             Some(destdir) => destdir.join(self.prefix.strip_prefix("/").unwrap_or(&self.prefix)),
         }
+    }
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || "/._-+".contains(it);
+    match text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
     }
 }
 
@@ -120,9 +142,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     run_command(&mut cargo(&format!("build --release {what}")))?;
     install(options)?;
     println!(
-        "installed in {}; `cargo xtask uninstall --prefix {}` removes it",
+        "installed in {}. This removes it:\n{}",
         options.folder().display(),
-        options.prefix.display()
+        options.removal()
     );
     Ok(())
 }

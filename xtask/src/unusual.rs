@@ -15,6 +15,8 @@ pub(crate) fn run() -> Result<(), String> {
     a_failure_installs_nothing(&folder)?;
     with_a_private_umask(&folder)?;
     let _ = fs::remove_dir_all(&folder);
+    at_a_strange_place(&folder)?;
+    let _ = fs::remove_dir_all(&folder);
     Ok(())
 }
 
@@ -65,6 +67,36 @@ fn with_a_private_umask(folder: &Path) -> Result<(), String> {
 fn is_readable(path: &Path) -> bool {
     let needed = if path.is_dir() { 0o755 } else { 0o644 };
     fs::metadata(path).is_ok_and(|it| it.permissions().mode() & needed == needed)
+}
+
+/// In a folder whose name has characters with a meaning. What the installation prints removes it.
+fn at_a_strange_place(folder: &Path) -> Result<(), String> {
+    say("an installation at a strange place");
+    let (destdir, prefix) = (
+        folder.join("a' b\"$c"),
+        "/opt/it's a #1 \\ \"shoal\"\t`$HOME`",
+    );
+    let mut install = Command::new(program()?);
+    install.args(["install", "--prefix", prefix]);
+    let output = output_of(install.env("DESTDIR", &destdir))?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    if files_below(&destdir).is_empty() {
+        return Err(format!(
+            "nothing is installed in {}: {output:?}",
+            destdir.display()
+        ));
+    }
+    let removal = printed.lines().last().unwrap_or_default();
+    let output = output_of(
+        Command::new("sh")
+            .args(["-c", removal])
+            .env_remove("DESTDIR"),
+    )?;
+    let left = files_below(folder);
+    match (output.status.success(), left.is_empty()) {
+        (true, true) => Ok(()),
+        _ => Err(format!("{removal} leaves {left:?}: {output:?}")),
+    }
 }
 
 /// This program.
