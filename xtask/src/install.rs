@@ -98,17 +98,27 @@ impl Options {
 /// A path as one word of a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
-    let is_plain = |it: char| it.is_ascii_alphanumeric() || "/._-+".contains(it);
-    match text.chars().all(is_plain) {
+    match is_plain(&text) {
         true => text,
         false => format!("'{}'", text.replace('\'', "'\\''")),
     }
+}
+
+/// Whether no character of a path has a meaning for a shell, pkg-config or CMake.
+fn is_plain(path: &str) -> bool {
+    path.chars()
+        .all(|it| it.is_ascii_alphanumeric() || "/._-+".contains(it))
 }
 
 /// The absolute path of the prefix.
 fn prefix(text: &str) -> Result<PathBuf, String> {
     let wrong = |why: &str| format!("--prefix {text:?}: {why}");
     let path = std::path::absolute(text).map_err(|err| wrong(&err.to_string()))?;
+    if text.contains('\n') {
+        return Err(wrong(
+            "the files of pkg-config cannot name a folder with a line break",
+        ));
+    }
     // The checkout's headers are where an installation puts its own, so `uninstall` would remove them.
     let checkout = fs::canonicalize(root()).map_err(|err| wrong(&err.to_string()))?;
     match fs::canonicalize(&path).is_ok_and(|it| it == checkout) {
@@ -124,10 +134,12 @@ fn libdir(text: &str) -> Result<String, String> {
         .components()
         .all(|it| matches!(it, Component::Normal(_)));
     let parts: Vec<&str> = path.iter().filter_map(|it| it.to_str()).collect();
-    match is_below && !parts.is_empty() {
+    // The files for pkg-config and CMake contain it as it is.
+    match is_below && !parts.is_empty() && is_plain(text) {
         true => Ok(parts.join("/")),
         false => Err(format!(
-            "--libdir {text:?}: it must be a folder below the prefix, such as lib64"
+            "--libdir {text:?}: it must be a folder below the prefix, such as lib64, with a name of letters, digits \
+             and . _ - +"
         )),
     }
 }
@@ -219,8 +231,7 @@ fn strip(file: &Path, what: &str) -> Result<(), String> {
 /// The files for pkg-config and CMake.
 fn packages(to: &mut Installation, options: &Options, version: &str) -> Result<(), String> {
     let libdir = &options.libdir;
-    // pkg-config splits at spaces.
-    let prefix = options.prefix.display().to_string().replace(' ', "\\ ");
+    let prefix = for_pkg_config(&options.prefix);
     // From lib/cmake/shoal up to the prefix.
     let up = vec![".."; 2 + libdir.split('/').count()].join("/");
     let (soname, library) = (soname()?, format!("libshoal.so.{version}"));
@@ -246,6 +257,18 @@ fn packages(to: &mut Installation, options: &Options, version: &str) -> Result<(
         to.text(&text, &format!("{libdir}/{folder}/{name}"))?;
     }
     Ok(())
+}
+
+/// A path in the file of pkg-config, which splits at spaces, and for which quotes, `#` and `\` have meanings.
+fn for_pkg_config(path: &Path) -> String {
+    let mut text = String::new();
+    for character in path.display().to_string().chars() {
+        if " \t'\"#\\".contains(character) {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text
 }
 
 fn manual(to: &mut Installation) -> Result<(), String> {
@@ -460,6 +483,8 @@ mod tests {
             (&["--libdir", "/usr/lib64"], "--libdir \"/usr/lib64\""),
             (&["--libdir", "lib/../.."], "--libdir"),
             (&["--libdir", ""], "--libdir"),
+            (&["--libdir", "lib 64"], "letters, digits"),
+            (&["--prefix", "/a\nb"], "a line break"),
             (&["--prefx", "/usr"], "\"--prefx\""),
         ] {
             let error = of(args).unwrap_err();

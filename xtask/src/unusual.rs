@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::installed::{files_below, say};
+use crate::installed::{files_below, is_there, say};
 use crate::step::{root, target};
 
 pub(crate) fn run() -> Result<(), String> {
@@ -69,13 +69,10 @@ fn is_readable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|it| it.permissions().mode() & needed == needed)
 }
 
-/// In a folder whose name has characters with a meaning. What the installation prints removes it.
+/// In a folder whose name has characters with a meaning. pkg-config finds it, and what the installation prints removes it.
 fn at_a_strange_place(folder: &Path) -> Result<(), String> {
     say("an installation at a strange place");
-    let (destdir, prefix) = (
-        folder.join("a' b\"$c"),
-        "/opt/it's a #1 \\ \"shoal\"\t`$HOME`",
-    );
+    let (destdir, prefix) = (folder.join("a' b\"$c"), "/opt/it's a #1 \\ \"shoal\"\t!");
     let mut install = Command::new(program()?);
     install.args(["install", "--prefix", prefix]);
     let output = output_of(install.env("DESTDIR", &destdir))?;
@@ -85,6 +82,19 @@ fn at_a_strange_place(folder: &Path) -> Result<(), String> {
             "nothing is installed in {}: {output:?}",
             destdir.display()
         ));
+    }
+    if is_there("pkg-config") {
+        // The output of pkg-config is quoted for a shell.
+        let script = "eval \"set -- $(pkg-config --cflags --libs shoal)\" && printf '%s\\n' \"$@\"";
+        let packages = format!("{}{prefix}/lib/pkgconfig", destdir.display());
+        let mut ask = Command::new("sh");
+        let output = output_of(ask.args(["-c", script]).env("PKG_CONFIG_PATH", packages))?;
+        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        if found != format!("-I{prefix}/include\n-L{prefix}/lib\n-lshoal\n") {
+            return Err(format!(
+                "pkg-config finds {found:?} for {prefix:?}: {output:?}"
+            ));
+        }
     }
     let removal = printed.lines().last().unwrap_or_default();
     let output = output_of(
