@@ -39,7 +39,41 @@ impl Installed {
                 stays_loaded(&file_below(&build, "libshoal.so")?)?;
             }
         }
-        self.parent(tools)
+        self.parent(tools)?;
+        self.checkout(tools)
+    }
+
+    /// `cmake --install` of the checkout itself, with folders that are relative.
+    fn checkout(&self, tools: &Path) -> Result<(), String> {
+        say("CMake, the checkout is installed");
+        let build = self.scratch.join("cmake-checkout");
+        configure(
+            tools,
+            ".",
+            &build,
+            &["-DCMAKE_INSTALL_LIBDIR=lib/some-machine"],
+        )?;
+        let place = self.scratch.join("cmake-place");
+        let _ = fs::remove_dir_all(&place);
+        fs::create_dir_all(&place).map_err(|err| format!("{}: {err}", place.display()))?;
+        for (destdir, below) in [("", "relative"), ("destdir", "destdir/")] {
+            let prefix = if destdir.is_empty() {
+                "relative"
+            } else {
+                "/opt/shoal"
+            };
+            let mut install = tool(tools, "cmake", "--install");
+            install.arg(&build).arg("--prefix").arg(prefix);
+            install.current_dir(&place).env("DESTDIR", destdir);
+            // The target folder is that of the build.
+            install.env_remove("CARGO_TARGET_DIR").stdout(Stdio::null());
+            run_command(&mut install)?;
+            let library = file_below(&place.join(below), "libshoal.so")?;
+            if !library.ends_with("lib/some-machine/libshoal.so") {
+                return Err(format!("{} is in another folder", library.display()));
+            }
+        }
+        Ok(())
     }
 
     /// A project with Shoal as a part installs a program and libraries, and another project uses them. Nothing is

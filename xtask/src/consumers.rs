@@ -302,7 +302,7 @@ fn uninstall_leaves_nothing() -> Result<(), String> {
         prefix: PathBuf::from("/opt/shoal"),
         libdir: "lib/some-machine".to_owned(),
         destdir: Some(destdir.clone()),
-        all: true,
+        ..Options::default()
     };
     let own = destdir.join("opt/shoal/share/man/of-another-program");
     let made = fs::create_dir_all(&own);

@@ -51,7 +51,7 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
         prefix: PathBuf::from("/usr"),
         libdir: format!("lib/{multiarch}"),
         destdir: Some(all.clone()),
-        all: true,
+        ..Options::default()
     })?;
     // The package manager has its own list.
     let list = all.join("usr/share/shoal/installed.txt");

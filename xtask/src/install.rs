@@ -30,7 +30,7 @@ use crate::{html, man};
 const MANIFEST: &str = "share/shoal/installed.txt";
 
 /// The options of `install` and `uninstall`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Options {
     /// The folder of the installation, as programs see it.
     pub(crate) prefix: PathBuf,
@@ -40,19 +40,34 @@ pub(crate) struct Options {
     pub(crate) destdir: Option<PathBuf>,
     /// Whether to install the command line and the manual in addition to the files for building programs.
     pub(crate) all: bool,
+    /// More arguments of `cargo build`.
+    pub(crate) cargo: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            prefix: PathBuf::from("/usr/local"),
+            libdir: "lib".to_owned(),
+            destdir: None,
+            all: true,
+            cargo: Vec::new(),
+        }
+    }
 }
 
 impl Options {
     /// Parses the arguments. A relative folder is relative to the folder in which the task was started.
     pub(crate) fn parse(args: &[&str]) -> Result<Self, String> {
+        let destdir = std::env::var_os("DESTDIR").filter(|it| !it.is_empty());
         let mut options = Self {
-            prefix: PathBuf::from("/usr/local"),
-            libdir: "lib".to_owned(),
-            destdir: std::env::var_os("DESTDIR")
-                .filter(|it| !it.is_empty())
-                .and_then(|it| std::path::absolute(it).ok()),
-            all: true,
+            destdir: destdir.and_then(|it| std::path::absolute(it).ok()),
+            ..Self::default()
         };
+        let mut parts = args.splitn(2, |arg| *arg == "--");
+        let args = parts.next().unwrap_or_default();
+        let cargo = parts.next().unwrap_or_default().iter();
+        options.cargo = cargo.map(|it| (*it).to_owned()).collect();
         // `--prefix P`, and `--prefix=P`.
         let mut words = args.iter().flat_map(|arg| match arg.split_once('=') {
             Some((name, value)) if name.starts_with("--") => vec![name, value],
@@ -66,7 +81,7 @@ impl Options {
                 "--library-only" => options.all = false,
                 other => {
                     return Err(format!(
-                        "{other:?} is none of --prefix P, --libdir lib, --library-only"
+                        "{other:?} is none of --prefix P, --libdir lib, --library-only, -- ARGUMENTS"
                     ));
                 }
             }
@@ -151,7 +166,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     } else {
         "--lib"
     };
-    run_command(&mut cargo(&format!("build --release {what}")))?;
+    run_command(cargo(&format!("build --release {what}")).args(&options.cargo))?;
     install(options)?;
     println!(
         "installed in {}. This removes it:\n{}",
@@ -474,6 +489,14 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_two_dashes_is_for_cargo() {
+        let options = Options::parse(&["--library-only", "--", "--offline", "--prefix=/a"]);
+        let options = options.unwrap();
+        assert_eq!(options.cargo, ["--offline", "--prefix=/a"]);
+        assert_eq!(options.prefix, Options::default().prefix);
+    }
+
+    #[test]
     fn a_folder_that_uninstall_could_not_clear_is_refused_and_named() {
         let checkout = root().join("docs/..").display().to_string();
         for (args, why) in [
@@ -503,9 +526,7 @@ mod tests {
         put("lib64/libshoal.so.0.2.0").unwrap();
         let options = Options {
             prefix: folder.clone(),
-            libdir: "lib64".to_owned(),
-            destdir: None,
-            all: true,
+            ..Options::default()
         };
         fs::write(folder.join("of-another-program"), "").unwrap();
         uninstall(&options).unwrap();

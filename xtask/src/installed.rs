@@ -21,9 +21,7 @@ impl Installed {
         let _ = fs::remove_dir_all(&prefix);
         let options = Options {
             prefix: prefix.clone(),
-            libdir: "lib".to_owned(),
-            destdir: None,
-            all: true,
+            ..Options::default()
         };
         run_command(&mut cargo(
             "build --quiet --release --features cli --lib --bins",

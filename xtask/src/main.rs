@@ -60,8 +60,9 @@ const USAGE: &str = "usage: cargo xtask <task>
                      the headers in include/, Python's declarations (as `abi` does), and the versions of
                      the library's symbols (as `symbols` does)
   abi [--check]      Python's declarations alone
-  install [--prefix P] [--libdir lib] [--library-only]
-                     build and install; the environment variable DESTDIR is put in front of all paths
+  install [--prefix P] [--libdir lib] [--library-only] [-- ARGS]
+                     build, with these arguments of cargo, and install; the environment variable DESTDIR is put
+                     in front of all paths
   uninstall [--prefix P]
                      remove the files of `install`
   symbols [--check]  give new functions their version in packaging/libshoal.map
