@@ -16,12 +16,15 @@ use std::process::{Command, Stdio};
 
 use crate::header::package_version;
 use crate::install::{self, Options};
-use crate::installed::{files_below, is_there, say};
+use crate::installed::{files_below, is_there, on_path, say};
 use crate::link::{soname, stays_loaded};
 use crate::step::{cargo, program, root, run as run_command, target};
 
 /// The beginning of the first line of each description. It is short, because lists of packages cut off long lines.
 const SYNOPSIS: &str = "shared-memory queues, maps and locks";
+
+/// The programs that build packages.
+const TOOLS: [&str; 3] = ["dpkg", "dpkg-deb", "gzip"];
 
 /// A package: its name, its description, its dependencies, and which of the installed files it contains.
 struct Package {
@@ -34,11 +37,23 @@ struct Package {
 
 /// Builds the packages and prints their paths.
 pub(crate) fn run() -> Result<(), String> {
+    needs_tools(on_path)?;
     run_command(&mut cargo("build --release --features cli --lib --bins"))?;
     for package in build("-Zxz")? {
         println!("{}", package.display());
     }
     Ok(())
+}
+
+/// Checks that the tools of Debian are there, before cargo builds anything.
+fn needs_tools(is_there: fn(&str) -> bool) -> Result<(), String> {
+    let missing: Vec<&str> = TOOLS.into_iter().filter(|it| !is_there(it)).collect();
+    match missing.join(", ") {
+        none if none.is_empty() => Ok(()),
+        missing => Err(format!(
+            "`cargo xtask deb` needs {missing}, which Debian and Ubuntu have; on other systems: cargo xtask install"
+        )),
+    }
 }
 
 /// Builds the packages in target/deb from the results of cargo, with this compression.
@@ -254,7 +269,7 @@ fn output_of(name: &str, args: &str) -> Result<String, String> {
 
 /// Installs the packages into an empty system, builds a program with them, and removes them.
 pub(crate) fn try_out() -> Result<(), String> {
-    if !is_there("dpkg-deb") {
+    if !TOOLS.into_iter().all(is_there) {
         return Ok(());
     }
     say("Debian packages");
@@ -322,5 +337,17 @@ pub(crate) fn try_out() -> Result<(), String> {
             "removing the packages leaves {left:?} in {}",
             system.display()
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tools_that_are_missing_are_named() {
+        assert_eq!(needs_tools(|_| true), Ok(()));
+        let why = needs_tools(|it| it == "gzip").unwrap_err();
+        assert!(why.contains("needs dpkg, dpkg-deb, which"), "{why}");
     }
 }

@@ -42,9 +42,14 @@ pub(crate) fn say(what: &str) {
 }
 
 /// Whether a program is on PATH.
-pub(crate) fn is_there(name: &str) -> bool {
+pub(crate) fn on_path(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+/// Whether a program that tests need is on PATH. If not, one line says so.
+pub(crate) fn is_there(name: &str) -> bool {
+    let found = on_path(name);
     if !found {
         println!("-- {name} is not installed: its tests are skipped");
     }
