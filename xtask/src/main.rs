@@ -53,7 +53,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   bench --compare FIRST SECOND
                      compare two reports
   budget [--update]  compare the instructions of hot paths with benches/budget.txt, or write it
-  bench --python     measure the Python package
+  bench --python     measure the Python package; `--help` lists its options
   bench --python --busy 0,1,2,4
                      the same beside this many programs that compute
   header [--check]   write the files that are generated from src/ffi, or check that they are up to date:
