@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::consumers::run_all;
 use crate::installed::{Installed, file_below, say};
-use crate::link::stays_loaded;
+use crate::link::{needs_no_library, stays_loaded};
 use crate::step::{program, root, run as run_command, target};
 
 impl Installed {
@@ -22,7 +22,7 @@ impl Installed {
             "cpp-shared",
             "cpp-static",
         ];
-        for how in ["package", "subdirectory", "fetch"] {
+        for how in ["package", "static", "subdirectory", "fetch"] {
             say(&format!("CMake, {how}"));
             let build = self.scratch.join(format!("cmake-{how}"));
             configure(
@@ -32,11 +32,14 @@ impl Installed {
                 &[&format!("-DHOW={how}"), &prefix],
             )?;
             // A fetched folder is built like any other, so one program is enough.
-            let names = if how == "fetch" { &all[..1] } else { &all[..] };
+            let one = ["static", "fetch"].contains(&how);
+            let names = if one { &all[..1] } else { &all[..] };
             make(tools, &build, names)?;
             run_all(&build, names)?;
-            if how != "package" {
-                stays_loaded(&file_below(&build, "libshoal.so")?)?;
+            match how {
+                "package" => {}
+                "static" => needs_no_library(&build.join(names[0]))?,
+                _ => stays_loaded(&file_below(&build, "libshoal.so")?)?,
             }
         }
         self.parent(tools)?;

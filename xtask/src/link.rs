@@ -48,17 +48,29 @@ pub(crate) fn soname() -> Result<String, String> {
 
 /// Checks that a program which unloads this library keeps it in memory, where the library's threads execute it.
 pub(crate) fn stays_loaded(library: &Path) -> Result<(), String> {
-    let mut read = program("readelf", "--dynamic --wide");
-    let output = read.arg(library).output();
-    let output = output.map_err(|err| format!("readelf: {err}"))?;
-    let printed = String::from_utf8_lossy(&output.stdout);
-    match printed.contains("NODELETE") {
+    match dynamic(library)?.contains("NODELETE") {
         true => Ok(()),
         false => Err(format!(
             "{} is not linked with -z nodelete: a program that unloads it would crash",
             library.display()
         )),
     }
+}
+
+/// Checks that a program has the library inside.
+pub(crate) fn needs_no_library(program: &Path) -> Result<(), String> {
+    match dynamic(program)?.contains("libshoal.so") {
+        false => Ok(()),
+        true => Err(format!("{} needs libshoal.so", program.display())),
+    }
+}
+
+/// What a program or a library tells the loader, as text.
+fn dynamic(file: &Path) -> Result<String, String> {
+    let mut read = program("readelf", "--dynamic --wide");
+    let output = read.arg(file).output();
+    let output = output.map_err(|err| format!("readelf: {err}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
