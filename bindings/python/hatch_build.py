@@ -125,6 +125,9 @@ class NativeLibraryHook(BuildHookInterface):
             path = Path(given).resolve()
             if not path.is_file():
                 raise RuntimeError(f"SHOAL_LIBRARY names {given!r}, which is not a file")
+            contents = path.read_bytes()
+            if not contents.startswith(b"\x7fELF") or b"shoal_abi_version" not in contents:
+                raise RuntimeError(f"SHOAL_LIBRARY names {given!r}, which is not a libshoal.so")
             return path
         return _cargo_build(_sources(Path(self.root)))
 

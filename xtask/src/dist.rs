@@ -21,7 +21,8 @@ pub(crate) fn run() -> Result<(), String> {
     let mut steps = Steps::new("");
     steps.step("the source package says what it needs", || {
         is_whole(&sources)?;
-        needs_rust(&sources)
+        needs_rust(&sources)?;
+        needs_its_library(&sources)
     });
     steps.step("a wheel from the source package", || {
         try_out(&wheel_from(&sources)?, "python3")
@@ -114,6 +115,17 @@ fn resolved(from: &Path, name: &str) -> PathBuf {
 /// Installs the source package without Rust. The installation has to fail with one line that says that cargo is
 /// missing.
 pub(crate) fn needs_rust(sources: &Path) -> Result<(), String> {
+    is_refused(sources, None, "cargo is not on PATH")
+}
+
+/// Installs the source package with another file as its library. The installation has to fail with one line.
+pub(crate) fn needs_its_library(sources: &Path) -> Result<(), String> {
+    is_refused(sources, Some("/etc/passwd"), "which is not a libshoal.so")
+}
+
+/// Installs the source package without Rust, with this file as its library. It has to fail with one line that
+/// contains `why`.
+fn is_refused(sources: &Path, library: Option<&str>, why: &str) -> Result<(), String> {
     let environment = Environment::prepare("python3")?;
     let install =
         "-m pip install --disable-pip-version-check --no-deps --no-build-isolation --target";
@@ -123,21 +135,19 @@ pub(crate) fn needs_rust(sources: &Path) -> Result<(), String> {
     install
         .env("PATH", "/nonexistent")
         .env_remove("CARGO")
-        .env_remove("SHOAL_LIBRARY");
+        .env_remove("SHOAL_LIBRARY")
+        .envs(library.map(|it| ("SHOAL_LIBRARY", it)));
     let output = install.output().map_err(|err| format!("pip: {err}"))?;
     let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = printed
-        .lines()
-        .filter(|line| line.contains("cargo is not on PATH"))
-        .collect();
+    let lines = printed.lines().filter(|line| line.contains(why)).count();
     match (
         output.status.success(),
-        lines.as_slice(),
+        lines,
         printed.contains("Traceback"),
     ) {
-        (false, [_], false) => Ok(()),
+        (false, 1, false) => Ok(()),
         _ => Err(format!(
-            "`pip install` without Rust does not say so in one line:\n{printed}"
+            "`pip install` does not say {why:?} in one line:\n{printed}"
         )),
     }
 }
