@@ -358,9 +358,19 @@ def report(name: str, busy: int, found: Dict[str, List[Measured]], unit: str) ->
     return ratio
 
 
+def counts(text: str) -> List[int]:
+    """The numbers of an option such as ``--busy 0,1,2,4``."""
+    numbers = [int(word) for word in text.split(",")]
+    if min(numbers) < 0:
+        raise ValueError(text)
+    return numbers
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Python programs beside others that compute.")
-    parser.add_argument("--busy", default="0,1,2,4", help="how many processes that compute")
+    parser.add_argument(
+        "--busy", type=counts, default="0,1,2,4", help="how many processes that compute"
+    )
     parser.add_argument("--nice", type=int, default=0, help="the nice value of these processes")
     parser.add_argument("--idle-class", action="store_true", help="these processes have SCHED_IDLE")
     parser.add_argument("--only", default="", help="the workloads whose names contain this")
@@ -380,7 +390,7 @@ def main() -> None:
     for name, (run, unit) in WORKLOADS.items():
         if options.only not in name:
             continue
-        for busy in map(int, options.busy.split(",")):
+        for busy in options.busy:
             with neighbours(busy, options.nice, options.idle_class):
                 found = measure(run, options.seconds, options.repeat)
             ratio = report(name, busy, found, unit)

@@ -52,10 +52,12 @@
 #ifndef SHOAL_HPP
 #define SHOAL_HPP
 
+// The first, because it checks the standard.
+#include "shoal/error.hpp"
+
 #include "shoal/array.hpp"
 #include "shoal/device.hpp"
 #include "shoal/duration.hpp"
-#include "shoal/error.hpp"
 #include "shoal/general.hpp"
 #include "shoal/lease.hpp"
 #include "shoal/list.hpp"

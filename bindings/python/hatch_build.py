@@ -90,8 +90,6 @@ class NativeLibraryHook(BuildHookInterface):
             return
         for name in SOURCE_FILES:
             included[str(sources / name)] = f"{SOURCES}/{name}"
-        for licence in sources.glob("LICENSE-*"):
-            included[str(licence)] = licence.name
         manifest = Path(self._scratch, "Cargo.toml")
         manifest.write_text(_manifest_of_its_own((sources / "Cargo.toml").read_text()))
         included[str(manifest)] = f"{SOURCES}/Cargo.toml"
@@ -127,6 +125,9 @@ class NativeLibraryHook(BuildHookInterface):
             path = Path(given).resolve()
             if not path.is_file():
                 raise RuntimeError(f"SHOAL_LIBRARY names {given!r}, which is not a file")
+            contents = path.read_bytes()
+            if not contents.startswith(b"\x7fELF") or b"shoal_abi_version" not in contents:
+                raise RuntimeError(f"SHOAL_LIBRARY names {given!r}, which is not a libshoal.so")
             return path
         return _cargo_build(_sources(Path(self.root)))
 

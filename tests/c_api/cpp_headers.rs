@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
-use crate::native::{Language, Program, Scratch, link, root, succeed};
+use crate::native::{Language, Program, Scratch, link, root, succeed, watched};
 
 const NO_EXCEPTIONS: [&str; 2] = ["-fno-exceptions", "-fno-rtti"];
 
@@ -41,8 +41,8 @@ fn for_each<T: Send>(items: Vec<T>, check: impl Fn(T) + Sync) {
     });
 }
 
-#[test]
-fn each_part_of_the_headers_compiles_by_itself() {
+/// The headers that a program can include.
+fn headers() -> Vec<String> {
     let folder = fs::read_dir(root().join("bindings/cpp/shoal")).unwrap();
     let mut parts: Vec<String> = folder
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -50,8 +50,31 @@ fn each_part_of_the_headers_compiles_by_itself() {
         .collect();
     assert!(parts.len() >= 14, "{parts:?}");
     parts.push("shoal.hpp".to_owned());
+    parts
+}
+
+#[test]
+fn before_cpp17_each_header_says_what_it_needs_and_nothing_else() {
+    for_each(headers(), |header| {
+        let source = Scratch::new("old.cpp", &format!("#include <{header}>\n"));
+        let mut compiler = second_compiler();
+        compiler.args(["-std=c++14", "-fsyntax-only"]);
+        let (success, _, errors) = watched(compiler.arg(source.source()));
+        assert!(!success, "{header}");
+        let found: Vec<&str> = errors.lines().filter(|it| it.contains("error:")).collect();
+        // The second one ends the compilation.
+        assert!(found.len() == 2, "{header}: {errors}");
+        assert!(
+            found[0].contains("compile with -std=c++17"),
+            "{header}: {errors}"
+        );
+    });
+}
+
+#[test]
+fn each_part_of_the_headers_compiles_by_itself() {
     let strict = ["-Wshadow", "-Wconversion", "-Wold-style-cast"];
-    for_each(parts, |part| {
+    for_each(headers(), |part| {
         let include = format!("#include <{part}>\n");
         let text = format!("{include}{include}int main() {{ return SHOAL_OK; }}\n");
         let source = Scratch::new("part.cpp", &text);

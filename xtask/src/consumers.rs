@@ -8,14 +8,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::cmake::tool;
 use crate::deb;
 use crate::install::{self, Options};
 use crate::installed::{Installed, files_below, is_there, say};
 use crate::languages;
+use crate::link::stays_loaded;
 use crate::manual::EXAMPLES;
 use crate::python::Environment;
-use crate::step::{cargo, program, root, run as run_command, run_expecting, target};
-use crate::symbols;
+use crate::step::{cargo, program, run as run_command, run_expecting, target};
+use crate::{symbols, unusual};
 
 /// What the programs of tests/install print.
 const EXCHANGED: &str = "resize 17.png, 2000";
@@ -36,6 +38,8 @@ const WARNINGS: [&str; 6] = [
 pub(crate) fn run() -> Result<(), String> {
     let installed = Installed::fresh()?;
     installed.exports_what_the_headers_declare()?;
+    stays_loaded(&target().join("release/libshoal.so"))?;
+    stays_loaded(&installed.lib().join("libshoal.so"))?;
     installed.compilers()?;
     installed.pkg_config()?;
     installed.sanitizers()?;
@@ -43,6 +47,7 @@ pub(crate) fn run() -> Result<(), String> {
     installed.rust()?;
     languages::run(&installed)?;
     deb::try_out()?;
+    unusual::run()?;
     uninstall_leaves_nothing()
 }
 
@@ -199,42 +204,7 @@ impl Installed {
             println!("-- cmake, ninja and meson cannot be installed: their tests are skipped");
             return Ok(());
         };
-        let exchange = |folder: &Path, names: &[&str]| {
-            let paths = names.iter().map(|name| folder.join(name));
-            let mut runs = paths.map(Command::new);
-            runs.try_for_each(|mut run| run_program(&mut run, ""))
-        };
-        for how in ["package", "subdirectory", "fetch"] {
-            say(&format!("CMake, {how}"));
-            let build = self.scratch.join(format!("cmake-{how}"));
-            let _ = fs::remove_dir_all(&build);
-            let mut configure = tool(
-                &tools,
-                "cmake",
-                "-G Ninja -S tests/install -DCMAKE_BUILD_TYPE=Release -B",
-            );
-            configure.arg(&build).arg(format!("-DHOW={how}"));
-            configure.arg(format!("-DCMAKE_PREFIX_PATH={}", self.prefix.display()));
-            configure.arg(format!("-DSHOAL_SOURCE={}", root().display()));
-            configure.arg(format!("-DSHOAL_CARGO_TARGET_DIR={}", target().display()));
-            // The same features as before, so that cargo does not build again.
-            configure.arg("-DSHOAL_CARGO_ARGS=--features;cli");
-            run_command(configure.stdout(Stdio::null()))?;
-            let all = [
-                "c-shoal",
-                "c-shared",
-                "c-static",
-                "cpp-shoal",
-                "cpp-shared",
-                "cpp-static",
-            ];
-            // A fetched folder is built like any other, so one program is enough.
-            let names = if how == "fetch" { &all[..1] } else { &all[..] };
-            let mut make = tool(&tools, "cmake", "--build");
-            make.arg(&build).arg("--target").args(names);
-            run_command(make.stdout(Stdio::null()))?;
-            exchange(&build, names)?;
-        }
+        self.cmake(&tools)?;
         say("Meson");
         let build = self.scratch.join("meson");
         let _ = fs::remove_dir_all(&build);
@@ -252,7 +222,7 @@ impl Installed {
                 .arg(&build)
                 .stdout(Stdio::null()),
         )?;
-        exchange(
+        run_all(
             &build,
             &["c-shared", "c-static", "cpp-shared", "cpp-static"],
         )
@@ -261,11 +231,9 @@ impl Installed {
     /// Tests a separate project that depends on the checkout by its path.
     fn rust(&self) -> Result<(), String> {
         say("a Rust program by path");
-        let mut build =
-            cargo("build --quiet --manifest-path tests/install/rust/Cargo.toml --target-dir");
-        let folder = self.scratch.join("rust");
-        run_command(build.arg(&folder))?;
-        run_program(&mut Command::new(folder.join("debug/uses-shoal")), "")
+        let mut run =
+            cargo("run --quiet --manifest-path tests/install/rust/Cargo.toml --target-dir");
+        run_program(run.arg(self.scratch.join("rust")), "")
     }
 }
 
@@ -275,15 +243,10 @@ enum Linked {
     Static,
 }
 
-/// A build tool of the environment, with that environment's folder first in PATH, so that the tools find each other.
-fn tool(folder: &Path, name: &str, args: &str) -> Command {
-    let mut command = program(folder.join(name), args);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
-    if let Ok(path) = std::env::join_paths(folders) {
-        command.env("PATH", path);
-    }
-    command
+/// Runs programs of a folder, which have to print the expected line.
+pub(crate) fn run_all(folder: &Path, names: &[&str]) -> Result<(), String> {
+    let mut paths = names.iter().map(|name| folder.join(name));
+    paths.try_for_each(|path| run_program(&mut Command::new(path), ""))
 }
 
 /// Runs a program that was built, which has to print the expected line.
@@ -339,7 +302,7 @@ fn uninstall_leaves_nothing() -> Result<(), String> {
         prefix: PathBuf::from("/opt/shoal"),
         libdir: "lib/some-machine".to_owned(),
         destdir: Some(destdir.clone()),
-        all: true,
+        ..Options::default()
     };
     let own = destdir.join("opt/shoal/share/man/of-another-program");
     let made = fs::create_dir_all(&own);

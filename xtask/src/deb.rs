@@ -15,12 +15,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::header::package_version;
-use crate::install::{self, Options, soname};
-use crate::installed::{files_below, is_there, say};
+use crate::install::{self, Options};
+use crate::installed::{files_below, is_there, on_path, say};
+use crate::link::{soname, stays_loaded};
 use crate::step::{cargo, program, root, run as run_command, target};
 
 /// The beginning of the first line of each description. It is short, because lists of packages cut off long lines.
 const SYNOPSIS: &str = "shared-memory queues, maps and locks";
+
+/// The programs that build packages.
+const TOOLS: [&str; 3] = ["dpkg", "dpkg-deb", "gzip"];
 
 /// A package: its name, its description, its dependencies, and which of the installed files it contains.
 struct Package {
@@ -33,11 +37,23 @@ struct Package {
 
 /// Builds the packages and prints their paths.
 pub(crate) fn run() -> Result<(), String> {
+    needs_tools(on_path)?;
     run_command(&mut cargo("build --release --features cli --lib --bins"))?;
     for package in build("-Zxz")? {
         println!("{}", package.display());
     }
     Ok(())
+}
+
+/// Checks that the tools of Debian are there, before cargo builds anything.
+fn needs_tools(is_there: fn(&str) -> bool) -> Result<(), String> {
+    let missing: Vec<&str> = TOOLS.into_iter().filter(|it| !is_there(it)).collect();
+    match missing.join(", ") {
+        none if none.is_empty() => Ok(()),
+        missing => Err(format!(
+            "`cargo xtask deb` needs {missing}, which Debian and Ubuntu have; on other systems: cargo xtask install"
+        )),
+    }
 }
 
 /// Builds the packages in target/deb from the results of cargo, with this compression.
@@ -50,7 +66,7 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
         prefix: PathBuf::from("/usr"),
         libdir: format!("lib/{multiarch}"),
         destdir: Some(all.clone()),
-        all: true,
+        ..Options::default()
     })?;
     // The package manager has its own list.
     let list = all.join("usr/share/shoal/installed.txt");
@@ -259,7 +275,7 @@ fn output_of(name: &str, args: &str) -> Result<String, String> {
 
 /// Installs the packages into an empty system, builds a program with them, and removes them.
 pub(crate) fn try_out() -> Result<(), String> {
-    if !is_there("dpkg-deb") {
+    if !TOOLS.into_iter().all(is_there) {
         return Ok(());
     }
     say("Debian packages");
@@ -293,6 +309,7 @@ pub(crate) fn try_out() -> Result<(), String> {
 
     let multiarch = output_of("cc", "-print-multiarch")?;
     let library = system.join("usr/lib").join(multiarch);
+    stays_loaded(&library.join(soname()?))?;
     let mut ask = program("pkg-config", "--cflags --libs shoal");
     ask.env("PKG_CONFIG_SYSROOT_DIR", &system)
         .env("PKG_CONFIG_LIBDIR", library.join("pkgconfig"));
@@ -326,5 +343,17 @@ pub(crate) fn try_out() -> Result<(), String> {
             "removing the packages leaves {left:?} in {}",
             system.display()
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tools_that_are_missing_are_named() {
+        assert_eq!(needs_tools(|_| true), Ok(()));
+        let why = needs_tools(|it| it == "gzip").unwrap_err();
+        assert!(why.contains("needs dpkg, dpkg-deb, which"), "{why}");
     }
 }

@@ -5,8 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::demo::{EXAMPLES, TEXTS, run_example};
+use crate::installed::file_below;
+use crate::link::stays_loaded;
 use crate::python::{self, Environment};
 use crate::step::{Steps, cargo, program, root, run as run_command, target};
+
+/// The licences, whose texts are in the top folder. A package for Python has only files of its own folder, so they
+/// are there too.
+const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
 
 pub(crate) fn run() -> Result<(), String> {
     let wheel = build()?;
@@ -15,7 +21,8 @@ pub(crate) fn run() -> Result<(), String> {
     let mut steps = Steps::new("");
     steps.step("the source package says what it needs", || {
         is_whole(&sources)?;
-        needs_rust(&sources)
+        needs_rust(&sources)?;
+        needs_its_library(&sources)
     });
     steps.step("a wheel from the source package", || {
         try_out(&wheel_from(&sources)?, "python3")
@@ -108,6 +115,17 @@ fn resolved(from: &Path, name: &str) -> PathBuf {
 /// Installs the source package without Rust. The installation has to fail with one line that says that cargo is
 /// missing.
 pub(crate) fn needs_rust(sources: &Path) -> Result<(), String> {
+    is_refused(sources, None, "cargo is not on PATH")
+}
+
+/// Installs the source package with another file as its library. The installation has to fail with one line.
+pub(crate) fn needs_its_library(sources: &Path) -> Result<(), String> {
+    is_refused(sources, Some("/etc/passwd"), "which is not a libshoal.so")
+}
+
+/// Installs the source package without Rust, with this file as its library. It has to fail with one line that
+/// contains `why`.
+fn is_refused(sources: &Path, library: Option<&str>, why: &str) -> Result<(), String> {
     let environment = Environment::prepare("python3")?;
     let install =
         "-m pip install --disable-pip-version-check --no-deps --no-build-isolation --target";
@@ -117,21 +135,19 @@ pub(crate) fn needs_rust(sources: &Path) -> Result<(), String> {
     install
         .env("PATH", "/nonexistent")
         .env_remove("CARGO")
-        .env_remove("SHOAL_LIBRARY");
+        .env_remove("SHOAL_LIBRARY")
+        .envs(library.map(|it| ("SHOAL_LIBRARY", it)));
     let output = install.output().map_err(|err| format!("pip: {err}"))?;
     let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = printed
-        .lines()
-        .filter(|line| line.contains("cargo is not on PATH"))
-        .collect();
+    let lines = printed.lines().filter(|line| line.contains(why)).count();
     match (
         output.status.success(),
-        lines.as_slice(),
+        lines,
         printed.contains("Traceback"),
     ) {
-        (false, [_], false) => Ok(()),
+        (false, 1, false) => Ok(()),
         _ => Err(format!(
-            "`pip install` without Rust does not say so in one line:\n{printed}"
+            "`pip install` does not say {why:?} in one line:\n{printed}"
         )),
     }
 }
@@ -167,6 +183,8 @@ pub(crate) fn try_out(wheel: &Path, interpreter: &str) -> Result<(), String> {
         let mut install = program(&python, "-m pip install --quiet --no-index");
         run_command(install.arg("--disable-pip-version-check").arg(wheel))?;
         run_command(&mut program(&python, "-m shoal --version"))?;
+        stays_loaded(&file_below(&elsewhere.join("env/lib"), "libshoal.so")?)?;
+        has_licences(&elsewhere.join("env/lib"))?;
         run_command(&mut program(elsewhere.join("env/bin/shoal"), "--version"))?;
         EXAMPLES.iter().try_for_each(|example| {
             println!("-- {}", example.what);
@@ -175,6 +193,20 @@ pub(crate) fn try_out(wheel: &Path, interpreter: &str) -> Result<(), String> {
     });
     let _ = fs::remove_dir_all(&elsewhere);
     done
+}
+
+/// Checks that the package that is installed in a folder has the texts of its licences, and names them.
+fn has_licences(folder: &Path) -> Result<(), String> {
+    for name in LICENCES {
+        let file = file_below(folder, name)?;
+        let about = file.with_file_name("../METADATA");
+        let metadata = fs::read_to_string(&about);
+        let metadata = metadata.map_err(|err| format!("{}: {err}", about.display()))?;
+        if !metadata.contains(&format!("\nLicense-File: {name}\n")) {
+            return Err(format!("{} does not name {name}", about.display()));
+        }
+    }
+    Ok(())
 }
 
 /// Copies the examples and their input files into a folder.
@@ -197,6 +229,14 @@ fn copy_examples(folder: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_package_for_python_has_the_same_licences() {
+        for name in LICENCES {
+            let read = |folder: &str| fs::read_to_string(root().join(folder).join(name)).unwrap();
+            assert_eq!(read("bindings/python"), read(""), "{name}");
+        }
+    }
 
     #[test]
     fn a_path_is_relative_to_the_folder_of_the_file_that_names_it() {

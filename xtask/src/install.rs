@@ -13,8 +13,7 @@
 //! PREFIX/share/shoal/      installed.txt: what was installed, for `uninstall`
 //! ```
 //!
-//! The shared library is linked here, from the static one: the linker gives each symbol its version
-//! (packaging/libshoal.map) and hides all others. Cargo has no option for that.
+//! The shared library is not cargo's: `link` links it from the static one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,14 +22,15 @@ use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use crate::header::package_version;
-use crate::step::{cargo, program, root, run as run_command, target};
-use crate::{html, man, symbols};
+use crate::link::{link, soname};
+use crate::step::{cargo, root, run as run_command, target};
+use crate::{html, man};
 
 /// The list of installed files, relative to the prefix.
 const MANIFEST: &str = "share/shoal/installed.txt";
 
 /// The options of `install` and `uninstall`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Options {
     /// The folder of the installation, as programs see it.
     pub(crate) prefix: PathBuf,
@@ -40,19 +40,34 @@ pub(crate) struct Options {
     pub(crate) destdir: Option<PathBuf>,
     /// Whether to install the command line and the manual in addition to the files for building programs.
     pub(crate) all: bool,
+    /// More arguments of `cargo build`.
+    pub(crate) cargo: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            prefix: PathBuf::from("/usr/local"),
+            libdir: "lib".to_owned(),
+            destdir: None,
+            all: true,
+            cargo: Vec::new(),
+        }
+    }
 }
 
 impl Options {
     /// Parses the arguments. A relative folder is relative to the folder in which the task was started.
     pub(crate) fn parse(args: &[&str]) -> Result<Self, String> {
+        let destdir = std::env::var_os("DESTDIR").filter(|it| !it.is_empty());
         let mut options = Self {
-            prefix: PathBuf::from("/usr/local"),
-            libdir: "lib".to_owned(),
-            destdir: std::env::var_os("DESTDIR")
-                .filter(|it| !it.is_empty())
-                .map(PathBuf::from),
-            all: true,
+            destdir: destdir.and_then(|it| std::path::absolute(it).ok()),
+            ..Self::default()
         };
+        let mut parts = args.splitn(2, |arg| *arg == "--");
+        let args = parts.next().unwrap_or_default();
+        let cargo = parts.next().unwrap_or_default().iter();
+        options.cargo = cargo.map(|it| (*it).to_owned()).collect();
         // `--prefix P`, and `--prefix=P`.
         let mut words = args.iter().flat_map(|arg| match arg.split_once('=') {
             Some((name, value)) if name.starts_with("--") => vec![name, value],
@@ -66,12 +81,24 @@ impl Options {
                 "--library-only" => options.all = false,
                 other => {
                     return Err(format!(
-                        "{other:?} is none of --prefix P, --libdir lib, --library-only"
+                        "{other:?} is none of --prefix P, --libdir lib, --library-only, -- ARGUMENTS"
                     ));
                 }
             }
         }
         Ok(options)
+    }
+
+    /// The command for a shell that removes this installation.
+    fn removal(&self) -> String {
+        let prefix = quoted(&self.prefix);
+        match &self.destdir {
+            None => format!("cargo xtask uninstall --prefix {prefix}"),
+            Some(destdir) => {
+                let destdir = quoted(destdir);
+                format!("DESTDIR={destdir} cargo xtask uninstall --prefix {prefix}")
+            }
+        }
     }
 
     /// The prefix as a folder of this machine.
@@ -83,10 +110,30 @@ impl Options {
     }
 }
 
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    match is_plain(&text) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+/// Whether no character of a path has a meaning for a shell, pkg-config or CMake.
+fn is_plain(path: &str) -> bool {
+    path.chars()
+        .all(|it| it.is_ascii_alphanumeric() || "/._-+".contains(it))
+}
+
 /// The absolute path of the prefix.
 fn prefix(text: &str) -> Result<PathBuf, String> {
     let wrong = |why: &str| format!("--prefix {text:?}: {why}");
     let path = std::path::absolute(text).map_err(|err| wrong(&err.to_string()))?;
+    if text.contains('\n') {
+        return Err(wrong(
+            "the files of pkg-config cannot name a folder with a line break",
+        ));
+    }
     // The checkout's headers are where an installation puts its own, so `uninstall` would remove them.
     let checkout = fs::canonicalize(root()).map_err(|err| wrong(&err.to_string()))?;
     match fs::canonicalize(&path).is_ok_and(|it| it == checkout) {
@@ -102,10 +149,12 @@ fn libdir(text: &str) -> Result<String, String> {
         .components()
         .all(|it| matches!(it, Component::Normal(_)));
     let parts: Vec<&str> = path.iter().filter_map(|it| it.to_str()).collect();
-    match is_below && !parts.is_empty() {
+    // The files for pkg-config and CMake contain it as it is.
+    match is_below && !parts.is_empty() && is_plain(text) {
         true => Ok(parts.join("/")),
         false => Err(format!(
-            "--libdir {text:?}: it must be a folder below the prefix, such as lib64"
+            "--libdir {text:?}: it must be a folder below the prefix, such as lib64, with a name of letters, digits \
+             and . _ - +"
         )),
     }
 }
@@ -117,27 +166,31 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     } else {
         "--lib"
     };
-    run_command(&mut cargo(&format!("build --release {what}")))?;
+    run_command(cargo(&format!("build --release {what}")).args(&options.cargo))?;
     install(options)?;
     println!(
-        "installed in {}; `cargo xtask uninstall --prefix {}` removes it",
+        "installed in {}. This removes it:\n{}",
         options.folder().display(),
-        options.prefix.display()
+        options.removal()
     );
     Ok(())
 }
 
-/// Installs the results of cargo.
+/// Installs the results of cargo. Everything is made in another folder first, so that most failures, such as those of
+/// the linker, leave the prefix as it was.
 pub(crate) fn install(options: &Options) -> Result<(), String> {
-    let version = package_version()?;
-    let mut to = Installation {
-        folder: options.folder(),
-        files: Vec::new(),
-    };
-    let done = put_all(&mut to, options, &version);
-    // The list is written after a failure as well, so that `uninstall` removes the files that were installed.
-    let listed = to.finish();
-    done.and(listed)
+    let stage = target().join(format!("install-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&stage);
+    let mut made = Installation::into(stage);
+    let done = put_all(&mut made, options, &package_version()?).and_then(|()| {
+        let mut to = Installation::into(options.folder());
+        let done = to.copy_of(&made);
+        // The list is written after a failure as well, so that `uninstall` removes the files that were installed.
+        let listed = to.finish();
+        done.and(listed)
+    });
+    let _ = fs::remove_dir_all(&made.folder);
+    done
 }
 
 fn put_all(to: &mut Installation, options: &Options, version: &str) -> Result<(), String> {
@@ -175,38 +228,11 @@ fn libraries(to: &mut Installation, libdir: &str, version: &str) -> Result<(), S
 
     let file = format!("libshoal.so.{version}");
     let linked = target().join("release").join(&file);
-    link_shared(&archive, &linked)?;
+    link(&archive, &linked)?;
     to.file(&linked, &format!("{libdir}/{file}"), 0o755)?;
     strip(&to.folder.join(libdir).join(&file), "--strip-unneeded")?;
     to.link(&file, &format!("{libdir}/{}", soname()?))?;
     to.link(&soname()?, &format!("{libdir}/libshoal.so"))
-}
-
-/// The name by which programs find the library at run time, from build.rs.
-pub(crate) fn soname() -> Result<String, String> {
-    let text = fs::read_to_string(root().join("build.rs")).map_err(|err| err.to_string())?;
-    let (_, rest) = text
-        .split_once("-soname,")
-        .ok_or("build.rs has no soname")?;
-    Ok(rest.split('"').next().unwrap_or_default().to_owned())
-}
-
-/// Links the shared library from the static one, with versions of its symbols.
-fn link_shared(archive: &Path, out: &Path) -> Result<(), String> {
-    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let mut link = program(&compiler, "-shared -Wl,--whole-archive");
-    link.arg(archive);
-    link.args([
-        "-Wl,--no-whole-archive",
-        "-Wl,--gc-sections",
-        "-Wl,--as-needed",
-    ]);
-    link.args(["-Wl,-z,relro,-z,now,-z,noexecstack", "-Wl,-z,defs"]);
-    link.arg(format!("-Wl,-soname,{}", soname()?));
-    link.arg(format!("-Wl,--version-script={}", symbols::MAP));
-    link.args(["-pthread", "-ldl", "-lm", "-lgcc_s", "-o"])
-        .arg(out);
-    run_command(&mut link)
 }
 
 /// Removes debugging information, if `strip` is installed.
@@ -220,8 +246,7 @@ fn strip(file: &Path, what: &str) -> Result<(), String> {
 /// The files for pkg-config and CMake.
 fn packages(to: &mut Installation, options: &Options, version: &str) -> Result<(), String> {
     let libdir = &options.libdir;
-    // pkg-config splits at spaces.
-    let prefix = options.prefix.display().to_string().replace(' ', "\\ ");
+    let prefix = for_pkg_config(&options.prefix);
     // From lib/cmake/shoal up to the prefix.
     let up = vec![".."; 2 + libdir.split('/').count()].join("/");
     let (soname, library) = (soname()?, format!("libshoal.so.{version}"));
@@ -247,6 +272,18 @@ fn packages(to: &mut Installation, options: &Options, version: &str) -> Result<(
         to.text(&text, &format!("{libdir}/{folder}/{name}"))?;
     }
     Ok(())
+}
+
+/// A path in the file of pkg-config, which splits at spaces, and for which quotes, `#` and `\` have meanings.
+fn for_pkg_config(path: &Path) -> String {
+    let mut text = String::new();
+    for character in path.display().to_string().chars() {
+        if " \t'\"#\\".contains(character) {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text
 }
 
 fn manual(to: &mut Installation) -> Result<(), String> {
@@ -321,6 +358,18 @@ pub(crate) fn uninstall(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
+/// Creates a folder and those above it. Everyone can read them, whatever the umask of the user who installs.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folder(above)?;
+    }
+    fs::create_dir(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
+}
+
 /// An installation in progress. Each file is written under another name and renamed, so that running programs keep
 /// the old one.
 struct Installation {
@@ -329,6 +378,28 @@ struct Installation {
 }
 
 impl Installation {
+    fn into(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            files: Vec::new(),
+        }
+    }
+
+    /// Puts all files and links of another installation here.
+    fn copy_of(&mut self, other: &Self) -> Result<(), String> {
+        for path in &other.files {
+            let from = other.folder.join(path);
+            let failed = |err: std::io::Error| format!("{}: {err}", from.display());
+            if let Ok(to) = fs::read_link(&from) {
+                self.put(path, |scratch| symlink(&to, scratch))?;
+                continue;
+            }
+            let mode = fs::metadata(&from).map_err(failed)?.permissions().mode();
+            self.file(&from, path, mode)?;
+        }
+        Ok(())
+    }
+
     fn put(
         &mut self,
         path: &str,
@@ -337,7 +408,7 @@ impl Installation {
         let place = self.folder.join(path);
         let scratch = self.folder.join(format!("{path}.new"));
         let parent = place.parent().unwrap_or(&self.folder);
-        let put = fs::create_dir_all(parent).and_then(|()| {
+        let put = make_folder(parent).and_then(|()| {
             let _ = fs::remove_file(&scratch);
             make(&scratch)?;
             fs::rename(&scratch, &place)
@@ -418,6 +489,14 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_two_dashes_is_for_cargo() {
+        let options = Options::parse(&["--library-only", "--", "--offline", "--prefix=/a"]);
+        let options = options.unwrap();
+        assert_eq!(options.cargo, ["--offline", "--prefix=/a"]);
+        assert_eq!(options.prefix, Options::default().prefix);
+    }
+
+    #[test]
     fn a_folder_that_uninstall_could_not_clear_is_refused_and_named() {
         let checkout = root().join("docs/..").display().to_string();
         for (args, why) in [
@@ -427,6 +506,8 @@ mod tests {
             (&["--libdir", "/usr/lib64"], "--libdir \"/usr/lib64\""),
             (&["--libdir", "lib/../.."], "--libdir"),
             (&["--libdir", ""], "--libdir"),
+            (&["--libdir", "lib 64"], "letters, digits"),
+            (&["--prefix", "/a\nb"], "a line break"),
             (&["--prefx", "/usr"], "\"--prefx\""),
         ] {
             let error = of(args).unwrap_err();
@@ -438,19 +519,14 @@ mod tests {
     fn uninstall_removes_the_files_of_every_installation_into_the_prefix() {
         let folder = std::env::temp_dir().join(format!("shoal-install-{}", std::process::id()));
         let put = |path: &str| {
-            let mut to = Installation {
-                folder: folder.clone(),
-                files: Vec::new(),
-            };
+            let mut to = Installation::into(folder.clone());
             to.text("", path).and_then(|()| to.finish())
         };
         put("lib/libshoal.so.0.1.0").unwrap();
         put("lib64/libshoal.so.0.2.0").unwrap();
         let options = Options {
             prefix: folder.clone(),
-            libdir: "lib64".to_owned(),
-            destdir: None,
-            all: true,
+            ..Options::default()
         };
         fs::write(folder.join("of-another-program"), "").unwrap();
         uninstall(&options).unwrap();

@@ -21,9 +21,7 @@ impl Installed {
         let _ = fs::remove_dir_all(&prefix);
         let options = Options {
             prefix: prefix.clone(),
-            libdir: "lib".to_owned(),
-            destdir: None,
-            all: true,
+            ..Options::default()
         };
         run_command(&mut cargo(
             "build --quiet --release --features cli --lib --bins",
@@ -44,9 +42,14 @@ pub(crate) fn say(what: &str) {
 }
 
 /// Whether a program is on PATH.
-pub(crate) fn is_there(name: &str) -> bool {
+pub(crate) fn on_path(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+}
+
+/// Whether a program that tests need is on PATH. If not, one line says so.
+pub(crate) fn is_there(name: &str) -> bool {
+    let found = on_path(name);
     if !found {
         println!("-- {name} is not installed: its tests are skipped");
     }
@@ -62,4 +65,11 @@ pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
         false => vec![path],
     });
     all.collect()
+}
+
+/// The file of this name in a folder and its subfolders.
+pub(crate) fn file_below(folder: &Path, name: &str) -> Result<PathBuf, String> {
+    let mut files = files_below(folder).into_iter();
+    let found = files.find(|path| path.file_name().is_some_and(|it| it == name));
+    found.ok_or_else(|| format!("there is no {name} in {}", folder.display()))
 }

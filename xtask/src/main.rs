@@ -7,6 +7,7 @@ mod abi;
 mod bench;
 mod bridge;
 mod cheader;
+mod cmake;
 mod consumers;
 mod cpython;
 mod deb;
@@ -18,6 +19,7 @@ mod install;
 mod installed;
 mod languages;
 mod leftovers;
+mod link;
 mod man;
 mod manual;
 mod proof;
@@ -27,6 +29,7 @@ mod step;
 mod symbols;
 mod test;
 mod tsan;
+mod unusual;
 
 use std::process::ExitCode;
 
@@ -50,15 +53,16 @@ const USAGE: &str = "usage: cargo xtask <task>
   bench --compare FIRST SECOND
                      compare two reports
   budget [--update]  compare the instructions of hot paths with benches/budget.txt, or write it
-  bench --python     measure the Python package
+  bench --python     measure the Python package; `--help` lists its options
   bench --python --busy 0,1,2,4
                      the same beside this many programs that compute
   header [--check]   write the files that are generated from src/ffi, or check that they are up to date:
                      the headers in include/, Python's declarations (as `abi` does), and the versions of
                      the library's symbols (as `symbols` does)
   abi [--check]      Python's declarations alone
-  install [--prefix P] [--libdir lib] [--library-only]
-                     build and install; the environment variable DESTDIR is put in front of all paths
+  install [--prefix P] [--libdir lib] [--library-only] [-- ARGS]
+                     build, with these arguments of cargo, and install; the environment variable DESTDIR is put
+                     in front of all paths
   uninstall [--prefix P]
                      remove the files of `install`
   symbols [--check]  give new functions their version in packaging/libshoal.map
@@ -81,8 +85,7 @@ fn main() -> ExitCode {
         ["test", rest @ ..] => choice(rest).and_then(|choice| test::run(&choice)),
         ["proof"] => proof::run(""),
         ["proof", "--only", name] => proof::run(name),
-        ["cpython-tests", "--python", name, rest @ ..] => cpython::run_tests(name, rest),
-        ["cpython-tests", rest @ ..] => cpython::run_tests("python3", rest),
+        ["cpython-tests", rest @ ..] => cpython::run_tests(rest),
         ["bench", "--python", rest @ ..] => bench::run_python(rest),
         ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
         ["budget"] => bench::budget(false),

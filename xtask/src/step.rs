@@ -22,17 +22,32 @@ pub(crate) fn root() -> PathBuf {
     xtask.parent().unwrap_or(xtask).to_path_buf()
 }
 
-/// Cargo's target folder.
+/// The folder in which cargo puts its results, such as `release/libshoal.so`.
 pub(crate) fn target() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => root().join(folder),
-        None => root().join("target"),
-    }
+    let program = std::env::current_exe();
+    let folder = program.ok().and_then(|it| folder_of_results(&it));
+    folder.unwrap_or_else(|| root().join("target"))
+}
+
+/// The folder of cargo's results, from the path of this program, which is one of them: `debug/xtask`. It is right with
+/// CARGO_TARGET_DIR, with CARGO_BUILD_TARGET, and with any configuration of cargo.
+fn folder_of_results(program: &Path) -> Option<PathBuf> {
+    let mut above = program.ancestors().skip(1);
+    // Its own tests are in `debug/deps`.
+    let profile = above.find(|it| !it.ends_with("deps"))?;
+    profile.parent().map(Path::to_path_buf)
 }
 
 /// `cargo` with these arguments, in the project's top folder.
 pub(crate) fn cargo(args: &str) -> Command {
-    program(env!("CARGO"), args)
+    let mut cargo = program(env!("CARGO"), args);
+    // A relative folder is relative to the one in which the task was started.
+    if let Some(folder) = std::env::var_os("CARGO_TARGET_DIR")
+        && let Ok(folder) = std::path::absolute(folder)
+    {
+        cargo.env("CARGO_TARGET_DIR", folder);
+    }
+    cargo
 }
 
 /// A program with these arguments, split at spaces, in the project's top folder.
@@ -339,6 +354,24 @@ impl Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_results_of_cargo_are_found_wherever_it_puts_them() {
+        for (program, folder) in [
+            ("/shoal/target/debug/xtask", "/shoal/target"),
+            (
+                "/shoal/target/debug/deps/xtask-0123456789abcdef",
+                "/shoal/target",
+            ),
+            (
+                "/elsewhere/x86_64-unknown-linux-gnu/debug/xtask",
+                "/elsewhere/x86_64-unknown-linux-gnu",
+            ),
+        ] {
+            let found = folder_of_results(Path::new(program));
+            assert_eq!(found, Some(PathBuf::from(folder)));
+        }
+    }
 
     #[test]
     fn a_program_that_hangs_is_killed_with_its_descendants() {

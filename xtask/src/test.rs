@@ -142,7 +142,8 @@ fn wheel() -> Result<(), String> {
     dist::try_out(&dist::build()?, "python3")?;
     let sources = dist::build_sources()?;
     dist::is_whole(&sources)?;
-    dist::needs_rust(&sources)
+    dist::needs_rust(&sources)?;
+    dist::needs_its_library(&sources)
 }
 
 /// Restores the default actions of signals. A shell starts background jobs with SIGINT ignored, and `nohup` ignores

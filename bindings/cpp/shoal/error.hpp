@@ -5,6 +5,12 @@
 #ifndef SHOAL_ERROR_HPP
 #define SHOAL_ERROR_HPP
 
+// All other headers include this one. A missing file ends the compilation, which would report hundreds of errors.
+#if !defined(__cplusplus) || __cplusplus < 201703L
+#error "shoal.hpp needs C++17 or later: compile with -std=c++17. For C, and for C++11 and later, there is shoal.h."
+#include "C++17"
+#endif
+
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
