@@ -14,6 +14,7 @@ from typing import Any, Callable, Iterator, Optional, Tuple, Type, TypeVar
 
 from . import _abi, _ffi, _hot, _wait
 from ._attribute import attribute
+from ._errors import ClosedError
 from ._lock import Lock, RLock, Sync
 from ._structs import BarrierStats, ConditionStats, RwlockStats, SemaphoreStats
 
@@ -423,7 +424,8 @@ class Barrier(Sync):
     def wait(self, timeout: Optional[float] = None) -> int:
         """Waits until all parties have arrived. Returns how many arrived before this thread.
 
-        Raises `threading.BrokenBarrierError` if the barrier is broken, or after ``timeout`` seconds.
+        Raises `threading.BrokenBarrierError` if the barrier is broken, or after ``timeout`` seconds. If a
+        signal handler raises, as for Ctrl-C, this thread has not arrived, and the barrier is not broken.
         """
         handle = self._live()
         until = _wait.deadline(True, self._timeout if timeout is None else timeout)
@@ -447,10 +449,14 @@ class Barrier(Sync):
                 )
                 if status == _abi.ERR_TIMEOUT:
                     status = _lib.shoal_barrier_give_up(handle, place)
-        except BaseException:
+        except BaseException as error:
             # If the place was given up already, this fails and changes nothing.
             if place.value != _NO_PLACE:
-                _lib.shoal_barrier_give_up(handle, place)
+                # Breaks the barrier if the action raised, or if another thread has detached it. If a signal
+                # handler raised, this thread has not arrived.
+                breaks = last.value or isinstance(error, ClosedError)
+                end = _lib.shoal_barrier_give_up if breaks else _lib.shoal_barrier_leave
+                end(handle, place)
             raise
         self._check(status)
         return index.value
