@@ -177,6 +177,26 @@ def test_a_wrong_number_is_an_error_that_names_it() -> None:
         shoal.Array("i", 2**63)
 
 
+def test_a_number_that_the_library_cannot_represent_is_an_error_with_the_real_limits() -> None:
+    for module in (shoal, mp):
+        for kind, what, least, most in [
+            ("Semaphore", "value", 0, 2**31 - 1),
+            ("BoundedSemaphore", "value", 1, 2**31 - 1),
+            ("Barrier", "parties", 1, 512),
+        ]:
+            make = getattr(module, kind)
+            for wrong in (-1, 2**64):
+                with pytest.raises(ValueError) as caught:
+                    make(wrong)
+                assert str(caught.value) == f"{what} is a number from {least} to {most}, not {wrong}"
+            make(least), make(most)
+            with pytest.raises(shoal.TooLargeError, match=f"above the limit of {most}"):
+                make(most + 1)
+            if least:
+                with pytest.raises(shoal.InvalidError):
+                    make(least - 1)
+
+
 def test_a_wrong_option_of_a_program_is_an_error_that_names_it() -> None:
     wrong: Any
     for wrong, what in [

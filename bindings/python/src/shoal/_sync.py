@@ -59,6 +59,7 @@ class Semaphore(Sync):
 
     _kind = "semaphore"
     _number = "value"
+    _limits = (0, 2**31 - 1)
     _own_flags = 0
     _handle_type: Type[SemaphoreHandle] = SemaphoreHandle
 
@@ -139,6 +140,7 @@ class BoundedSemaphore(Semaphore):
     __module__ = "shoal"
 
     _own_flags = _abi.BOUNDED
+    _limits = (1, 2**31 - 1)
 
 
 class EventHandle(_ffi.Handle):
@@ -393,6 +395,7 @@ class Barrier(Sync):
 
     _kind = "barrier"
     _number = "parties"
+    _limits = (1, 512)
 
     def __init__(
         self,
