@@ -7,6 +7,7 @@ import itertools
 import threading
 from typing import Any, Dict, Iterable, Iterator
 
+from . import _ffi
 from ._original import pool as _std
 from ._result_waits import ResultCondition, ResultEvent
 
@@ -56,9 +57,15 @@ def submits(name: str) -> Any:
     """A method of the original that registers a job and then hands it over. If it raises after the first step, for
     a wrong ``chunksize`` or by a signal handler, the job is dropped: `join` waits for every registered job."""
     original = getattr(_std.Pool, name)
+    names = original.__code__.co_varnames
+    # After `self`. Not every method has it.
+    at = names.index("chunksize") - 1 if "chunksize" in names else len(names)
 
     @functools.wraps(original)
     def submit(self: Any, *args: Any, **kwds: Any) -> Any:
+        chunksize = args[at] if len(args) > at else kwds.get("chunksize")
+        if chunksize is not None:
+            _ffi.whole(chunksize, "chunksize")
         newest = self._cache.newest
         before, newest.job = getattr(newest, "job", None), None
         try:

@@ -33,7 +33,7 @@ from contextlib import suppress
 from multiprocessing.context import ProcessError
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from .. import _default, _jobs, _queue, _results, _worker
+from .. import _default, _ffi, _jobs, _queue, _results, _worker
 from .. import devices as _devices
 from .._errors import Full, InvalidError, NoSpaceError
 from .._interactive import ByValue, Pickler, sendable
@@ -462,6 +462,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
         self._change_notifier: Any = None
         if processes is None:
             processes = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+        processes = _ffi.whole(processes, "processes")
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None:
