@@ -545,9 +545,7 @@ class ConditionProxy(Managed, synchronize.Condition, _std.ConditionProxy):  # ty
     """A condition variable; see `shoal.Condition`."""
 
     _typeid = "Condition"
-
-    def __init__(self, lock: Any = None) -> None:
-        super().__init__(RLockProxy() if lock is None else lock)
+    _own_lock = RLockProxy
 
     def _check_owned(self) -> None:
         if not self._depth():

@@ -238,6 +238,8 @@ class Condition(Sync):
     __module__ = "shoal"
 
     _kind = "condition"
+    # The type of the lock of a condition that is made without one.
+    _own_lock: Callable[[], Any] = RLock
 
     def __init__(
         self,
@@ -250,7 +252,8 @@ class Condition(Sync):
     ) -> None:
         if lock is None and name is not None:
             raise ValueError("a condition with a name needs a lock that others can open")
-        self._use(RLock() if lock is None else lock)
+        self._has_own_lock = lock is None
+        self._use(self._own_lock() if lock is None else lock)
         flags = _ffi.flags(create, exclusive, persistent)
         self._open(name, ConditionHandle(), flags)
 
@@ -266,21 +269,25 @@ class Condition(Sync):
     def _depth(self) -> int:
         """How often the calling thread has the lock."""
         lock: Any = self._lock
-        depth: int
         if hasattr(lock, "_depth"):
-            depth = lock._depth()
-        else:
-            # A lock of the standard library.
-            inner = lock._semlock
-            depth = inner._count() if inner._is_mine() else 0
-        return depth
+            return int(lock._depth())
+        # A lock of the standard library.
+        inner = lock._semlock
+        return int(inner._count()) if inner._is_mine() else 0
 
     def _reopen(self, name: str, *state: Any) -> None:
-        self._use(state[0])
+        lock, self._has_own_lock = state
+        self._use(lock)
         self._open(name, ConditionHandle(), 0)
 
     def _state(self) -> Tuple[Any, ...]:
-        return (self._lock,)
+        return self._lock, self._has_own_lock
+
+    def detach(self) -> None:
+        """As `Shared.detach`, also for its lock, unless that was passed to it."""
+        super().detach()
+        if self._has_own_lock:
+            self._lock.detach()
 
     def __enter__(self) -> bool:  # type: ignore[override]
         return self._lock.__enter__()
@@ -458,8 +465,7 @@ class Barrier(Sync):
                 # Breaks the barrier if the action raised, or if another thread has detached it. If a signal
                 # handler raised, this thread has not arrived.
                 breaks = last.value or isinstance(error, ClosedError)
-                end = _lib.shoal_barrier_give_up if breaks else _lib.shoal_barrier_leave
-                end(handle, place)
+                (_lib.shoal_barrier_give_up if breaks else _lib.shoal_barrier_leave)(handle, place)
             raise
         self._check(status)
         return index.value
