@@ -212,6 +212,12 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_barrier_sleep(shoal_barrier *b, uint32_t place, int64_t timeout_ns);
 
 /**
+ * Stops waiting as if the caller had not arrived. If all have arrived, its arrival counts, and all others
+ * continue when the last of them calls `shoal_barrier_pass`. Not for the last to arrive.
+ */
+SHOAL_API shoal_status shoal_barrier_leave(shoal_barrier *b, uint32_t place);
+
+/**
  * Stops waiting, which breaks the barrier, unless all have arrived meanwhile.
  *
  * Errors: SHOAL_ERR_POISONED (the barrier is broken).

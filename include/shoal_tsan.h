@@ -1829,6 +1829,17 @@ SHOAL_TSAN_INLINE shoal_status shoal_tsan_barrier_sleep(shoal_barrier *b, uint32
     return status;
 }
 
+SHOAL_TSAN_INLINE shoal_status shoal_tsan_barrier_leave(shoal_barrier *b, uint32_t place)
+{
+    shoal_status status;
+    __tsan_release(b);
+    __tsan_ignore_thread_begin();
+    status = shoal_barrier_leave(b, place);
+    __tsan_ignore_thread_end();
+    __tsan_acquire(b);
+    return status;
+}
+
 SHOAL_TSAN_INLINE shoal_status shoal_tsan_barrier_give_up(shoal_barrier *b, uint32_t place)
 {
     shoal_status status;
@@ -2040,6 +2051,7 @@ SHOAL_TSAN_INLINE shoal_status shoal_tsan_queue_try_get(shoal_queue *q, void *bu
 #define shoal_barrier_arrive shoal_tsan_barrier_arrive
 #define shoal_barrier_pass shoal_tsan_barrier_pass
 #define shoal_barrier_sleep shoal_tsan_barrier_sleep
+#define shoal_barrier_leave shoal_tsan_barrier_leave
 #define shoal_barrier_give_up shoal_tsan_barrier_give_up
 #define shoal_queue_try_put shoal_tsan_queue_try_put
 #define shoal_queue_try_get shoal_tsan_queue_try_get

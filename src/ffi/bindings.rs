@@ -397,6 +397,14 @@ pub unsafe extern "C" fn shoal_barrier_sleep(
     unsafe { handle::with(b, sleep) }
 }
 
+/// Stops waiting as if the caller had not arrived. If all have arrived, its arrival counts, and all others
+/// continue when the last of them calls `shoal_barrier_pass`. Not for the last to arrive.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_barrier_leave(b: *mut BarrierHandle, place: u32) -> Status {
+    // SAFETY: the caller's contract.
+    unsafe { handle::with(b, |barrier: &Barrier| barrier.leave(place)) }
+}
+
 /// Stops waiting, which breaks the barrier, unless all have arrived meanwhile.
 ///
 /// Errors: SHOAL_ERR_POISONED (the barrier is broken).

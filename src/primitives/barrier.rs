@@ -14,7 +14,8 @@
 //! number of a waiter  bits 0..16: how many arrived before it; the rest: number of the round
 //! ```
 //! A round ends by one store of `round`, which determines the state of its waiters: if the process that
-//! notifies them dies, the next owner of the lock notifies every waiter that is still in an older round.
+//! notifies them dies, the next owner of the lock notifies every waiter that is still in an older round, and
+//! frees the places of an older round whose owners have left.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,9 +28,9 @@ use crate::sync::{
 use crate::sys::clock::{Deadline, IntoTimeout};
 
 use super::object;
-use super::waiters::{BROKEN, NOTIFIED, Waiter, WaiterTable};
+use super::waiters::{BROKEN, LEFT, NOTIFIED, WAITING, Waiter, WaiterTable};
 
-const LAYOUT: u64 = 0x4241_5252_0000_0002;
+const LAYOUT: u64 = 0x4241_5252_0000_0003;
 
 /// Half of the waiter table: some waiters of the round before may not have left yet.
 const MOST: u64 = 512;
@@ -186,8 +187,13 @@ impl Barrier {
         } else {
             BROKEN
         };
-        for place in self.state.waiters.waiting() {
-            if place.number() >> 16 != (round >> 2) & (u64::MAX >> 16) {
+        for place in self.state.waiters.arrived() {
+            if place.number() >> 16 == (round >> 2) & (u64::MAX >> 16) {
+                continue;
+            }
+            if place.state() == LEFT {
+                place.free();
+            } else {
                 place.set_state(state);
                 place.wake();
             }
@@ -218,7 +224,7 @@ impl Barrier {
     ///
     /// # Errors
     /// `Poisoned` if the barrier is broken, which happens when a waiter times out or dies; `Interrupted` when
-    /// a signal handler ran: the caller then has not arrived; `Timeout` when it could not arrive because
+    /// a signal handler ran before all had arrived: the caller then has not arrived; `Timeout` when it could not arrive because
     /// waiters of the round before had not left yet; `Detached` when the [waits through this
     /// handle](Self::end_waits) were ended, which breaks the barrier.
     pub fn wait(&self, timeout: impl IntoTimeout) -> Result<u32> {
@@ -240,18 +246,21 @@ impl Barrier {
             self.release(arrived.place)?;
             return Ok(arrived.index);
         }
-        match self.sleep_until(arrived.place, deadline) {
-            Ok(()) => Ok(arrived.index),
-            Err(Error::Timeout) => self.give_up(arrived.place).map(|()| arrived.index),
-            Err(Error::Detached) => match self.give_up(arrived.place) {
-                Ok(()) => Ok(arrived.index),
-                _ => Err(Error::Detached),
-            },
-            Err(Error::Interrupted) => match self.leave(arrived.place) {
-                Ok(()) => Ok(arrived.index),
-                _ => Err(Error::Interrupted),
-            },
-            Err(err) => Err(err),
+        loop {
+            let waited = match self.sleep_until(arrived.place, deadline) {
+                Err(Error::Timeout) => self.give_up(arrived.place),
+                Err(Error::Detached) => match self.give_up(arrived.place) {
+                    Ok(()) => Ok(()),
+                    _ => Err(Error::Detached),
+                },
+                Err(Error::Interrupted) => match self.withdraw(arrived.place, WAITING)? {
+                    Withdrawn::Early => Err(Error::Interrupted),
+                    Withdrawn::Late => continue,
+                    Withdrawn::Over(result) => result,
+                },
+                waited => waited,
+            };
+            return waited.map(|()| arrived.index);
         }
     }
 
@@ -273,7 +282,7 @@ impl Barrier {
                 return Err(broken());
             }
             let waiters = &self.state.waiters;
-            let mut taken: Vec<_> = waiters.waiting().map(|it| it.number() & 0xffff).collect();
+            let mut taken: Vec<_> = waiters.arrived().map(|it| it.number() & 0xffff).collect();
             let parties = self.checked_parties()?;
             if (taken.len() as u64) < parties {
                 taken.sort_unstable();
@@ -320,7 +329,7 @@ impl Barrier {
     ///
     /// # Errors
     /// `Poisoned` if the barrier is broken. `Timeout`, `Interrupted`: the caller still has its
-    /// place, and may go on sleeping or [`give_up`](Self::give_up).
+    /// place, and may go on sleeping, [`give_up`](Self::give_up) or [`leave`](Self::leave).
     pub fn sleep(&self, place: u32, timeout: impl IntoTimeout) -> Result<()> {
         self.sleep_until(place, Deadline::after(timeout))
     }
@@ -331,7 +340,10 @@ impl Barrier {
             let _guard = self.enter_until(deadline)?;
             self.check_waiters()
         })?;
-        self.leave(at)
+        match self.withdraw(at, WAITING)? {
+            Withdrawn::Over(result) => result,
+            _ => Err(Error::Timeout),
+        }
     }
 
     /// Gives up waiting, which breaks the barrier, unless the round is over.
@@ -350,16 +362,30 @@ impl Barrier {
         result.unwrap_or_else(|| Err(broken()))
     }
 
-    /// Leaves as if the caller had not arrived, unless the round is over.
+    /// Stops waiting as if the caller had not arrived. If all have arrived, its arrival counts, and the
+    /// round ends without it. Not for the last one to arrive.
     ///
     /// # Errors
-    /// `Timeout` if the round is not over.
-    fn leave(&self, place: u32) -> Result<()> {
+    /// `Invalid` if the place belongs to another process.
+    pub fn leave(&self, place: u32) -> Result<()> {
+        self.withdraw(place, LEFT).map(drop)
+    }
+
+    /// Takes an arrival back and frees the place. If all have arrived, and the last of them has not
+    /// [released](Self::release) them yet, the place gets the state `late` instead: if it were free, another
+    /// process could arrive as the last one, too.
+    fn withdraw(&self, place: u32, late: u32) -> Result<Withdrawn> {
         let _guard = self.enter()?;
         let place = self.state.waiters.own(&self.segment, place)?;
         let result = outcome(place);
+        if result.is_none()
+            && self.state.waiters.arrived().count() as u64 == self.checked_parties()?
+        {
+            place.set_state(late);
+            return Ok(Withdrawn::Late);
+        }
         place.free();
-        result.unwrap_or(Err(Error::Timeout))
+        Ok(result.map_or(Withdrawn::Early, Withdrawn::Over))
     }
 
     /// Breaks the barrier: all waiters, and all that arrive later, get `Poisoned`.
@@ -424,6 +450,16 @@ fn broken() -> Error {
     Error::Poisoned {
         what: "the barrier is broken".into(),
     }
+}
+
+/// What the round was when an arrival was taken back.
+enum Withdrawn {
+    /// Not all had arrived.
+    Early,
+    /// All had arrived, but it was not over.
+    Late,
+    /// Over, with this result.
+    Over(Result<()>),
 }
 
 struct GiveUpOnDrop<'a>(&'a Barrier, u32);

@@ -9,7 +9,7 @@
 //! entry
 //!      0     8  owner   the lock's owner    the waiting process: see `sync::lock`
 //!      8     8  number  the lock's owner    an order or a round, as the object defines
-//!     16     4  state   the lock's owner    FREE, WAITING, NOTIFIED, BROKEN; a futex word
+//!     16     4  state   the lock's owner    FREE, WAITING, NOTIFIED, BROKEN, LEFT; a futex word
 //! ```
 //! The lock of the object guards all of it, but waiters read `state` and sleep on it without the
 //! lock. Each waiter sleeps on a separate word, so a wake-up reaches exactly the notified waiters.
@@ -33,6 +33,8 @@ pub(super) const WAITING: u32 = 1;
 pub(super) const NOTIFIED: u32 = 2;
 /// A state: what its owner waits for will not happen.
 pub(super) const BROKEN: u32 = 3;
+/// A state: its owner no longer waits, but still counts as one that has arrived. Nobody is notified.
+pub(super) const LEFT: u32 = 4;
 
 #[repr(C)]
 pub(super) struct Waiter {
@@ -137,6 +139,14 @@ impl WaiterTable {
         self.entries().iter().filter(|it| it.state() == WAITING)
     }
 
+    /// The entries of processes that wait, and of those that count as if they did.
+    pub(super) fn arrived(&self) -> impl Iterator<Item = &Waiter> {
+        let states = [WAITING, LEFT];
+        self.entries()
+            .iter()
+            .filter(move |it| states.contains(&it.state()))
+    }
+
     /// Adds the waiters to `found`, dead ones too.
     pub(super) fn inspect(&self, found: &mut ObjectContents) {
         for waiter in self.waiting() {
@@ -218,7 +228,9 @@ impl WaiterTable {
         let me = pack(segment.owner());
         let waiter = self.entries().get(at as usize);
         waiter
-            .filter(|it| it.owner.load(Ordering::Relaxed) == me && it.state() != FREE)
+            .filter(|it| {
+                it.owner.load(Ordering::Relaxed) == me && ![FREE, LEFT].contains(&it.state())
+            })
             .ok_or_else(|| Error::invalid("place", "it belongs to another process"))
     }
 }

@@ -191,6 +191,10 @@ static void barriers(void)
     CHECK(yes);
     OK(shoal_barrier_reset(b));
     OK(shoal_barrier_arrive(b, SHOAL_NOWAIT, &place, &index, &yes));
+    OK(shoal_barrier_leave(b, place));
+    GIVES(SHOAL_ERR_INVALID, shoal_barrier_leave(b, place));
+    OK(shoal_barrier_arrive(b, SHOAL_NOWAIT, &place, &index, &yes));
+    CHECK(index == 0 && !yes);
     OK(shoal_barrier_abort(b));
     GIVES(SHOAL_ERR_POISONED, shoal_barrier_give_up(b, place));
     number = barrier_stats(b).waiting;

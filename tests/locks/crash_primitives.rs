@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use crate::common::company::Words;
 use crate::common::crash::{killed_at, lived, lives};
 use crate::common::{Bell, FOREVER, NOWAIT, alone, fork, millis};
+use shoal::crash;
 use shoal::{Acquisition, Barrier, Condition, Error, Event, Lock, Options, RwLock, Semaphore};
 
 fn new() -> Options {
@@ -370,6 +371,79 @@ fn a_process_killed_at_every_step_opens_the_barrier_or_breaks_it() {
             barrier.reset().unwrap();
         } else {
             opened.hear();
+        }
+        opens_for_two(&barrier);
+        if done {
+            assert!(step > 3);
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_process_killed_at_any_step_while_it_leaves_a_barrier_blocks_no_other() {
+    let _alone = alone();
+    for all_arrive in [false, true] {
+        for step in 1.. {
+            let barrier = Barrier::with_options(None, 2, &new()).unwrap();
+            let (arrived, leave) = (Bell::new(), Bell::new());
+            let mut leaver = fork(|| {
+                let place = barrier.arrive(NOWAIT).unwrap().place;
+                arrived.ring();
+                leave.hear();
+                crash::arm(step);
+                barrier.leave(place).unwrap();
+                crash::disarm();
+            });
+            arrived.hear();
+            let last = all_arrive.then(|| barrier.arrive(NOWAIT).unwrap());
+            leave.ring();
+            let done = lived(&mut leaver);
+            if let Some(last) = last {
+                barrier.release(last.place).unwrap();
+            } else if barrier.arrive(NOWAIT).map(|it| barrier.leave(it.place)) != Ok(Ok(())) {
+                // It was killed before it had left.
+                assert!(!done);
+                barrier.reset().unwrap();
+            }
+            assert_eq!((barrier.waiting(), barrier.is_broken()), (Ok(0), false));
+            opens_for_two(&barrier);
+            if done {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_place_that_was_left_is_free_again_at_whichever_step_the_round_s_last_is_killed() {
+    let _alone = alone();
+    for step in 1.. {
+        let barrier = Barrier::with_options(None, 2, &new()).unwrap();
+        let (arrived, open) = (Bell::new(), Bell::new());
+        let place = barrier.arrive(NOWAIT).unwrap().place;
+        let mut last = fork(|| {
+            let last = barrier.arrive(NOWAIT).unwrap().place;
+            arrived.ring();
+            open.hear();
+            crash::arm(step);
+            barrier.release(last).unwrap();
+            crash::disarm();
+        });
+        arrived.hear();
+        barrier.leave(place).unwrap();
+        open.ring();
+        let done = lived(&mut last);
+        match barrier.arrive(NOWAIT) {
+            Ok(arrived) => {
+                assert_eq!(arrived.place, place);
+                barrier.leave(place).unwrap();
+            }
+            broken => {
+                // It was killed before it had ended the round.
+                is_broken(broken);
+                barrier.reset().unwrap();
+            }
         }
         opens_for_two(&barrier);
         if done {

@@ -265,6 +265,82 @@ fn a_barrier_is_broken_by_a_timeout_until_a_reset() {
     });
 }
 
+/// Two processes meet at a barrier for two.
+fn opens(barrier: &Barrier) {
+    let other = fork(|| _ = barrier.wait(FOREVER).unwrap());
+    barrier.wait(FOREVER).unwrap();
+    other.ends_well();
+}
+
+#[test]
+fn one_that_leaves_a_barrier_takes_its_arrival_back() {
+    let _alone = alone();
+    let barrier = barrier(2);
+    let place = barrier.arrive(NOWAIT).unwrap().place;
+    barrier.leave(place).unwrap();
+    assert!(barrier.waiting() == Ok(0) && !barrier.is_broken());
+    assert!(matches!(barrier.leave(place), Err(Error::Invalid { .. })));
+    opens(&barrier);
+}
+
+#[test]
+fn one_that_leaves_a_barrier_after_all_have_arrived_lets_the_others_pass() {
+    let _alone = alone();
+    let barrier = barrier(3);
+    let end_round: [fn(&Barrier, u32); 2] = [
+        |barrier, last| barrier.release(last).unwrap(),
+        |barrier, last| assert!(barrier.give_up(last).is_err()),
+    ];
+    for (number, end_round) in end_round.into_iter().enumerate() {
+        let [first, second, last] = [(); 3].map(|()| barrier.arrive(NOWAIT).unwrap());
+        barrier.leave(first.place).unwrap();
+        assert!(last.last && barrier.waiting() == Ok(2));
+        // The place is not free: another one cannot be the last, too.
+        assert_eq!(barrier.arrive(NOWAIT), Err(Error::Timeout));
+        assert!(barrier.give_up(first.place).is_err() && !barrier.is_broken());
+        end_round(&barrier, last.place);
+        let is_broken = barrier.sleep(second.place, NOWAIT).is_err();
+        assert_eq!((is_broken, barrier.is_broken()), (number == 1, number == 1));
+        // The place is free again.
+        if number == 0 {
+            assert_eq!(barrier.arrive(NOWAIT).unwrap().place, first.place);
+            barrier.leave(first.place).unwrap();
+        }
+        assert_eq!(barrier.waiting(), Ok(0));
+    }
+}
+
+#[test]
+fn a_signal_interrupts_a_wait_only_before_all_have_arrived() {
+    let _alone = alone();
+    extern "C" fn handle(_: i32) {}
+    let barrier = barrier(2);
+    let mut other = fork(|| {
+        // SAFETY: a handler that does nothing.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handle as extern "C" fn(i32) as usize;
+            libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
+        }
+        assert_eq!(barrier.wait(FOREVER), Err(Error::Interrupted));
+        assert!(!barrier.is_broken());
+        barrier.wait(FOREVER).unwrap();
+    });
+    while barrier.waiting() == Ok(0) {
+        std::thread::yield_now();
+    }
+    other.wait_asleep();
+    other.signal(libc::SIGUSR1);
+    other.wait_asleep();
+    barrier
+        .wait_with(FOREVER, || {
+            other.signal(libc::SIGUSR1);
+            other.wait_asleep();
+        })
+        .unwrap();
+    other.ends_well();
+}
+
 #[test]
 fn readers_share_and_a_writer_is_alone() {
     let _alone = alone();

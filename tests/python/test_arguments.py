@@ -15,6 +15,7 @@ import pytest
 import shoal
 import shoal.multiprocessing as mp
 from shoal import _ffi
+from shoal.futures import ProcessPoolExecutor
 
 NAN = float("nan")
 
@@ -175,6 +176,63 @@ def test_a_wrong_number_is_an_error_that_names_it() -> None:
         map_of().set_many([("k", 1)])  # type: ignore[arg-type]
     with pytest.raises(shoal.TooLargeError, match="number of items of 9223372036854775808 is above"):
         shoal.Array("i", 2**63)
+
+
+def test_a_number_that_is_not_whole_is_an_error_that_names_it() -> None:
+    fork = mp.get_context("fork")
+    one, other = shoal.Pipe()
+    one.send(1)
+    with fork.Pool(1) as pool, ProcessPoolExecutor(1, fork) as executor:
+        for what, call in [
+            ("processes", lambda n: fork.Pool(n)),
+            ("chunksize", lambda n: pool.map(abs, [1], n)),
+            ("chunksize", lambda n: pool.starmap_async(abs, [(1,)], chunksize=n)),
+            ("chunksize", lambda n: pool.imap(abs, [1], n)),
+            ("chunksize", lambda n: pool.imap_unordered(abs, [1], chunksize=n)),
+            ("max_workers", lambda n: ProcessPoolExecutor(n)),
+            ("chunksize", lambda n: executor.map(abs, [1], chunksize=n)),
+            ("workers", lambda n: shoal.Supervisor(["true"], n)),
+            ("offset", lambda n: one.send_bytes(b"abc", n)),
+            ("size", lambda n: one.send_bytes(b"abc", 0, n)),
+            ("maxlength", lambda n: other.recv_bytes(n)),
+            ("offset", lambda n: other.recv_bytes_into(bytearray(9), n)),
+        ]:
+            for wrong in (NAN, 1.0, "1"):
+                with pytest.raises(TypeError) as caught:
+                    call(wrong)
+                assert str(caught.value) == f"{what} is a whole number, not {wrong!r}"
+        # Another type of integer is one.
+        assert list(executor.map(abs, [-1, -2], chunksize=Index())) == [1, 2]  # type: ignore[arg-type]
+    with fork.Pool(Index()) as pool, ProcessPoolExecutor(Index(), fork) as executor:  # type: ignore[arg-type]
+        assert pool.apply(abs, (-1,)) == executor.submit(abs, -1).result() == 1
+    assert other.recv() == 1
+
+
+class Index:
+    """An integer of another type. It cannot be compared."""
+
+    def __index__(self) -> int:
+        return 2
+
+
+def test_a_number_that_the_library_cannot_represent_is_an_error_with_the_real_limits() -> None:
+    for module in (shoal, mp):
+        for kind, what, least, most in [
+            ("Semaphore", "value", 0, 2**31 - 1),
+            ("BoundedSemaphore", "value", 1, 2**31 - 1),
+            ("Barrier", "parties", 1, 512),
+        ]:
+            make = getattr(module, kind)
+            for wrong in (-1, 2**64):
+                with pytest.raises(ValueError) as caught:
+                    make(wrong)
+                assert str(caught.value) == f"{what} is a number from {least} to {most}, not {wrong}"
+            make(least), make(most)
+            with pytest.raises(shoal.TooLargeError, match=f"above the limit of {most}"):
+                make(most + 1)
+            if least:
+                with pytest.raises(shoal.InvalidError):
+                    make(least - 1)
 
 
 def test_a_wrong_option_of_a_program_is_an_error_that_names_it() -> None:

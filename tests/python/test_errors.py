@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import operator
 import os
 import pickle
 import queue
@@ -10,11 +11,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Tuple
+from typing import Any, Callable, List, Tuple, Type
 
 import pytest
 
 import shoal
+import shoal.multiprocessing as mp
 from conftest import PRIVATE, START_METHODS
 from shoal import _errors
 
@@ -218,3 +220,37 @@ WORKERS = """
 @pytest.mark.parametrize("method", START_METHODS)
 def test_tasks_and_results_wait_for_memory(method: str, tmp_path: Path) -> None:
     assert run_in_small_shm(tmp_path, WORKERS, method, "8m") == (0, "")
+
+
+def test_errors_of_a_manager_s_objects_have_the_texts_of_the_original() -> None:
+    with mp.Manager() as manager:
+        array, items, space = manager.Array("i", [1, 2]), manager.list([1]), manager.Namespace()
+
+        def set_item(things: Any, index: Any) -> None:
+            things[index] = 1
+
+        def delete(name: str) -> None:
+            delattr(space, name)
+
+        integers = "array indices must be integers"
+        kinds = "list indices must be integers or slices, not str"
+        calls: List[Tuple[Callable[[], Any], Type[Exception], str]] = [
+            (lambda: array[2], IndexError, "array index out of range"),
+            (lambda: array[-3], IndexError, "array index out of range"),
+            (lambda: set_item(array, 2), IndexError, "array assignment index out of range"),
+            (lambda: array["a"], TypeError, integers),
+            (lambda: set_item(array, "a"), TypeError, integers),
+            (lambda: items["a"], TypeError, kinds),  # type: ignore[call-overload]
+            (lambda: set_item(items, "a"), TypeError, kinds),
+            (lambda: operator.delitem(items, "a"), TypeError, kinds),  # type: ignore[call-overload]
+            (lambda: items.pop("a"), TypeError, "'str' object cannot be interpreted as an integer"),  # type: ignore[arg-type]
+            (lambda: space.missing, AttributeError, "'Namespace' object has no attribute 'missing'"),
+            (lambda: delete("missing"), AttributeError, "'Namespace' object has no attribute 'missing'"),
+        ]
+        for call, kind, text in calls:
+            with pytest.raises(kind) as caught:
+                call()
+            assert str(caught.value) == text
+        # An error of the value is its own.
+        with pytest.raises(TypeError, match="'str' object cannot be interpreted"):
+            array[0] = "a"

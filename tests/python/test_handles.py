@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import shoal
+import shoal.multiprocessing as mp
 from conftest import SHM, Script, ends_well, objects
 from test_backends import run
 
@@ -319,3 +320,66 @@ def test_a_pickle_is_of_the_object_that_has_the_name_now(kind: Any, name: str) -
     fifth = kind(name)
     assert not fifth.created and pickle.loads(pickle.dumps(fifth)) is fifth
     kind.unlink(name)
+
+
+@pytest.mark.parametrize("module", [shoal, mp], ids=["shoal", "multiprocessing"])
+def test_detaching_removes_the_lock_of_an_object_as_well(module: Any) -> None:
+    for make in (
+        lambda: module.Value("i", 3),
+        lambda: module.Value("i", 3, lock=False) if module is shoal else module.Value("d"),
+        lambda: module.Array("i", 3),
+        lambda: module.Condition(),
+    ):
+        before = objects()
+        one = make()
+        assert objects() > before
+        with one:
+            pass
+        one.detach()
+        assert objects() == before
+        with pytest.raises(shoal.ClosedError):
+            one.acquire()
+        with pytest.raises(shoal.ClosedError):
+            with one:
+                pass
+
+
+@pytest.mark.parametrize("make", [lambda lock: shoal.Value("i", lock=lock), shoal.Condition, mp.Condition])
+def test_detaching_does_not_detach_the_lock_that_was_passed(make: Any) -> None:
+    lock = shoal.RLock()
+    one = make(lock)
+    with one:
+        one.detach()
+        assert lock._depth() == 1
+    # Released at the end of the block.
+    assert lock._depth() == 0
+
+
+def test_the_lock_of_a_value_can_be_used_after_the_value_is_detached() -> None:
+    value = shoal.Value("i", 3)
+    lock = value.get_lock()
+    value.detach()
+    with lock:
+        assert lock._depth() == 1
+    with pytest.raises(shoal.ClosedError):
+        value.get_lock()
+    with pytest.raises(shoal.ClosedError):
+        value.value
+
+
+def detach_copy(condition: Any) -> None:
+    with condition:
+        condition.notify_all()
+    condition.detach()
+    assert condition._lock.detached
+
+
+def test_a_copy_of_a_condition_detaches_its_lock() -> None:
+    for condition in (shoal.Condition(), mp.Condition()):
+        child = mp.get_context("spawn").Process(target=detach_copy, args=(condition,))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        with condition:
+            pass
+        condition.detach()

@@ -501,3 +501,43 @@ def test_a_failed_installation_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert not is_ours(std.Lock())
 
 
+def test_a_child_imports_only_the_modules_of_the_objects_that_it_makes(script: Script) -> None:
+    out = ends_well(
+        script(
+            """
+            import multiprocessing, pickle, sys
+            from multiprocessing import connection
+            def ours():
+                return {name[22:] for name in sys.modules if name.startswith("shoal.multiprocessing.")}
+            def work():
+                print(*ours())
+                assert pickle.loads(pickle.dumps(connection.wait)) is connection.wait
+                multiprocessing.Lock()
+                print(*ours() - {"context"})
+                here, there = multiprocessing.Pipe()
+                here.send(1)
+                assert isinstance(here, connection.Connection) and connection.wait([here, there], 9) == [there]
+                assert ours() == {"connection", "context", "synchronize"}
+            if __name__ == "__main__":
+                import shoal.multiprocessing
+                shoal.multiprocessing.install()
+                child = multiprocessing.get_context("spawn").Process(target=work)
+                child.start(); child.join()
+                assert child.exitcode == 0
+            """
+        )
+    )
+    assert out == "context\nsynchronize\n"
+
+
+def test_functions_keep_their_name_and_signature() -> None:
+    functions = [(std.connection, name) for name in ("Pipe", "wait")]
+    functions += [(std.sharedctypes, name) for name in ("Value", "Array")]
+
+    def described() -> List[Any]:
+        made = [getattr(module, name) for module, name in functions]
+        return [(it.__module__, it.__qualname__, inspect.signature(it)) for it in made]
+
+    before = described()
+    with mp.install():
+        assert described() == before

@@ -191,7 +191,11 @@ def test_other_names_of_replaced_modules_are_the_originals() -> None:
     from multiprocessing.managers import BaseManager
 
     assert mp.managers.BaseManager is BaseManager
-    assert mp.queues.Empty is shoal.Empty and issubclass(mp.queues.Empty, errors.Empty)
+    for ours, original in ((shoal.Empty, "Empty"), (shoal.Full, "Full")):
+        assert getattr(mp.queues, original) is getattr(errors, original)
+        assert issubclass(ours, getattr(errors, original))
+    with pytest.raises(mp.queues.Empty):
+        mp.Queue().get_nowait()
 
 
 def test_ctrl_c_ends_parent_and_children_and_leaves_nothing(script: Script) -> None:

@@ -316,6 +316,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_barrier_arrive": (c_uint32, (c_void_p, c_int64, c_void_p, c_void_p, c_void_p)),
     "shoal_barrier_pass": (c_uint32, (c_void_p, c_uint32)),
     "shoal_barrier_sleep": (c_uint32, (c_void_p, c_uint32, c_int64)),
+    "shoal_barrier_leave": (c_uint32, (c_void_p, c_uint32)),
     "shoal_barrier_give_up": (c_uint32, (c_void_p, c_uint32)),
     "shoal_queue_try_put": (c_uint32, (c_void_p, c_void_p, c_size_t)),
     "shoal_queue_try_get": (c_uint32, (c_void_p, c_void_p, c_size_t, c_void_p)),

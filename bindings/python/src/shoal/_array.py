@@ -120,6 +120,8 @@ class _Items(Shared):
 
     _object: Any
     _type: Any
+    # None once it is detached, unless the program passed it.
+    _lock: Any
     # For a structure: the names of its fields that are attributes of the value.
     _fields: Set[str] = set()
 
@@ -181,6 +183,10 @@ class _Items(Shared):
         """Ends the use of the object by this process; see `Shared.detach`."""
         super().detach()
         self._object = None
+        if isinstance(self._lock, ItemsLock):
+            # It keeps the handle. A program that has got it from `get_lock` may continue to use it.
+            self._lock = None
+            _hot.place(self, 0, "i", None)
 
     def get_obj(self) -> Any:
         """The ctypes object. Its use takes no lock. It stays valid after `detach`.
@@ -192,22 +198,25 @@ class _Items(Shared):
 
     def get_lock(self) -> Any:
         """The lock, for changes in several steps: ``with counter.get_lock(): ...``."""
-        return self._lock
+        lock = self._lock
+        if lock is None:
+            self._live()
+        return lock
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock; see `ItemsLock.acquire`."""
-        taken: bool = self._lock.acquire(block, timeout)
+        taken: bool = _Items.get_lock(self).acquire(block, timeout)
         return taken
 
     def release(self) -> None:
         """Releases the lock."""
-        self._lock.release()
+        _Items.get_lock(self).release()
 
     def __enter__(self) -> bool:  # type: ignore[override]
         return _Items.acquire(self)
 
     def __exit__(self, *exc_info: object) -> None:
-        self._lock.release()
+        _Items.release(self)
 
     def _has(self, name: str) -> bool:
         if name in ("value", "raw") or name in self._fields:
@@ -216,7 +225,7 @@ class _Items(Shared):
         return super()._has(name)
 
     def _guard(self) -> Any:
-        return self._lock if self._locks else _NOTHING
+        return _Items.get_lock(self) if self._locks else _NOTHING
 
     @staticmethod
     def unlink(name: str) -> None:

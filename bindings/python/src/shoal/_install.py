@@ -18,9 +18,11 @@ it imports the main module. Its own children do so in turn.
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import types
+from importlib import import_module
 from typing import Any, Callable, List, Tuple
 
 from ._original import connection as _connection
@@ -77,8 +79,7 @@ def uninstall() -> None:
 
 
 def _install() -> None:
-    from . import _popen, _popen_new
-    from .multiprocessing import connection, managers, pool, queues, sharedctypes, synchronize
+    from .multiprocessing import context
 
     try:
         # Pipes that the standard library uses internally stay pipes of the kernel.
@@ -86,35 +87,43 @@ def _install() -> None:
         originals.__dict__.update(_connection.__dict__)
         for user in (_queues, _managers):
             _replace(user, "connection", originals)
-        for original, ours, names in (
-            (_queues, queues, "Queue JoinableQueue SimpleQueue"),
-            (
-                _synchronize,
-                synchronize,
-                "Lock RLock Semaphore BoundedSemaphore Condition Event Barrier",
-            ),
-            (_managers, managers, "SyncManager"),
-            (_pool, pool, "Pool"),
+        for original, names in (
+            (_queues, "Queue JoinableQueue SimpleQueue"),
+            (_synchronize, "Lock RLock Semaphore BoundedSemaphore Condition Event Barrier"),
+            (_managers, "SyncManager"),
+            (_pool, "Pool"),
         ):
             for name in names.split():
-                _convert(getattr(original, name), getattr(ours, name))
-        for original, ours, names in (
-            (_connection, connection, "Pipe wait"),
-            (_sharedctypes, sharedctypes, "Value Array"),
-        ):
+                _convert(getattr(original, name), name)
+        for original, names in ((_connection, "Pipe wait"), (_sharedctypes, "Value Array")):
             for name in names.split():
-                _replace(original, name, getattr(ours, name))
-        for kind, popen in (
-            (_context.ForkProcess, _popen.ForkPopen),
-            (_context.SpawnProcess, _popen_new.SpawnPopen),
-            (_context.ForkServerProcess, _popen_new.ForkServerPopen),
-        ):
-            _replace(kind, "_Popen", staticmethod(popen))
+                _replace(original, name, _function(getattr(original, name)))
+        for kind in (context.ForkProcess, context.SpawnProcess, context.ForkServerProcess):
+            _replace(getattr(_context, kind.__name__), "_Popen", staticmethod(kind._Popen))
         _replace(_spawn, "get_preparation_data", _preparing(_spawn.get_preparation_data))
     except BaseException:
         while _undo:
             _undo.pop()()
         raise
+
+
+def _ours(original: Any, name: str) -> Any:
+    """The object of this package that has the name in the place of ``original``.
+
+    Its module is imported on first use, because the import of all of them takes longer than the start of a child,
+    and most children need few.
+    """
+    return getattr(import_module(f"{__package__}.{original.__module__}"), name)
+
+
+def _function(original: Any) -> Any:
+    """A function that calls ours."""
+
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return _ours(original, original.__name__)(*args, **kwargs)
+
+    return call
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:
@@ -126,14 +135,12 @@ def _replace(owner: Any, name: str, value: Any) -> None:
     setattr(owner, name, value)
 
 
-def _convert(original: Any, ours: Any) -> None:
-    """Makes a call of the class ``original`` create an object of ``ours``, which is derived from it.
+def _convert(original: Any, name: str) -> None:
+    """Makes a call of the class ``original`` create an object of ours, which is derived from it.
 
     Unpickling an object of the original class also calls ``__new__``, but without the required
     arguments of the constructor. Then an object of the original class is made.
     """
-    from .multiprocessing import synchronize
-
     if "__new__" not in original.__dict__:
         # Never undone: once a class has had a ``__new__`` in Python, removing it does not restore the
         # former behaviour, because `object.__new__` then refuses the arguments of the constructor.
@@ -146,9 +153,10 @@ def _convert(original: Any, ours: Any) -> None:
     def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
         if cls is not original or not required <= kwargs.keys():
             return plain(cls, *args, **kwargs)
-        kind = ours
+        ours = name
         if original is _synchronize.Lock and _is_called_by_a_queue(sys._getframe(1)):
-            kind = synchronize.PipeLock
+            ours = "PipeLock"
+        kind = _ours(original, ours)
         return kind.__new__(kind)
 
     __new__.__wrapped__ = original.__init__  # type: ignore[attr-defined]

@@ -27,6 +27,9 @@ _STEP = 256
 
 def _index(index: Any, what: str = "list index out of range") -> int:
     """An index that fits 64 bits. `IndexError` with the text ``what`` otherwise."""
+    if what[:4] == "list" and not hasattr(index, "__index__"):
+        kind = type(index).__name__
+        raise TypeError(f"list indices must be integers or slices, not {kind}")
     found = operator.index(index)
     if not _FIRST <= found <= _END:
         raise IndexError(what)

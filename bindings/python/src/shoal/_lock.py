@@ -36,8 +36,6 @@ class LockHandle(_ffi.Handle):
 @lru_cache(maxsize=16, typed=True)
 def _sync_options(flags: int, count: int) -> "ctypes._CArgObject":
     """A pointer to the options of locks, semaphores, events, conditions, barriers and RW locks."""
-    if count < 0 or count >= 2**63:
-        raise ValueError(f"a number of permits or parties is from 0 to 2**63 - 1, not {count}")
     return ctypes.byref(SyncOptions(flags=flags, count=count))
 
 
@@ -45,8 +43,9 @@ class Sync(Shared):
     """The base class of locks, semaphores, events, conditions, barriers and RW locks."""
 
     _kind = ""
-    # What the number of a semaphore or a barrier is.
+    # The argument that is the number of a semaphore or a barrier, and its limits.
     _number = ""
+    _limits = (0, 0)
 
     def _open(
         self, name: Optional[str], handle: _ffi.Handle, flags: int, count: int = 0
@@ -54,6 +53,10 @@ class Sync(Shared):
         if isinstance(count, str):
             raise TypeError(f"{self._number} is a whole number, not {count!r}: pass a name as name=")
         count = _ffi.whole(count, self._number)
+        if not 0 <= count < 1 << 64:
+            # The library checks the others.
+            least, most = self._limits
+            raise ValueError(f"{self._number} is a number from {least} to {most}, not {count}")
         self._open_with(
             getattr(_lib, f"shoal_{self._kind}_open"),
             handle,

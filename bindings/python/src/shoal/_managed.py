@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import weakref
+from contextlib import contextmanager
 from typing import Any, Dict, FrozenSet, Generic, Iterator, List as PyList, Optional, Set, Tuple, TypeVar
 
 from . import _array, _contents, _ffi, _handles, _queue, _served, _wait
@@ -317,6 +318,7 @@ class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
                 pass
             except Exception as error:
                 raise as_attribute_error(error) from error.__cause__
+            raise AttributeError(_NO_ATTRIBUTE.format(name))
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -332,7 +334,7 @@ class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
             try:
                 del self._map[name]
             except KeyError:
-                raise AttributeError(name) from None
+                raise AttributeError(_NO_ATTRIBUTE.format(name)) from None
 
     def _getvalue(self) -> Any:
         return _std.Namespace(**self._map.copy())
@@ -345,6 +347,10 @@ class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
 
     def __str__(self) -> str:
         return str(self._getvalue())
+
+
+# The text of the namespace in the original's server.
+_NO_ATTRIBUTE = "'Namespace' object has no attribute {!r}"
 
 
 class ValueProxy(_InMap, Generic[T], _std.ValueProxy):  # type: ignore[misc]
@@ -385,20 +391,35 @@ class ArrayProxy(Managed, _array.Array, _std.ArrayProxy):  # type: ignore[misc]
         super().__init__(typecode, sequence if opening else _items(typecode, sequence), **opening)
 
     def __getitem__(self, index: Any) -> Any:
-        found = super().__getitem__(index)
-        return _std.array.array(self._type._type_, found) if isinstance(index, slice) else found
+        if isinstance(index, slice):
+            return _std.array.array(self._type._type_, super().__getitem__(index))
+        with _errors_of_array(index, "array index out of range"):
+            return super().__getitem__(index)
 
     def __setitem__(self, index: Any, new: Any) -> None:
         code = self._type._type_
-        super().__setitem__(
-            index, _items(code, new) if isinstance(index, slice) else _items(code, [new])[0]
-        )
+        if isinstance(index, slice):
+            super().__setitem__(index, _items(code, new))
+        else:
+            with _errors_of_array(index, "array assignment index out of range"):
+                super().__setitem__(index, _items(code, [new])[0])
 
     def _getvalue(self) -> Any:
         return self[:]
 
     def __str__(self) -> str:
         return str(self[:])
+
+
+@contextmanager
+def _errors_of_array(index: Any, out_of_range: str) -> Iterator[None]:
+    """Raises errors of an index with the text of the module `array`."""
+    if not hasattr(index, "__index__"):
+        raise TypeError("array indices must be integers")
+    try:
+        yield
+    except IndexError:
+        raise IndexError(out_of_range) from None
 
 
 def _items(typecode: Any, sequence: Any) -> PyList[Any]:
@@ -545,9 +566,7 @@ class ConditionProxy(Managed, synchronize.Condition, _std.ConditionProxy):  # ty
     """A condition variable; see `shoal.Condition`."""
 
     _typeid = "Condition"
-
-    def __init__(self, lock: Any = None) -> None:
-        super().__init__(RLockProxy() if lock is None else lock)
+    _own_lock = RLockProxy
 
     def _check_owned(self) -> None:
         if not self._depth():

@@ -181,13 +181,15 @@ class Connection(Shared, Sender):
         Raises as `send` does, and `ValueError` if the buffer has fewer bytes.
         """
         view = memoryview(buf).cast("B")
+        if type(offset) is not int:
+            offset = _ffi.whole(offset, "offset")
         if offset < 0:
             raise ValueError("offset is negative")
         if len(view) < offset:
             raise ValueError("buffer length < offset")
         if size is None:
             size = len(view) - offset
-        elif size < 0:
+        elif _ffi.whole(size, "size") < 0:
             raise ValueError("size is negative")
         elif offset + size > len(view):
             raise ValueError("buffer length < offset + size")
@@ -261,7 +263,7 @@ class Connection(Shared, Sender):
         Raises `EOFError` as `recv` does, and `OSError` for a message longer than ``maxlength``. After
         that nothing more can be received by this object.
         """
-        if maxlength is not None and maxlength < 0:
+        if maxlength is not None and _ffi.whole(maxlength, "maxlength") < 0:
             raise ValueError("negative maxlength")
         data = self._take(bytes)
         if maxlength is not None and len(data) > maxlength:
@@ -278,6 +280,7 @@ class Connection(Shared, Sender):
         `multiprocessing.BufferTooShort` with the message if the buffer is too small.
         """
         view = memoryview(buf).cast("B")
+        offset = _ffi.whole(offset, "offset")
         if offset < 0:
             raise ValueError("negative offset")
         if offset > len(view):

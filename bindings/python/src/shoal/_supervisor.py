@@ -147,6 +147,7 @@ class Supervisor:
             max_restarts = _UNLIMITED
         if not 1 <= _ffi.whole(max_restarts, "max_restarts") <= _UNLIMITED:
             raise ValueError(f"max_restarts is at least 1, not {max_restarts}")
+        workers = _ffi.whole(workers, "workers")
         if workers < 1:
             raise ValueError(f"there must be at least one worker, not {workers}")
         streams = [stream_code(s) for s in (stdin, stdout, stderr)]

@@ -14,6 +14,7 @@ from typing import Any, Callable, Iterator, Optional, Tuple, Type, TypeVar
 
 from . import _abi, _ffi, _hot, _wait
 from ._attribute import attribute
+from ._errors import ClosedError
 from ._lock import Lock, RLock, Sync
 from ._structs import BarrierStats, ConditionStats, RwlockStats, SemaphoreStats
 
@@ -58,6 +59,7 @@ class Semaphore(Sync):
 
     _kind = "semaphore"
     _number = "value"
+    _limits = (0, 2**31 - 1)
     _own_flags = 0
     _handle_type: Type[SemaphoreHandle] = SemaphoreHandle
 
@@ -138,6 +140,7 @@ class BoundedSemaphore(Semaphore):
     __module__ = "shoal"
 
     _own_flags = _abi.BOUNDED
+    _limits = (1, 2**31 - 1)
 
 
 class EventHandle(_ffi.Handle):
@@ -235,6 +238,8 @@ class Condition(Sync):
     __module__ = "shoal"
 
     _kind = "condition"
+    # The type of the lock of a condition that is made without one.
+    _own_lock: Callable[[], Any] = RLock
 
     def __init__(
         self,
@@ -247,7 +252,8 @@ class Condition(Sync):
     ) -> None:
         if lock is None and name is not None:
             raise ValueError("a condition with a name needs a lock that others can open")
-        self._use(RLock() if lock is None else lock)
+        self._has_own_lock = lock is None
+        self._use(self._own_lock() if lock is None else lock)
         flags = _ffi.flags(create, exclusive, persistent)
         self._open(name, ConditionHandle(), flags)
 
@@ -263,21 +269,25 @@ class Condition(Sync):
     def _depth(self) -> int:
         """How often the calling thread has the lock."""
         lock: Any = self._lock
-        depth: int
         if hasattr(lock, "_depth"):
-            depth = lock._depth()
-        else:
-            # A lock of the standard library.
-            inner = lock._semlock
-            depth = inner._count() if inner._is_mine() else 0
-        return depth
+            return int(lock._depth())
+        # A lock of the standard library.
+        inner = lock._semlock
+        return int(inner._count()) if inner._is_mine() else 0
 
     def _reopen(self, name: str, *state: Any) -> None:
-        self._use(state[0])
+        lock, self._has_own_lock = state
+        self._use(lock)
         self._open(name, ConditionHandle(), 0)
 
     def _state(self) -> Tuple[Any, ...]:
-        return (self._lock,)
+        return self._lock, self._has_own_lock
+
+    def detach(self) -> None:
+        """As `Shared.detach`, also for its lock, unless that was passed to it."""
+        super().detach()
+        if self._has_own_lock:
+            self._lock.detach()
 
     def __enter__(self) -> bool:  # type: ignore[override]
         return self._lock.__enter__()
@@ -392,6 +402,7 @@ class Barrier(Sync):
 
     _kind = "barrier"
     _number = "parties"
+    _limits = (1, 512)
 
     def __init__(
         self,
@@ -423,7 +434,8 @@ class Barrier(Sync):
     def wait(self, timeout: Optional[float] = None) -> int:
         """Waits until all parties have arrived. Returns how many arrived before this thread.
 
-        Raises `threading.BrokenBarrierError` if the barrier is broken, or after ``timeout`` seconds.
+        Raises `threading.BrokenBarrierError` if the barrier is broken, or after ``timeout`` seconds. If a
+        signal handler raises, as for Ctrl-C, this thread has not arrived, and the barrier is not broken.
         """
         handle = self._live()
         until = _wait.deadline(True, self._timeout if timeout is None else timeout)
@@ -447,10 +459,13 @@ class Barrier(Sync):
                 )
                 if status == _abi.ERR_TIMEOUT:
                     status = _lib.shoal_barrier_give_up(handle, place)
-        except BaseException:
+        except BaseException as error:
             # If the place was given up already, this fails and changes nothing.
             if place.value != _NO_PLACE:
-                _lib.shoal_barrier_give_up(handle, place)
+                # Breaks the barrier if the action raised, or if another thread has detached it. If a signal
+                # handler raised, this thread has not arrived.
+                breaks = last.value or isinstance(error, ClosedError)
+                (_lib.shoal_barrier_give_up if breaks else _lib.shoal_barrier_leave)(handle, place)
             raise
         self._check(status)
         return index.value

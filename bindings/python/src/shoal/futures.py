@@ -32,7 +32,7 @@ from multiprocessing import connection
 from traceback import format_exception
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from . import _executor, _frame, _queue, _worker
+from . import _executor, _ffi, _frame, _queue, _worker
 from ._errors import ClosedError, Empty, Full, NoSpaceError
 from ._result_waits import Wakeup
 from .multiprocessing import pool as _pool
@@ -443,6 +443,7 @@ class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
     ) -> None:
         if max_workers is None:
             max_workers = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+        max_workers = _ffi.whole(max_workers, "max_workers")
         if max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
@@ -535,6 +536,7 @@ class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
         **more: Any,
     ) -> Iterator[Any]:
         """As the original's `map`. ``chunksize`` calls travel in one message."""
+        chunksize = _ffi.whole(chunksize, "chunksize")
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if chunksize == 1:

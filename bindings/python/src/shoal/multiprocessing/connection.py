@@ -20,8 +20,9 @@ from .._wait import seconds
 __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
 
 Client, Connection, Listener = _std.Client, _std.Connection, _std.Listener
-# Bound at import, because a program may replace the standard library's `wait` by the one below.
-_wait = _std.wait
+# Bound at import, because a program may replace the standard library's `wait` by the one below. `install` may have
+# replaced it already.
+_wait = getattr(_std.wait, "__wrapped__", _std.wait)
 
 if TYPE_CHECKING:
     _Base = _pipe.Connection

@@ -33,14 +33,14 @@ from contextlib import suppress
 from multiprocessing.context import ProcessError
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from .. import _default, _queue, _results, _worker
+from .. import _default, _ffi, _jobs, _queue, _results, _worker
 from .. import devices as _devices
 from .._errors import Full, InvalidError, NoSpaceError
 from .._interactive import ByValue, Pickler, sendable
 from .._original import connection, util
 from .._original import pool as _std
 from .._pickling import dumps
-from .._result_waits import ResultCondition, ResultEvent, Wakeup
+from .._result_waits import Wakeup
 
 __all__ = ["AsyncResult", "Pool", "ThreadPool", "WorkerDiedError"]
 
@@ -60,43 +60,6 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 class WorkerDiedError(ProcessError):
     """The process that ran a task died before it had put a result."""
-
-
-class _Tasks:
-    """The tasks of a job, made without running Python code for each. An exception of the iterable is raised by the
-    iteration."""
-
-    def __init__(self, job: int, function: Any, iterable: Iterable[Any]) -> None:
-        self.job = job
-        numbers, arguments = itertools.count(), zip(iterable)
-        self._all: Iterator[Any] = zip(
-            itertools.repeat(job), numbers, itertools.repeat(function), arguments, itertools.repeat({})
-        )
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._all
-
-
-class _Cache(Dict[int, Any]):
-    """The results that are not complete, by job. Wakes the supervising thread when the last one of a
-    closed pool is removed."""
-
-    def __init__(self, engine: "_Engine") -> None:
-        super().__init__()
-        self._engine = engine
-
-    def __setitem__(self, job: int, result: Any) -> None:
-        # No thread waits for the result yet, so its event or condition can be replaced.
-        if isinstance(result, _std.IMapIterator):
-            result._cond = ResultCondition(result)
-        else:
-            result._event = ResultEvent()
-        super().__setitem__(job, result)
-
-    def __delitem__(self, job: int) -> None:
-        super().__delitem__(job)
-        if not self and self._engine.state != RUN:
-            self._engine.wakeup.put()
 
 
 class _Engine:
@@ -122,7 +85,7 @@ class _Engine:
         self.results: "_queue.Queue[Any]" = _queue.Queue()
         self.jobs: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
         self.wakeup = Wakeup()
-        self.cache = _Cache(self)
+        self.cache = _jobs.Cache(self)
         self.workers: List[Any] = []
         self.broken: Optional[WorkerDiedError] = None
         self._numbers = itertools.count()
@@ -315,6 +278,14 @@ class _Engine:
         if set_length.__self__._job in self.cache:  # type: ignore[attr-defined]
             set_length(length)
 
+    def drop(self, job: int) -> None:
+        """Lets the collector forget a job that the program will not ask for, and its results."""
+        self._post(self._drop, job)
+
+    def _drop(self, job: int) -> None:
+        if job in self.cache:
+            del self.cache[job]
+
     def _worker_ended(self, number: int, name: str, pid: int, code: int) -> None:
         has_result = number in self._last
         if code == 0:
@@ -491,6 +462,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
         self._change_notifier: Any = None
         if processes is None:
             processes = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+        processes = _ffi.whole(processes, "processes")
         if processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if maxtasksperchild is not None:
@@ -554,8 +526,11 @@ class Pool(_std.Pool):  # type: ignore[misc]
         self._terminate = util.Finalize(self, engine.terminate, exitpriority=15)
         self._state = RUN
 
-    def _guarded_task_generation(self, result_job: int, func: Any, iterable: Any) -> _Tasks:
-        return _Tasks(result_job, func, iterable)
+    apply_async, _map_async = _jobs.submits("apply_async"), _jobs.submits("_map_async")
+    imap, imap_unordered = _jobs.submits("imap"), _jobs.submits("imap_unordered")
+
+    def _guarded_task_generation(self, result_job: int, func: Any, iterable: Any) -> _jobs.Tasks:
+        return _jobs.Tasks(result_job, func, iterable)
 
     def _repopulate_pool(self) -> None:
         self._engine.wakeup.put()

@@ -19,12 +19,13 @@ import time
 import weakref
 from _multiprocessing import SemLock  # type: ignore[import-not-found]
 from multiprocessing.process import parent_process
+from queue import Empty, Full
 from typing import Any, Callable, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
 
 from .. import _backpressure, _ffi, _handles, _pickling, _queue, _wait
 from .._attribute import assignable, default
 from .._batches import BytesLike
-from .._errors import Empty, Full, ShoalError, TimeoutError
+from .._errors import ShoalError, TimeoutError
 from .._lock import Lock
 from .._message import Reservation
 from .._original import queues as _std

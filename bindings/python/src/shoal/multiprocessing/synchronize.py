@@ -226,8 +226,10 @@ class Event(_sync.Event, _std.Event):  # type: ignore[misc]
 class Condition(_sync.Condition, _std.Condition):  # type: ignore[misc]
     """`multiprocessing.Condition`; see `shoal.Condition`."""
 
+    _own_lock = RLock
+
     def __init__(self, lock: Optional[_lock.Lock] = None, *, ctx: Any = None) -> None:
-        super().__init__(RLock() if lock is None else lock)
+        super().__init__(lock)
 
     # Private attributes of the original: how many threads sleep, and how many of them are being
     # woken. Here there is only the first number.
