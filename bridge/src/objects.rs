@@ -159,7 +159,13 @@ fn relay_all(
         }
         match why {
             Error::Object {
-                why: shoal::Error::Timeout | shoal::Error::Interrupted,
+                name,
+                why: shoal::Error::Timeout,
+            } => settings.counters.record_error(&format!(
+                "waits for {name}: it has no room for what an earlier bridge left, or another process attaches"
+            )),
+            Error::Object {
+                why: shoal::Error::Interrupted,
                 ..
             } => {}
             why => return Err(why),

@@ -34,6 +34,33 @@ fn a_bridge_that_the_server_refuses_at_its_start_leaves_its_objects_local() {
 }
 
 #[test]
+fn what_found_no_room_in_a_queue_that_is_not_bridged_any_more_goes_into_it_when_it_is_detached() {
+    let mut server = Server::start();
+    let foreign = async_nats::jetstream::stream::Config {
+        max_messages_per_subject: 5,
+        ..of_queue()
+    };
+    make(&server, foreign);
+    server.kill();
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("bounded jobs 2"), "ok");
+    machine.start();
+    machine.wait_for("the bridge", |report| report.role == "active");
+    assert_eq!(agent.ask("puts jobs 5 m"), "ok");
+    server.resume();
+    assert_eq!(machine.ends(), Some(3), "{}", machine.log());
+    assert_eq!(agent.ask("len jobs"), "2");
+    agent.tell("work jobs 3000");
+    let (code, said) = machine.execute(&["detach", "jobs"]);
+    assert_eq!((code, &*said), (Some(0), ""));
+    assert_eq!(agent.hear(), "m0,m1,m2,m3,m4");
+    let (code, said) = machine.execute(&["detach", "jobs"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("is a local object already"), "{said}");
+}
+
+#[test]
 fn a_map_with_keys_is_refused_before_any_object_is_bridged() {
     let server = Server::start();
     let machine = Machine::new(&server, &BOTH);
