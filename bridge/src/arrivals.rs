@@ -205,6 +205,11 @@ impl Target for BridgedQueue {
         lock(&self.demand).credit(self.held.len(), unleased)
     }
 
+    fn set_ack_wait(&self, wait: Duration) {
+        self.ack_wait
+            .send_if_modified(|known| std::mem::replace(known, wait) != wait);
+    }
+
     fn deliver(self: &Arc<Self>, link: &Link, delivery: Delivery, message: Message) {
         let earlier = wire::before(message.headers.as_ref());
         let mut token = Token {

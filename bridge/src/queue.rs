@@ -17,7 +17,7 @@ use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use shoal::{Options, Queue, QueueRelay, RelayOptions, RelayRequest, Timeout};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::acknowledgement::{Acknowledgement, DeadLetter};
 use crate::arrivals::Arrived;
@@ -32,7 +32,7 @@ use crate::moving::{self, Moved, Moving};
 use crate::names::Names;
 use crate::options::Carried;
 use crate::publish::{self, DeadLetterReason, Outgoing, Publisher, WINDOW};
-use crate::pull::Puller;
+use crate::pull::{Puller, Target};
 use crate::requests::read_requests;
 use crate::settings;
 use crate::settle::{Settler, read_settlements};
@@ -74,9 +74,9 @@ pub(crate) struct BridgedQueue {
     missing: Arc<Notify>,
     /// When the last message was put into the local queue.
     pub(crate) delivered_at: Mutex<Instant>,
-    /// How long the server waits for an ack or a progress report, in milliseconds. It is read from the consumer,
-    /// which another bridge may have created.
-    ack_wait_ms: AtomicU64,
+    /// How long the server waits for an ack or a progress report. It is read from the consumer, which another bridge
+    /// may have created, and a person may change.
+    pub(crate) ack_wait: watch::Sender<Duration>,
     /// When the stream was created, as far as it is known.
     created: Mutex<Option<DateTime>>,
     /// The present [era](crate::held).
@@ -144,7 +144,7 @@ impl BridgedQueue {
             moving: Mutex::default(),
             missing: Arc::default(),
             delivered_at: Mutex::new(Instant::now()),
-            ack_wait_ms: AtomicU64::new(millis(settings::ACK_WAIT)),
+            ack_wait: watch::Sender::new(settings::ACK_WAIT),
             created: Mutex::default(),
             era: AtomicU64::new(1),
             carried,
@@ -182,8 +182,7 @@ impl BridgedQueue {
             settings::queue_stream(&link.jetstream, &self.dead, &of_dead).await?;
         }
         let consumer = settings::queue_consumer(&stream, &self.names, choices).await?;
-        let wait = consumer.cached_info().config.ack_wait;
-        self.ack_wait_ms.store(millis(wait), Ordering::Relaxed);
+        self.set_ack_wait(consumer.cached_info().config.ack_wait);
         Ok(consumer)
     }
 
@@ -402,6 +401,7 @@ impl BridgedQueue {
     /// Reports to the server, again and again, that the messages here are in progress. The first report includes
     /// the messages that an earlier bridge has left here.
     async fn keep_alive(self: Arc<Self>, mut links: Links) {
+        let mut ack_wait = self.ack_wait.subscribe();
         loop {
             let (link, _) = links.up().await;
             for reply in self.held.in_progress() {
@@ -414,8 +414,12 @@ impl BridgedQueue {
                     break;
                 }
             }
-            let wait = Duration::from_millis(self.ack_wait_ms.load(Ordering::Relaxed));
-            tokio::time::sleep((wait / 3).max(SHORTEST)).await;
+            let wait = *ack_wait.borrow_and_update();
+            tokio::select! {
+                () = tokio::time::sleep((wait / 3).max(SHORTEST)) => {}
+                // Its sender lives as long as the queue.
+                _ = ack_wait.changed() => {}
+            }
         }
     }
 
@@ -475,10 +479,6 @@ impl BridgedQueue {
 /// How many requests of a companion are not done. It is an estimate, because nothing is locked.
 pub(crate) fn unfinished(requests: &Queue) -> u64 {
     (requests.len() + requests.leased()) as u64
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
