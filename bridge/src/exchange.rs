@@ -358,26 +358,37 @@ struct PublishError {
 
 /// The pause before a retry, which doubles each time.
 #[derive(Debug, Clone)]
-pub(crate) struct Pause(Duration);
+pub(crate) struct Pause {
+    next: Duration,
+    longest: Duration,
+}
 
 impl Pause {
     const FIRST: Duration = Duration::from_millis(20);
     const LONGEST: Duration = Duration::from_secs(2);
 
     pub(crate) fn new() -> Self {
-        Self(Self::FIRST)
+        Self::up_to(Self::LONGEST)
+    }
+
+    /// One that grows to `longest`.
+    pub(crate) fn up_to(longest: Duration) -> Self {
+        Self {
+            next: Self::FIRST,
+            longest,
+        }
     }
 
     /// The next pause.
     pub(crate) fn next(&mut self) -> Duration {
-        let now = self.0;
-        self.0 = (now * 2).min(Self::LONGEST);
+        let now = self.next;
+        self.next = (now * 2).min(self.longest);
         now
     }
 
     /// Called after a success.
     pub(crate) fn reset(&mut self) {
-        self.0 = Self::FIRST;
+        self.next = Self::FIRST;
     }
 }
 

@@ -55,6 +55,13 @@ fn serve() {
                 queues.insert(words[1].to_owned(), Box::leak(Box::new(made)));
                 "ok".to_owned()
             }
+            // Creates a map of at most this many bytes, before another command of this agent uses it.
+            "bounded-map" => {
+                let options = Options::create().max_capacity(number(2));
+                let made = Map::with_options(Some(words[1]), &options).unwrap();
+                maps.insert(words[1].to_owned(), Box::leak(Box::new(made)));
+                "ok".to_owned()
+            }
             "put" => said(queue(1).put(words[2].as_bytes(), within(3)), |()| {
                 "ok".to_owned()
             }),
