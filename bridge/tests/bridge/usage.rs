@@ -187,3 +187,18 @@ fn an_address_with_an_empty_entry_is_wrong_usage() {
     let (code, said) = machine.run_to_end();
     assert_eq!(code, Some(2), "{said}");
 }
+
+#[test]
+fn a_detailed_log_contains_no_password_of_an_address() {
+    let url = "nats://me:s3cret@127.0.0.1:9";
+    for level in ["trace", "debug,async_nats=trace"] {
+        let mut machine = Machine::at(url, &["--queue", "jobs"]);
+        machine.env = vec![("RUST_LOG".to_owned(), level.to_owned())];
+        machine.start();
+        machine.wait_for("the bridge", |report| !report.last_error.is_empty());
+        assert_eq!(machine.terminate(), Some(0));
+        let said = machine.log();
+        assert!(said.contains("127.0.0.1:9"), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
+}
