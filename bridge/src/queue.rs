@@ -100,11 +100,12 @@ pub(crate) fn open_local(carried: &Carried) -> Result<Arc<Queue>> {
     let queue = Queue::with_options(Some(&carried.name), &options);
     let queue = queue.map_err(|why| Error::object(&carried.name, why))?;
     if carried.max_attempts.is_some() && queue.max_attempts() != carried.max_attempts {
+        let shown = |most: Option<u8>| most.map_or("none".to_owned(), |most| most.to_string());
         return Err(Error::Differs {
             what: format!("local queue {}", carried.name),
             setting: "max_attempts",
-            theirs: format!("{:?}", queue.max_attempts()),
-            ours: format!("{:?}", carried.max_attempts),
+            theirs: shown(queue.max_attempts()),
+            ours: shown(carried.max_attempts),
             advice: "the program that created the queue chose it; create it with the same value",
         });
     }

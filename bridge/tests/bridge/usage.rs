@@ -99,6 +99,17 @@ fn an_object_of_the_other_kind_is_wrong_usage_and_no_object_is_created() {
 }
 
 #[test]
+fn a_local_queue_with_other_attempts_is_refused_with_both_numbers() {
+    let machine = machine(&["--queue", "jobs:max-attempts=3"]);
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("put jobs m 0"), "ok");
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    let why = "has max_attempts none, this bridge needs 3";
+    assert!(said.contains(why), "{said}");
+}
+
+#[test]
 fn a_hangup_stops_a_bridge_in_order() {
     let server = Server::start();
     let mut machine = Machine::up(&server, &["--queue", "jobs"]);
@@ -160,6 +171,18 @@ fn silent_clients_do_not_delay_the_metrics_of_others() {
         let read = client.read(&mut [0]);
         let why = read.err().map(|why| why.kind());
         assert_eq!(why, Some(std::io::ErrorKind::WouldBlock));
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_have_objects_is_wrong_usage_and_is_named() {
+    for folder in ["relative", "/nosuch"] {
+        let mut machine = machine(&["--queue", "jobs"]);
+        machine.env = vec![("SHOAL_DIR".to_owned(), folder.to_owned())];
+        let (code, said) = machine.run_to_end();
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("invalid SHOAL_DIR"), "{said}");
+        assert!(said.contains(folder) && !said.contains("jobs"), "{said}");
     }
 }
 
