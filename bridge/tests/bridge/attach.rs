@@ -30,6 +30,7 @@ fn a_bridge_that_the_server_refuses_at_its_start_leaves_its_objects_local() {
     let machine = Machine::new(&server, &BOTH);
     let (code, said) = machine.run_to_end();
     assert_eq!(code, Some(3), "{said}");
+    assert!(!said.contains("the connection is lost"), "{said}");
     are_local(&machine);
 }
 
