@@ -379,6 +379,7 @@ struct PublishError {
 /// The pause before a retry, which doubles each time.
 #[derive(Debug, Clone)]
 pub(crate) struct Pause {
+    first: Duration,
     next: Duration,
     longest: Duration,
 }
@@ -393,8 +394,14 @@ impl Pause {
 
     /// One that grows to `longest`.
     pub(crate) fn up_to(longest: Duration) -> Self {
+        Self::between(Self::FIRST, longest)
+    }
+
+    /// One that grows from `first` to `longest`.
+    pub(crate) fn between(first: Duration, longest: Duration) -> Self {
         Self {
-            next: Self::FIRST,
+            first,
+            next: first,
             longest,
         }
     }
@@ -408,7 +415,7 @@ impl Pause {
 
     /// Called after a success.
     pub(crate) fn reset(&mut self) {
-        self.next = Self::FIRST;
+        self.next = self.first;
     }
 }
 

@@ -62,6 +62,8 @@ pub(crate) struct BridgedQueue {
     pub(crate) large: Arc<Large>,
     pub(crate) held: HeldTable,
     pub(crate) room: Arc<Notify>,
+    /// Notified when a worker here has finished a message.
+    pub(crate) finished: Notify,
     pub(crate) demand: Mutex<Demand>,
     /// How many messages have arrived and are not in the local queue: their bytes are elsewhere, or there is no
     /// room, or they follow such a message.
@@ -137,6 +139,7 @@ impl BridgedQueue {
             large: settings.large.clone(),
             held: HeldTable::default(),
             room: Arc::new(Notify::new()),
+            finished: Notify::new(),
             demand: Mutex::new(Demand::new(carried.in_flight.unwrap_or(IN_FLIGHT))),
             pending: AtomicUsize::new(0),
             arrivals,
@@ -429,6 +432,7 @@ impl BridgedQueue {
         let unleased = self.unleased();
         lock(&self.demand).finished(unleased);
         self.room.notify_one();
+        self.finished.notify_one();
     }
 
     /// Passes an acknowledgement to the settler. From now on the message waits for its confirmation.

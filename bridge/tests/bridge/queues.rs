@@ -272,6 +272,23 @@ fn progress_is_reported_as_often_as_an_ack_wait_requires_that_was_changed_meanwh
 }
 
 #[test]
+fn a_full_local_queue_is_reported_as_such_and_gets_all_messages() {
+    let server = Server::start();
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    let mut worker = machine.agent();
+    assert_eq!(worker.ask("bounded jobs 1"), "ok");
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected);
+    assert_eq!(worker.ask("puts jobs 300 m"), "ok");
+    let answer = worker.ask("work jobs 5000");
+    let done = worked(&mut worker, answer, 300);
+    assert_eq!(done.len(), 300);
+    let report = machine.wait_for("the report", |report| !report.last_error.is_empty());
+    let expected = "jobs: the local queue is full; messages wait for its workers";
+    assert_eq!(report.last_error, expected);
+}
+
+#[test]
 fn a_message_that_is_a_dead_letter_when_it_arrives_uses_no_credit() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs:in-flight=2,max-attempts=1"]);
