@@ -152,26 +152,46 @@ fn the_port_of_metrics_that_the_kernel_has_chosen_is_logged_and_in_the_status() 
     assert!(stream.is_ok(), "{stream:?}");
 }
 
+/// The answer to a request for the metrics.
+fn metrics(port: u16, method: &str) -> String {
+    use std::io::{Read, Write};
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(client, "{method} /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Whether a silent client is still connected.
+fn is_connected(mut client: &std::net::TcpStream) -> bool {
+    use std::io::Read;
+    client.set_nonblocking(true).unwrap();
+    let read = client.read(&mut [0]);
+    read.is_err_and(|why| why.kind() == std::io::ErrorKind::WouldBlock)
+}
+
 #[test]
 fn silent_clients_do_not_delay_the_metrics_of_others() {
-    use std::io::{Read, Write};
     let server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs", "--metrics", "0"]);
     let port = machine.reports()[0].metrics;
     let connect = || std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let mut silent: Vec<_> = (0..5).map(|_| connect()).collect();
-    let mut client = connect();
-    client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
-    let mut text = String::new();
-    client.read_to_string(&mut text).unwrap();
+    // The bridge closes the oldest ones for the others, and a silent connection after a while.
+    let silent: Vec<_> = (0..200).map(|_| connect()).collect();
+    let text = metrics(port, "GET");
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-    // They are still connected: the bridge closes a silent connection after a while.
-    for client in &mut silent {
-        client.set_nonblocking(true).unwrap();
-        let read = client.read(&mut [0]);
-        let why = read.err().map(|why| why.kind());
-        assert_eq!(why, Some(std::io::ErrorKind::WouldBlock));
-    }
+    assert!(!is_connected(&silent[0]));
+    assert!(is_connected(&silent[150]));
+}
+
+#[test]
+fn a_request_for_the_head_of_the_metrics_is_answered_without_them() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs", "--metrics", "0"]);
+    let text = metrics(machine.reports()[0].metrics, "HEAD");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.ends_with("\r\n\r\n"), "{text}");
+    assert!(!text.contains("Content-Length: 0"), "{text}");
 }
 
 #[test]
