@@ -35,6 +35,34 @@ fn a_bridge_that_the_server_refuses_at_its_start_leaves_its_objects_local() {
 }
 
 #[test]
+fn a_bridge_that_the_server_refuses_leaves_none_of_the_objects_that_it_created() {
+    let server = Server::start();
+    let foreign = async_nats::jetstream::stream::Config {
+        max_messages_per_subject: 5,
+        ..of_queue()
+    };
+    make(&server, foreign);
+    let args = ["--queue", "jobs:max-attempts=2", "--map", "config"];
+    let machine = Machine::new(&server, &args);
+    let objects = || {
+        let left = std::fs::read_dir(machine.folder()).unwrap();
+        let left = left.map(|it| it.unwrap().file_name().into_string().unwrap());
+        let left: Vec<String> = left.filter(|name| name.starts_with("shoal.")).collect();
+        left
+    };
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert_eq!(objects(), [""; 0]);
+    // The value of a program stays. The bridge has opened the queue before it refuses the map.
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("set config key value"), "ok");
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(objects(), ["shoal.config"], "{said}");
+    assert!(agent.ask("get config key").ends_with(" value"));
+}
+
+#[test]
 fn what_found_no_room_in_a_queue_that_is_not_bridged_any_more_goes_into_it_when_it_is_detached() {
     let mut server = Server::start();
     let foreign = async_nats::jetstream::stream::Config {
