@@ -51,12 +51,20 @@ struct Detach {
 
 impl Detach {
     fn run(self) -> error::Result<()> {
+        let mut done = Ok(());
         for name in &self.names {
-            if !detach::detach(name)? {
-                say(&format!("{name} is a local object already"));
+            match detach::detach(name) {
+                Ok(true) => {}
+                Ok(false) => say(&format!("{name} is a local object already")),
+                // The others are detached nevertheless. The caller prints the last error.
+                Err(why) => {
+                    if let Err(before) = std::mem::replace(&mut done, Err(why)) {
+                        say(&before);
+                    }
+                }
             }
         }
-        Ok(())
+        done
     }
 }
 

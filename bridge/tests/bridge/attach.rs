@@ -128,8 +128,11 @@ fn what_was_not_sent_is_in_the_object_after_it_was_detached() {
     assert_eq!(agent.ask("put jobs waits 1000"), "ok");
     assert_eq!(agent.ask("set config waits 1"), "ok");
     assert_eq!(machine.terminate(), Some(0));
-    let (code, said) = machine.execute(&["detach", "jobs", "config"]);
-    assert_eq!((code, &*said), (Some(0), ""));
+    // An object that cannot be detached keeps no other one from it.
+    let (code, said) = machine.execute(&["detach", "none", "jobs", "nor", "config"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("none: ") && said.contains("nor: "), "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
     let (lease, _, message) = leased(&agent.ask("lease jobs 1000"));
     assert_eq!(message, "waits");
     agent.ask(&format!("ack {lease}"));
