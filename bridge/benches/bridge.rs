@@ -22,7 +22,8 @@ mod server;
 use server::{Server, Setup};
 
 const SIZE: usize = 128;
-const PUBLISHES: usize = 40_000;
+/// Enough that the growth of the credit at the beginning is a small part.
+const PUBLISHES: usize = 200_000;
 const TRIPS: usize = 1000;
 const ROLE: &str = "SHOAL_BRIDGE_BENCH";
 const WATCHDOG: Duration = Duration::from_secs(120);
@@ -148,10 +149,55 @@ fn show(what: &str, mut trips: Vec<u64>) {
     println!("  {what:<44} p50 {:>6} us   p90 {:>6} us", at(50), at(90));
 }
 
-fn rate(what: &str, number: usize, took: Duration) -> f64 {
-    let rate = number as f64 / took.as_secs_f64();
-    println!("  {what:<44} {rate:>9.0} /s");
-    rate
+/// The processor time that a process has used, in hundredths of a second.
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name of the program is before the last bracket.
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let of = |at: usize| fields[at].parse::<u64>().unwrap();
+    of(11) + of(12)
+}
+
+/// A measurement of [`PUBLISHES`] messages, and the processes that handle them.
+struct Measurement {
+    begun: Instant,
+    processes: Vec<Process>,
+}
+
+/// A process, and the processor time that it had used when the measurement began.
+struct Process {
+    name: &'static str,
+    pid: u32,
+    ticks: u64,
+}
+
+impl Measurement {
+    fn begin() -> Self {
+        Self {
+            begun: Instant::now(),
+            processes: Vec::new(),
+        }
+    }
+
+    /// Adds a process.
+    fn of(mut self, name: &'static str, pid: u32) -> Self {
+        let ticks = ticks(pid);
+        self.processes.push(Process { name, pid, ticks });
+        self
+    }
+
+    /// Prints the rate, and the processor time of each process for one message. Returns the rate. A process that has
+    /// ended must not have been waited for.
+    fn end(self, what: &str) -> f64 {
+        let rate = PUBLISHES as f64 / self.begun.elapsed().as_secs_f64();
+        print!("  {what:<44} {rate:>9.0} /s  ");
+        for Process { name, pid, ticks } in self.processes {
+            let used = (self::ticks(pid) - ticks) as f64 * 10_000.0 / PUBLISHES as f64;
+            print!(" {name} {used:.1} us");
+        }
+        println!();
+        rate
+    }
 }
 
 fn compare(what: &str, bare: f64, bridge: f64) {
@@ -192,9 +238,13 @@ fn rates(runtime: &Runtime, sync_always: bool) {
     let server = start(sync_always);
     let client = runtime.block_on(async { async_nats::connect(server.url()).await.unwrap() });
     let jetstream = runtime.block_on(async { jetstream::new(client) });
+    let begin = || {
+        let measurement = Measurement::begin().of("server", server.pid());
+        measurement.of("client", std::process::id())
+    };
     let bare = runtime.block_on(async {
         let stream = bare_stream(&jetstream, "bare").await;
-        let begun = Instant::now();
+        let measurement = begin();
         let (sender, mut acks) = tokio::sync::mpsc::channel(4096);
         let publishing = jetstream.clone();
         let publisher = tokio::spawn(async move {
@@ -211,7 +261,7 @@ fn rates(runtime: &Runtime, sync_always: bool) {
             ack.await.unwrap();
         }
         publisher.await.unwrap();
-        let publishes = rate("pipelined publishes, bare", PUBLISHES, begun.elapsed());
+        let publishes = measurement.end("pipelined publishes, bare");
         let consumer = bare_consumer(&stream).await;
         let mut messages = consumer
             .stream()
@@ -219,30 +269,35 @@ fn rates(runtime: &Runtime, sync_always: bool) {
             .messages()
             .await
             .unwrap();
-        let begun = Instant::now();
+        let measurement = begin();
         for _ in 0..PUBLISHES {
             messages.next().await.unwrap().unwrap().ack().await.unwrap();
         }
         until(&jetstream, "bare", 0).await;
-        let acks = rate("pulled and acked, bare", PUBLISHES, begun.elapsed());
+        let acks = measurement.end("pulled and acked, bare");
         (publishes, acks)
     });
     let here = Machine::start("here", &server, &["--queue", "jobs"]);
-    let begun = Instant::now();
+    let measurement = Measurement::begin();
     let mut producer = here.play("put");
+    let measurement = measurement
+        .of("server", server.pid())
+        .of("bridge", here.bridge.id())
+        .of("program", producer.id());
     runtime.block_on(until(&jetstream, "shoal_q_jobs", PUBLISHES as u64));
-    let publishes = rate("put here and stored, bridge", PUBLISHES, begun.elapsed());
+    let publishes = measurement.end("put here and stored, bridge");
     producer.wait().unwrap();
     compare("of bare", bare.0, publishes);
     let there = Machine::start("there", &server, &["--queue", "jobs"]);
-    let begun = Instant::now();
+    let measurement = Measurement::begin();
     let mut worker = there.play("work");
+    let measurement = measurement
+        .of("server", server.pid())
+        .of("bridge", there.bridge.id())
+        .of("program", worker.id())
+        .of("other bridge", here.bridge.id());
     runtime.block_on(until(&jetstream, "shoal_q_jobs", 0));
-    let acks = rate(
-        "leased and acked by a worker, bridge",
-        PUBLISHES,
-        begun.elapsed(),
-    );
+    let acks = measurement.end("leased and acked by a worker, bridge");
     compare("of bare", bare.1, acks);
     worker.kill().unwrap();
     worker.wait().unwrap();
@@ -307,11 +362,6 @@ fn idle() {
         &server,
         &["--queue", "jobs", "--queue", "mail", "--map", "config"],
     );
-    let ticks = |pid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-    };
     let before = ticks(machine.bridge.id());
     std::thread::sleep(Duration::from_secs(10));
     let used = ticks(machine.bridge.id()) - before;

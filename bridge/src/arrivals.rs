@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::acknowledgement::{Acknowledgement, DeadLetter};
 use crate::delivery::Delivery;
 use crate::error::Error;
+use crate::exchange::Pause;
 use crate::held::Arrival;
 use crate::link::Link;
 use crate::pull::Target;
@@ -33,8 +34,9 @@ const RETRY_ELSEWHERE: Duration = Duration::from_secs(1);
 const RETRY_DEAD_LETTER: Duration = Duration::from_secs(60);
 /// How many messages are fetched from the object store, or wait behind such messages, at the same time.
 const AHEAD: usize = 16;
-/// The pause before a message is tried again that found no room in the local queue.
-const ROOM_PAUSE: Duration = Duration::from_millis(20);
+/// The shortest and the longest pause before a message is tried again that found no room in the local queue, if no
+/// worker finishes a message before.
+const ROOM_PAUSES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
 
 /// A message that is not in the local queue yet.
 pub(crate) struct Arrived {
@@ -136,11 +138,19 @@ impl BridgedQueue {
                 return self.held.forget(&token.delivery);
             }
         };
+        let [shortest, longest] = ROOM_PAUSES;
+        let mut pause = Pause::between(shortest, longest);
         while let Err(no_room) = place {
             let NoRoom { token, bytes, why } = *no_room;
-            self.bridge_counters
-                .record_error(&format!("{}: {why}; tried again", self.carried.name));
-            tokio::time::sleep(ROOM_PAUSE).await;
+            let name = &self.carried.name;
+            self.bridge_counters.record_error(&match why {
+                shoal::Error::Timeout => {
+                    format!("{name}: the local queue is full; messages wait for its workers")
+                }
+                why => format!("{name}: {why}; tried again"),
+            });
+            // A message that is finished leaves room. One that is only taken does too, without a notice.
+            let _ = tokio::time::timeout(pause.next(), self.finished.notified()).await;
             place = self.put_locally(token, bytes);
         }
     }
@@ -203,6 +213,11 @@ impl Target for BridgedQueue {
         }
         let unleased = self.unleased();
         lock(&self.demand).credit(self.held.len(), unleased)
+    }
+
+    fn set_ack_wait(&self, wait: Duration) {
+        self.ack_wait
+            .send_if_modified(|known| std::mem::replace(known, wait) != wait);
     }
 
     fn deliver(self: &Arc<Self>, link: &Link, delivery: Delivery, message: Message) {

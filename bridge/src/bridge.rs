@@ -170,14 +170,16 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
             }
         });
     }
-    let ending = counters.clone();
-    let stop = async move {
-        stop.await;
-        ending.link.is_ending.store(true, Ordering::Relaxed);
-    };
-    let done = tokio::select! {
-        done = work(options, counters, &threads, &mut ended) => done,
-        () = stop => Ok(()),
+    let done = {
+        let working = work(options, counters.clone(), &threads, &mut ended);
+        tokio::pin!(working, stop);
+        let done = tokio::select! {
+            done = &mut working => done,
+            () = &mut stop => Ok(()),
+        };
+        // Before the connection is closed, whose loss is no news then.
+        counters.link.is_ending.store(true, Ordering::Relaxed);
+        done
     };
     threads.end();
     if let Err(why) = board.close() {
@@ -287,6 +289,8 @@ async fn connect_client(options: &BridgeOptions, counters: &Arc<Counters>) -> Re
 
 async fn pause_or_fail(why: Error, counters: &Counters, pause: &mut Pause) -> Result<()> {
     if !why.is_temporary() {
+        // The bridge ends, and closes the connection.
+        counters.link.is_ending.store(true, Ordering::Relaxed);
         return Err(why);
     }
     counters.record_error(&format!("{why}; tried again"));

@@ -52,9 +52,13 @@ const TRIES: u32 = 10;
 /// The part of the server's limit that headers and subject may take, in bytes.
 pub(crate) const HEADERS: usize = 8192;
 
+/// Why a swap of a [missing key](crate::missing) is refused.
+const NO_ROOM: &str = "the key has a value for which there is no room on this machine; it is read again when there \
+                       is (see `shoal gc` and `shoal rm`)";
+
 /// The latest entry of a key in the bucket.
-struct Latest {
-    change: Change,
+pub(crate) struct Latest {
+    pub(crate) change: Change,
     id: Option<String>,
 }
 
@@ -85,8 +89,8 @@ impl Waiting {
 /// Sends the changes of one map.
 #[derive(Clone)]
 pub(crate) struct Sender {
-    map: Arc<BridgedMap>,
-    links: Links,
+    pub(crate) map: Arc<BridgedMap>,
+    pub(crate) links: Links,
     line: Arc<Line>,
 }
 
@@ -156,6 +160,11 @@ impl Sender {
             self.map.apply_ahead(change);
         }
         let ended = match outcome {
+            // The program would read the key again, find it absent, and try for ever.
+            Outcome::Conflict(Some(change)) if self.map.has_no_room_for(&change) => {
+                counters.refused.add(1);
+                request.refuse(NO_ROOM)
+            }
             Outcome::Done(_) => {
                 counters.sent.add(1);
                 request.done()
@@ -426,7 +435,12 @@ impl Sender {
     }
 
     /// The latest entry of the subject, read from the leader of the bucket.
-    async fn read_latest(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
+    pub(crate) async fn read_latest(
+        &self,
+        link: &Link,
+        subject: &str,
+        key: &[u8],
+    ) -> Result<Option<Latest>> {
         let stream = self.stream(link).await?;
         let message = match stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => message,

@@ -135,9 +135,13 @@ impl Context {
     fn read(file: &Path) -> Result<Self> {
         let what = || format!("context file {}", file.display());
         let text = std::fs::read_to_string(file).map_err(|why| Error::invalid(what(), why))?;
+        // The errors contain no value, which may be a secret.
         let fields: serde_json::Map<String, Value> =
-            serde_json::from_str(&text).map_err(|why| Error::invalid(what(), why))?;
-        // The error does not contain the value, which may be a secret.
+            serde_json::from_str(&text).map_err(|why| {
+                let (line, column) = (why.line(), why.column());
+                let why = format!("it is not a JSON object: line {line}, column {column}");
+                Error::invalid(what(), why)
+            })?;
         let wrong =
             |name: &str, wanted| Error::invalid(what(), format!("{name:?} is not {wanted}"));
         let text = |name: &str| match fields.get(name) {
@@ -189,14 +193,21 @@ impl Context {
 
     /// An error if no connection can be made with these addresses and files, whatever the server says.
     pub(crate) async fn check(&self) -> Result<()> {
-        for address in self.addresses() {
-            let what = || format!("address of the server {address:?}");
-            let parsed = address.parse::<ServerAddr>();
-            let parsed = parsed.map_err(|why| Error::invalid(what(), why))?;
+        const FORM: &str = "it is not nats://host:port or tls://host:port";
+        for (at, address) in self.addresses().enumerate() {
+            // Where the password of an invalid address ends is not known, so no part of it is shown.
+            let wrong = |why: &dyn std::fmt::Display| match self.url.contains('@') {
+                true => {
+                    let number = at + 1;
+                    let what = format!("address of the server (number {number}, with a password)");
+                    Error::invalid(what, FORM)
+                }
+                false => Error::invalid(format!("address of the server {address:?}"), why),
+            };
+            let parsed = address.parse::<ServerAddr>().map_err(|why| wrong(&why))?;
             // The client is built without websockets.
             if !matches!(parsed.scheme(), "nats" | "tls") || parsed.host().is_empty() {
-                let why = "it is not nats://host:port or tls://host:port";
-                return Err(Error::invalid(what(), why));
+                return Err(wrong(&FORM));
             }
         }
         self.options().await.map(drop)
@@ -317,6 +328,24 @@ mod tests {
         assert!(!shown.contains("secret"), "{shown}");
     }
 
+    #[tokio::test]
+    async fn the_error_for_an_invalid_address_contains_no_secret() {
+        for url in [
+            "nats://me:secret@127.0.0.1:99999",
+            "nats://secret@",
+            "secret:secret://me@a",
+            "http://me:secret@a",
+            "nats://me:sec,ret@a",
+            "nats://a:4222,nats://me:secret@b:port",
+        ] {
+            let why = Context::at(url).check().await.unwrap_err().to_string();
+            assert!(!why.contains("sec"), "{url}: {why}");
+            assert!(why.contains("address of the server"), "{url}: {why}");
+        }
+        let why = Context::at("nats://a:port").check().await.unwrap_err();
+        assert!(why.to_string().contains("nats://a:port"), "{why}");
+    }
+
     #[test]
     fn a_file_takes_precedence_over_the_environment() {
         let folder =
@@ -348,7 +377,8 @@ mod tests {
                 r#"{"tls_first": "yes"}"#,
                 "\"tls_first\" is not true or false",
             ),
-            ("[]", "expected a map"),
+            ("[]", "not a JSON object"),
+            (r#""7731""#, "not a JSON object"),
         ] {
             std::fs::write(&file, text).unwrap();
             let why = Context::load_from(Some(&file), with(&[])).unwrap_err();

@@ -113,8 +113,10 @@ counters! {
         counter resyncs,
         /// How often the watch was restarted.
         counter watches,
-        /// Keys of the bucket that are not keys of a map, or did not fit into the local map.
+        /// Keys of the bucket that are not keys of a map, or are too large for the local map.
         gauge undecodable,
+        /// Keys that are absent here because there is no room for their values now. They are read again.
+        gauge missing,
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use async_nats::client::PublishError as Unsent;
+use async_nats::client::{PublishError as Unsent, PublishErrorKind};
 use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
@@ -155,21 +155,29 @@ impl<T> Exchange<T> {
         }
     }
 
-    /// Repeats the requests that are lost at the time `now`, and sends a marker if that is not known.
+    /// Repeats the requests that are lost at the time `now`, and sends a marker if that is not known. A request that
+    /// the client refuses delays no other one.
     pub(crate) async fn resend(&mut self, now: Instant) -> Result<()> {
         let line = &self.line;
+        let mut refused = Ok(());
         for (&number, sent) in &mut self.sent {
             if sent.is_due(line, now) {
                 sent.place = line.send();
                 sent.at = Instant::now();
                 sent.due = None;
                 sent.times += 1;
-                publish(&self.link, &self.inbox, number, sent.request.clone()).await?;
+                match publish(&self.link, &self.inbox, number, sent.request.clone()).await {
+                    Err(why @ Error::Refused { .. }) => {
+                        sent.due = Some(now + ANSWER);
+                        refused = Err(why);
+                    }
+                    sent => sent?,
+                }
             } else if sent.due.is_none() && line.is_overtaken(sent.place) {
                 sent.due = Some(now + ANSWER);
             }
         }
-        self.mark(now).await
+        self.mark(now).await.and(refused)
     }
 
     /// Sends a marker if a request has waited for its answer for long, and it is not known whether the server has
@@ -235,6 +243,15 @@ impl<T> Exchange<T> {
         Some((sent.request, sent.kept))
     }
 
+    /// Removes the requests with a payload of more than `limit` bytes, and returns them with their values.
+    pub(crate) fn take_longer(&mut self, limit: usize) -> Vec<(Request, T)> {
+        let longer = self.sent.iter();
+        let longer = longer.filter(|(_, sent)| sent.request.payload.len() > limit);
+        let longer: Vec<u64> = longer.map(|(&number, _)| number).collect();
+        let removed = longer.into_iter().map(|number| self.remove(number));
+        removed.flatten().collect()
+    }
+
     /// Sends a request without headers that requests no answer.
     pub(crate) async fn send_unanswered(&self, request: &Request) -> Result<()> {
         let Request {
@@ -275,6 +292,9 @@ async fn publish(link: &Link, inbox: &str, number: u64, request: Request) -> Res
 fn accepted(sent: Result<Result<(), Unsent>, Elapsed>) -> Result<()> {
     match sent {
         Ok(Ok(())) => Ok(()),
+        Ok(Err(why)) if why.kind() == PublishErrorKind::MaxPayloadExceeded => {
+            Err(Error::refused("a request", why))
+        }
         Ok(Err(why)) => Err(Error::away("a request", why)),
         Err(_) => Err(Error::away("a request", "the client accepts no message")),
     }
@@ -358,26 +378,44 @@ struct PublishError {
 
 /// The pause before a retry, which doubles each time.
 #[derive(Debug, Clone)]
-pub(crate) struct Pause(Duration);
+pub(crate) struct Pause {
+    first: Duration,
+    next: Duration,
+    longest: Duration,
+}
 
 impl Pause {
     const FIRST: Duration = Duration::from_millis(20);
     const LONGEST: Duration = Duration::from_secs(2);
 
     pub(crate) fn new() -> Self {
-        Self(Self::FIRST)
+        Self::up_to(Self::LONGEST)
+    }
+
+    /// One that grows to `longest`.
+    pub(crate) fn up_to(longest: Duration) -> Self {
+        Self::between(Self::FIRST, longest)
+    }
+
+    /// One that grows from `first` to `longest`.
+    pub(crate) fn between(first: Duration, longest: Duration) -> Self {
+        Self {
+            first,
+            next: first,
+            longest,
+        }
     }
 
     /// The next pause.
     pub(crate) fn next(&mut self) -> Duration {
-        let now = self.0;
-        self.0 = (now * 2).min(Self::LONGEST);
+        let now = self.next;
+        self.next = (now * 2).min(self.longest);
         now
     }
 
     /// Called after a success.
     pub(crate) fn reset(&mut self) {
-        self.0 = Self::FIRST;
+        self.next = self.first;
     }
 }
 
@@ -474,5 +512,28 @@ mod tests {
             }
             assert_eq!((taken, answered.last()), (others + 2, Some(&0)));
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_the_client_refuses_delays_no_other() {
+        let server = crate::bridge::server::Server::start();
+        let context = crate::context::Context::at(server.url());
+        let counters = Default::default();
+        let link = Link::connect(&context, "test", &counters).await.unwrap();
+        let mut exchange = Exchange::on(link.clone(), "none").await.unwrap();
+        let mut requests = link.client.subscribe("work").await.unwrap();
+        let request = |len| Request {
+            subject: "work".into(),
+            headers: None,
+            payload: vec![0; len].into(),
+        };
+        for (len, number) in [(2 << 20, 1), (1, 2)] {
+            exchange.put_back(request(len), number, 1);
+        }
+        let resent = exchange.resend(Instant::now() + ANSWER).await;
+        assert!(matches!(resent, Err(Error::Refused { .. })), "{resent:?}");
+        assert_eq!(requests.next().await.unwrap().payload.len(), 1);
+        let longer = exchange.take_longer(1 << 20);
+        assert_eq!((longer.len(), longer[0].1, exchange.len()), (1, 1, 1));
     }
 }

@@ -30,6 +30,7 @@ use tokio::time::timeout;
 use crate::counters::Counters;
 use crate::error::{Error, Result};
 use crate::link::{ANSWER, Links};
+use crate::wire;
 
 /// The part of the server's limit that the headers may take, in bytes.
 const HEADERS: usize = 4096;
@@ -177,9 +178,10 @@ impl Large {
         Ok(())
     }
 
-    /// Deletes the object of a message that was stored before, if that message is gone: it was processed, and its
-    /// object may have been stored again since.
-    pub(crate) async fn delete_if_gone(
+    /// Deletes an object that was stored for a message that was in the stream before, if the message there does not
+    /// need it. The message is gone: it was processed, and its object was stored again since. Or its bytes are in its
+    /// payload, because the server's limit was higher.
+    pub(crate) async fn delete_if_unused(
         &self,
         jetstream: &jetstream::Context,
         object: &str,
@@ -190,6 +192,9 @@ impl Large {
         let of_queue = of_queue.map_err(|why| self.away(&why))?;
         match of_queue.get_raw_message(sequence).await {
             Err(why) if why.kind() == RawMessageErrorKind::NoMessageFound => {
+                self.delete(jetstream, object).await
+            }
+            Ok(message) if wire::object(Some(&message.headers)).as_deref() != Some(object) => {
                 self.delete(jetstream, object).await
             }
             _ => Ok(()),
@@ -386,7 +391,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn the_object_of_a_message_that_is_gone_is_deleted_and_no_other() {
+    async fn the_object_of_a_message_that_is_gone_or_does_not_name_it_is_deleted_and_no_other() {
         let server = Server::start();
         let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
         let config = jetstream::stream::Config {
@@ -394,14 +399,22 @@ pub(crate) mod tests {
             ..Default::default()
         };
         let stream = link.jetstream.create_stream(config).await.unwrap();
-        let published = link.jetstream.publish("q", "names a-1".into()).await;
-        let sequence = published.unwrap().await.unwrap().sequence;
-        large.put(&link, "a-1", &[7; 3]).await.unwrap();
-        let delete = || large.delete_if_gone(&link.jetstream, "a-1", "q", sequence);
-        delete().await.unwrap();
-        assert_eq!(messages(&large, &link).await, 2);
-        stream.delete_message(sequence).await.unwrap();
-        delete().await.unwrap();
-        assert_eq!(messages(&large, &link).await, 0);
+        let publish = |headers| link.jetstream.publish_with_headers("q", headers, "".into());
+        let mut names_it = wire::headers("1");
+        wire::add_object(&mut names_it, "a-1", 3);
+        for (headers, is_gone, left) in [
+            (names_it.clone(), false, 2),
+            (names_it, true, 0),
+            (wire::headers("2"), false, 0),
+        ] {
+            let published = publish(headers).await.unwrap().await.unwrap();
+            large.put(&link, "a-1", &[7; 3]).await.unwrap();
+            if is_gone {
+                stream.delete_message(published.sequence).await.unwrap();
+            }
+            let delete = large.delete_if_unused(&link.jetstream, "a-1", "q", published.sequence);
+            delete.await.unwrap();
+            assert_eq!(messages(&large, &link).await, left);
+        }
     }
 }

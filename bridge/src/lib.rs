@@ -17,6 +17,7 @@ mod line;
 mod link;
 mod map;
 mod metrics;
+mod missing;
 mod moving;
 pub mod names;
 mod objects;

@@ -14,6 +14,7 @@ use shoal_bridge::options::Carried;
 use shoal_bridge::{detach, error, names, status};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Carries Shoal's queues and maps between machines, over NATS JetStream.
 ///
@@ -50,12 +51,20 @@ struct Detach {
 
 impl Detach {
     fn run(self) -> error::Result<()> {
+        let mut done = Ok(());
         for name in &self.names {
-            if !detach::detach(name)? {
-                say(&format!("{name} is a local object already"));
+            match detach::detach(name) {
+                Ok(true) => {}
+                Ok(false) => say(&format!("{name} is a local object already")),
+                // The others are detached nevertheless. The caller prints the last error.
+                Err(why) => {
+                    if let Err(before) = std::mem::replace(&mut done, Err(why)) {
+                        say(&before);
+                    }
+                }
             }
         }
-        Ok(())
+        done
     }
 }
 
@@ -175,10 +184,18 @@ fn filter() -> error::Result<EnvFilter> {
         "" => EnvFilter::try_new("info,async_nats=warn"),
         text => EnvFilter::try_new(text),
     };
-    filter.map_err(|why| error::Error::Invalid {
+    let filter = filter.map_err(|why| error::Error::Invalid {
         what: format!("RUST_LOG {text:?}"),
         why: why.to_string(),
-    })
+    })?;
+    // At a lower level, the client logs addresses with their passwords.
+    let connects = "async_nats::connector=info".parse();
+    match (filter.max_level_hint(), connects) {
+        (Some(level), Ok(connects)) if level > LevelFilter::INFO => {
+            Ok(filter.add_directive(connects))
+        }
+        _ => Ok(filter),
+    }
 }
 
 /// Ready when a signal stops the bridge. Those that its caller ignores, such as `nohup`, do not stop it.

@@ -14,13 +14,14 @@ use std::time::Duration;
 use async_nats::datetime::DateTime;
 use async_nats::jetstream::stream::Stream;
 use shoal::{Map, MapRelay, Options, RelayOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::bridge::Settings;
 use crate::change::{HEADERS, Sender, Waiting};
 use crate::counters::{Counters, MapCounters};
 use crate::error::{Error, Result};
 use crate::link::{Link, Links};
+use crate::missing::{self, Missing};
 use crate::names::Names;
 use crate::options::Carried;
 use crate::queue::{SLICE, lock};
@@ -50,6 +51,12 @@ pub(crate) struct BridgedMap {
     is_comparing: AtomicBool,
     /// The bucket that was compared last.
     compared: Mutex<Compared>,
+    /// Keys without room. Locked after `ahead`.
+    missing: Mutex<Missing>,
+    /// Notified when a key is missing.
+    has_missing: Notify,
+    /// Notified when the whole bucket is to be compared because of the missing keys.
+    must_compare: Notify,
 }
 
 /// What is known about a bucket.
@@ -102,6 +109,9 @@ impl BridgedMap {
             ahead: Mutex::default(),
             is_comparing: false.into(),
             compared: Mutex::default(),
+            missing: Mutex::default(),
+            has_missing: Notify::new(),
+            must_compare: Notify::new(),
             carried,
         })
     }
@@ -130,6 +140,10 @@ impl BridgedMap {
             this.read_requests(&requests, &ending)
         });
         let sender = Sender::new(self.clone(), links.clone());
+        threads.task(
+            format!("missing keys of {name}"),
+            sender.clone().read_missing(),
+        );
         threads.task(format!("changes of {name}"), sender.run(inbox));
         let watcher = Watcher {
             links: links.clone(),
@@ -174,7 +188,10 @@ impl BridgedMap {
     /// Applies a change that the server has stored, before the watch reports it, so that the program reads its
     /// own write.
     pub(crate) fn apply_ahead(&self, change: &Change) {
-        let mut ahead = lock(&self.ahead);
+        self.apply_early(&mut lock(&self.ahead), change);
+    }
+
+    fn apply_early(&self, ahead: &mut HashMap<Vec<u8>, u64>, change: &Change) {
         let known = ahead.entry(change.key.clone()).or_default();
         if *known > change.revision {
             return;
@@ -182,6 +199,9 @@ impl BridgedMap {
         // The watch may have passed this revision already. Then it does not report it again.
         if change.revision <= self.relay.revision() {
             ahead.remove(&change.key);
+            if lock(&self.missing).wants(change) {
+                self.write(change);
+            }
             return;
         }
         if !self.is_comparing.load(Ordering::Relaxed) {
@@ -199,6 +219,49 @@ impl BridgedMap {
             true => self.force(change),
             false => self.write(change),
         }
+    }
+
+    /// What to do for the missing keys.
+    pub(crate) fn next_missing(&self) -> Option<missing::Next> {
+        lock(&self.missing).next()
+    }
+
+    /// Waits until a key is missing.
+    pub(crate) async fn has_missing(&self) {
+        self.has_missing.notified().await;
+    }
+
+    /// Has the map compared with the whole bucket.
+    pub(crate) fn compare_again(&self) {
+        self.must_compare.notify_one();
+    }
+
+    /// Applies what the bucket has for a missing key, which had this number before it was read. Whether the key is not
+    /// missing any more.
+    pub(crate) fn apply_again(&self, key: &[u8], serial: u64, latest: Option<Change>) -> bool {
+        let mut ahead = lock(&self.ahead);
+        // Otherwise the watch has reported another entry meanwhile, or the entries of another bucket.
+        if lock(&self.missing).is_same(key, serial) {
+            match latest {
+                Some(change) => self.apply_early(&mut ahead, &change),
+                None => self.forget_missing(key),
+            }
+        }
+        !lock(&self.missing).contains(key)
+    }
+
+    /// Whether there is no room here for this entry of the bucket.
+    pub(crate) fn has_no_room_for(&self, change: &Change) -> bool {
+        let missing = lock(&self.missing);
+        change.value.is_some()
+            && (missing.contains(&change.key)
+                || missing.is_beyond() && self.version(&change.key) == 0)
+    }
+
+    fn forget_missing(&self, key: &[u8]) {
+        let mut missing = lock(&self.missing);
+        missing.forget(key);
+        self.counters.missing.set(missing.len() as u64);
     }
 
     /// The version of a key in the local map; 0 if it has none.
@@ -227,12 +290,25 @@ impl BridgedMap {
             Some(value) => self.relay.deliver(key, value, *revision, *life),
             None => self.relay.remove(key, *revision),
         };
-        if let Err(why) = done {
-            // The key is removed, because readers must not take the old value for the present one.
-            let _ = self.relay.remove(key, TOP);
+        let Err(why) = done else {
+            return self.forget_missing(key);
+        };
+        // The key is removed, because readers must not take the old value for the present one.
+        let _ = self.relay.remove(key, TOP);
+        let map = &self.carried.name;
+        if missing::may_pass(&why) {
+            let mut missing = lock(&self.missing);
+            missing.add(change);
+            self.counters.missing.set(missing.len() as u64);
+            self.has_missing.notify_one();
+            self.bridge_counters.record_error(&format!(
+                "{map}: a key is absent here, and is read again: {why}"
+            ));
+        } else {
+            self.forget_missing(key);
             self.counters.undecodable.add(1);
             self.bridge_counters
-                .record_error(&format!("{}: a key does not fit: {why}", self.carried.name));
+                .record_error(&format!("{map}: a key does not fit: {why}"));
         }
     }
 
@@ -272,6 +348,9 @@ impl Mirror for BridgedMap {
             reported: HashMap::new(),
         };
         self.is_comparing.store(true, Ordering::Relaxed);
+        // Those that have no room are found again.
+        lock(&self.missing).clear();
+        self.counters.missing.set(0);
         // Until the whole bucket is read, local revisions may come from an earlier bucket.
         let _ = self.relay.set_revision(0);
     }
@@ -316,11 +395,23 @@ impl Mirror for BridgedMap {
     fn len(&self) -> u64 {
         self.relay.map().len().unwrap_or(0) as u64
     }
+
+    async fn must_compare(&self) {
+        loop {
+            self.must_compare.notified().await;
+            // Otherwise a comparison has begun meanwhile.
+            if lock(&self.missing).is_beyond() {
+                return;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicU32;
+
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -329,10 +420,14 @@ mod tests {
 
     impl TestMap {
         fn new() -> Self {
+            Self::with(&Options::create().persistent())
+        }
+
+        fn with(options: &Options) -> Self {
             static COUNT: AtomicU32 = AtomicU32::new(0);
             let number = COUNT.fetch_add(1, Ordering::Relaxed);
             let name = format!("compared-{}-{number}", std::process::id());
-            let map = Map::with_options(Some(&name), &Options::create().persistent()).unwrap();
+            let map = Map::with_options(Some(&name), options).unwrap();
             let relay = MapRelay::attach(Arc::new(map), &RelayOptions::new(), SLICE).unwrap();
             let (carried, bridge_counters) = (Carried::new(&name), Arc::new(Counters::default()));
             Self(Arc::new(BridgedMap {
@@ -343,6 +438,9 @@ mod tests {
                 ahead: Mutex::default(),
                 is_comparing: false.into(),
                 compared: Mutex::default(),
+                missing: Mutex::default(),
+                has_missing: Notify::new(),
+                must_compare: Notify::new(),
                 carried,
             }))
         }
@@ -441,5 +539,90 @@ mod tests {
         assert_eq!(map.value(), 9);
         map.0.complete(&HashSet::from([b"k".to_vec()]), 9);
         assert_eq!(map.value(), 9);
+    }
+
+    /// A map in which the value of this key, of this many bytes, has no room.
+    fn without_room(key: &[u8], bytes: usize) -> TestMap {
+        let map = TestMap::with(&Options::create().persistent().max_capacity(1 << 20));
+        map.0.begin(created(0), 0);
+        map.0.complete(&HashSet::new(), 0);
+        map.0.apply(value(b"fill", 1, 200_000));
+        map.0.apply(value(b"large", 2, 500_000));
+        map.0.apply(value(key, 3, bytes));
+        assert_eq!(map.0.version(key), 0);
+        assert_eq!(map.0.counters.missing.get(), 1);
+        map
+    }
+
+    fn value(key: &[u8], revision: u64, bytes: usize) -> Change {
+        Change {
+            key: key.to_vec(),
+            value: Some(vec![7; bytes].into()),
+            revision,
+            life: None,
+        }
+    }
+
+    fn removal(key: &[u8], revision: u64) -> Change {
+        Change {
+            value: None,
+            ..value(key, revision, 0)
+        }
+    }
+
+    fn serial(map: &TestMap) -> u64 {
+        match map.0.next_missing() {
+            Some(missing::Next::Key(_, serial)) => serial,
+            _ => panic!("no key is missing"),
+        }
+    }
+
+    #[test]
+    fn a_key_without_room_is_there_when_it_is_read_again_and_there_is_room() {
+        let map = without_room(b"k", 500_000);
+        let read = value(b"k", 3, 500_000);
+        assert!(map.0.has_no_room_for(&read));
+        assert!(!map.0.apply_again(b"k", serial(&map), Some(read.clone())));
+        map.0.apply(removal(b"large", 4));
+        let before = serial(&map);
+        assert!(map.0.apply_again(b"k", before, Some(read.clone())));
+        assert_eq!((map.0.version(b"k"), map.0.counters.missing.get()), (3, 0));
+        assert!(map.0.next_missing().is_none() && !map.0.has_no_room_for(&read));
+    }
+
+    #[test]
+    fn an_entry_that_was_read_before_a_later_one_came_does_not_replace_it() {
+        let map = without_room(b"k", 500_000);
+        let before = serial(&map);
+        map.0.apply(removal(b"k", 4));
+        map.0.apply(removal(b"large", 5));
+        assert!(map.0.apply_again(b"k", before, Some(value(b"k", 3, 9))));
+        assert_eq!(map.0.version(b"k"), 0);
+        // The same with a later value that has no room either.
+        map.0.apply(value(b"large", 6, 500_000));
+        map.0.apply(value(b"k", 7, 500_000));
+        let before = serial(&map);
+        map.0.apply(value(b"k", 8, 500_001));
+        assert!(!map.0.apply_again(b"k", before, Some(value(b"k", 7, 9))));
+        map.0.apply_ahead(&value(b"k", 7, 9));
+        assert_eq!(map.0.version(b"k"), 0);
+        // A key that the bucket has no more.
+        assert!(map.0.apply_again(b"k", serial(&map), None));
+    }
+
+    #[test]
+    fn more_keys_without_room_than_are_remembered_are_compared_with_the_whole_bucket() {
+        let map = without_room(b"k", 500_000);
+        for number in 0..1024u64 {
+            let key = number.to_string();
+            map.0.apply(value(key.as_bytes(), 4 + number, 500_000));
+        }
+        assert!(matches!(map.0.next_missing(), Some(missing::Next::All)));
+        map.0.compare_again();
+        map.0.must_compare().now_or_never().unwrap();
+        map.0.begin(created(0), 2000);
+        assert!(map.0.next_missing().is_none());
+        map.0.compare_again();
+        assert!(map.0.must_compare().now_or_never().is_none());
     }
 }

@@ -1,6 +1,6 @@
 //! Metrics in Prometheus text on a loopback port, on request.
 //!
-//! It answers one request per connection, and only `GET /metrics`, which is all that a scraper sends.
+//! It answers one request per connection: `GET /metrics`, or `HEAD /metrics`.
 
 use std::time::Duration;
 
@@ -8,15 +8,16 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 
 /// The longest request that is read, in bytes.
 const LONGEST: usize = 8192;
-/// How many clients are served at the same time. Others wait.
-const CLIENTS: usize = 64;
+/// How many clients are served at the same time. The connection of an older one is closed.
+const CLIENTS: u64 = 64;
 /// How long a client has to send its request and to read the answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a client could not be accepted.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -29,11 +30,22 @@ pub(crate) async fn listen(port: u16) -> Result<TcpListener> {
 /// Answers each request with the present result of `text`.
 pub(crate) async fn serve(listener: TcpListener, text: impl Fn() -> String) {
     let mut clients = FuturesUnordered::new();
+    let newest = watch::Sender::new(0);
     loop {
         tokio::select! {
-            accepted = listener.accept(), if clients.len() < CLIENTS => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
-                    clients.push(tokio::time::timeout(ANSWER_TIMEOUT, answer(client, &text)));
+                    newest.send_modify(|newest| *newest += 1);
+                    let number = *newest.borrow();
+                    let (mut others, text) = (newest.subscribe(), &text);
+                    clients.push(async move {
+                        tokio::select! {
+                            answered = answer(client, text) => answered,
+                            () = tokio::time::sleep(ANSWER_TIMEOUT) => Ok(()),
+                            // The sender lives as long as this.
+                            _ = others.wait_for(|newest| *newest >= number + CLIENTS) => Ok(()),
+                        }
+                    });
                 }
                 // An example: no descriptor is left.
                 Err(why) => {
@@ -42,7 +54,7 @@ pub(crate) async fn serve(listener: TcpListener, text: impl Fn() -> String) {
                 }
             },
             Some(answered) = clients.next() => {
-                if let Ok(Err(why)) = answered {
+                if let Err(why) = answered {
                     tracing::debug!(%why, "metrics");
                 }
             }
@@ -63,7 +75,9 @@ async fn answer(mut client: TcpStream, text: &impl Fn() -> String) -> std::io::R
     let line = String::from_utf8_lossy(line.unwrap_or_default());
     let words: Vec<&str> = line.split(' ').collect();
     let (status, body) = match words[..] {
-        ["GET", target, "HTTP/1.1" | "HTTP/1.0"] if is_metrics(target) => ("200 OK", text()),
+        ["GET" | "HEAD", target, "HTTP/1.1" | "HTTP/1.0"] if is_metrics(target) => {
+            ("200 OK", text())
+        }
         _ => ("404 Not Found", "GET /metrics\n".to_owned()),
     };
     let head = format!(
@@ -72,7 +86,9 @@ async fn answer(mut client: TcpStream, text: &impl Fn() -> String) -> std::io::R
         body.len()
     );
     client.write_all(head.as_bytes()).await?;
-    client.write_all(body.as_bytes()).await?;
+    if words[0] != "HEAD" {
+        client.write_all(body.as_bytes()).await?;
+    }
     client.shutdown().await
 }
 

@@ -40,6 +40,32 @@ enum Relay {
 }
 
 impl Local {
+    fn name(&self) -> &str {
+        match self {
+            Local::Queue(queue) => queue.name(),
+            Local::Map(map) => map.name(),
+        }
+    }
+
+    /// The names of what this process has created by opening it.
+    fn created(&self) -> Vec<String> {
+        let (is_created, dead_letters) = match self {
+            Local::Queue(queue) => (queue.created(), queue.dead_letters()),
+            Local::Map(map) => (map.created(), None),
+        };
+        let dead_letters = dead_letters.filter(|queue| queue.created());
+        let own = is_created.then(|| self.name().to_owned());
+        let dead_letters = dead_letters.map(|queue| queue.name().to_owned());
+        own.into_iter().chain(dead_letters).collect()
+    }
+
+    fn unlink_if_unused(&self) -> shoal::Result<bool> {
+        match self {
+            Local::Queue(queue) => queue.unlink_if_unused(),
+            Local::Map(map) => map.unlink_if_unused(),
+        }
+    }
+
     fn is_relayed(&self) -> bool {
         match self {
             Local::Queue(queue) => queue.is_relayed(),
@@ -89,16 +115,17 @@ pub(crate) async fn attach(
 ) -> Result<Objects> {
     let ending = threads.clone();
     let attached = tokio::task::spawn_blocking(move || {
-        let queues = in_order(queues)?.into_iter();
-        let mut all: Vec<(Carried, Local)> = queues
-            .map(|(carried, queue)| (carried, Local::Queue(queue)))
-            .collect();
         maps.sort_by(|a, b| a.name.cmp(&b.name));
-        for carried in maps {
-            let map = map::open_local(&carried)?;
-            all.push((carried, Local::Map(map)));
-        }
-        let (relays, new) = relay_all(&all, &settings, &ending)?;
+        let mut all = Vec::new();
+        let attached =
+            open_all(queues, maps, &mut all).and_then(|()| relay_all(&all, &settings, &ending));
+        let (relays, new) = match attached {
+            Ok(attached) => attached,
+            Err(why) => {
+                remove_created(all.into_iter().map(|(_, local)| local));
+                return Err(why);
+            }
+        };
         let mut objects = Objects {
             queues: Vec::new(),
             maps: Vec::new(),
@@ -159,7 +186,13 @@ fn relay_all(
         }
         match why {
             Error::Object {
-                why: shoal::Error::Timeout | shoal::Error::Interrupted,
+                name,
+                why: shoal::Error::Timeout,
+            } => settings.counters.record_error(&format!(
+                "waits for {name}: it has no room for what an earlier bridge left, or another process attaches"
+            )),
+            Error::Object {
+                why: shoal::Error::Interrupted,
                 ..
             } => {}
             why => return Err(why),
@@ -205,37 +238,66 @@ fn detach(name: &str, relay: Relay) {
     }
 }
 
-/// The queues and their dead-letter queues, opened, in the order of their names. A dead-letter queue does not
-/// follow its queue: `a.b` comes between `a` and `a.dead`.
-fn in_order(queues: Vec<Carried>) -> Result<Vec<(Carried, Arc<Queue>)>> {
-    let mut all = Vec::new();
+/// Opens all objects: the queues and their dead-letter queues in the order of their names, and then the maps. A
+/// dead-letter queue does not follow its queue: `a.b` comes between `a` and `a.dead`. After an error, `all` has those
+/// that were opened.
+fn open_all(
+    queues: Vec<Carried>,
+    maps: Vec<Carried>,
+    all: &mut Vec<(Carried, Local)>,
+) -> Result<()> {
     for carried in queues {
-        let local = queue::open_local(&carried)?;
+        let local = Local::Queue(queue::open_local(&carried)?);
         all.push((carried, local));
     }
-    let mut dead = Vec::new();
-    for letters in all.iter().filter_map(|(_, local)| local.dead_letters()) {
-        if all.iter().all(|(other, _)| other.name != letters.name()) {
-            let carried = Carried::new(letters.name());
-            let local = queue::open_local(&carried)?;
-            dead.push((carried, local));
+    let letters = |(_, local): &(Carried, Local)| match local {
+        Local::Queue(queue) => queue.dead_letters().map(|it| it.name().to_owned()),
+        Local::Map(_) => None,
+    };
+    let mut dead: Vec<String> = all.iter().filter_map(letters).collect();
+    dead.retain(|name| all.iter().all(|(other, _)| other.name != *name));
+    for name in dead {
+        let carried = Carried::new(name);
+        let local = Local::Queue(queue::open_local(&carried)?);
+        all.push((carried, local));
+    }
+    all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+    for carried in maps {
+        let local = Local::Map(map::open_local(&carried)?);
+        all.push((carried, local));
+    }
+    Ok(())
+}
+
+/// Removes those of these objects that this process has created and that no other one uses: a program that creates
+/// them later chooses their settings.
+fn remove_created(all: impl Iterator<Item = Local>) {
+    let mut all: Vec<Local> = all.collect();
+    let created: Vec<String> = all.iter().flat_map(Local::created).collect();
+    // A queue has its dead-letter queue open, and comes first.
+    all.sort_by(|a, b| a.name().cmp(b.name()));
+    for local in all {
+        if created.iter().any(|name| name == local.name())
+            && let Err(why) = local.unlink_if_unused()
+        {
+            tracing::debug!(name = local.name(), %why, "it stays");
         }
     }
-    all.extend(dead);
-    all.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
-    Ok(all)
 }
 
 impl Objects {
-    /// Makes those objects local ones again that were not relayed before: this bridge ends before it has carried
-    /// anything, and programs would wait for the next one.
+    /// Makes those objects local ones again that were not relayed before, and removes those that this process has
+    /// created and nothing else uses: this bridge ends before it has carried anything, and programs would wait for the
+    /// next one.
     pub(crate) fn undo(self) {
         let is_new = |name: &String| self.new.contains(name);
+        let mut locals = Vec::new();
         for (queue, _) in self.queues {
             let queue = Arc::into_inner(queue).filter(|queue| is_new(&queue.carried.name));
             if let Some(queue) = queue
                 && let Some(relay) = Arc::into_inner(queue.relay)
             {
+                locals.push(Local::Queue(relay.queue().clone()));
                 detach(&queue.carried.name, Relay::Queue(relay));
             }
         }
@@ -244,9 +306,11 @@ impl Objects {
             if let Some(map) = map
                 && let Some(relay) = Arc::into_inner(map.relay)
             {
+                locals.push(Local::Map(relay.map().clone()));
                 detach(&map.carried.name, Relay::Map(relay));
             }
         }
+        remove_created(locals.into_iter());
     }
 
     /// Creates or checks the streams and buckets.
@@ -292,14 +356,19 @@ mod tests {
             max_attempts: Some(2),
             ..Carried::new(name(""))
         };
-        let all = in_order(vec![Carried::new(name(".e")), with_dead_letters]).unwrap();
-        let between = in_order(vec![Carried::new(name(".dead")), Carried::new(name(".b"))]);
-        let names = |all: &[(Carried, Arc<Queue>)]| -> Vec<String> {
+        let opened = |queues| {
+            let mut all = Vec::new();
+            open_all(queues, Vec::new(), &mut all).unwrap();
+            all
+        };
+        let all = opened(vec![Carried::new(name(".e")), with_dead_letters]);
+        let between = opened(vec![Carried::new(name(".dead")), Carried::new(name(".b"))]);
+        let names = |all: &[(Carried, Local)]| -> Vec<String> {
             all.iter()
                 .map(|(carried, _)| carried.name.clone())
                 .collect()
         };
-        let ordered = [names(&all), names(&between.unwrap())];
+        let ordered = [names(&all), names(&between)];
         for suffix in ["", ".b", ".dead", ".e"] {
             shoal::unlink(&name(suffix)).unwrap();
         }

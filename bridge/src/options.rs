@@ -55,6 +55,10 @@ impl Carried {
         let refused = |why: &str| Err(Error::invalid(format!("name {:?}", self.name), why));
         // It does not have to exist, but an invalid name is refused first.
         match shoal::stat(&self.name) {
+            // Of the name, or of the variable that names the directory of all objects.
+            Err(shoal::Error::Invalid { what, why }) if what != "name" => {
+                return Err(Error::invalid(what, why));
+            }
             Err(shoal::Error::Invalid { why, .. }) => return refused(&why),
             Ok(info) => match info.kind {
                 Some(found) if found != kind && !info.stale => {

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::exchange::{Answer, Exchange, Pause, Published, Request};
 use crate::large::Large;
 use crate::link::{Link, Links};
-use crate::wire::{self, Body};
+use crate::wire;
 
 /// How many publishes may be unanswered.
 pub(crate) const WINDOW: usize = 4096;
@@ -91,6 +91,7 @@ impl Publisher {
             let sent = tokio::select! {
                 () = self.links.lost(&mut link, epoch) => {
                     (link, epoch) = self.links.up().await;
+                    take_long(&link, &mut exchange, &mut refused);
                     exchange.move_to(link.clone()).await
                 }
                 answered = exchange.next() => {
@@ -120,12 +121,18 @@ impl Publisher {
                         // The next one follows only after the answer to this one.
                         Some((request, kept)) => {
                             refused.pause();
-                            exchange.send(request, kept).await
+                            match self.fit(&link, request, kept, &refuse).await {
+                                Some((request, kept)) => exchange.send(request, kept).await,
+                                None => Ok(()),
+                            }
                         }
                         None => Ok(()),
                     }
                 }
-                _ = tick.tick() => exchange.resend(Instant::now()).await,
+                _ = tick.tick() => {
+                    take_long(&link, &mut exchange, &mut refused);
+                    exchange.resend(Instant::now()).await
+                }
             };
             self.counters
                 .publishing
@@ -159,7 +166,8 @@ impl Publisher {
     ) -> Result<()> {
         let mut next = Some(first);
         while let Some(outgoing) = next {
-            if let Some((request, kept)) = self.request(link, outgoing, refuse).await {
+            let (request, kept) = self.request(outgoing);
+            if let Some((request, kept)) = self.fit(link, request, kept, refuse).await {
                 exchange.send(request, kept).await?;
             }
             next = if exchange.len() < WINDOW {
@@ -171,70 +179,67 @@ impl Publisher {
         Ok(())
     }
 
-    /// The request that publishes a message, whose bytes are in the object store then if they are too long. `None`
-    /// if they could not be stored and are not to be tried again.
-    async fn request<T>(
-        &self,
-        link: &Link,
-        outgoing: Outgoing<T>,
-        refuse: &impl Fn(T, Option<String>, &str) -> Option<T>,
-    ) -> Option<(Request, T)> {
-        let Outgoing {
-            id,
-            bytes,
-            dead_letter_reason,
-            before,
-            mut kept,
-        } = outgoing;
-        let mut body = Body::Here;
-        let mut payload = bytes;
-        if payload.len() > Large::limit(&link.client) {
-            body = Body::Stored {
-                object: id.clone(),
-                size: payload.len() as u64,
-            };
-            // Each attempt uses the present link, because this one may be replaced meanwhile. `run` notices that
-            // by itself.
-            let (mut links, mut link) = (self.links.clone(), link.clone());
-            let mut pause = Pause::new();
-            while let Err(why) = self.large.put(&link, &id, &payload).await {
-                self.bridge_counters.record_error(&why.to_string());
-                kept = refuse(kept, Some(id.clone()), &why.to_string())?;
-                let is_full = matches!(why, Error::Full { .. });
-                self.counters.full.set(is_full.into());
-                let pause = if is_full { FULL_PAUSE } else { pause.next() };
-                tokio::time::sleep(pause).await;
-                (link, _) = links.up().await;
-            }
-            payload = Bytes::new();
-        }
-        let mut headers = wire::headers(&id, &body);
+    /// The request that publishes a message.
+    fn request<T>(&self, outgoing: Outgoing<T>) -> (Request, T) {
+        let mut headers = wire::headers(&outgoing.id);
         if let Some(DeadLetterReason {
             queue,
             attempts,
             reason,
-        }) = &dead_letter_reason
+        }) = &outgoing.dead_letter_reason
         {
             wire::add_reason(&mut headers, queue, *attempts, reason);
         }
-        if before > 0 {
-            wire::add_before(&mut headers, before);
+        if outgoing.before > 0 {
+            wire::add_before(&mut headers, outgoing.before);
         }
         let request = Request {
             subject: self.subject.clone(),
             headers: Some(headers),
-            payload,
+            payload: outgoing.bytes,
         };
+        (request, outgoing.kept)
+    }
+
+    /// The request as this server accepts it: its payload is in the object store then if it is too long. `None` if it
+    /// could not be stored and is not to be tried again.
+    async fn fit<T>(
+        &self,
+        link: &Link,
+        mut request: Request,
+        mut kept: T,
+        refuse: &impl Fn(T, Option<String>, &str) -> Option<T>,
+    ) -> Option<(Request, T)> {
+        if request.payload.len() <= Large::limit(&link.client) {
+            return Some((request, kept));
+        }
+        let payload = std::mem::take(&mut request.payload);
+        let headers = request.headers.get_or_insert_default();
+        let object = wire::id(headers).to_owned();
+        wire::add_object(headers, &object, payload.len());
+        // Each attempt uses the present link, because this one may be replaced meanwhile. `run` notices that by
+        // itself.
+        let (mut links, mut link) = (self.links.clone(), link.clone());
+        let mut pause = Pause::new();
+        while let Err(why) = self.large.put(&link, &object, &payload).await {
+            self.bridge_counters.record_error(&why.to_string());
+            kept = refuse(kept, Some(object.clone()), &why.to_string())?;
+            let is_full = matches!(why, Error::Full { .. });
+            self.counters.full.set(is_full.into());
+            let pause = if is_full { FULL_PAUSE } else { pause.next() };
+            tokio::time::sleep(pause).await;
+            (link, _) = links.up().await;
+        }
         Some((request, kept))
     }
 
-    /// Deletes an object that was stored again for a message that was processed meanwhile.
-    fn delete_if_gone(&self, object: String, sequence: u64) {
+    /// Deletes an object that was stored for a message that was in the stream before, unless the message needs it.
+    fn delete_if_unused(&self, object: String, sequence: u64) {
         let (large, stream) = (self.large.clone(), self.stream.clone());
         let mut links = self.links.clone();
         tokio::spawn(async move {
             let (link, _) = links.up().await;
-            let deleted = large.delete_if_gone(&link.jetstream, &object, &stream, sequence);
+            let deleted = large.delete_if_unused(&link.jetstream, &object, &stream, sequence);
             if let Err(why) = deleted.await {
                 tracing::warn!(object, %why, "an object may not have been deleted");
             }
@@ -255,7 +260,7 @@ impl Publisher {
         match Published::from(&answer) {
             Published::Stored { again, sequence } => {
                 if again && let Some(object) = object() {
-                    self.delete_if_gone(object, sequence);
+                    self.delete_if_unused(object, sequence);
                 }
                 self.counters.published.add(1);
                 self.counters.repeated.add(again.into());
@@ -292,6 +297,14 @@ impl Publisher {
     fn is_not_ready(&self, why: &str) {
         self.bridge_counters
             .record_error(&format!("{}: {why}", self.subject));
+    }
+}
+
+/// Takes back the requests that are too long for the present server, whose limit may be lower than that of the server
+/// before it. They are sent again after their bytes are in the object store.
+fn take_long<T>(link: &Link, exchange: &mut Exchange<T>, refused: &mut Refused<T>) {
+    for (request, kept) in exchange.take_longer(Large::limit(&link.client)) {
+        refused.add(request, kept);
     }
 }
 

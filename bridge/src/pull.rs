@@ -39,6 +39,9 @@ pub(crate) trait Target: Send + Sync + 'static {
     /// How many more messages may be requested for it.
     fn credit(&self) -> usize;
 
+    /// Told how long the server waits for an ack or a progress report.
+    fn set_ack_wait(&self, wait: Duration);
+
     /// Delivers a message to it. Never waits for long.
     fn deliver(self: &Arc<Self>, link: &Link, delivery: Delivery, message: Message);
 }
@@ -156,6 +159,7 @@ impl<T: Target> Puller<T> {
                         Ok(info) => {
                             self.counters.server_pending.set(info.num_pending);
                             self.counters.server_in_flight.set(info.num_ack_pending as u64);
+                            self.target.set_ack_wait(info.config.ack_wait);
                             info.num_pending > 0 && info.num_waiting == 0
                         }
                         // On a slow connection the requested messages still arrive.

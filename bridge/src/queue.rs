@@ -17,7 +17,7 @@ use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
 use shoal::{Options, Queue, QueueRelay, RelayOptions, RelayRequest, Timeout};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::acknowledgement::{Acknowledgement, DeadLetter};
 use crate::arrivals::Arrived;
@@ -32,7 +32,7 @@ use crate::moving::{self, Moved, Moving};
 use crate::names::Names;
 use crate::options::Carried;
 use crate::publish::{self, DeadLetterReason, Outgoing, Publisher, WINDOW};
-use crate::pull::Puller;
+use crate::pull::{Puller, Target};
 use crate::requests::read_requests;
 use crate::settings;
 use crate::settle::{Settler, read_settlements};
@@ -62,6 +62,8 @@ pub(crate) struct BridgedQueue {
     pub(crate) large: Arc<Large>,
     pub(crate) held: HeldTable,
     pub(crate) room: Arc<Notify>,
+    /// Notified when a worker here has finished a message.
+    pub(crate) finished: Notify,
     pub(crate) demand: Mutex<Demand>,
     /// How many messages have arrived and are not in the local queue: their bytes are elsewhere, or there is no
     /// room, or they follow such a message.
@@ -74,9 +76,9 @@ pub(crate) struct BridgedQueue {
     missing: Arc<Notify>,
     /// When the last message was put into the local queue.
     pub(crate) delivered_at: Mutex<Instant>,
-    /// How long the server waits for an ack or a progress report, in milliseconds. It is read from the consumer,
-    /// which another bridge may have created.
-    ack_wait_ms: AtomicU64,
+    /// How long the server waits for an ack or a progress report. It is read from the consumer, which another bridge
+    /// may have created, and a person may change.
+    pub(crate) ack_wait: watch::Sender<Duration>,
     /// When the stream was created, as far as it is known.
     created: Mutex<Option<DateTime>>,
     /// The present [era](crate::held).
@@ -100,11 +102,12 @@ pub(crate) fn open_local(carried: &Carried) -> Result<Arc<Queue>> {
     let queue = Queue::with_options(Some(&carried.name), &options);
     let queue = queue.map_err(|why| Error::object(&carried.name, why))?;
     if carried.max_attempts.is_some() && queue.max_attempts() != carried.max_attempts {
+        let shown = |most: Option<u8>| most.map_or("none".to_owned(), |most| most.to_string());
         return Err(Error::Differs {
             what: format!("local queue {}", carried.name),
             setting: "max_attempts",
-            theirs: format!("{:?}", queue.max_attempts()),
-            ours: format!("{:?}", carried.max_attempts),
+            theirs: shown(queue.max_attempts()),
+            ours: shown(carried.max_attempts),
             advice: "the program that created the queue chose it; create it with the same value",
         });
     }
@@ -136,6 +139,7 @@ impl BridgedQueue {
             large: settings.large.clone(),
             held: HeldTable::default(),
             room: Arc::new(Notify::new()),
+            finished: Notify::new(),
             demand: Mutex::new(Demand::new(carried.in_flight.unwrap_or(IN_FLIGHT))),
             pending: AtomicUsize::new(0),
             arrivals,
@@ -144,7 +148,7 @@ impl BridgedQueue {
             moving: Mutex::default(),
             missing: Arc::default(),
             delivered_at: Mutex::new(Instant::now()),
-            ack_wait_ms: AtomicU64::new(millis(settings::ACK_WAIT)),
+            ack_wait: watch::Sender::new(settings::ACK_WAIT),
             created: Mutex::default(),
             era: AtomicU64::new(1),
             carried,
@@ -182,8 +186,7 @@ impl BridgedQueue {
             settings::queue_stream(&link.jetstream, &self.dead, &of_dead).await?;
         }
         let consumer = settings::queue_consumer(&stream, &self.names, choices).await?;
-        let wait = consumer.cached_info().config.ack_wait;
-        self.ack_wait_ms.store(millis(wait), Ordering::Relaxed);
+        self.set_ack_wait(consumer.cached_info().config.ack_wait);
         Ok(consumer)
     }
 
@@ -402,6 +405,7 @@ impl BridgedQueue {
     /// Reports to the server, again and again, that the messages here are in progress. The first report includes
     /// the messages that an earlier bridge has left here.
     async fn keep_alive(self: Arc<Self>, mut links: Links) {
+        let mut ack_wait = self.ack_wait.subscribe();
         loop {
             let (link, _) = links.up().await;
             for reply in self.held.in_progress() {
@@ -414,8 +418,12 @@ impl BridgedQueue {
                     break;
                 }
             }
-            let wait = Duration::from_millis(self.ack_wait_ms.load(Ordering::Relaxed));
-            tokio::time::sleep((wait / 3).max(SHORTEST)).await;
+            let wait = *ack_wait.borrow_and_update();
+            tokio::select! {
+                () = tokio::time::sleep((wait / 3).max(SHORTEST)) => {}
+                // Its sender lives as long as the queue.
+                _ = ack_wait.changed() => {}
+            }
         }
     }
 
@@ -424,6 +432,7 @@ impl BridgedQueue {
         let unleased = self.unleased();
         lock(&self.demand).finished(unleased);
         self.room.notify_one();
+        self.finished.notify_one();
     }
 
     /// Passes an acknowledgement to the settler. From now on the message waits for its confirmation.
@@ -475,10 +484,6 @@ impl BridgedQueue {
 /// How many requests of a companion are not done. It is an estimate, because nothing is locked.
 pub(crate) fn unfinished(requests: &Queue) -> u64 {
     (requests.len() + requests.leased()) as u64
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -21,7 +21,11 @@ pub(crate) struct Board(Mutex<Option<Map>>);
 impl Board {
     pub(crate) fn open() -> Result<Self> {
         let map = Map::with_options(Some(STATUS_MAP), &Options::create());
-        let map = map.map_err(|why| Error::object(STATUS_MAP, why))?;
+        let map = map.map_err(|why| match why {
+            // The directory of all objects does not exist.
+            shoal::Error::Unsupported { what } => Error::invalid("SHOAL_DIR", what),
+            why => Error::object(STATUS_MAP, why),
+        })?;
         Ok(Self(Mutex::new(Some(map))))
     }
 

@@ -98,6 +98,8 @@ pub(crate) trait Mirror: Send + Sync + 'static {
     fn complete(&self, seen: &HashSet<Vec<u8>>, revision: u64);
     /// How many keys the map has.
     fn len(&self) -> u64;
+    /// Waits until the map has to be compared with the whole bucket again.
+    fn must_compare(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// Watches one bucket.
@@ -182,6 +184,9 @@ impl<M: Mirror> Watcher<M> {
         loop {
             tokio::select! {
                 () = self.links.lost(link, epoch) => return Ok(()),
+                () = self.mirror.must_compare() => {
+                    return Err(away(&"there was no room for many keys; compared again"));
+                }
                 change = changes.next() => {
                     let mut change = Some(change);
                     while let Some(next) = change {

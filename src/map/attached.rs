@@ -40,6 +40,10 @@ impl Relayed for Map {
     fn own_waits(&self) -> &Waits {
         &self.core.waiting.waits
     }
+
+    fn is_relayed(&self) -> bool {
+        Map::is_relayed(self)
+    }
 }
 
 /// The change that a [`MapRequest`](crate::MapRequest) asks for.

@@ -400,6 +400,17 @@ impl Map {
         Ok(self.len()? == 0)
     }
 
+    /// Removes the map's name if it has no keys and no relay, and no other handle of any process has it open. False if
+    /// it stays. For a process that [created](Self::created) it and does not need it after all. No process opens or
+    /// uses the map between the check and the removal.
+    ///
+    /// # Errors
+    /// `NotFound` if it has no name any more; as for [`len`](Self::len).
+    pub fn unlink_if_unused(&self) -> Result<bool> {
+        let segment = self.core.segment();
+        segment.unlink_if_unused(|| self.is_empty())
+    }
+
     /// Removes every key, one part of the map after the other, and gives the memory back. A key that another
     /// process sets meanwhile may remain.
     ///

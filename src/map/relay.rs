@@ -117,8 +117,7 @@ impl MapRelay {
     ) -> Result<Self> {
         let deadline = Deadline::after(timeout);
         let mut role = Role::take(map, "map", deadline)?;
-        if !role.object().is_relayed() && role.object().family()? != 0 {
-            // An earlier relay was killed while it attached, or while it was removed.
+        if role.is_unfinished()? {
             role = Attached::open(role, options)?.removed(deadline)?;
         }
         let attached = Attached::open(role, options)?;
@@ -298,7 +297,7 @@ impl MapRelay {
     ///
     /// The companions are removed. A map that was not created [persistent](crate::Options::persistent) is then
     /// removed with its last handle again. If this fails or the process is killed half-way, changes go into the
-    /// map, and the next `attach` first completes the removal.
+    /// map, and [`finish_detach`](Self::finish_detach) or the next `attach` completes the removal.
     ///
     /// # Errors
     /// `Timeout`; `Invalid` in a forked child, or while requests of this relay exist; `NoSpace`, `Poisoned`,
@@ -311,5 +310,25 @@ impl MapRelay {
         })?;
         attached.role.object().core.mark_relayed(false)?;
         attached.removed(Deadline::after(timeout)).map(drop)
+    }
+
+    /// Completes a [`detach`](Self::detach) that failed, or whose process was killed: applies what is left in the
+    /// companion to the map, until `timeout`. The map is not relayed meanwhile. The same completes an `attach`
+    /// whose process was killed. False if there is nothing to complete: the map is relayed, or has no companions.
+    ///
+    /// # Errors
+    /// `Timeout`, also while another process attaches or detaches; `NoSpace`, `Poisoned`, `Corrupt`.
+    pub fn finish_detach(map: Arc<Map>, timeout: impl IntoTimeout) -> Result<bool> {
+        // The relay of a relayed map has the role: this does not wait for it.
+        if map.is_relayed() || map.family()? == 0 {
+            return Ok(false);
+        }
+        let deadline = Deadline::after(timeout);
+        let role = Role::take(map, "map", deadline)?;
+        if !role.is_unfinished()? {
+            return Ok(false);
+        }
+        let attached = Attached::open(role, &RelayOptions::new())?;
+        attached.removed(deadline).map(|_| true)
     }
 }

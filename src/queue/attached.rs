@@ -27,6 +27,10 @@ impl Relayed for Queue {
     fn own_waits(&self) -> &Waits {
         self.waits()
     }
+
+    fn is_relayed(&self) -> bool {
+        Queue::is_relayed(self)
+    }
 }
 
 /// What a relay, its requests and its settlements have in common.

@@ -302,6 +302,17 @@ impl Queue {
         self.len() == 0
     }
 
+    /// Removes the queue's name if it has no messages, leased ones included, no relay, and no other handle of any
+    /// process has it open. False if it stays. For a process that [created](Self::created) it and does not need it
+    /// after all. No process opens or uses the queue between the check and the removal.
+    ///
+    /// # Errors
+    /// `NotFound` if it has no name any more.
+    pub fn unlink_if_unused(&self) -> Result<bool> {
+        let is_unused = || Ok(self.is_empty() && self.leased() == 0);
+        self.segment.unlink_if_unused(is_unused)
+    }
+
     /// Payload bytes of all messages in the queue that were never delivered.
     pub fn bytes(&self) -> u64 {
         self.ring.header.counts().1

@@ -166,8 +166,7 @@ impl QueueRelay {
     ) -> Result<Self> {
         let deadline = Deadline::after(timeout);
         let mut role = Role::take(queue, "queue", deadline)?;
-        if !role.object().is_relayed() && role.object().family()? != 0 {
-            // An earlier relay was killed while it attached, or while it was removed.
+        if role.is_unfinished()? {
             role = Attached::open(role, options)?.removed(deadline)?;
         }
         let attached = Attached::open(role, options)?;
@@ -371,7 +370,7 @@ impl QueueRelay {
     ///
     /// The companions are removed. A queue that was not created [persistent](crate::Options::persistent) is then
     /// removed with its last handle again. If this fails or the process is killed half-way, what is put goes
-    /// into the queue, and the next `attach` first completes the removal.
+    /// into the queue, and [`finish_detach`](Self::finish_detach) or the next `attach` completes the removal.
     ///
     /// # Errors
     /// `Timeout`; `Invalid` in a forked child, or while requests or settlements of this relay exist; `NoSpace`,
@@ -384,5 +383,26 @@ impl QueueRelay {
         })?;
         attached.role.object().mark_relayed(false)?;
         attached.removed(Deadline::after(timeout)).map(drop)
+    }
+
+    /// Completes a [`detach`](Self::detach) that failed, or whose process was killed. What is left in the
+    /// companion is put into the queue, waiting for room until `timeout`. The queue is not relayed meanwhile.
+    /// The same completes an `attach` whose process was killed. False if there is nothing to complete: the queue
+    /// is relayed, or has no companions.
+    ///
+    /// # Errors
+    /// `Timeout`, also while another process attaches or detaches; `NoSpace`, `Poisoned`, `Corrupt`.
+    pub fn finish_detach(queue: Arc<Queue>, timeout: impl IntoTimeout) -> Result<bool> {
+        // The relay of a relayed queue has the role: this does not wait for it.
+        if queue.is_relayed() || queue.family()? == 0 {
+            return Ok(false);
+        }
+        let deadline = Deadline::after(timeout);
+        let role = Role::take(queue, "queue", deadline)?;
+        if !role.is_unfinished()? {
+            return Ok(false);
+        }
+        let attached = Attached::open(role, &RelayOptions::new())?;
+        attached.removed(deadline).map(|_| true)
     }
 }

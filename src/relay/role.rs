@@ -32,6 +32,9 @@ pub(crate) trait Relayed: Object {
         role.owner_lives(self.segment().peers())
     }
 
+    /// Whether the object has a relay, which may not run.
+    fn is_relayed(&self) -> bool;
+
     /// The id of its companions; 0 for none.
     fn family(&self) -> Result<u64> {
         Ok(self.segment().family()?.load(Ordering::Acquire))
@@ -156,6 +159,12 @@ impl<T: Relayed> Role<T> {
         }
         let why = "the role belongs to the process that attached, and not to a fork of that";
         Err(Error::invalid("relay", why))
+    }
+
+    /// Whether the object has companions and is not relayed: a relay before this one was killed while it attached,
+    /// or was not completely removed.
+    pub(crate) fn is_unfinished(&self) -> Result<bool> {
+        Ok(!self.object.is_relayed() && self.object.family()? != 0)
     }
 
     /// The id of the object's companions. Chooses one if there are no companions yet.

@@ -35,7 +35,8 @@
 //!                                               created persistent
 //! ```
 //! A relay that attaches and finds a `family` without the mark does not know whether steps 2 to 4 or 5 to 9
-//! were cut short. It completes what may have been a removal, 6 to 9, and begins at 2.
+//! were cut short. It completes what may have been a removal, 6 to 9, and begins at 2. `finish_detach` does only
+//! the former.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

@@ -369,6 +369,28 @@ impl Segment {
         Table::of(&self.region())?.has_others(section, self.slot())
     }
 
+    /// Removes the object's name if it has no companions, no other handle has it open, and it is unused according to
+    /// `is_unused`. Whether it was removed.
+    ///
+    /// A process that opens the object takes the attach lock, so none does from the check to the removal. Killed
+    /// between: the name stays, without FIFOs, as after a kill in [`unlink`](super::unlink).
+    pub(crate) fn unlink_if_unused(
+        &self,
+        is_unused: impl FnOnce() -> Result<bool>,
+    ) -> Result<bool> {
+        let (file, name) = self.file().open()?;
+        let Some(_lock) = AttachLock::try_acquire(file.as_fd())? else {
+            return Ok(false);
+        };
+        let has_companions = companion::has_any(&self.region());
+        if has_companions || self.has_others(Section::ALL)? || !is_unused()? {
+            return Ok(false);
+        }
+        fifo::remove_of(&self.region(), &self.file().published);
+        crash_point!();
+        Ok(shm::unlink_if_same(name, file.as_fd()))
+    }
+
     /// A further slot of this handle's section, held until the descriptor and all its copies
     /// are closed. It outlives the handle.
     pub(crate) fn hold_slot(&self) -> Result<OwnedFd> {

@@ -163,6 +163,12 @@ fn a_put_into_a_relayed_queue_outlives_its_processes_wherever_they_are_killed() 
     );
 }
 
+fn finish_or_detach(queue: &Arc<Queue>) {
+    if !QueueRelay::finish_detach(Arc::clone(queue), FOREVER).unwrap() && queue.is_relayed() {
+        attach(queue).detach(FOREVER).unwrap();
+    }
+}
+
 #[test]
 fn a_relay_that_is_killed_while_it_detaches_loses_no_request() {
     at_each_step(
@@ -181,7 +187,10 @@ fn a_relay_that_is_killed_while_it_detaches_loses_no_request() {
         |step, lived, queue| {
             assert!(!lived || !queue.is_relayed());
             // The next one completes the removal first, or starts again.
-            attach(&queue).detach(FOREVER).unwrap();
+            match step % 2 {
+                0 => attach(&queue).detach(FOREVER).unwrap(),
+                _ => finish_or_detach(&queue),
+            }
             queue.put(b"last", NOWAIT).unwrap();
             let mut got = Vec::new();
             while let Ok(message) = queue.get_vec(millis(10)) {
@@ -537,6 +546,10 @@ fn a_relay_of_a_map_that_is_killed_while_it_detaches_loses_no_change() {
             // With existing keys: none of this empties a map that is not relayed any more.
             if map.is_relayed() {
                 attach_map(&map).detach(FOREVER).unwrap();
+            } else if step % 2 == 0 {
+                MapRelay::finish_detach(Arc::clone(&map), FOREVER).unwrap();
+                let companion = format!("{}.relay", map.name());
+                assert!(shoal::stat(&companion).is_err(), "step {step}");
             } else {
                 let again = MapRelay::attach(Arc::clone(&map), &options(), FOREVER);
                 assert!(matches!(again, Err(Error::Invalid { .. })), "step {step}");

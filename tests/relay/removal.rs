@@ -47,6 +47,30 @@ fn attach_error(queue: &Arc<Queue>) -> Error {
 }
 
 #[test]
+fn a_removal_without_room_is_completed_later_and_the_queue_is_not_relayed_meanwhile() {
+    let _turn = beside_others();
+    let queue = new_queue(&Options::create().max_items(2));
+    let finish = || QueueRelay::finish_detach(Arc::clone(&queue), NOWAIT);
+    assert_eq!(finish(), Ok(false), "it has no companions");
+    let relay = attach(&queue);
+    for number in 0..5u8 {
+        queue.put(&[number], NOWAIT).unwrap();
+    }
+    assert_eq!(finish(), Ok(false), "it is relayed");
+    assert_eq!(relay.detach(NOWAIT), Err(Error::Timeout));
+    let mut got = Vec::new();
+    while finish() == Err(Error::Timeout) {
+        assert!(!queue.is_relayed());
+        got.push(queue.get_vec(NOWAIT).unwrap());
+    }
+    assert_eq!(finish(), Ok(false));
+    got.extend(std::iter::from_fn(|| queue.get_vec(NOWAIT).ok()));
+    assert_eq!(got, [[0], [1], [2], [3], [4]]);
+    let companion = format!("{}.relay", queue.name());
+    assert!(shoal::stat(&companion).is_err());
+}
+
+#[test]
 fn a_relay_is_told_that_its_object_has_lost_its_name() {
     let _turn = beside_others();
     let (queue, relay) = relayed();

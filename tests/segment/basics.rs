@@ -220,6 +220,34 @@ fn a_persistent_object_stays_until_it_is_unlinked() {
 }
 
 #[test]
+fn only_an_unused_object_is_removed_by_the_process_that_does_not_need_it() {
+    let _alone = alone();
+    let name = Name::new("unused");
+    let queue = Queue::with_options(Some(&name), &tiny().persistent()).unwrap();
+    let other = open(&name);
+    assert_eq!(queue.unlink_if_unused(), Ok(false), "another handle");
+    drop(other);
+    queue.put(b"m", NOWAIT).unwrap();
+    assert_eq!(queue.unlink_if_unused(), Ok(false), "a message");
+    let lease = queue.lease(NOWAIT).unwrap();
+    assert_eq!(queue.unlink_if_unused(), Ok(false), "a lease");
+    lease.ack().unwrap();
+    assert_eq!(queue.unlink_if_unused(), Ok(true));
+    assert!(is_gone(Queue::open(&name)));
+    assert!(matches!(
+        queue.unlink_if_unused(),
+        Err(Error::NotFound { .. })
+    ));
+    // The same name is free, also for a map.
+    let map = Map::with_options(Some(&name), &Options::create().persistent()).unwrap();
+    map.set(b"k", b"v").unwrap();
+    assert_eq!(map.unlink_if_unused(), Ok(false), "a key");
+    map.clear().unwrap();
+    assert_eq!(map.unlink_if_unused(), Ok(true));
+    assert!(!name.has_file());
+}
+
+#[test]
 fn an_object_that_exists_keeps_its_sizes() {
     let _alone = alone();
     let name = Name::new("sizes");

@@ -141,6 +141,33 @@ fn the_last_process_killed_while_it_detaches_leaves_no_object() {
 }
 
 #[test]
+fn a_process_that_is_killed_while_it_removes_an_unused_object_leaves_it_or_none() {
+    own_process(|| {
+        in_directory("unused", |directory| {
+            at_each_step("removal", 1, |step| {
+                let lived = lives(step, || {
+                    crash::disarm();
+                    let jobs = Queue::with_options(Some("jobs"), &tiny().persistent()).unwrap();
+                    let _has_fifo = jobs.fd().unwrap();
+                    crash::arm(step);
+                    assert_eq!(jobs.unlink_if_unused(), Ok(true));
+                });
+                fork(|| {
+                    let jobs = self::jobs();
+                    jobs.put(b"m", NOWAIT).unwrap();
+                    assert!(jobs.fd().is_ok());
+                    assert_eq!(jobs.get_vec(NOWAIT).unwrap(), b"m");
+                    let _ = Queue::unlink("jobs");
+                })
+                .ends_well();
+                is_clean(directory);
+                lived
+            });
+        });
+    });
+}
+
+#[test]
 fn a_parent_or_child_that_is_killed_in_a_fork_does_not_affect_others() {
     own_process(|| {
         in_directory("forked", |directory| {

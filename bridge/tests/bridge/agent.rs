@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
-use shoal::{Lease, Map, Queue, Timeout};
+use shoal::{Lease, Map, Options, Queue, Timeout};
 
 use crate::machine::WATCHDOG;
 
@@ -48,6 +48,20 @@ fn serve() {
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let answer = match words[0] {
+            // Creates a queue with room for this many messages, before another command of this agent uses it.
+            "bounded" => {
+                let options = Options::create().max_items(number(2));
+                let made = Queue::with_options(Some(words[1]), &options).unwrap();
+                queues.insert(words[1].to_owned(), Box::leak(Box::new(made)));
+                "ok".to_owned()
+            }
+            // Creates a map of at most this many bytes, before another command of this agent uses it.
+            "bounded-map" => {
+                let options = Options::create().max_capacity(number(2));
+                let made = Map::with_options(Some(words[1]), &options).unwrap();
+                maps.insert(words[1].to_owned(), Box::leak(Box::new(made)));
+                "ok".to_owned()
+            }
             "put" => said(queue(1).put(words[2].as_bytes(), within(3)), |()| {
                 "ok".to_owned()
             }),

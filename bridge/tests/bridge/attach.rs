@@ -30,7 +30,63 @@ fn a_bridge_that_the_server_refuses_at_its_start_leaves_its_objects_local() {
     let machine = Machine::new(&server, &BOTH);
     let (code, said) = machine.run_to_end();
     assert_eq!(code, Some(3), "{said}");
+    assert!(!said.contains("the connection is lost"), "{said}");
     are_local(&machine);
+}
+
+#[test]
+fn a_bridge_that_the_server_refuses_leaves_none_of_the_objects_that_it_created() {
+    let server = Server::start();
+    let foreign = async_nats::jetstream::stream::Config {
+        max_messages_per_subject: 5,
+        ..of_queue()
+    };
+    make(&server, foreign);
+    let args = ["--queue", "jobs:max-attempts=2", "--map", "config"];
+    let machine = Machine::new(&server, &args);
+    let objects = || {
+        let left = std::fs::read_dir(machine.folder()).unwrap();
+        let left = left.map(|it| it.unwrap().file_name().into_string().unwrap());
+        let left: Vec<String> = left.filter(|name| name.starts_with("shoal.")).collect();
+        left
+    };
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert_eq!(objects(), [""; 0]);
+    // The value of a program stays. The bridge has opened the queue before it refuses the map.
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("set config key value"), "ok");
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(objects(), ["shoal.config"], "{said}");
+    assert!(agent.ask("get config key").ends_with(" value"));
+}
+
+#[test]
+fn what_found_no_room_in_a_queue_that_is_not_bridged_any_more_goes_into_it_when_it_is_detached() {
+    let mut server = Server::start();
+    let foreign = async_nats::jetstream::stream::Config {
+        max_messages_per_subject: 5,
+        ..of_queue()
+    };
+    make(&server, foreign);
+    server.kill();
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("bounded jobs 2"), "ok");
+    machine.start();
+    machine.wait_for("the bridge", |report| report.role == "active");
+    assert_eq!(agent.ask("puts jobs 5 m"), "ok");
+    server.resume();
+    assert_eq!(machine.ends(), Some(3), "{}", machine.log());
+    assert_eq!(agent.ask("len jobs"), "2");
+    agent.tell("work jobs 3000");
+    let (code, said) = machine.execute(&["detach", "jobs"]);
+    assert_eq!((code, &*said), (Some(0), ""));
+    assert_eq!(agent.hear(), "m0,m1,m2,m3,m4");
+    let (code, said) = machine.execute(&["detach", "jobs"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("is a local object already"), "{said}");
 }
 
 #[test]
@@ -72,8 +128,11 @@ fn what_was_not_sent_is_in_the_object_after_it_was_detached() {
     assert_eq!(agent.ask("put jobs waits 1000"), "ok");
     assert_eq!(agent.ask("set config waits 1"), "ok");
     assert_eq!(machine.terminate(), Some(0));
-    let (code, said) = machine.execute(&["detach", "jobs", "config"]);
-    assert_eq!((code, &*said), (Some(0), ""));
+    // An object that cannot be detached keeps no other one from it.
+    let (code, said) = machine.execute(&["detach", "none", "jobs", "nor", "config"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("none: ") && said.contains("nor: "), "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
     let (lease, _, message) = leased(&agent.ask("lease jobs 1000"));
     assert_eq!(message, "waits");
     agent.ask(&format!("ack {lease}"));

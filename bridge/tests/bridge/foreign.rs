@@ -4,8 +4,9 @@ use async_nats::jetstream::object_store;
 
 use crate::direct::{self, becomes_empty, messages};
 use crate::machine::Machine;
+use crate::proxy::Proxy;
 use crate::queues::leased;
-use crate::server::Server;
+use crate::server::{Server, Setup};
 
 #[test]
 fn a_message_with_a_false_size_is_a_dead_letter_and_ends_no_bridge() {
@@ -99,4 +100,38 @@ fn an_ack_of_a_message_that_a_server_without_its_files_has_lost_removes_no_other
         server.wipe();
         server.resume();
     });
+}
+
+#[test]
+fn unanswered_messages_that_are_longer_than_the_server_accepts_now_are_stored_as_objects() {
+    let mut server = Server::with(&Setup {
+        extra: "max_payload: 1MB".to_owned(),
+        ..Setup::default()
+    });
+    let proxy = Proxy::start(server.port());
+    let mut machine = Machine::at(&proxy.url(), &["--queue", "jobs"]);
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected);
+    let mut agent = machine.agent();
+    proxy.stall(true);
+    for _ in 0..3 {
+        assert_eq!(agent.ask("large jobs 300000 1000"), "ok");
+    }
+    assert_eq!(agent.ask("put jobs small 1000"), "ok");
+    machine.wait_for("the publishes", |report| report.queues[0].publishing == 4);
+    server.kill();
+    server.configure("max_payload: 1MB", "max_payload: 64KB");
+    server.resume();
+    proxy.stall(false);
+    let mut got: Vec<String> = (0..4)
+        .map(|_| {
+            let (lease, _, message) = leased(&agent.ask("lease jobs 60000"));
+            assert_eq!(agent.ask(&format!("ack {lease}")), "ok");
+            message.split('-').next().unwrap().to_owned()
+        })
+        .collect();
+    got.sort();
+    assert_eq!(got, ["300000", "300000", "300000", "small"]);
+    becomes_empty(&server, "shoal_q_jobs");
+    becomes_empty(&server, "OBJ_shoal_large");
 }

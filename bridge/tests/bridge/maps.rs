@@ -256,6 +256,32 @@ fn a_server_whose_limit_leaves_no_room_for_values_is_refused() {
     assert!(said.contains("max_payload is 8192 bytes"), "{said}");
 }
 
+#[test]
+fn a_key_for_which_a_machine_has_no_room_is_there_again_when_it_has() {
+    let server = Server::start();
+    let here = Machine::up(&server, &["--map", "config"]);
+    let mut there = Machine::new(&server, &["--map", "config"]);
+    let (mut near, mut far) = (here.agent(), there.agent());
+    assert_eq!(far.ask("bounded-map config 1048576"), "ok");
+    there.start();
+    there.wait_for("the bridge", |report| report.connected);
+    near.ask("set config k old");
+    near.ask("large-value config fill 200000");
+    near.ask("large-value config large 500000");
+    reads(&mut far, "large", |answer| answer != "none");
+    near.ask("large-value config k 500000");
+    there.wait_for("the missing key", |report| report.maps[0].missing == 1);
+    assert_eq!(far.ask("get config k"), "none");
+    for change in ["swap config k 0 new", "remove config k"] {
+        let answer = far.ask(change);
+        assert!(answer.contains("no room on this machine"), "{answer}");
+    }
+    near.ask("set config large small");
+    reads(&mut far, "k", |answer| answer != "none");
+    let report = there.wait_for("the key", |report| report.maps[0].missing == 0);
+    assert_eq!((report.maps[0].watches, report.connects), (1, 1));
+}
+
 fn with_max_payload(limit: &str) -> Server {
     Server::with(&Setup {
         extra: format!("max_payload: {limit}"),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use shoal_bridge::counters::Report;
 
 use crate::agent::{Agent, checksum};
-use crate::direct::{becomes_empty, is_pulled_from, last, messages, publish};
+use crate::direct::{becomes_empty, is_pulled_from, last, messages, on, publish};
 use crate::machine::{Machine, WATCHDOG};
 use crate::server::{Server, Setup};
 
@@ -247,6 +247,45 @@ fn a_long_job_is_not_redelivered_if_another_bridge_has_set_the_ack_wait() {
     assert!(other.ask("lease jobs 4000").contains("ErrTimeout"));
     worker.ask(&format!("ack {lease}"));
     becomes_empty(&server, "shoal_q_jobs");
+}
+
+#[test]
+fn progress_is_reported_as_often_as_an_ack_wait_requires_that_was_changed_meanwhile() {
+    use async_nats::jetstream::consumer::PullConsumer;
+    use futures_util::StreamExt;
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs:ack-wait=1h"]);
+    let mut worker = machine.agent();
+    assert_eq!(worker.ask("put jobs long 1000"), "ok");
+    leased(&worker.ask("lease jobs 30000"));
+    on(&server, |jetstream| async move {
+        let mut acks = jetstream.client().subscribe("$JS.ACK.>").await.unwrap();
+        let stream = jetstream.get_stream("shoal_q_jobs").await.unwrap();
+        let consumer: PullConsumer = stream.get_consumer("shoal").await.unwrap();
+        let mut config = consumer.cached_info().config.clone();
+        config.ack_wait = Duration::from_secs(60);
+        stream.update_consumer(config).await.unwrap();
+        // With the first value, the next report would come after 20 minutes.
+        let report = tokio::time::timeout(WATCHDOG, acks.next()).await;
+        assert_eq!(report.unwrap().unwrap().payload, "+WPI");
+    });
+}
+
+#[test]
+fn a_full_local_queue_is_reported_as_such_and_gets_all_messages() {
+    let server = Server::start();
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    let mut worker = machine.agent();
+    assert_eq!(worker.ask("bounded jobs 1"), "ok");
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected);
+    assert_eq!(worker.ask("puts jobs 300 m"), "ok");
+    let answer = worker.ask("work jobs 5000");
+    let done = worked(&mut worker, answer, 300);
+    assert_eq!(done.len(), 300);
+    let report = machine.wait_for("the report", |report| !report.last_error.is_empty());
+    let expected = "jobs: the local queue is full; messages wait for its workers";
+    assert_eq!(report.last_error, expected);
 }
 
 #[test]

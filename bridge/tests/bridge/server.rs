@@ -115,6 +115,12 @@ impl Server {
         format!("s{}", self.port())
     }
 
+    /// The number of its process, while it runs.
+    #[allow(dead_code, reason = "only the benchmark calls it")]
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

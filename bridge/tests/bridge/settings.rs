@@ -92,6 +92,8 @@ fn a_setting_that_is_changed_while_a_bridge_runs_ends_it_and_is_named() {
             said.contains("max_age 3600s, this bridge needs 0ns"),
             "{said}"
         );
+        // The loss of the killed server.
+        assert_eq!(said.matches("the connection is lost").count(), 1, "{said}");
     }
 }
 

@@ -99,6 +99,17 @@ fn an_object_of_the_other_kind_is_wrong_usage_and_no_object_is_created() {
 }
 
 #[test]
+fn a_local_queue_with_other_attempts_is_refused_with_both_numbers() {
+    let machine = machine(&["--queue", "jobs:max-attempts=3"]);
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("put jobs m 0"), "ok");
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    let why = "has max_attempts none, this bridge needs 3";
+    assert!(said.contains(why), "{said}");
+}
+
+#[test]
 fn a_hangup_stops_a_bridge_in_order() {
     let server = Server::start();
     let mut machine = Machine::up(&server, &["--queue", "jobs"]);
@@ -141,25 +152,57 @@ fn the_port_of_metrics_that_the_kernel_has_chosen_is_logged_and_in_the_status() 
     assert!(stream.is_ok(), "{stream:?}");
 }
 
+/// The answer to a request for the metrics.
+fn metrics(port: u16, method: &str) -> String {
+    use std::io::{Read, Write};
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(client, "{method} /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let mut text = String::new();
+    client.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Whether a silent client is still connected.
+fn is_connected(mut client: &std::net::TcpStream) -> bool {
+    use std::io::Read;
+    client.set_nonblocking(true).unwrap();
+    let read = client.read(&mut [0]);
+    read.is_err_and(|why| why.kind() == std::io::ErrorKind::WouldBlock)
+}
+
 #[test]
 fn silent_clients_do_not_delay_the_metrics_of_others() {
-    use std::io::{Read, Write};
     let server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs", "--metrics", "0"]);
     let port = machine.reports()[0].metrics;
     let connect = || std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let mut silent: Vec<_> = (0..5).map(|_| connect()).collect();
-    let mut client = connect();
-    client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
-    let mut text = String::new();
-    client.read_to_string(&mut text).unwrap();
+    // The bridge closes the oldest ones for the others, and a silent connection after a while.
+    let silent: Vec<_> = (0..200).map(|_| connect()).collect();
+    let text = metrics(port, "GET");
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-    // They are still connected: the bridge closes a silent connection after a while.
-    for client in &mut silent {
-        client.set_nonblocking(true).unwrap();
-        let read = client.read(&mut [0]);
-        let why = read.err().map(|why| why.kind());
-        assert_eq!(why, Some(std::io::ErrorKind::WouldBlock));
+    assert!(!is_connected(&silent[0]));
+    assert!(is_connected(&silent[150]));
+}
+
+#[test]
+fn a_request_for_the_head_of_the_metrics_is_answered_without_them() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs", "--metrics", "0"]);
+    let text = metrics(machine.reports()[0].metrics, "HEAD");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.ends_with("\r\n\r\n"), "{text}");
+    assert!(!text.contains("Content-Length: 0"), "{text}");
+}
+
+#[test]
+fn a_directory_that_cannot_have_objects_is_wrong_usage_and_is_named() {
+    for folder in ["relative", "/nosuch"] {
+        let mut machine = machine(&["--queue", "jobs"]);
+        machine.env = vec![("SHOAL_DIR".to_owned(), folder.to_owned())];
+        let (code, said) = machine.run_to_end();
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("invalid SHOAL_DIR"), "{said}");
+        assert!(said.contains(folder) && !said.contains("jobs"), "{said}");
     }
 }
 
@@ -186,4 +229,19 @@ fn an_address_with_an_empty_entry_is_wrong_usage() {
     let machine = Machine::at(&format!("{},", server.url()), &["--queue", "jobs"]);
     let (code, said) = machine.run_to_end();
     assert_eq!(code, Some(2), "{said}");
+}
+
+#[test]
+fn a_detailed_log_contains_no_password_of_an_address() {
+    let url = "nats://me:s3cret@127.0.0.1:9";
+    for level in ["trace", "debug,async_nats=trace"] {
+        let mut machine = Machine::at(url, &["--queue", "jobs"]);
+        machine.env = vec![("RUST_LOG".to_owned(), level.to_owned())];
+        machine.start();
+        machine.wait_for("the bridge", |report| !report.last_error.is_empty());
+        assert_eq!(machine.terminate(), Some(0));
+        let said = machine.log();
+        assert!(said.contains("127.0.0.1:9"), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
 }
