@@ -275,11 +275,7 @@ impl Queue {
     /// How many messages are leased. The leases of a dead process count for a tenth of a second at most;
     /// their messages are then delivered again.
     pub fn leased(&self) -> usize {
-        if self.is_due() {
-            // If that fails, the next call on the queue returns the error, and the count is unchanged.
-            let redelivered = self.lock::<ConsumersLock>(Deadline::Now);
-            let _ = redelivered.and_then(|guard| self.redeliver(guard, Deadline::Now));
-        }
+        self.redeliver_if_due(Deadline::Now);
         self.count_leases()
     }
 
