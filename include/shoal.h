@@ -1148,7 +1148,10 @@ shoal_status shoal_map_compare_swap(shoal_map *m, const void *key, size_t key_le
                                     const void *expected, size_t expected_len, const void *desired,
                                     size_t desired_len, bool *swapped);
 
-/** How many keys the map has. Exact if no process writes meanwhile. */
+/**
+ * How many keys the map has. Exact if no process writes meanwhile. Keys that have expired do not count; a part
+ * of the map with keys that expire is walked to count them.
+ */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_len(shoal_map *m, uint64_t *out);
 
 /** Removes every key. A key that another process sets meanwhile may stay. */
