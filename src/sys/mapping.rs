@@ -207,7 +207,7 @@ pub(crate) fn decommit(at: NonNull<u8>, len: usize) -> Result<()> {
 pub(super) fn fits(size: u64) -> Result<()> {
     match limits::file_size() {
         Some(limit) if size > limit => Err(Error::TooLarge {
-            what: "shared object's file (see ulimit -f, and max_capacity)",
+            what: "shared object's file (see ulimit -f, and max_capacity if the object has one)",
             size,
             limit,
         }),
