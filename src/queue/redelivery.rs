@@ -93,7 +93,7 @@ impl Queue {
 
     /// Moves a message that was delivered too often to the dead-letter queue. After a kill between the two
     /// steps, the message is moved again: it may be there twice, but is not lost.
-    fn dead_letter(&self, leased: &LeasedMessage) -> Result<()> {
+    pub(super) fn dead_letter(&self, leased: &LeasedMessage) -> Result<()> {
         let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
         let is_delivered = guard.side().is_delivered(leased.place.block)?;
         drop(guard);
@@ -393,6 +393,7 @@ fn is_past(due: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::segment::Options;
 
     /// Gives 300 messages back in the order in which `next` returns their places among those that are left.
     /// Returns the time of the next check after that, and the order in which they are taken.
@@ -428,6 +429,26 @@ mod tests {
         let evens_first = |left: usize| if left > 150 { 300 - left } else { 0 };
         let (due, taken) = give_back(evens_first)?;
         assert!(due == AT_ONCE && taken == in_order, "{due} {taken:?}");
+        Ok(())
+    }
+    #[test]
+    fn dead_letters_that_are_given_back_are_moved_without_a_check_for_each() -> Result<()> {
+        let options = Options::create().max_attempts(1);
+        let queue = Queue::with_options(None, &options)?;
+        let mut leases = Vec::new();
+        for number in 0..50u8 {
+            queue.put(&[number], Timeout::Infinite)?;
+            leases.push(queue.lease(Timeout::Infinite)?);
+        }
+        for lease in leases {
+            lease.nack(Duration::ZERO)?;
+        }
+        // Each check makes it longer, and each lease makes it the shortest again.
+        let interval = &queue.ring.header.store.check_ns;
+        assert_eq!(interval.load(Ordering::Relaxed), FIRST_CHECK_NS);
+        assert_eq!((queue.len(), queue.leased()), (0, 0));
+        let dead = queue.dead_letters().map(Queue::len);
+        assert_eq!(dead, Some(50));
         Ok(())
     }
 }
