@@ -165,7 +165,9 @@
  * - Objects are files in `/dev/shm`, or in the directory that the environment variable SHOAL_DIR names: an
  *   absolute path, best on a tmpfs, the same for all processes that share objects. It is read once, at the
  *   first call that needs it. On another file system the first creation tests for what objects need, and
- *   returns SHOAL_ERR_UNSUPPORTED with the name of what is missing.
+ *   returns SHOAL_ERR_UNSUPPORTED with the name of what is missing. Where that is a disk, a full disk is
+ *   SHOAL_ERR_NO_SPACE as well, and ends a process by SIGBUS only if the file system writes changed data to a
+ *   new place (btrfs, ZFS), or if another program reads the files of open objects.
  * - When its file system is full, a function that needs memory first removes what killed processes left. If
  *   that is not enough it returns SHOAL_ERR_NO_SPACE and changes nothing. Containers often have 64 MiB of
  *   `/dev/shm`.
@@ -664,12 +666,12 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_dead_letters(shoal_queue *q, 
  * A descriptor for event loops (poll, epoll): it is readable while there is something to get, and once
  * the queue is closed or poisoned.
  *
- * It is readable when the call that put a message has returned, and unreadable when the call has returned that
- * took the last message, in whatever process. Another process may be faster: get with SHOAL_NOWAIT. With
- * EPOLLET, get until SHOAL_ERR_TIMEOUT. If the queue's name was removed before the first call of this function,
- * or no file can be made in the directory of objects, a thread makes it readable and unreadable, some 30 us
- * later; on kernels before 5.16, up to 20 ms later. It is then readable, too, in a closed queue while a process
- * has messages leased.
+ * It is readable when the call that put a message or closed the queue has returned, and unreadable when the call
+ * has returned that took the last message, in whatever process. Another process may be faster: get with
+ * SHOAL_NOWAIT. With EPOLLET, get until SHOAL_ERR_TIMEOUT. If the queue's name was removed before the first call
+ * of this function, or no file can be made in the directory of objects, a thread makes it readable and
+ * unreadable, some 30 us later; on kernels before 5.16, up to 20 ms later. It is then readable, too, in a closed
+ * queue while a process has messages leased.
  *
  * The first call of a process starts a thread, which stays. A forked child calls this function again, and gets
  * its own descriptor; that of its parent stays correct while the parent lives.
@@ -1146,7 +1148,10 @@ shoal_status shoal_map_compare_swap(shoal_map *m, const void *key, size_t key_le
                                     const void *expected, size_t expected_len, const void *desired,
                                     size_t desired_len, bool *swapped);
 
-/** How many keys the map has. Exact if no process writes meanwhile. */
+/**
+ * How many keys the map has. Exact if no process writes meanwhile. Keys that have expired do not count; a part
+ * of the map with keys that expire is walked to count them.
+ */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_len(shoal_map *m, uint64_t *out);
 
 /** Removes every key. A key that another process sets meanwhile may stay. */
@@ -2075,7 +2080,8 @@ typedef struct shoal_waitable {
  * It takes the descriptors of `shoal_queue_fd` for each queue and pipe, unless something is ready at once.
  *
  * Errors: SHOAL_ERR_INVALID (none to wait for; a thing that is two, or a descriptor that is not open);
- * SHOAL_ERR_UNSUPPORTED (an end of a pipe that only sends); SHOAL_ERR_OS.
+ * SHOAL_ERR_UNSUPPORTED (an end of a pipe that only sends); SHOAL_ERR_TOO_LARGE (more descriptors than
+ * `ulimit -n` allows now); SHOAL_ERR_OS.
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_wait_any(const shoal_waitable *things, size_t n, int64_t timeout_ns,

@@ -89,6 +89,15 @@ shoal_status shoal_map_get_watched(shoal_map *m, const void *key, size_t key_len
                                    size_t capacity, size_t *len, shoal_watched *watched);
 
 /**
+ * Copies the key that was inserted last into a SHOAL_ORDERED map.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (the map has no key); SHOAL_ERR_INVALID (it is not ordered);
+ * SHOAL_ERR_BUFFER_TOO_SMALL.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_last_key(shoal_map *m, void *buf, size_t capacity, size_t *len);
+
+/**
  * Replaces elements as `shoal_list_splice` does, if the list has not changed since `shoal_list_get_many`
  * returned its version.
  *

@@ -1686,6 +1686,17 @@ SHOAL_TSAN_INLINE shoal_status shoal_tsan_map_get_watched(shoal_map *m, const vo
     return status;
 }
 
+SHOAL_TSAN_INLINE shoal_status shoal_tsan_map_last_key(shoal_map *m, void *buf, size_t capacity, size_t *len)
+{
+    shoal_status status;
+    __tsan_release(m);
+    __tsan_ignore_thread_begin();
+    status = shoal_map_last_key(m, buf, capacity, len);
+    __tsan_ignore_thread_end();
+    __tsan_acquire(m);
+    return status;
+}
+
 SHOAL_TSAN_INLINE shoal_status shoal_tsan_list_splice_if(shoal_list *l, uint64_t version, int64_t start, int64_t stop, const shoal_slice *items, size_t n, bool *done)
 {
     shoal_status status;
@@ -2038,6 +2049,7 @@ SHOAL_TSAN_INLINE shoal_status shoal_tsan_queue_try_get(shoal_queue *q, void *bu
 #define shoal_pipe_hold shoal_tsan_pipe_hold
 #define shoal_pipe_drop_hold shoal_tsan_pipe_drop_hold
 #define shoal_map_get_watched shoal_tsan_map_get_watched
+#define shoal_map_last_key shoal_tsan_map_last_key
 #define shoal_list_splice_if shoal_tsan_list_splice_if
 #define shoal_list_rearrange_if shoal_tsan_list_rearrange_if
 #define shoal_lock_try shoal_tsan_lock_try

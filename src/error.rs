@@ -306,7 +306,11 @@ fn hint(call: &str, errno: i32) -> &'static str {
     match (errno, call) {
         (libc::EMFILE, _) => ": this process has all descriptors that it may have (see ulimit -n)",
         (libc::ENFILE, _) => ": the system has all open files that it may have (see fs.file-max)",
-        (libc::EAGAIN, "pthread_create" | "clone" | "fork") => {
+        (libc::EAGAIN, "pthread_create") => {
+            ": no more threads may be started (see ulimit -u, pids.max of the control group, and ulimit -v, within \
+             which the thread's stack must be)"
+        }
+        (libc::EAGAIN, "clone" | "fork") => {
             ": no more processes and threads may be started (see ulimit -u, and pids.max of the control group)"
         }
         _ => "",
@@ -383,6 +387,24 @@ impl Error {
         Error::Os {
             call,
             errno: std::io::Error::last_os_error().raw_os_error().unwrap_or(0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_cannot_start_names_every_limit() {
+        let call = "pthread_create";
+        let said = Error::Os {
+            call,
+            errno: libc::EAGAIN,
+        }
+        .to_string();
+        for limit in ["ulimit -u", "pids.max", "ulimit -v"] {
+            assert!(said.contains(limit), "{said}");
         }
     }
 }

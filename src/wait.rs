@@ -84,8 +84,8 @@ impl<'a> Waitable<'a> {
 /// # Errors
 /// `Timeout`: none was ready in time, with a timeout of zero too. `Interrupted`: a signal handler ran while
 /// waiting. `Detached`: the [waits](Queue::end_waits) through one of the handles were ended. `Invalid`: there
-/// is nothing to wait for. `Unsupported`: the end of a pipe that only sends. `Os`: no descriptor or thread
-/// can be made.
+/// is nothing to wait for. `Unsupported`: the end of a pipe that only sends. `TooMany`: more descriptors than
+/// `ulimit -n` allows now. `Os`: no descriptor or thread can be made.
 ///
 /// ```
 /// use shoal::{Queue, Spawn, Timeout, Waitable, wait_any};

@@ -23,6 +23,7 @@ use super::pipe::PipeHandle;
 use super::queue::QueueHandle;
 use super::semaphore::SemaphoreHandle;
 use super::status::{guard, guard_shielded};
+use crate::copy::fill;
 use crate::error::{Error, Status};
 use crate::pipe::Pipe;
 use crate::primitives::{Barrier, Condition, Lock, Semaphore};
@@ -150,6 +151,33 @@ pub unsafe extern "C" fn shoal_map_get_watched(
             watched.set(Watched { word, seen });
         }
         len.set_len(found.map(|(len, _)| len))
+    })
+}
+
+/// Copies the key that was inserted last into a SHOAL_ORDERED map.
+///
+/// Errors: SHOAL_ERR_NOT_FOUND (the map has no key); SHOAL_ERR_INVALID (it is not ordered);
+/// SHOAL_ERR_BUFFER_TOO_SMALL.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_map_last_key(
+    m: *mut MapHandle,
+    buf: *mut c_void,
+    capacity: usize,
+    len: *mut usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (len, map) = unsafe { (Out::preset("len", len, 0)?, object(m)?) };
+        // SAFETY: the caller's contract.
+        let buf = unsafe { args::buffer("buf", buf, capacity) }?;
+        let key = map.last_key()?.ok_or_else(|| no_such(b""))?;
+        let needed = key.len();
+        if needed > capacity {
+            return len.set_len(Err(Error::BufferTooSmall { needed, capacity }));
+        }
+        fill(buf, &key);
+        len.set_len(Ok(needed))
     })
 }
 

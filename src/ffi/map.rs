@@ -395,7 +395,8 @@ pub unsafe extern "C" fn shoal_map_compare_swap(
     })
 }
 
-/// How many keys the map has. Exact if no process writes meanwhile.
+/// How many keys the map has. Exact if no process writes meanwhile. Keys that have expired do not count; a part
+/// of the map with keys that expire is walked to count them.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_len(m: *mut MapHandle, out: *mut u64) -> Status {

@@ -143,7 +143,9 @@
 //! - Objects are files in `/dev/shm`, or in the directory that the environment variable SHOAL_DIR names: an
 //!   absolute path, best on a tmpfs, the same for all processes that share objects. It is read once, at the
 //!   first call that needs it. On another file system the first creation tests for what objects need, and
-//!   returns SHOAL_ERR_UNSUPPORTED with the name of what is missing.
+//!   returns SHOAL_ERR_UNSUPPORTED with the name of what is missing. Where that is a disk, a full disk is
+//!   SHOAL_ERR_NO_SPACE as well, and ends a process by SIGBUS only if the file system writes changed data to a
+//!   new place (btrfs, ZFS), or if another program reads the files of open objects.
 //! - When its file system is full, a function that needs memory first removes what killed processes left. If
 //!   that is not enough it returns SHOAL_ERR_NO_SPACE and changes nothing. Containers often have 64 MiB of
 //!   `/dev/shm`.

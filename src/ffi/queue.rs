@@ -375,12 +375,12 @@ pub unsafe extern "C" fn shoal_queue_dead_letters(
 /// A descriptor for event loops (poll, epoll): it is readable while there is something to get, and once
 /// the queue is closed or poisoned.
 ///
-/// It is readable when the call that put a message has returned, and unreadable when the call has returned that
-/// took the last message, in whatever process. Another process may be faster: get with SHOAL_NOWAIT. With
-/// EPOLLET, get until SHOAL_ERR_TIMEOUT. If the queue's name was removed before the first call of this function,
-/// or no file can be made in the directory of objects, a thread makes it readable and unreadable, some 30 us
-/// later; on kernels before 5.16, up to 20 ms later. It is then readable, too, in a closed queue while a process
-/// has messages leased.
+/// It is readable when the call that put a message or closed the queue has returned, and unreadable when the call
+/// has returned that took the last message, in whatever process. Another process may be faster: get with
+/// SHOAL_NOWAIT. With EPOLLET, get until SHOAL_ERR_TIMEOUT. If the queue's name was removed before the first call
+/// of this function, or no file can be made in the directory of objects, a thread makes it readable and
+/// unreadable, some 30 us later; on kernels before 5.16, up to 20 ms later. It is then readable, too, in a closed
+/// queue while a process has messages leased.
 ///
 /// The first call of a process starts a thread, which stays. A forked child calls this function again, and gets
 /// its own descriptor; that of its parent stays correct while the parent lives.

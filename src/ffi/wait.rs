@@ -78,7 +78,8 @@ impl Thing {
 /// It takes the descriptors of `shoal_queue_fd` for each queue and pipe, unless something is ready at once.
 ///
 /// Errors: SHOAL_ERR_INVALID (none to wait for; a thing that is two, or a descriptor that is not open);
-/// SHOAL_ERR_UNSUPPORTED (an end of a pipe that only sends); SHOAL_ERR_OS.
+/// SHOAL_ERR_UNSUPPORTED (an end of a pipe that only sends); SHOAL_ERR_TOO_LARGE (more descriptors than
+/// `ulimit -n` allows now); SHOAL_ERR_OS.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_wait_any(

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 
 use super::entry::Entry;
 use super::ops::Map;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Slots read under one lock.
 const STEP: usize = 64;
@@ -127,6 +127,35 @@ impl Map {
             map: self,
             cursor: Cursor::default(),
         }
+    }
+}
+
+impl Map {
+    /// The key that was inserted last into an [ordered](crate::Options::ordered) map, `None` if it has no key.
+    /// Looks at every key, one part of the map after the other, and copies no value.
+    ///
+    /// # Errors
+    /// `Invalid` if the map is not ordered; `Poisoned`, `Corrupt`.
+    pub fn last_key(&self) -> Result<Option<Vec<u8>>> {
+        if !self.is_ordered() {
+            let why = "only an ordered map has a last key";
+            return Err(Error::invalid("map", why));
+        }
+        let mut last: Option<(u64, Vec<u8>)> = None;
+        for index in 0..self.core.shard_count() {
+            let shard = self.core.lock(index)?;
+            let (mut latest, mut found) = (last.as_ref().map_or(0, |(at, _)| *at), None);
+            for (_, offset) in shard.store.whole_table()?.entries() {
+                let entry = Entry::read(shard.store.heap, offset)?;
+                if entry.inserted_at() >= latest && !entry.is_expired() {
+                    (latest, found) = (entry.inserted_at(), Some(entry));
+                }
+            }
+            if let Some(entry) = found {
+                last = Some((latest, entry.key().to_vec()));
+            }
+        }
+        Ok(last.map(|(_, key)| key))
     }
 }
 

@@ -368,7 +368,8 @@ impl Map {
         })
     }
 
-    /// How many keys the map has.
+    /// How many keys the map has. Keys that have expired do not count. In a part of the map with keys that
+    /// expire, this looks at every key.
     ///
     /// Exact if no process writes meanwhile; otherwise every key that is in the map throughout counts.
     ///
@@ -377,7 +378,7 @@ impl Map {
     pub fn len(&self) -> Result<usize> {
         let mut sum = 0u64;
         for index in 0..self.core.shard_count() {
-            sum = sum.saturating_add(self.core.lock(index)?.store.count());
+            sum = sum.saturating_add(self.core.lock(index)?.store.count_live()?);
         }
         Ok(sum as usize)
     }

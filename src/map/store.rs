@@ -433,6 +433,18 @@ impl<'a> Store<'a> {
         Ok(next)
     }
 
+    /// How many entries have not expired.
+    pub(super) fn count_live(&self) -> Result<u64> {
+        if !self.has_expiring() {
+            return Ok(self.count());
+        }
+        let mut live = 0;
+        for (_, offset) in self.whole_table()?.entries() {
+            live += u64::from(!Entry::read(self.heap, offset)?.is_expired());
+        }
+        Ok(live)
+    }
+
     /// How many of the shard's entries have a time to live.
     pub(super) fn expiring(&self) -> u64 {
         self.state.expiring.load(Ordering::Relaxed).into()

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::Nap;
+use crate::sync::crash::crash_point;
 use crate::sys::clock::{Deadline, IntoTimeout, Timeout, now_ns};
 
 use super::core::Queue;
@@ -219,12 +220,28 @@ impl Queue {
         if !self.is_given_up(held.attempts) {
             return self.return_lease(held, delay);
         }
-        self.return_lease(held, Duration::ZERO)?;
+        if !self.keep_to_move(held)? {
+            return self.return_lease(held, Duration::ZERO);
+        }
         // This call moves the message, and not the next one on this queue: the other processes may all wait for
         // dead letters. If that fails, the message waits, and the next call returns the error.
-        let redelivered = self.lock::<ConsumersLock>(Deadline::Never);
-        let _ = redelivered.and_then(|guard| self.redeliver(guard, Deadline::Never));
+        let _ = self.dead_letter(held);
         Ok(())
+    }
+
+    /// Removes the deadline of a lease whose message this process moves to the dead letters. False if the lease
+    /// has ended, or if a relay delivered the message, which then moves it. After a kill the message is one that
+    /// a dead process has leased.
+    fn keep_to_move(&self, held: &LeasedMessage) -> Result<bool> {
+        self.check_owner(held.place.owner, "lease")?;
+        let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
+        let (side, block) = (guard.side(), held.place.block);
+        if side.check_lease(held).is_err() || side.is_delivered(block)? {
+            return Ok(false);
+        }
+        self.ring.store.head(block)?.set_due(0);
+        crash_point!();
+        Ok(true)
     }
 
     /// Gives a leased message back, to be delivered again after `delay`.
@@ -275,11 +292,7 @@ impl Queue {
     /// How many messages are leased. The leases of a dead process count for a tenth of a second at most;
     /// their messages are then delivered again.
     pub fn leased(&self) -> usize {
-        if self.is_due() {
-            // If that fails, the next call on the queue returns the error, and the count is unchanged.
-            let redelivered = self.lock::<ConsumersLock>(Deadline::Now);
-            let _ = redelivered.and_then(|guard| self.redeliver(guard, Deadline::Now));
-        }
+        self.redeliver_if_due(Deadline::Now);
         self.count_leases()
     }
 

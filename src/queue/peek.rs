@@ -1,7 +1,7 @@
 //! Looking at messages without taking them, for programs that observe a queue.
 //!
 //! This walks from the front of the queue under the consumers' lock and publishes nothing, so a kill leaves
-//! nothing behind.
+//! nothing behind. Before that it makes due messages available, as a call that takes does (see `redelivery`).
 
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -44,6 +44,7 @@ impl Queue {
 
     /// [`peek`](Self::peek) into memory that need not be initialised.
     pub(crate) fn peek_into(&self, index: u64, buf: &mut Room) -> Result<Option<usize>> {
+        self.redeliver_if_due(Deadline::Never);
         let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
         let Some(message) = guard.side().message_at(index)? else {
             return Ok(None);

@@ -148,10 +148,10 @@ impl Queue {
     /// A descriptor for `poll`, `epoll` and event loops: it polls readable while there is something to take,
     /// and once the queue is closed or poisoned.
     ///
-    /// It is readable when the call that put a message returns, and unreadable again when the call that took
-    /// the last message returns, in any process. So a reader that polls it under a lock which all readers take,
-    /// and then takes a message, does not wait. Without such a lock, other readers may be faster: take with a
-    /// timeout of zero. To wait for edges, take until `Timeout`.
+    /// It is readable when the call that put a message or closed the queue returns, and unreadable again when
+    /// the call that took the last message returns, in any process. So a reader that polls it under a lock which
+    /// all readers take, and then takes a message, does not wait. Without such a lock, other readers may be
+    /// faster: take with a timeout of zero. To wait for edges, take until `Timeout`.
     ///
     /// Where the queue's name was [removed](Self::unlink) before the first call, or the directory of objects
     /// cannot be written to, a thread makes it readable and unreadable, some 30 us later (up to 20 ms on kernels

@@ -39,6 +39,10 @@ const SHARE: u64 = 50;
 /// How long a message waits after the dead-letter queue has refused it.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// A message that is given back gets its place in the list of due ones if there are fewer than this many before
+/// it, or none behind it.
+const NEAR: usize = 64;
+
 /// `due`: check at once.
 pub(super) const AT_ONCE: u64 = 1;
 
@@ -78,9 +82,18 @@ impl Queue {
         moved.fold(Ok(()), Result::and)
     }
 
+    /// Redelivers if it is time to, for a call that only looks. If that fails, the next call that takes returns
+    /// the error.
+    pub(super) fn redeliver_if_due(&self, deadline: Deadline) {
+        if self.is_due() {
+            let locked = self.lock::<ConsumersLock>(deadline);
+            let _ = locked.and_then(|guard| self.redeliver(guard, deadline));
+        }
+    }
+
     /// Moves a message that was delivered too often to the dead-letter queue. After a kill between the two
     /// steps, the message is moved again: it may be there twice, but is not lost.
-    fn dead_letter(&self, leased: &LeasedMessage) -> Result<()> {
+    pub(super) fn dead_letter(&self, leased: &LeasedMessage) -> Result<()> {
         let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
         let is_delivered = guard.side().is_delivered(leased.place.block)?;
         drop(guard);
@@ -164,6 +177,7 @@ impl TakeSide<'_> {
         }
         // Sorted in descending order: each message names the one after it.
         ready.sort_unstable_by(|a, b| b.cmp(a));
+        let last = ready.first().map_or(0, |&(_, block)| block);
         let mut after = 0;
         for (_, block) in ready {
             store.head(block)?.next.store(after, Ordering::Relaxed);
@@ -180,6 +194,7 @@ impl TakeSide<'_> {
             next => next.max(start.saturating_add(spent.saturating_mul(SHARE))),
         };
         header.due.store(due, Ordering::Relaxed);
+        header.store.last.store(last, Ordering::Relaxed);
         header.first.store(after, Ordering::Relaxed);
         crash_point!();
         Ok(given_up)
@@ -244,26 +259,39 @@ impl TakeSide<'_> {
         Ok(())
     }
 
-    /// Inserts the message at `block` into the list of due ones, in the order of their numbers.
+    /// Inserts the WAITING message at `block` into the list of due ones, in the order of their numbers. If its
+    /// place is neither at the end of the list nor near its beginning, the next check sorts it in, so that
+    /// giving back many messages does not walk the list for each of them.
+    ///
+    /// A kill between two stores leaves a list without this message or without what is behind it. The next
+    /// owner of the lock rebuilds the list.
     pub(super) fn insert_due(self, block: u32, number: u64) -> Result<()> {
-        let store = &self.ring.store;
-        let mut link = &self.ring.header.first;
-        // The store bounds the loop if the count is invalid.
-        let waiting = self.ring.header.store.waiting.load(Ordering::Relaxed);
-        for _ in 0..=waiting.min(store.most()) {
+        let (store, header) = (&self.ring.store, self.ring.header);
+        let last = &header.store.last;
+        let mut link = &header.first;
+        if link.load(Ordering::Relaxed) != 0 {
+            let end = store.head(last.load(Ordering::Relaxed))?;
+            if end.number() < number {
+                link = &end.next;
+            }
+        }
+        for _ in 0..NEAR {
             let next = link.load(Ordering::Relaxed);
             if next == 0 || store.head(next)?.number() > number {
                 store.head(block)?.next.store(next, Ordering::Relaxed);
                 crash_point!();
                 link.store(block, Ordering::Relaxed);
                 crash_point!();
+                if next == 0 {
+                    last.store(block, Ordering::Relaxed);
+                    crash_point!();
+                }
                 return Ok(());
             }
             link = &store.head(next)?.next;
         }
-        Err(Error::corrupt(
-            "the list of messages that are due is a circle",
-        ))
+        self.check_by(AT_ONCE);
+        Ok(())
     }
 
     /// Leases the message at `block` to `owner`.
@@ -360,4 +388,67 @@ impl TakeSide<'_> {
 #[cold]
 fn is_past(due: u64) -> bool {
     due <= AT_ONCE || due <= now_ns()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::Options;
+
+    /// Gives 300 messages back in the order in which `next` returns their places among those that are left.
+    /// Returns the time of the next check after that, and the order in which they are taken.
+    fn give_back(next: impl Fn(usize) -> usize) -> Result<(u64, Vec<u16>)> {
+        let queue = Queue::anonymous()?;
+        let mut leases = Vec::new();
+        for number in 0..300u16 {
+            queue.put(&number.to_ne_bytes(), Timeout::Infinite)?;
+            leases.push(queue.lease(Timeout::Infinite)?);
+        }
+        while !leases.is_empty() {
+            let lease = leases.remove(next(leases.len()));
+            lease.nack(Duration::ZERO)?;
+        }
+        let due = queue.due();
+        let mut taken = Vec::new();
+        while let Ok(message) = queue.get_vec(Timeout::Val(Duration::ZERO)) {
+            taken.push(u16::from_ne_bytes([message[0], message[1]]));
+        }
+        Ok((due, taken))
+    }
+
+    #[test]
+    fn messages_that_are_given_back_in_any_order_come_in_order_without_a_walk_for_each()
+    -> Result<()> {
+        let in_order: Vec<u16> = (0..300).collect();
+        // Each has its place at the end of the list, or at its beginning.
+        for next in [|_| 0, |left: usize| left - 1] {
+            let (due, taken) = give_back(next)?;
+            assert!(due > AT_ONCE && taken == in_order, "{due} {taken:?}");
+        }
+        // The even numbers, and then each odd one between them: one check sorts in most of those.
+        let evens_first = |left: usize| if left > 150 { 300 - left } else { 0 };
+        let (due, taken) = give_back(evens_first)?;
+        assert!(due == AT_ONCE && taken == in_order, "{due} {taken:?}");
+        Ok(())
+    }
+    #[test]
+    fn dead_letters_that_are_given_back_are_moved_without_a_check_for_each() -> Result<()> {
+        let options = Options::create().max_attempts(1);
+        let queue = Queue::with_options(None, &options)?;
+        let mut leases = Vec::new();
+        for number in 0..50u8 {
+            queue.put(&[number], Timeout::Infinite)?;
+            leases.push(queue.lease(Timeout::Infinite)?);
+        }
+        for lease in leases {
+            lease.nack(Duration::ZERO)?;
+        }
+        // Each check makes it longer, and each lease makes it the shortest again.
+        let interval = &queue.ring.header.store.check_ns;
+        assert_eq!(interval.load(Ordering::Relaxed), FIRST_CHECK_NS);
+        assert_eq!((queue.len(), queue.leased()), (0, 0));
+        let dead = queue.dead_letters().map(Queue::len);
+        assert_eq!(dead, Some(50));
+        Ok(())
+    }
 }

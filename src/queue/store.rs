@@ -84,7 +84,8 @@ pub(super) const HEAD: u64 = size_of::<MessageHead>() as u64;
 ///    128   544  arena
 ///    672     8  leased
 ///    680     8  waiting
-///    688     8  check_ns; then unused up to 704
+///    688     8  check_ns
+///    696     4  last; then unused up to 704
 /// ```
 #[repr(C)]
 pub(crate) struct MessageStoreState {
@@ -97,6 +98,9 @@ pub(crate) struct MessageStoreState {
     pub(super) waiting: AtomicU64,
     /// How long after a check of the store the next one is due, while anything is leased.
     pub(super) check_ns: AtomicU64,
+    /// Under the consumers' lock, derived: the last message of the list that the header's `first` begins, if
+    /// that is not empty.
+    pub(super) last: AtomicU32,
 }
 
 /// Derived, under the store's lock: the list of CACHED places, the oldest first, and how many blocks
@@ -121,7 +125,9 @@ const _: () = {
         offset_of!(MessageStoreState, arena) == 128 && offset_of!(MessageStoreState, leased) == 672
     );
     assert!(
-        offset_of!(MessageStoreState, check_ns) == 688 && size_of::<MessageStoreState>() == 704
+        offset_of!(MessageStoreState, check_ns) == 688
+            && offset_of!(MessageStoreState, last) == 696
+            && size_of::<MessageStoreState>() == 704
     );
 };
 

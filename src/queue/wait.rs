@@ -293,6 +293,12 @@ impl Queue {
     }
 
     pub(super) fn wake_all_waiters(&self) {
+        // SYNC: pairs with the fence in `Signals::cleared`: a take that does not see the end of the queue is seen
+        // here, with `AWAITED`.
+        publish_fence();
+        if self.is_signal_awaited() && self.has_arrived() {
+            self.signal_put();
+        }
         self.ring.header.arrivals.not_empty.notify_all();
         self.ring.header.to_signal.notify_all();
         self.ring.header.not_full.notify_all();

@@ -3,13 +3,14 @@
 //! It is chosen once per process: open handles refer to their files by name, and a forked child must use the
 //! same directory as its parent.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
-use super::process;
+use super::{errno, process};
 
 /// Where the C library's `shm_open` puts its files on Linux.
 const DEFAULT: &str = "/dev/shm";
@@ -49,6 +50,29 @@ pub(crate) fn path(file: &str) -> Result<PathBuf> {
 /// Its name for messages.
 pub(crate) fn shown() -> String {
     directory().map_or(DEFAULT.to_owned(), |it| it.display().to_string())
+}
+
+/// The type number of a tmpfs.
+pub(super) const TMPFS: u32 = 0x0102_1994;
+
+/// The type number of the directory's file system.
+pub(super) fn file_system() -> Result<u32> {
+    let path = CString::new(directory()?.as_os_str().as_bytes())
+        .map_err(|_| Error::invalid(VARIABLE, "it has a NUL"))?;
+    // SAFETY: an all-zero statfs is valid and is overwritten.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a path that ends in NUL, and a place for the answer.
+    if unsafe { libc::statfs(path.as_ptr(), &mut stat) } != 0 {
+        return Err(refuses("statfs", errno()));
+    }
+    // Some C libraries extend the sign of the 32 bits.
+    Ok(stat.f_type as u32)
+}
+
+/// Whether it is on a tmpfs. Tested once per process; false if that is unknown.
+pub(super) fn is_on_tmpfs() -> bool {
+    static IS: OnceLock<bool> = OnceLock::new();
+    *IS.get_or_init(|| file_system() == Ok(TMPFS))
 }
 
 /// `Unsupported` if there is no such directory, `Invalid` if its path cannot be resolved.

@@ -70,7 +70,11 @@ impl Pages {
         match NonNull::new(base.cast::<u8>()) {
             Some(at) if base != libc::MAP_FAILED => {
                 limits::LIBRARY_MAPPED.fetch_add(size, Ordering::Relaxed);
-                Ok(Self { base: at, len })
+                let pages = Self { base: at, len };
+                if !directory::is_on_tmpfs() {
+                    pages.keep_apart();
+                }
+                Ok(pages)
             }
             _ => Err(not_mapped(errno(), size)),
         }
@@ -87,6 +91,19 @@ impl Pages {
     /// Its address and its length.
     pub(crate) fn place(&self) -> (usize, usize) {
         (self.base.as_ptr().addr(), self.len)
+    }
+
+    /// Makes the page cache hold each page of the mapping by itself, so that a store to a committed page needs
+    /// no room on the disk.
+    ///
+    /// A disk's file system writes pages to the disk and write-protects them. At the next store it needs room
+    /// for every block of the *folio*, the unit in which the page cache holds pages, that has no room yet; if
+    /// the disk is full, the kernel sends SIGBUS. A committed page has room for its blocks, so a folio of one
+    /// page needs no more, and one that read-ahead made may, since it has pages that are not committed. Blocks
+    /// that `fallocate` sets aside do not change that. Read-ahead through the file is in `shm::open_file`.
+    fn keep_apart(&self) {
+        // SAFETY: a whole mapping that this value owns; the advice changes no byte. It cannot fail for one.
+        unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, libc::MADV_RANDOM) };
     }
 
     /// Sets whether children that are forked from now on inherit this mapping.
@@ -190,7 +207,7 @@ pub(crate) fn decommit(at: NonNull<u8>, len: usize) -> Result<()> {
 pub(super) fn fits(size: u64) -> Result<()> {
     match limits::file_size() {
         Some(limit) if size > limit => Err(Error::TooLarge {
-            what: "shared object's file (see ulimit -f, and max_capacity)",
+            what: "shared object's file (see ulimit -f, and max_capacity if the object has one)",
             size,
             limit,
         }),

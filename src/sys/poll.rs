@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 
 use super::cancel::Shield;
 use super::clock::{self, Deadline};
-use super::errno;
 use super::fd::{Kept, off_streams, pipe, set_nonblocking};
 use super::shm::{self, Identity};
+use super::{errno, limits};
 
 /// A descriptor that is readable from when it is set until it is cleared: that of a pipe, or of a FIFO with
 /// something in it, which other processes may have open as well. Close-on-exec, and no call on it
@@ -190,12 +190,15 @@ impl AsFd for ReadableFd {
     }
 }
 
-/// Waits until one of these is readable; false if none is by `deadline`.
+/// Waits until one of these is readable; false if none is by `deadline`. The same descriptor may be there many
+/// times.
 ///
 /// # Errors
-/// `Interrupted` if a signal handler ran.
+/// `Interrupted` if a signal handler ran; `TooMany` for more descriptors than the process may have.
 pub(crate) fn readable(fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<bool> {
     let mut polled: Vec<_> = fds.iter().map(|fd| entry(*fd, libc::POLLIN)).collect();
+    polled.sort_unstable_by_key(|it| it.fd);
+    polled.dedup_by_key(|it| it.fd);
     poll(&mut polled, deadline).map(|ready| ready > 0)
 }
 
@@ -238,7 +241,18 @@ fn poll(polled: &mut [libc::pollfd], deadline: Deadline) -> Result<usize> {
     // SAFETY: `polled` and `left` outlive the call; a null mask leaves the signal mask alone.
     match unsafe { libc::ppoll(polled.as_mut_ptr(), count, left, std::ptr::null()) } {
         ready @ 0.. => Ok(ready as usize),
-        _ if errno() == libc::EINTR => Err(Error::Interrupted),
-        _ => Err(Error::last_os("ppoll")),
+        _ => Err(match errno() {
+            libc::EINTR => Error::Interrupted,
+            // The limit was lowered after the descriptors were made.
+            libc::EINVAL => Error::TooMany {
+                what: "number of descriptors to wait for (see ulimit -n)",
+                count,
+                limit: limits::descriptors(),
+            },
+            errno => Error::Os {
+                call: "ppoll",
+                errno,
+            },
+        }),
     }
 }

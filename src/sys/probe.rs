@@ -1,19 +1,16 @@
 //! Whether the directory's file system supports what a segment needs: tested once per process, before the
 //! first object is created, unless the directory is on a tmpfs.
 
-use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 
 use super::mapping::{self, Pages, fits};
-use super::{directory, errno, ofd, shm};
+use super::{directory, ofd, shm};
 
-const TMPFS: u32 = 0x0102_1994;
 /// File systems whose files other machines may change: memory is not shared with those machines, and their
 /// processes would count as dead.
 const REMOTE: [(u32, &str); 9] = [
@@ -43,12 +40,12 @@ pub(crate) fn check(private: impl Fn() -> String) -> Result<()> {
     if CHECKED.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let kind = file_system()?;
+    let kind = directory::file_system()?;
     if let Some((_, name)) = REMOTE.iter().find(|(remote, _)| *remote == kind) {
         let what = format!("a file system of this machine and not one of other machines ({name})");
         return Err(directory::lacks(&what));
     }
-    if kind != TMPFS {
+    if kind != directory::TMPFS {
         let names = [private(), private()];
         let tried = test(&names);
         for name in &names {
@@ -58,20 +55,6 @@ pub(crate) fn check(private: impl Fn() -> String) -> Result<()> {
     }
     CHECKED.store(true, Ordering::Relaxed);
     Ok(())
-}
-
-/// The type number of the directory's file system.
-fn file_system() -> Result<u32> {
-    let path = CString::new(directory::directory()?.as_os_str().as_bytes())
-        .map_err(|_| Error::invalid("SHOAL_DIR", "it has a NUL"))?;
-    // SAFETY: an all-zero statfs is valid and is overwritten.
-    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a path that ends in NUL, and a place for the answer.
-    if unsafe { libc::statfs(path.as_ptr(), &mut stat) } != 0 {
-        return Err(directory::refuses("statfs", errno()));
-    }
-    // Some C libraries extend the sign of the 32 bits.
-    Ok(stat.f_type as u32)
 }
 
 /// Tests everything that a segment needs from its file.

@@ -55,11 +55,16 @@ fn denied(file: &str, errno: i32) -> Error {
 
 /// Opens the file, but no link; the descriptor is closed on exec.
 pub(crate) fn open_file(file: &str) -> Result<File> {
-    OpenOptions::new()
+    let opened = OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path(file)?)
+        .open(path(file)?);
+    opened
+        .inspect(|it| match directory::is_on_tmpfs() {
+            true => {}
+            false => cache_apart(it.as_fd()),
+        })
         .map_err(|err| match err.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => missing(file),
             Some(errno @ (libc::EACCES | libc::EPERM)) => denied(file, errno),
@@ -70,6 +75,16 @@ pub(crate) fn open_file(file: &str) -> Result<File> {
                 errno: errno.unwrap_or(0),
             },
         })
+}
+
+/// Makes the page cache hold what this process reads from a file on a disk page by page, and forget what no
+/// process has mapped: another program may have read it, such as a backup, and then many pages are one folio.
+/// `Pages::map` says why.
+fn cache_apart(fd: BorrowedFd<'_>) {
+    for advice in [libc::POSIX_FADV_RANDOM, libc::POSIX_FADV_DONTNEED] {
+        // SAFETY: an open descriptor; the advice changes no byte. An error is ignored: the file may be a FIFO.
+        unsafe { libc::posix_fadvise(fd.as_raw_fd(), 0, 0, advice) };
+    }
 }
 
 /// The mode of a file: only its user may open it.

@@ -106,6 +106,15 @@ int main(void)
     }
     GIVES(SHOAL_ERR_END, shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
     shoal_map_iter_free(it);
+    OK(shoal_map_last_key(m, key, sizeof key, &len));
+    CHECK(len == 1 && key[0] == 'l');
+    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_map_last_key(m, NULL, 0, &len));
+    CHECK(len == 1);
+    OK(shoal_map_clear(m));
+    GIVES(SHOAL_ERR_NOT_FOUND, shoal_map_last_key(m, key, sizeof key, &len));
+    shoal_map_free(m);
+    m = new_map();
+    SAYS(SHOAL_ERR_INVALID, "ordered", shoal_map_last_key(m, key, sizeof key, &len));
     shoal_map_free(m);
     puts("map: ok");
     return 0;

@@ -167,7 +167,7 @@ fn forged_words_about_descriptors_are_corrected_at_the_next_check() {
 }
 
 #[test]
-fn a_cycle_of_due_messages_is_corrupt() {
+fn a_cycle_of_due_messages_ends_with_the_next_check() {
     let _alone = alone();
     let (queue, bytes) = queue_and_bytes();
     (0..2).for_each(|it| queue.put(&[it; 10], NOWAIT).unwrap());
@@ -180,7 +180,11 @@ fn a_cycle_of_due_messages_is_corrupt() {
     assert_eq!((block != 0, bytes.half(next)), (true, 0));
     bytes.set_half(next, block);
     bytes.set(queue::WAITING, 1 << 62);
-    assert!(is_corrupt(&second.nack(Duration::ZERO)));
+    // Its place is not found near the beginning, so a check makes the list anew.
+    second.nack(Duration::ZERO).unwrap();
+    for number in 0..2 {
+        assert_eq!(queue.get_vec(NOWAIT), Ok(vec![number; 10]));
+    }
     // No other call hangs either; its result depends on the bytes.
     let _ = (
         queue.len(),

@@ -106,6 +106,7 @@ fn a_file_size_limit_is_reported_and_kills_no_process() {
         ] {
             let err = refused.unwrap_err();
             assert!(matches!(err, Error::TooLarge { limit: 1, .. }), "{err}");
+            assert!(err.to_string().contains("max_capacity if"), "{err}");
         }
     })
     .ends_well();

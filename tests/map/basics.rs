@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::common::{beside_others, only};
+use crate::common::{alone, beside_others, only};
 use shoal::{Error, Map, Options};
 
 fn anonymous() -> Map {
@@ -407,4 +408,24 @@ fn threads_of_one_process_may_share_a_handle() {
     });
     let sum: i64 = (0..10u32).map(|i| counter(&map, &i.to_le_bytes())).sum();
     assert_eq!(sum, 20_000);
+}
+
+#[test]
+fn keys_that_have_expired_do_not_count() {
+    let _alone = alone();
+    let map = Map::anonymous().unwrap();
+    for key in 0..100u32 {
+        map.set(&key.to_ne_bytes(), b"stays").unwrap();
+    }
+    for key in 100..400u32 {
+        map.set_for(&key.to_ne_bytes(), b"over", Duration::ZERO)
+            .unwrap();
+    }
+    assert_eq!(map.len(), Ok(100));
+    for key in 0..100u32 {
+        map.expire(&key.to_ne_bytes(), Some(Duration::ZERO))
+            .unwrap();
+    }
+    assert_eq!((map.len(), map.is_empty()), (Ok(0), Ok(true)));
+    assert_eq!(map.iter().count(), 0);
 }

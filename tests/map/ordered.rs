@@ -102,3 +102,21 @@ fn an_existing_map_keeps_its_options() {
     let same = Map::with_options(Some(plain.name()), &how).unwrap();
     assert!(!same.is_ordered());
 }
+
+#[test]
+fn the_last_key_is_the_one_that_was_inserted_last() {
+    let _alone = alone();
+    let map = filled("a b c d");
+    let last = || map.last_key().unwrap();
+    map.set(b"a", &[1; 100_000]).unwrap();
+    assert_eq!(last(), Some(b"d".to_vec()));
+    map.set_for(b"e", b"over", Duration::ZERO).unwrap();
+    assert_eq!(last(), Some(b"d".to_vec()));
+    for key in ["d", "c", "b", "a"] {
+        assert_eq!(last(), Some(key.into()));
+        assert!(map.remove(key.as_bytes()).unwrap());
+    }
+    assert_eq!(last(), None);
+    let err = Map::anonymous().unwrap().last_key().unwrap_err();
+    assert!(matches!(err, shoal::Error::Invalid { .. }), "{err}");
+}

@@ -373,6 +373,19 @@ def test_popitem_of_expired_keys_is_an_error_and_no_hang(ordered: bool) -> None:
             shared.popitem()
 
 
+def test_popitem_of_an_ordered_map_reads_no_other_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    with shoal.Map(ordered=True) as shared:
+        for key in range(300):
+            shared[key] = key
+        shared[0] = "replaced"
+        shared["k" * 50_000] = "a long key"
+        monkeypatch.setattr(shoal.Map, "_entries", None)
+        assert shared.popitem() == ("k" * 50_000, "a long key")
+        assert [shared.popitem()[0] for _ in range(300)] == list(reversed(range(300)))
+        with pytest.raises(KeyError, match="the map is empty"):
+            shared.popitem()
+
+
 def test_every_call_of_a_bytes_map_takes_bytes_only() -> None:
     with shoal.BytesMap() as raw:
         raw[b"spent"] = bytes(8)

@@ -178,6 +178,24 @@ fn a_returned_message_is_kept_whenever_its_worker_dies() {
 }
 
 #[test]
+fn messages_that_are_returned_in_order_are_kept_whenever_their_worker_dies() {
+    Case {
+        options: small(),
+        prepare: |queue| fill(queue, 1..6),
+        operation: |queue| {
+            let leases = [(); 4].map(|()| queue.lease(NOWAIT).unwrap());
+            for lease in leases {
+                lease.nack(Duration::ZERO).unwrap();
+            }
+        },
+        allowed: |done, _| all_of(1..6, &sorted(done)),
+        at_least: 40,
+        held: 0,
+    }
+    .run();
+}
+
+#[test]
 fn messages_of_dead_workers_are_kept_whenever_the_next_one_dies() {
     Case {
         options: small(),

@@ -508,3 +508,25 @@ fn a_descriptor_of_the_program_that_has_the_number_of_a_closed_one_is_spared() {
     });
     child.ends_well();
 }
+
+#[test]
+fn a_descriptor_is_readable_when_the_call_that_ended_the_queue_returns() {
+    let _alone = alone();
+    for _ in 0..100 {
+        let queue = fixed(4096);
+        let other = Queue::open(queue.name()).unwrap();
+        assert!(!is_readable(&queue));
+        other.close().unwrap();
+        assert!(is_readable(&queue));
+    }
+    for _ in 0..100 {
+        let queue = fixed(4096);
+        queue.put(b"x", NOWAIT).unwrap();
+        let other = Queue::open(queue.name()).unwrap();
+        let lease = other.lease(NOWAIT).unwrap();
+        queue.close().unwrap();
+        assert!(!is_readable(&queue));
+        lease.ack().unwrap();
+        assert!(is_readable(&queue));
+    }
+}

@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::common::ready::{UNTIL_IT_IS, poll};
@@ -363,6 +364,83 @@ fn the_defaults_of_options_do_not_depend_on_the_directory() {
             let mut other = [[0; 8]; 2];
             here.read_exact(other.as_flattened_mut()).unwrap();
             assert_eq!(of_default(), other);
+        });
+    });
+}
+
+/// Writes this file to the disk, lets the page cache forget it, and reads it, as a backup does.
+fn back_up(file: &Path) {
+    let mut file = fs::File::open(file).unwrap();
+    file.sync_all().unwrap();
+    // SAFETY: an open file, which does not change.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    let mut piece = vec![0; 1 << 16];
+    while file.read(&mut piece).unwrap() > 0 {}
+}
+
+/// Changes objects that are on a disk, while it has room and while it has none.
+fn change_on_disk(directory: &Path) {
+    let options = Options::create().persistent().max_capacity(8 << 20);
+    let (value, mut refused) = (vec![7; 70_000], 0);
+    let mut check = |done: Result<(), Error>| match done {
+        Ok(()) | Err(Error::Timeout) => {}
+        Err(Error::NoSpace { .. }) => refused += 1,
+        Err(err) => panic!("{err}"),
+    };
+    let _attached = Queue::create("attached").unwrap();
+    for round in 0..6usize {
+        let queue = Queue::with_options(Some("jobs"), &options).unwrap();
+        let map = Map::with_options(Some("values"), &options).unwrap();
+        for step in 0..300usize {
+            let size = [100, 3000, 20_000, 70_000][(step + round) % 4];
+            let key = [((step * 31 + round) % 151) as u8];
+            check(queue.put(&value[..size], NOWAIT));
+            check(map.set(&key, &value[..size]));
+            if step % 3 == 0 {
+                check(queue.get_vec(NOWAIT).map(drop));
+                check(map.remove(&[key[0] / 2]).map(drop));
+            }
+        }
+        drop((queue, map));
+        for name in ["jobs", "values"] {
+            back_up(&directory.join(format!("shoal.{name}")));
+        }
+        let filler = directory.join("filler");
+        match round % 2 {
+            0 => {
+                let mut filler = fs::File::create(&filler).unwrap();
+                for size in [1 << 20, 4096, 512] {
+                    while filler.write_all(&vec![1; size]).is_ok() {}
+                }
+                assert!(filler.sync_all().is_ok());
+            }
+            _ => fs::remove_file(filler).unwrap(),
+        }
+    }
+    assert!(refused > 0, "the disk was never full");
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_no_signal() {
+    own_process(|| {
+        in_directory("disk", |directory| {
+            let place = directory.to_str().unwrap();
+            for block in ["4096", "1024"] {
+                with_mount(place, "tmpfs", 0, "size=40m", || {
+                    let (image, disk) = (directory.join("image"), directory.join("disk"));
+                    fs::File::create(&image).unwrap().set_len(20 << 20).unwrap();
+                    fs::create_dir(&disk).unwrap();
+                    let run = |command: &mut Command| command.status().is_ok_and(|it| it.success());
+                    let made = run(Command::new("mkfs.ext4").args(["-qFb", block]).arg(&image));
+                    let mount = ["-o", "loop"];
+                    if !made || !run(Command::new("mount").args(mount).arg(&image).arg(&disk)) {
+                        eprintln!("skipped: no ext4 in a file can be made and mounted here");
+                        return;
+                    }
+                    choose(disk.to_str().unwrap());
+                    change_on_disk(&disk);
+                });
+            }
         });
     });
 }

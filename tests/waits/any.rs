@@ -1,11 +1,13 @@
 //! A wait for several things ends once one of them is ready, and not before.
 
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use crate::common::shm::allow_descriptors;
 use crate::common::{
     Bell, Child, FOREVER, NOWAIT, alone, beside_others, fixed, fork, holder, millis,
 };
-use shoal::Waitable::{Process as P, Queue as Q};
+use shoal::Waitable::{Fd, Process as P, Queue as Q};
 use shoal::{Error, Queue, Spawn, wait_any};
 
 #[test]
@@ -264,4 +266,44 @@ fn a_waiter_for_many_queues_shares_messages_with_waiters_for_one() {
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_thing_that_is_there_many_times_is_waited_for_once() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    fork(|| {
+        allow_descriptors(64);
+        let things = [Q(&queue); 200];
+        assert_eq!(wait_any(&things, millis(1)), Err(Error::Timeout));
+        std::thread::scope(|scope| {
+            scope.spawn(|| queue.put(b"x", FOREVER).unwrap());
+            assert_eq!(wait_any(&things, FOREVER), Ok(0));
+        });
+    })
+    .ends_well();
+}
+
+#[test]
+fn more_descriptors_than_the_limit_are_an_error_that_names_it() {
+    let _alone = alone();
+    fork(|| {
+        let pipes: Vec<_> = (0..20).map(|_| std::io::pipe().unwrap()).collect();
+        let things: Vec<_> = pipes.iter().map(|(it, _)| Fd(it.as_fd())).collect();
+        allow_descriptors(10);
+        let err = wait_any(&things, FOREVER).unwrap_err();
+        assert!(
+            matches!(
+                err,
+                Error::TooMany {
+                    count: 20,
+                    limit: 10,
+                    ..
+                }
+            ),
+            "{err:?}"
+        );
+        assert!(err.to_string().contains("ulimit -n"), "{err}");
+    })
+    .ends_well();
 }

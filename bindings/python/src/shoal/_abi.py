@@ -300,6 +300,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
         c_uint32,
         (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p),
     ),
+    "shoal_map_last_key": (c_uint32, (c_void_p, c_void_p, c_size_t, c_void_p)),
     "shoal_list_splice_if": (
         c_uint32,
         (c_void_p, c_uint64, c_int64, c_int64, c_void_p, c_size_t, c_void_p),

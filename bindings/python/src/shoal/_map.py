@@ -7,8 +7,8 @@ import pickle
 import time
 from contextlib import nullcontext
 from numbers import Integral, Number
-from typing import Any, Callable, ContextManager, Dict, Iterator, MutableMapping, Optional, Tuple
-from typing import TypeVar, Union, cast, overload
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, MutableMapping, Optional
+from typing import Tuple, TypeVar, Union, cast, overload
 
 from . import _abi, _codec, _ffi, _hot, _structs
 from ._attribute import attribute
@@ -274,22 +274,23 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def popitem(self) -> Tuple[K, V]:
         """Removes and returns an entry: the last one of an ordered map, else any. `KeyError` if the map
         is empty."""
-        is_purged = False
         while True:
             is_empty = True
-            entries = reversed(list(self._entries())) if self.ordered else self._entries()
-            for key, _ in entries:
+            keys = self._last_key() if self.ordered else (key for key, _ in self._entries())
+            for key in keys:
                 is_empty = False
                 value = self._read(_lib.shoal_map_take, key, self._decode_value)
                 if value is not _MISSING:
                     return self._decode_key(key), value
             if is_empty:
-                # Expired keys are not among the entries, but `len` counts them until they are removed. Another
-                # process may have set a key meanwhile.
-                if is_purged or not len(self):
-                    raise KeyError("popitem(): the map is empty")
-                self.purge()
-                is_purged = True
+                raise KeyError("popitem(): the map is empty")
+
+    def _last_key(self) -> List[bytes]:
+        """The key of an ordered map that was inserted last, in a list; an empty list if there is none."""
+        key: Any = self._read(
+            lambda live, _key, _length, *out: _lib.shoal_map_last_key(live, *out), b"", bytes
+        )
+        return [] if key is _MISSING else [key]
 
     def clear(self) -> None:
         """Removes every entry."""
