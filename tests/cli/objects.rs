@@ -202,7 +202,7 @@ fn stat_prints_the_contents_of_queues_and_maps_and_changes_nothing() {
 }
 
 #[test]
-fn stat_does_not_remove_an_object_that_dead_processes_left() {
+fn no_command_that_only_reports_removes_what_killed_processes_left() {
     let directory = Directory::new();
     directory.leave("stale");
     let it = directory.shoal(&["stat", "stale", "--json"]).json();
@@ -216,6 +216,21 @@ fn stat_does_not_remove_an_object_that_dead_processes_left() {
             .shoal(&["queue", verb, "stale"])
             .failed(3, "`shoal gc` removes it");
     }
+    for verb in [
+        &["ls"][..],
+        &["top", "-n", "1"],
+        &["queue", "stat", "stale"],
+    ] {
+        directory.shoal(verb).ok();
+    }
+    // It creates a queue of its own.
+    let findings = directory.shoal(&["doctor", "--json"]).json();
+    let findings = findings.as_array().unwrap();
+    let level = |check: &str| &findings.iter().find(|it| it["check"] == check).unwrap()["level"];
+    assert_eq!(
+        (level("objects"), level("stale")),
+        (&"ok".into(), &"note".into())
+    );
     assert!(directory.has("stale"));
 }
 
