@@ -87,6 +87,11 @@ fn logical_indices_count_among_the_devices_that_the_parent_sees() {
         ("level_zero", Some(""), "1.0,2", "1.0,2"),
         ("oneapi", Some("level_zero:2,3"), "1", "level_zero:3"),
         ("oneapi", Some("*:*"), "0,1", "level_zero:0,1"),
+        // These runtimes filter the list of all devices, and keep its order.
+        ("level_zero", Some("3,1"), "0", "1"),
+        ("level_zero", None, "3,1.1,1.0", "1.0,1.1,3"),
+        ("oneapi", Some("level_zero:3,1"), "1,0", "level_zero:1,3"),
+        ("tenstorrent", Some("5,4,7"), "2,0", "4,7"),
         ("ascend", Some("1,3,5"), "0,2", "1,5"),
         ("ascend", Some("1, 3,5"), "0", "1"),
         ("neuron", Some("4-7"), "0-3", "4-7"),
