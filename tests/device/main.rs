@@ -128,6 +128,7 @@ fn a_device_that_cannot_be_granted_is_refused_by_name() {
         ("cuda", Some("2"), "1", &["\"1\"", "\"2\"", "index 0"]),
         ("cuda", Some(""), "0", &["\"0\"", "hides every device"]),
         ("cuda", Some("0,0"), "0", &["hides every device"]),
+        ("metax", Some("-1"), "0", &["hides every device"]),
         ("cuda", None, "4096", &["\"4096\"", "4095"]),
         ("cuda", None, "0-99999", &["\"0-99999\"", "4095"]),
         ("cuda", None, "99999999999999999999", &["4095"]),
