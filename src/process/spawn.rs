@@ -312,6 +312,16 @@ impl Spawn {
         Process::new(pid, pidfd, self.group || self.session, pipes)
     }
 
+    /// Replaces this process by the program, with its arguments and environment. All else that is described here
+    /// has no effect: descriptors, signals and the directory stay as they are. Returns only the error.
+    #[doc(hidden)]
+    pub fn replace_process(&self) -> Error {
+        match self.plan(|| std::env::vars_os().collect()) {
+            Ok(plan) => self.explain(sys::replace(&plan), plan.program),
+            Err(err) => err,
+        }
+    }
+
     pub(super) fn explain(&self, failure: Failure, file: CString) -> Error {
         match failure {
             Failure {

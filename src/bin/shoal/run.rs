@@ -4,7 +4,7 @@
 //! exit code are its own. It keeps a lease across the exec.
 
 use std::ffi::OsString;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -170,18 +170,24 @@ impl Run {
             (None, Some(mask)) => device::environment(&self.family, mask, variable)?,
             (None, None) => Vec::new(),
         };
-        let (program, args) = (&self.command[0], &self.command[1..]);
-        let mut command = Command::new(program);
-        command.args(args);
+        let mut program = self.program();
         for edit in edits {
             match edit {
-                EnvEdit::Set(name, value) => command.env(name, value),
-                EnvEdit::Unset(name) => command.env_remove(name),
+                EnvEdit::Set(name, value) => program.env(name, value),
+                EnvEdit::Unset(name) => program.env_remove(name),
             };
         }
-        let (code, why) = exec::replace(&mut command);
-        let why = format!("{}: {why}", program.display());
-        Err(Refusal { code, why })
+        let err = exec::replace(&program);
+        Err(Refusal {
+            code: exec::code_of(&err),
+            why: err.to_string(),
+        })
+    }
+
+    fn program(&self) -> Spawn {
+        let mut program = Spawn::new(&self.command[0]);
+        program.args(&self.command[1..]);
+        program
     }
 
     /// The lease that the options ask for.
@@ -231,8 +237,7 @@ impl Run {
     /// Starts the workers and supervises them until they have ended.
     fn supervise(&self) -> Result<ExitCode, Refusal> {
         let lease = self.acquire()?;
-        let mut spawn = Spawn::new(&self.command[0]);
-        spawn.args(&self.command[1..]);
+        let spawn = self.program();
         let mut workers = Workers::new(&spawn, self.workers.unwrap_or(1));
         workers
             .restart(self.restart.unwrap_or_default())
