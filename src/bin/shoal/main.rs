@@ -132,8 +132,9 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     // `run` passes the signal actions on to the program, and the workers of the benchmark end when it is killed.
-    if !matches!(command, Command::Run(_) | Command::Bench(_)) {
-        interrupt::install();
+    match command {
+        Command::Run(_) | Command::Bench(_) => interrupt::end_at_once(),
+        _ => interrupt::install(),
     }
     let done = match command {
         Command::Ls(ls) => ls.run(),
