@@ -395,8 +395,8 @@ impl Spawn {
     #[allow(clippy::type_complexity)]
     pub(super) fn descriptors(&self) -> Result<(Vec<(RawFd, OwnedFd)>, [Option<OwnedFd>; 3])> {
         let most = limits::descriptors();
-        let leases = self.lease_fds(most);
-        let above = self.above_targets(leases.clone(), most)?;
+        let leases = self.lease_fds(most)?;
+        let above = self.above_targets(leases.iter().copied(), most)?;
         let raise = |fd: RawFd, what: &'static str| {
             duplicate(fd, above)?
                 .ok_or_else(|| Error::invalid(what, format!("descriptor {fd} is not open")))
@@ -472,9 +472,19 @@ impl Spawn {
     }
 
     /// Descriptor numbers for the leases in the child. This process needs a descriptor above them.
-    fn lease_fds(&self, most: u64) -> impl Iterator<Item = RawFd> + Clone {
-        let first = remote(most.min(MAX_FD as u64 + 1));
+    fn lease_fds(&self, most: u64) -> Result<Vec<RawFd>> {
+        let first = remote(most);
         let is_free = |to: &RawFd| self.fds.iter().all(|(_, taken)| taken != to);
-        (first..=MAX_FD).filter(is_free).take(self.leases.len())
+        let count = self.leases.len();
+        let numbers: Vec<_> = (first..=MAX_FD).filter(is_free).take(count).collect();
+        if numbers.len() < count {
+            let why = format!(
+                "{count} leases need as many numbers from {first} to {MAX_FD}, of which {} are free: give the \
+                 child fewer descriptors there",
+                numbers.len()
+            );
+            return Err(Error::invalid("descriptor for a child", why));
+        }
+        Ok(numbers)
     }
 }

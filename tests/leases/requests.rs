@@ -218,6 +218,24 @@ fn a_family_with_ascending_masks_can_be_leased_in_any_order_and_mode() {
 }
 
 #[test]
+fn a_child_whose_descriptors_leave_no_number_for_its_lease_is_not_started() {
+    let place = Place::new();
+    let one = Request::new(1).machine(place.machine("cuda:1"));
+    let lease = one.acquire(LONG).unwrap();
+    let mut child = Spawn::new("true");
+    child.lease(&lease, Mode::Exclusive, 0, 1);
+    for to in 3..1024 {
+        child.fd(1, to);
+    }
+    let err = child.spawn().unwrap_err();
+    assert!(matches!(err, Error::Invalid { .. }), "{err}");
+    assert!(
+        err.to_string().contains("to 1023, of which 0 are free"),
+        "{err}"
+    );
+}
+
+#[test]
 fn another_mask_for_a_child_with_a_lease_is_an_error() {
     let place = Place::new();
     let lease = Request::new(1)
