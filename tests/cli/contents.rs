@@ -193,6 +193,35 @@ fn tail_prints_new_messages_and_takes_nothing() {
 }
 
 #[test]
+fn tail_says_how_many_messages_it_missed_until_the_end() {
+    let queue = Queue::create(&unique("missed")).unwrap();
+    let put = |text: &[u8]| queue.put(text, Timeout::Infinite).unwrap();
+    put(b"first");
+    let mut tail = command(&["queue", "tail", queue.name(), "--all"]);
+    tail.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = tail.spawn().unwrap();
+    crate::common::watchdog();
+    let mut first = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+    for _ in 0..1000 {
+        put(b"taken");
+    }
+    while queue.len() > 0 {
+        queue.get_vec(Timeout::Infinite).unwrap();
+    }
+    queue.close().unwrap();
+    let done = child.wait_with_output().unwrap();
+    let seen = done.stdout.iter().filter(|&&it| it == b'\n').count();
+    let said = String::from_utf8(done.stderr).unwrap();
+    let missed = said.lines().map(|line| {
+        let words = line.split(' ');
+        let mut numbers = words.filter_map(|word| word.parse::<usize>().ok());
+        numbers.next().unwrap()
+    });
+    assert_eq!(seen + missed.sum::<usize>(), 1000, "{said}");
+}
+
+#[test]
 fn tail_ends_when_no_other_process_has_the_queue() {
     let queue = Queue::create(&unique("alone")).unwrap();
     queue.put(b"seen", Timeout::Infinite).unwrap();
