@@ -185,6 +185,11 @@ const SMALL: u64 = 256 << 20;
 fn directory() -> Vec<Finding> {
     let path = place();
     let place = path.display();
+    if path.is_relative() {
+        let found = format!("SHOAL_DIR={place} is not an absolute path");
+        let advice = "name the directory by its absolute path, the same for all processes";
+        return vec![finding("directory", Level::Bad, found).advice(advice)];
+    }
     let space = match probe::space(&path) {
         Ok(space) => space,
         Err(err) => {
