@@ -159,6 +159,18 @@ fn a_message_whose_output_cannot_be_written_is_delivered_again() {
 }
 
 #[test]
+fn a_put_that_fails_says_how_many_messages_were_put_before() {
+    let small = shoal::Options::create().capacity(4096).max_capacity(4096);
+    let queue = Queue::with_options(Some(&unique("full")), &small).unwrap();
+    let message = "x".repeat(1000);
+    let put = ["queue", "put", queue.name(), "--timeout", "0"];
+    let done = shoal(&[&put[..], &[message.as_str(); 9]].concat());
+    let said = format!("shoal: {} messages were put\nshoal: \"", queue.len());
+    assert_eq!(done.code, Some(4));
+    assert!(done.err.starts_with(&said), "{}", done.err);
+}
+
+#[test]
 fn tail_prints_new_messages_and_takes_nothing() {
     let queue = Queue::create(&unique("tail")).unwrap();
     queue.put(b"before", Timeout::Infinite).unwrap();

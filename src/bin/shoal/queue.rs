@@ -162,7 +162,7 @@ impl Put {
         let done = self.put(&queue, &mut sent, &mut progress);
         drop(progress);
         if let (Err(_), 1..) = (&done, sent.put) {
-            say(format_args!("{} messages were put before this:", sent.put));
+            say(format_args!("{} messages were put", sent.put));
         }
         done.map_err(|failure| failure.on(&self.name))?;
         match self.format.json {
