@@ -48,7 +48,7 @@ pub(crate) fn no_file(file: &str) -> Error {
 
 fn denied(file: &str, errno: i32) -> Error {
     // Its owner says more than the reason of the system.
-    let facts = path(file).map(|it| std::fs::symlink_metadata(it));
+    let facts = path(file).map(std::fs::symlink_metadata);
     if let Ok(Ok(facts)) = facts
         && errno != libc::EROFS
         && let Err(err) = check_user(file, &facts)

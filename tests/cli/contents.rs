@@ -218,7 +218,7 @@ fn tail_says_how_many_messages_it_missed_until_the_end() {
     for _ in 0..1000 {
         put(b"taken");
     }
-    while queue.len() > 0 {
+    while !queue.is_empty() {
         queue.get_vec(Timeout::Infinite).unwrap();
     }
     queue.close().unwrap();
