@@ -577,12 +577,14 @@ SHOAL_API void shoal_queue_free(shoal_queue *q);
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_stat(shoal_queue *q, shoal_queue_stats *out);
 
 /**
- * Puts one message at the end of the queue, and waits for room if there is none.
+ * Puts one message at the end of the queue, and waits for room if there is none: also while the queue may grow,
+ * but shared memory is full.
  *
  * `data`, `len`: the message, of any length, 0 too. It takes 16 to 31 bytes more in the ring.
  *
  * Errors: SHOAL_ERR_CLOSED (the queue is closed); SHOAL_ERR_TOO_LARGE (it could never fit; at once);
- * SHOAL_ERR_NO_SPACE. After an error nothing was put.
+ * SHOAL_ERR_NO_SPACE (shared memory is full, and the call does not wait or the message does not fit into the
+ * memory that the queue has). After an error nothing was put.
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_queue_put(shoal_queue *q, const void *data, size_t len, int64_t timeout_ns);

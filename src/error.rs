@@ -71,15 +71,17 @@ pub enum Error {
         /// All free bytes of the object, if that is full or too fragmented.
         in_object: Option<u64>,
     },
-    /// No file for another object can be created: the file system has no inode left.
+    /// No file for another object or lease can be created: the file system has no inode left.
     #[error(
-        "no space: the file system of {directory} has no inode left, all {limit} are taken (see `shoal gc`, the tmpfs option nr_inodes, or SHOAL_DIR)"
+        "no space: the file system of {directory} has no inode left, all {limit} are taken (see `shoal gc`, the tmpfs option nr_inodes, or {variable})"
     )]
     NoInodes {
-        /// Where the objects' files are.
+        /// Where the files of objects or leases are.
         directory: String,
         /// How many inodes the file system has.
         limit: u64,
+        /// The environment variable that can name another directory.
+        variable: &'static str,
     },
     /// The data can never fit, however long the caller waits.
     #[error("{what} of {size} bytes is larger than the limit of {limit} bytes")]
@@ -157,7 +159,10 @@ pub enum Error {
         found: &'static str,
     },
     /// The object was made by an incompatible version or platform.
-    #[error("{name:?} has {what} {theirs}, this library has {ours}")]
+    #[error(
+        "{name:?} has {what} {theirs}, this library has {ours}{}",
+        remedy(what)
+    )]
     VersionMismatch {
         /// The object.
         name: String,
@@ -299,6 +304,16 @@ fn no_space(needed: u64, available: u64, in_object: Option<u64>) -> String {
         "{needed} more bytes of shared memory do not fit; {available} are free (see `shoal gc`, --shm-size, the \
          tmpfs size option or SHOAL_DIR)"
     )
+}
+
+/// What to do about an object of processes that differ in this.
+fn remedy(what: &str) -> &'static str {
+    match what {
+        "pid namespace" => {
+            "; run all its processes in one (--pid=container:NAME, shareProcessNamespace)"
+        }
+        _ => "",
+    }
 }
 
 /// What to do about an error of the operating system that is a limit.

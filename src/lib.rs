@@ -92,6 +92,8 @@ pub use queue::{
 };
 pub use raw_sync::Timeout;
 pub use relay::{RelayInfo, RelayOptions, RequestId};
+#[doc(hidden)]
+pub use segment::collect_nothing;
 pub use segment::{
     Kind, ObjectContents, ObjectHolder, ObjectInfo, Options, Participant, QueueTotals, gc, gc_each,
     list, stat, unlink,

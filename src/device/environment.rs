@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::family::{FAMILIES, Family, Source, Style};
+use super::family::{FAMILIES, Family, Order, Source, Style};
 use super::mask::{Device, DeviceKind, Mask};
 use super::reading::Reading;
 use crate::error::{Error, Result};
@@ -64,7 +64,8 @@ pub fn family(name: &str) -> Result<&'static Family> {
 /// now (`None`: unset).
 ///
 /// `logical` is read as a [`Mask`]: indices count within what `inherited` shows, `""` and `"none"` hide every
-/// device.
+/// device. If the family's runtime ignores the order of a list (`level_zero`, `oneapi`, `tenstorrent`), both
+/// lists are sorted.
 ///
 /// # Errors
 ///
@@ -94,7 +95,7 @@ pub fn resolve(family: &str, inherited: Option<&str>, logical: &str) -> Result<S
         .ok_or_else(|| Error::unsupported("a device family that does not read what it writes"))?;
     let inherited = match inherited {
         None => Mask::All,
-        Some(value) => source.read(value)?,
+        Some(value) => family.ordered(source.read(value)?),
     };
     family.render(&family.compose(&inherited, logical)?)
 }
@@ -266,7 +267,7 @@ impl Family {
                 let Some(value) = lookup(source.variable) else {
                     continue;
                 };
-                let mask = source.read(&value)?;
+                let mask = self.ordered(source.read(&value)?);
                 if mask == Mask::All {
                     continue;
                 }
@@ -275,6 +276,18 @@ impl Family {
             }
         }
         Ok(seen)
+    }
+
+    /// A mask in the order in which the runtime shows its devices.
+    fn ordered(&self, mut mask: Mask) -> Mask {
+        if let (Order::Physical, Mask::List(list)) = (self.order, &mut mask) {
+            list.sort_by_key(|device| match device {
+                Device::Index(index) => (*index, 0),
+                Device::Tile { device, tile } => (*device, *tile),
+                Device::Gpu(_) | Device::Mig(_) => (0, 0),
+            });
+        }
+        mask
     }
 
     /// What `upper` shows, whose indices count within what `lower` shows.
@@ -321,7 +334,7 @@ impl Family {
                 self.variable
             )));
         }
-        let composed = inherited.compose(&asked).map_err(named)?;
+        let composed = self.ordered(inherited.compose(&asked).map_err(named)?);
         let list = composed.devices().unwrap_or_default();
         if let Some(device) = list.iter().find(wrong_kind) {
             return Err(refuse(format!(
@@ -339,7 +352,7 @@ impl Family {
             Device::Index(i) => Some(*i),
             _ => None,
         };
-        if self.ascending && !list.is_sorted_by_key(index) {
+        if self.order == Order::Ascending && !list.is_sorted_by_key(index) {
             return Err(refuse(format!(
                 "{} takes indices in ascending order, this is \"{composed}\"",
                 self.variable

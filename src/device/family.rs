@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! family ── layers ──> what the process sees now      (reading.rs, then Mask::compose)
-//!        ── kinds, ascending, counts ──> what may be requested
+//!        ── kinds, order, counts ──> what may be requested
 //!        ── variable, style, hide ──> what is written
 //!        ── with, neutral ──> what has to change with it
 //! ```
@@ -32,8 +32,7 @@ pub struct Family {
     pub(super) style: Style,
     /// The value that hides every device.
     pub(super) hide: Option<&'static str>,
-    /// The runtime takes indices in ascending order only.
-    pub(super) ascending: bool,
+    pub(super) order: Order,
     /// The numbers of devices that a process may have, and what to set for each; empty if any number
     /// is allowed. `None` removes the variable.
     pub(super) counts: &'static [(usize, Settings)],
@@ -55,6 +54,17 @@ pub(super) struct Source {
     pub(super) variable: &'static str,
     pub(super) reading: Reading,
     pub(super) style: Style,
+}
+
+/// The order in which a runtime shows the devices of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// As the list has them.
+    Listed,
+    /// As the list has them; the runtime takes ascending indices only.
+    Ascending,
+    /// That of the hardware, whatever the list's order is: lists are sorted when they are read and written.
+    Physical,
 }
 
 /// How a list is spelled.
@@ -81,9 +91,9 @@ impl Family {
         self.variable
     }
 
-    /// Whether its runtime takes indices in ascending order only.
+    /// Whether its runtime shows devices in ascending order only.
     pub(crate) fn is_ascending(&self) -> bool {
-        self.ascending
+        self.order != Order::Listed
     }
 
     /// The variables that its runtime reads.
@@ -120,7 +130,7 @@ const fn plain(name: &'static str, variable: &'static str, layers: Layers) -> Fa
         kinds: &[DeviceKind::Index],
         style: Style::List,
         hide: None,
-        ascending: false,
+        order: Order::Listed,
         counts: &[],
         with: &[],
         neutral: &[],
@@ -144,7 +154,7 @@ const ROCM: Layers = &[
     ],
 ];
 
-/// SYCL counts within what Level Zero shows.
+/// SYCL counts within what Level Zero shows. Both filter the list of all devices, and keep its order.
 const LEVEL_ZERO: Layers = &[
     &[source("ZE_AFFINITY_MASK", Reading::PlainOrUnset)],
     &[Source {
@@ -187,6 +197,7 @@ pub(super) static FAMILIES: &[Family] = &[
     },
     Family {
         kinds: &[DeviceKind::Index, DeviceKind::Tile],
+        order: Order::Physical,
         // The selector also chooses the backend: the choice is kept, and its indices are removed.
         neutral: &[("ONEAPI_DEVICE_SELECTOR", Some("level_zero:*"))],
         runtimes: &["libze_loader.so"],
@@ -195,6 +206,7 @@ pub(super) static FAMILIES: &[Family] = &[
     Family {
         kinds: &[DeviceKind::Index, DeviceKind::Tile],
         style: Style::Once("level_zero:"),
+        order: Order::Physical,
         neutral: &[("ZE_AFFINITY_MASK", None)],
         runtimes: &["libsycl.so"],
         ..plain("oneapi", "ONEAPI_DEVICE_SELECTOR", LEVEL_ZERO)
@@ -202,7 +214,7 @@ pub(super) static FAMILIES: &[Family] = &[
     Family {
         // An invalid id ends the list.
         hide: Some("-1"),
-        ascending: true,
+        order: Order::Ascending,
         runtimes: &["libascendcl.so"],
         ..plain(
             "ascend",
@@ -273,11 +285,14 @@ pub(super) static FAMILIES: &[Family] = &[
         "SUPA_VISIBLE_DEVICES",
         &[&[source("SUPA_VISIBLE_DEVICES", Reading::Plain)]],
     ),
-    plain(
-        "tenstorrent",
-        "TT_VISIBLE_DEVICES",
-        &[&[source("TT_VISIBLE_DEVICES", Reading::Plain)]],
-    ),
+    Family {
+        order: Order::Physical,
+        ..plain(
+            "tenstorrent",
+            "TT_VISIBLE_DEVICES",
+            &[&[source("TT_VISIBLE_DEVICES", Reading::Plain)]],
+        )
+    },
     Family {
         style: Style::Each("npu:"),
         ..plain(

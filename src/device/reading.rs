@@ -24,7 +24,7 @@ pub enum Reading {
     /// Digits only; anything else ends the list; a device named twice empties it.
     Mlu,
     /// What else the runtime tolerates is unknown: plain lists are read, anything else is an error.
-    /// Empty shows nothing.
+    /// Empty shows nothing, and so does "-1".
     Plain,
     /// As `Plain`, but empty is the same as unset.
     PlainOrUnset,
@@ -41,7 +41,8 @@ impl Reading {
             Reading::Ascend => ascend(value),
             Reading::Mlu => mlu(value),
             Reading::PlainOrUnset if value.is_empty() => return Ok(Mask::All),
-            Reading::Plain if value.is_empty() => Vec::new(),
+            // No runtime has a device -1: programs hide all devices so.
+            Reading::Plain if value.is_empty() || value == "-1" => Vec::new(),
             Reading::Plain | Reading::PlainOrUnset => plain(value)?,
         };
         Ok(Mask::List(list))

@@ -474,7 +474,7 @@ pub unsafe extern "C" fn shoal_queue_try_get(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (len, queue) = unsafe { (Out::optional("len", len)?, object(q)?) };
+        let (len, queue) = unsafe { (Out::preset("len", len, 0)?, object(q)?) };
         // SAFETY: the caller's contract.
         let found = queue.try_get_into(unsafe { args::buffer("buf", buf, capacity) }?);
         len.set_len(found.and_then(|found| found.ok_or(Error::Timeout)))

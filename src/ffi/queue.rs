@@ -181,12 +181,14 @@ pub unsafe extern "C" fn shoal_queue_stat(q: *mut QueueHandle, out: *mut QueueSt
     unsafe { handle::stat(q, out, stats) }
 }
 
-/// Puts one message at the end of the queue, and waits for room if there is none.
+/// Puts one message at the end of the queue, and waits for room if there is none: also while the queue may grow,
+/// but shared memory is full.
 ///
 /// `data`, `len`: the message, of any length, 0 too. It takes 16 to 31 bytes more in the ring.
 ///
 /// Errors: SHOAL_ERR_CLOSED (the queue is closed); SHOAL_ERR_TOO_LARGE (it could never fit; at once);
-/// SHOAL_ERR_NO_SPACE. After an error nothing was put.
+/// SHOAL_ERR_NO_SPACE (shared memory is full, and the call does not wait or the message does not fit into the
+/// memory that the queue has). After an error nothing was put.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_put(

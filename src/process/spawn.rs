@@ -312,6 +312,16 @@ impl Spawn {
         Process::new(pid, pidfd, self.group || self.session, pipes)
     }
 
+    /// Replaces this process by the program, with its arguments and environment. All else that is described here
+    /// has no effect: descriptors, signals and the directory stay as they are. Returns only the error.
+    #[doc(hidden)]
+    pub fn replace_process(&self) -> Error {
+        match self.plan(|| std::env::vars_os().collect()) {
+            Ok(plan) => self.explain(sys::replace(&plan), plan.program),
+            Err(err) => err,
+        }
+    }
+
     pub(super) fn explain(&self, failure: Failure, file: CString) -> Error {
         match failure {
             Failure {
@@ -385,8 +395,8 @@ impl Spawn {
     #[allow(clippy::type_complexity)]
     pub(super) fn descriptors(&self) -> Result<(Vec<(RawFd, OwnedFd)>, [Option<OwnedFd>; 3])> {
         let most = limits::descriptors();
-        let leases = self.lease_fds(most);
-        let above = self.above_targets(leases.clone(), most)?;
+        let leases = self.lease_fds(most)?;
+        let above = self.above_targets(leases.iter().copied(), most)?;
         let raise = |fd: RawFd, what: &'static str| {
             duplicate(fd, above)?
                 .ok_or_else(|| Error::invalid(what, format!("descriptor {fd} is not open")))
@@ -462,9 +472,19 @@ impl Spawn {
     }
 
     /// Descriptor numbers for the leases in the child. This process needs a descriptor above them.
-    fn lease_fds(&self, most: u64) -> impl Iterator<Item = RawFd> + Clone {
-        let first = remote(most.min(MAX_FD as u64 + 1));
+    fn lease_fds(&self, most: u64) -> Result<Vec<RawFd>> {
+        let first = remote(most);
         let is_free = |to: &RawFd| self.fds.iter().all(|(_, taken)| taken != to);
-        (first..=MAX_FD).filter(is_free).take(self.leases.len())
+        let count = self.leases.len();
+        let numbers: Vec<_> = (first..=MAX_FD).filter(is_free).take(count).collect();
+        if numbers.len() < count {
+            let why = format!(
+                "{count} leases need as many numbers from {first} to {MAX_FD}, of which {} are free: give the \
+                 child fewer descriptors there",
+                numbers.len()
+            );
+            return Err(Error::invalid("descriptor for a child", why));
+        }
+        Ok(numbers)
     }
 }

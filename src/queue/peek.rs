@@ -116,6 +116,12 @@ impl Queue {
 }
 
 impl Follower<'_> {
+    /// The number of the message that [`next`](Self::next) would return, as of the last call. If it is larger
+    /// than that of the last one and one, the messages between were taken before they could be seen.
+    pub fn next_number(&self) -> u64 {
+        self.number
+    }
+
     /// Copies the next message into `buf`; `None` if there is none yet. Does not wait for one.
     ///
     /// Holds the consumers' lock during the copy.

@@ -5,7 +5,7 @@
 //! names each time, and no process opens the old ones. Checking a file takes a few microseconds, but removing
 //! one takes about a millisecond for every 10 MiB. So the first creation has a time limit for checking and
 //! one for both, and a collection for lack of memory that found nothing is repeated only after ten times the
-//! processor time that it took.
+//! processor time that it took. A program that reports what is there switches both off.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -90,6 +90,16 @@ pub(crate) fn sweep(name: &str) -> Result<()> {
     attachment::retry_while_busy(attachment::LEAVING_NS, |_, is_last| sweep(is_last)).map(drop)
 }
 
+/// Whether this process collects by itself. See [`collect_nothing`].
+static IS_OFF: AtomicBool = AtomicBool::new(false);
+
+/// From now on, this process collects only when [`gc`] is called: for programs that report what killed processes
+/// left, and create an object of their own.
+#[doc(hidden)]
+pub fn collect_nothing() {
+    IS_OFF.store(true, Ordering::Relaxed);
+}
+
 /// Collects for a limited time, once in a process and those forked from it.
 pub(super) fn before_the_first_creation() {
     static DONE: AtomicBool = AtomicBool::new(false);
@@ -132,6 +142,9 @@ pub(super) fn with_room<T>(act: impl Fn() -> Result<T>) -> Result<T> {
 ///
 /// Begins at a random file: if time does not suffice for all, the next process checks other files.
 fn collect_for(scan: u64, most: u64) -> bool {
+    if IS_OFF.load(Ordering::Relaxed) {
+        return false;
+    }
     let start = clock::now_ns();
     let Ok(mut files) = shm::files(&ALL, Some(start.saturating_add(scan / 2))) else {
         return false;

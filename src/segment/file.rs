@@ -76,7 +76,7 @@ pub(super) fn find(name: &str, file: &str) -> Result<(File, Stamp)> {
 pub(super) fn stamp_of(name: &str, file: &File) -> Result<Stamp> {
     let mut bytes = [0u8; size_of::<Stamp>()];
     if file.read_exact_at(&mut bytes, 0).is_err() {
-        let why = format!("{name:?} has too few bytes for a stamp");
+        let why = format!("{name:?} has too few bytes for a stamp; `shoal rm` removes it");
         return Err(Error::corrupt(why));
     }
     let stamp = Stamp::from_bytes(&bytes);

@@ -77,6 +77,11 @@ pub fn list() -> Result<Vec<ObjectInfo>> {
 /// The files of all objects, in the order of their names, with their inodes.
 pub(crate) fn published() -> Result<Vec<(String, u64)>> {
     let mut files = shm::files_and_inodes(&[PUBLISHED], None)?;
+    // No object has another name, and no call takes one.
+    files.retain(|(file, _)| {
+        let name = file.strip_prefix(PUBLISHED).unwrap_or(file);
+        name::file_of(name).is_ok()
+    });
     files.sort();
     Ok(files)
 }

@@ -42,6 +42,8 @@ mod participants;
 mod stamp;
 
 pub(crate) use attachment::leave_all;
+#[doc(hidden)]
+pub use collect::collect_nothing;
 pub(crate) use collect::sweep;
 pub use collect::{gc, gc_each};
 pub(crate) use companion::Companion;

@@ -15,7 +15,7 @@ use super::{errno, process};
 /// Where the C library's `shm_open` puts its files on Linux.
 const DEFAULT: &str = "/dev/shm";
 /// The environment variable that names another directory.
-const VARIABLE: &str = "SHOAL_DIR";
+pub(super) const VARIABLE: &str = "SHOAL_DIR";
 
 /// The directory.
 ///
@@ -129,6 +129,11 @@ pub(crate) fn denied(what: &str, errno: i32) -> Error {
 pub(crate) fn why_denied(file: &str, errno: i32) -> String {
     let facts = directory().map(|it| std::fs::symlink_metadata(it.join(file)));
     match facts {
+        Ok(Ok(_)) if errno == libc::EROFS => format!(
+            "the directory {} cannot be written to: {}; {VARIABLE} can name another",
+            shown(),
+            sentence(errno)
+        ),
         Ok(Err(err)) if err.raw_os_error() == Some(libc::EACCES) => format!(
             "the directory {} is not accessible: {}; {VARIABLE} can name another",
             shown(),

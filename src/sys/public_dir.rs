@@ -202,7 +202,11 @@ fn refused(path: &Path, variable: &'static str, err: &io::Error) -> Error {
         Some(libc::ENOENT) => Error::unsupported(format!(
             "there is no directory above {name}; {variable} can name another directory of leases"
         )),
-        Some(libc::ENOSPC | libc::EDQUOT) => Error::no_memory(4096, 0),
+        Some(libc::ENOSPC | libc::EDQUOT) => {
+            // If it does not exist, it is to be created in the one above.
+            let existing = path.ancestors().find(|it| it.exists()).unwrap_or(path);
+            shm::no_room_in(existing, variable)
+        }
         errno => Error::Os {
             call: "open(directory of leases)",
             errno: errno.unwrap_or(0),

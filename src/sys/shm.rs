@@ -47,6 +47,14 @@ pub(crate) fn no_file(file: &str) -> Error {
 }
 
 fn denied(file: &str, errno: i32) -> Error {
+    // Its owner says more than the reason of the system.
+    let facts = path(file).map(std::fs::symlink_metadata);
+    if let Ok(Ok(facts)) = facts
+        && errno != libc::EROFS
+        && let Err(err) = check_user(file, &facts)
+    {
+        return err;
+    }
     Error::Permission {
         name: file.to_owned(),
         why: directory::why_denied(file, errno),
@@ -67,7 +75,7 @@ pub(crate) fn open_file(file: &str) -> Result<File> {
         })
         .map_err(|err| match err.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => missing(file),
-            Some(errno @ (libc::EACCES | libc::EPERM)) => denied(file, errno),
+            Some(errno @ (libc::EACCES | libc::EPERM | libc::EROFS)) => denied(file, errno),
             Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => no_file(file),
             Some(libc::ENAMETOOLONG) => directory::refuses("open", libc::ENAMETOOLONG),
             errno => Error::Os {
@@ -218,24 +226,34 @@ pub(crate) fn available() -> u64 {
 
 /// The state of the directory's file system; zeros if it cannot be read.
 fn file_system() -> libc::statvfs {
+    directory::directory().map_or_else(|_| file_system_of(Path::new("")), file_system_of)
+}
+
+/// The same of the file system that a directory is on.
+fn file_system_of(directory: &Path) -> libc::statvfs {
     // SAFETY: an all-zero statvfs is valid and is overwritten.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    if let Ok(directory) = directory::directory()
-        && let Ok(path) = CString::new(directory.as_os_str().as_bytes())
-    {
+    if let Ok(path) = CString::new(directory.as_os_str().as_bytes()) {
         // SAFETY: a path that ends in NUL, and a place for the answer.
         unsafe { libc::statvfs(path.as_ptr(), &mut stat) };
     }
     stat
 }
 
-/// The error of a file for which the file system has no room.
+/// The error of an object's file for which the file system has no room.
 fn no_room_for_file() -> Error {
-    let stat = file_system();
+    directory::directory().map_or_else(|err| err, |it| no_room_in(it, directory::VARIABLE))
+}
+
+/// The error of a file for which the file system of a directory has no room. `variable` can name another
+/// directory.
+pub(super) fn no_room_in(directory: &Path, variable: &'static str) -> Error {
+    let stat = file_system_of(directory);
     if stat.f_files > 0 && stat.f_favail == 0 {
         return Error::NoInodes {
-            directory: directory::shown(),
+            directory: directory.display().to_string(),
             limit: stat.f_files,
+            variable,
         };
     }
     Error::no_memory(4096, stat.f_bavail.saturating_mul(stat.f_frsize))

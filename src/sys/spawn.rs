@@ -388,17 +388,46 @@ impl Start<'_> {
                 }
             }
             libc::pthread_sigmask(libc::SIG_SETMASK, &plan.mask, ptr::null_mut());
-            let (argv, envp) = (self.argv.as_ptr(), self.envp.as_ptr());
-            libc::execve(plan.program.as_ptr(), argv.cast(), envp.cast());
-            let failed = errno();
-            // As `execvp` and shells do.
-            if failed == libc::ENOEXEC && may_be_script(&plan.program) {
-                let argv = self.shell_argv.as_ptr();
-                libc::execve(SHELL.as_ptr(), argv.cast(), envp.cast());
-            }
-            // If there is no shell, the error is that of the program.
+            let failed = execute(&plan.program, &self.argv, &self.shell_argv, &self.envp);
             (8, failed)
         }
+    }
+}
+
+/// Replaces this process by the plan's program. Descriptors, signals and the directory stay as they are. Returns
+/// only if that failed.
+pub(crate) fn replace(plan: &Plan) -> Failure {
+    let (argv, envp) = (pointers(&plan.argv), pointers(&plan.envp));
+    // SAFETY: the arrays are of this plan, and end with NULL.
+    let errno = unsafe { execute(&plan.program, &argv, &shell_argv(plan), &envp) };
+    Failure {
+        call: "exec",
+        errno,
+    }
+}
+
+/// Executes the program, or the shell if it is a script without a `#!` line. Returns the `errno`.
+///
+/// # Safety
+///
+/// The arrays point to strings and end with NULL. It may be called where [`Start::become_program`] is.
+unsafe fn execute(
+    program: &CStr,
+    argv: &[*mut libc::c_char],
+    shell_argv: &[*mut libc::c_char],
+    envp: &[*mut libc::c_char],
+) -> i32 {
+    let envp = envp.as_ptr().cast();
+    // SAFETY: system calls on strings and arrays that end as `execve` expects.
+    unsafe {
+        libc::execve(program.as_ptr(), argv.as_ptr().cast(), envp);
+        let failed = errno();
+        // As shells do, and `execvp`, which takes every file for a script.
+        if failed == libc::ENOEXEC && may_be_script(program) {
+            libc::execve(SHELL.as_ptr(), shell_argv.as_ptr().cast(), envp);
+        }
+        // If there is no shell, the error is that of the program.
+        failed
     }
 }
 

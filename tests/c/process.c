@@ -137,6 +137,8 @@ static void bad_options(void)
     options = shell(argv);
     options.stdio[1] = -77;
     SAYS(SHOAL_ERR_INVALID, "stdio[1]", shoal_process_spawn(&options, &p));
+    options.stdio[1] = 5;
+    SAYS(SHOAL_ERR_INVALID, "SHOAL_STDIO_FD(5)", shoal_process_spawn(&options, &p));
     options.stdio[1] = SHOAL_STDIO_FD(999);
     SAYS(SHOAL_ERR_INVALID, "stdout", shoal_process_spawn(&options, &p));
     /* A descriptor that another call failed to open is not one of the other streams. */

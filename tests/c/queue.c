@@ -46,6 +46,7 @@ static void tries(void)
 
     OK(shoal_queue_open(NULL, &options, &q, NULL));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_try_get(q, buf, sizeof buf, &len));
+    CHECK(len == 0);
     OK(shoal_queue_try_put(q, "a long message", 14));
     OK(shoal_queue_try_put(q, NULL, 0));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_try_put(q, "third", 5));
@@ -63,7 +64,8 @@ static void tries(void)
     OK(shoal_queue_try_put(q, "last", 4));
     OK(shoal_queue_close(q));
     GIVES(SHOAL_ERR_CLOSED, shoal_queue_try_put(q, "late", 4));
-    OK(shoal_queue_try_get(q, buf, sizeof buf, NULL));
+    SAYS(SHOAL_ERR_INVALID, "len", shoal_queue_try_get(q, buf, sizeof buf, NULL));
+    OK(shoal_queue_try_get(q, buf, sizeof buf, &len));
     GIVES(SHOAL_ERR_CLOSED, shoal_queue_try_get(q, buf, sizeof buf, &len));
     shoal_queue_free(q);
 }

@@ -159,6 +159,18 @@ fn a_message_whose_output_cannot_be_written_is_delivered_again() {
 }
 
 #[test]
+fn a_put_that_fails_says_how_many_messages_were_put_before() {
+    let small = shoal::Options::create().capacity(4096).max_capacity(4096);
+    let queue = Queue::with_options(Some(&unique("full")), &small).unwrap();
+    let message = "x".repeat(1000);
+    let put = ["queue", "put", queue.name(), "--timeout", "0"];
+    let done = shoal(&[&put[..], &[message.as_str(); 9]].concat());
+    let said = format!("shoal: {} messages were put\nshoal: \"", queue.len());
+    assert_eq!(done.code, Some(4));
+    assert!(done.err.starts_with(&said), "{}", done.err);
+}
+
+#[test]
 fn tail_prints_new_messages_and_takes_nothing() {
     let queue = Queue::create(&unique("tail")).unwrap();
     queue.put(b"before", Timeout::Infinite).unwrap();
@@ -190,6 +202,35 @@ fn tail_prints_new_messages_and_takes_nothing() {
         shoal(&["queue", "tail", queue.name(), "--all"]).ok(),
         "before\nduring\nafter\n"
     );
+}
+
+#[test]
+fn tail_says_how_many_messages_it_missed_until_the_end() {
+    let queue = Queue::create(&unique("missed")).unwrap();
+    let put = |text: &[u8]| queue.put(text, Timeout::Infinite).unwrap();
+    put(b"first");
+    let mut tail = command(&["queue", "tail", queue.name(), "--all"]);
+    tail.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = tail.spawn().unwrap();
+    crate::common::watchdog();
+    let mut first = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
+    for _ in 0..1000 {
+        put(b"taken");
+    }
+    while !queue.is_empty() {
+        queue.get_vec(Timeout::Infinite).unwrap();
+    }
+    queue.close().unwrap();
+    let done = child.wait_with_output().unwrap();
+    let seen = done.stdout.iter().filter(|&&it| it == b'\n').count();
+    let said = String::from_utf8(done.stderr).unwrap();
+    let missed = said.lines().map(|line| {
+        let words = line.split(' ');
+        let mut numbers = words.filter_map(|word| word.parse::<usize>().ok());
+        numbers.next().unwrap()
+    });
+    assert_eq!(seen + missed.sum::<usize>(), 1000, "{said}");
 }
 
 #[test]

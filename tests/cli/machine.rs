@@ -48,6 +48,20 @@ fn doctor_reports_that_nothing_works_without_a_directory() {
 }
 
 #[test]
+fn doctor_reports_a_relative_directory() {
+    let mut doctor = command(&["doctor", "--json"]);
+    doctor.current_dir("/dev").env("SHOAL_DIR", "shm");
+    let done = finish(&mut doctor);
+    assert_eq!((done.code, done.err.as_str()), (Some(1), ""));
+    let findings: Value = serde_json::from_str(&done.out).unwrap();
+    let mut findings = findings.as_array().unwrap().iter();
+    let it = findings.find(|it| it["check"] == "directory").unwrap();
+    assert_eq!(it["level"], "bad");
+    let found = it["found"].as_str().unwrap();
+    assert!(found.contains("not an absolute path"), "{it}");
+}
+
+#[test]
 fn doctor_checks_the_directory_that_is_used() {
     let directory = Directory::new();
     let odd = std::path::Path::new(&directory.0).join(OsStr::from_bytes(b"odd\xff"));

@@ -118,9 +118,17 @@ fn a_reader_that_closes_the_pipe_is_no_failure() {
 #[test]
 fn output_that_cannot_be_written_is_a_failure() {
     let full = File::options().write(true).open("/dev/full");
-    let mut families = command(&["devices", "families"]);
-    families.stdout(full.unwrap());
-    finish(&mut families).failed(1, "cannot write");
+    let full = full.unwrap();
+    for args in [
+        &["devices", "families"][..],
+        &["help"],
+        &["ls", "--help"],
+        &["--version"],
+    ] {
+        let mut prints = command(args);
+        prints.stdout(full.try_clone().unwrap());
+        finish(&mut prints).failed(1, "cannot write");
+    }
 }
 
 #[test]

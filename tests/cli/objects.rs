@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 use shoal::{Map, Options, Queue, Timeout};
 
 use crate::common::{beside_others, only};
+use crate::signals::contained;
 use crate::{Done, command, finish, shoal, unique};
 
 /// The object called `name` in what `ls --json` printed.
@@ -202,7 +204,7 @@ fn stat_prints_the_contents_of_queues_and_maps_and_changes_nothing() {
 }
 
 #[test]
-fn stat_does_not_remove_an_object_that_dead_processes_left() {
+fn no_command_that_only_reports_removes_what_killed_processes_left() {
     let directory = Directory::new();
     directory.leave("stale");
     let it = directory.shoal(&["stat", "stale", "--json"]).json();
@@ -216,6 +218,21 @@ fn stat_does_not_remove_an_object_that_dead_processes_left() {
             .shoal(&["queue", verb, "stale"])
             .failed(3, "`shoal gc` removes it");
     }
+    for verb in [
+        &["ls"][..],
+        &["top", "-n", "1"],
+        &["queue", "stat", "stale"],
+    ] {
+        directory.shoal(verb).ok();
+    }
+    // It creates a queue of its own.
+    let findings = directory.shoal(&["doctor", "--json"]).json();
+    let findings = findings.as_array().unwrap();
+    let level = |check: &str| &findings.iter().find(|it| it["check"] == check).unwrap()["level"];
+    assert_eq!(
+        (level("objects"), level("stale")),
+        (&"ok".into(), &"note".into())
+    );
     assert!(directory.has("stale"));
 }
 
@@ -241,20 +258,13 @@ fn all_commands_use_the_directory_that_shoal_dir_names() {
 
 #[test]
 fn a_file_that_is_no_object_is_shown_with_the_reason_and_left_unchanged() {
-    // A name that would clear the terminal if it was printed unchanged, and write backwards.
-    let name = format!(
-        "{}\u{1b}[2J\u{202e}\u{2066}\u{200b}\u{feff}",
-        unique("garbage")
-    );
+    let name = unique("garbage");
     let file = format!("/dev/shm/shoal.{name}");
     fs::write(&file, [0x5a; 100]).unwrap();
-    let (text, it) = (shoal(&["ls"]).ok(), listed(&name));
+    let it = listed(&name);
     let removed = shoal(&["gc", "--dry-run", "--json"]).json();
     fs::remove_file(&file).unwrap();
 
-    for hidden in ['\u{1b}', '\u{202e}', '\u{2066}', '\u{200b}', '\u{feff}'] {
-        assert!(!text.contains(hidden), "{hidden:?} in {text:?}");
-    }
     let it = it.unwrap();
     assert_eq!(
         (&it["state"], &it["kind"]),
@@ -460,4 +470,49 @@ fn a_directory_in_the_place_of_an_object_is_named_and_is_to_be_removed_by_hand()
     shoal(&["queue", "put", &name, "x", "--create"]).failed(1, &why);
     assert!(shoal(&["ls", &name]).ok().contains("is a directory"));
     std::fs::remove_dir(&path).unwrap();
+}
+
+#[test]
+fn an_object_that_cannot_be_shared_says_why_and_what_to_do() {
+    let directory = Directory::new();
+    let _held = directory.hold("held", &[]);
+    fs::write(format!("{}/shoal.short", directory.0), "short").unwrap();
+    directory
+        .shoal(&["queue", "peek", "short"])
+        .failed(1, "`shoal rm` removes it");
+    if let Some(mut unshare) = contained() {
+        unshare.arg(env!("CARGO_BIN_EXE_shoal"));
+        unshare.args(["queue", "peek", "held"]);
+        let done = finish(unshare.env("SHOAL_DIR", &directory.0));
+        assert_eq!(done.code, Some(1));
+        for said in ["pid namespace", "--pid=container:", "shareProcessNamespace"] {
+            assert!(done.err.contains(said), "{}", done.err);
+        }
+    }
+    // SAFETY: reads this process's user.
+    if unsafe { libc::geteuid() } == 0 {
+        let mut peek = command(&["queue", "peek", "held"]);
+        let done = finish(peek.uid(65_534).gid(65_534).env("SHOAL_DIR", &directory.0));
+        done.failed(
+            1,
+            "\"held\": it belongs to user 0, and this process runs as 65534",
+        );
+    }
+}
+
+#[test]
+fn files_whose_names_no_object_has_are_not_listed() {
+    let directory = Directory::new();
+    directory.leave("good");
+    for name in ["", "new\nline", "\u{1b}[31m", &"n".repeat(220)] {
+        fs::write(format!("{}/shoal.{name}", directory.0), "none").unwrap();
+    }
+    let listed = directory.shoal(&["ls", "--json"]).json();
+    let names: Vec<&Value> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["name"])
+        .collect();
+    assert_eq!(names, ["good"]);
 }

@@ -86,6 +86,10 @@ fn a_program_that_is_missing_is_127_and_one_that_cannot_run_126() {
     script(&without_interpreter, "#!/no/such/interpreter\n");
     let without_interpreter = without_interpreter.to_str().unwrap();
     let name = without_interpreter.rsplit('/').next().unwrap();
+    // No shell may take it for a script.
+    let of_another_machine = dir.join(unique("of-another-machine"));
+    script(&of_another_machine, "\\0177ELF\\0\\0\\n echo started\\n");
+    let of_another_machine = of_another_machine.to_str().unwrap();
     let too_long = format!("/{}", "x".repeat(5000));
     for how in [&["run", "--"][..], &["run", "-n", "1", "--"]] {
         let failed = |program: &str, code: i32, why: &str| {
@@ -101,14 +105,16 @@ fn a_program_that_is_missing_is_127_and_one_that_cannot_run_126() {
         failed(without_interpreter, 126, "interpreter");
         failed(name, 126, "interpreter");
         failed(&too_long, 126, "");
+        failed(of_another_machine, 126, "executable format");
     }
     std::fs::remove_file(without_interpreter).unwrap();
+    std::fs::remove_file(of_another_machine).unwrap();
 }
 
 /// Makes an executable file. Another process writes it: children that other tests fork inherit a file that this
 /// process has open for writing, and it cannot be executed then.
 fn script(path: &Path, text: &str) {
-    let write = "printf %s \"$1\" >\"$0\" && chmod +x \"$0\"";
+    let write = "printf %b \"$1\" >\"$0\" && chmod +x \"$0\"";
     let mut sh = std::process::Command::new("sh");
     sh.args(["-c", write]).arg(path).arg(text);
     assert!(sh.status().unwrap().success());

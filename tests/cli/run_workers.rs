@@ -477,6 +477,35 @@ fn a_program_that_uses_small_descriptors_keeps_its_lease() {
 }
 
 #[test]
+fn the_descriptor_of_a_lease_has_a_number_from_700_on_in_every_program() {
+    let machine = Machine::new();
+    let list = ["--", "sh", "-c", "ls -l /proc/self/fd"];
+    for how in [
+        &["--lease", "1"][..],
+        &["--lease", "1", "-n", "1", "--no-labels"],
+    ] {
+        let run = machine.run(&[how, &list].concat());
+        let mut shell = Command::new("sh");
+        let limited = "ulimit -n 4096 2>/dev/null || exit 77; exec \"$0\" \"$@\"";
+        shell.args(["-c", limited, env!("CARGO_BIN_EXE_shoal")]);
+        shell.args(run.get_args());
+        for (name, value) in run.get_envs() {
+            shell.envs(value.map(|value| (name, value)));
+        }
+        let done = finish(&mut shell);
+        if done.code == Some(77) {
+            eprintln!("skipped: fewer descriptors are allowed");
+            return;
+        }
+        let text = done.ok();
+        let line = text.lines().find(|line| line.contains("/claim-")).unwrap();
+        let (before, _) = line.split_once(" -> ").unwrap();
+        let number: u32 = before.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(number >= 700, "{how:?}: {line}");
+    }
+}
+
+#[test]
 fn a_mask_of_numbers_in_an_unknown_order_is_refused() {
     let machine = Machine::new();
     let run = |mask: &str, order: &str| {

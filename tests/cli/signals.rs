@@ -44,7 +44,7 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
 }
 
 /// `unshare`, for a program that is then process 1 of a pid namespace, if that is allowed here.
-fn contained() -> Option<Command> {
+pub(crate) fn contained() -> Option<Command> {
     // SAFETY: reads this process's user.
     let user: &[&str] = match unsafe { libc::geteuid() } {
         0 => &[],
@@ -104,6 +104,117 @@ fn a_signal_ends_the_first_process_of_a_container_with_the_shells_code() {
     // The second one ends it at once.
     let status = end_of_first(&top, &[libc::SIGTERM, libc::SIGINT]).unwrap();
     assert!(matches!(status.code(), Some(143 | 130)), "{status}");
+}
+
+#[test]
+fn a_signal_ends_a_wait_for_a_lease_and_a_benchmark_in_the_first_process_of_a_container() {
+    let leases = std::env::temp_dir().join(unique("first-leases"));
+    let with_lease = |mut command: Command| {
+        command.env("SHOAL_FAKE_DEVICES", "cuda:1");
+        command.env("SHOAL_LEASE_DIR", &leases);
+        command
+    };
+    common::watchdog();
+    let script = "echo ready; exec sleep 600";
+    let mut holder = with_lease(command(&["run", "--lease", "1", "--", "sh", "-c", script]));
+    let mut holder = holder.stdout(Stdio::piped()).spawn().unwrap();
+    first_line(&mut holder);
+    for args in [
+        &["run", "--lease", "1", "--", "sleep", "600"][..],
+        &["run", "-n", "2", "--lease", "1", "--", "sleep", "600"],
+        &["bench"],
+    ] {
+        for signal in [libc::SIGTERM, libc::SIGINT] {
+            let Some(mut unshare) = contained().map(&with_lease) else {
+                return;
+            };
+            unshare.arg(env!("CARGO_BIN_EXE_shoal")).args(args);
+            unshare.stdout(Stdio::null()).stderr(Stdio::null());
+            let mut child = unshare.spawn().unwrap();
+            let pid = child.id();
+            // Until it handles the signal, the kernel drops it.
+            let status = loop {
+                if let Some(status) = child.try_wait().unwrap() {
+                    break status;
+                }
+                let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+                let first = children.unwrap_or_default().trim().parse();
+                if let Ok(first) = first {
+                    // SAFETY: integers; the child of a child that was not waited for.
+                    unsafe { libc::kill(first, signal) };
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            };
+            assert_eq!(status.code(), Some(128 + signal), "{args:?}: {status}");
+        }
+    }
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    std::fs::remove_dir_all(leases).unwrap();
+}
+
+#[test]
+fn a_signal_that_the_caller_blocks_ends_workers_and_waits() {
+    let queue = Queue::create(&unique("blocked")).unwrap();
+    let run = [
+        "run",
+        "-n",
+        "1",
+        "--",
+        "sh",
+        "-c",
+        "echo ready; exec sleep 600",
+    ];
+    for args in [&run[..], &["queue", "tail", queue.name(), "--all"]] {
+        common::watchdog();
+        if queue.is_empty() {
+            queue.put(b"ready", Timeout::Infinite).unwrap();
+        }
+        let mut blocked = command(args);
+        // SAFETY: two system calls, in the child.
+        unsafe {
+            blocked.pre_exec(|| {
+                let mut set = std::mem::zeroed();
+                libc::sigfillset(&mut set);
+                libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+                Ok(())
+            })
+        };
+        let mut child = blocked.stdout(Stdio::piped()).spawn().unwrap();
+        first_line(&mut child);
+        send(child.id(), libc::SIGTERM);
+        let status = child.wait().unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGTERM), "{args:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_workers_although_not_all_have_been_started() {
+    common::watchdog();
+    // To start them all takes seconds.
+    let script = "echo ready; exec sleep 600";
+    let args = [
+        "run",
+        "-q",
+        "-n",
+        "4096",
+        "--grace",
+        "60s",
+        "--no-labels",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ];
+    let mut run = command(&args).stdout(Stdio::piped()).spawn().unwrap();
+    first_line(&mut run);
+    send(run.id(), libc::SIGTERM);
+    let mut out = BufReader::new(run.stdout.take().unwrap());
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!(run.wait().unwrap().signal(), Some(libc::SIGTERM));
+    let started = rest.lines().count();
+    assert!(started < 4096, "all of them were started");
 }
 
 #[test]

@@ -174,12 +174,7 @@ fn top_fits_a_narrow_terminal_and_restores_it() {
     ] {
         directory.leave(name);
     }
-    for (keys, columns) in [
-        ("q", 40),
-        ("\u{3}", 40),
-        ("\u{1b}", 20),
-        ("ssr \u{1b}[Bq", 200),
-    ] {
+    for (keys, columns) in [("q", 40), ("\u{1b}", 20), ("ssr \u{1b}[Bq", 200)] {
         let top = on_terminal(&["top", "--interval", "0.05"], &directory);
         let mut terminal = Terminal::run(top, columns);
         terminal.shows("NAME");
@@ -218,6 +213,19 @@ fn a_live_screen_takes_any_interval() {
         terminal.press("q");
         let (status, printed) = terminal.end();
         assert!(status.success(), "{args:?}: {printed}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_top_as_the_signal_does() {
+    let directory = Directory::new();
+    for args in [&["top"][..], &["devices", "top"]] {
+        let mut terminal = Terminal::run(on_terminal(args, &directory), 80);
+        terminal.shows("q quit");
+        terminal.press("\u{3}");
+        let (status, printed) = terminal.end();
+        assert_eq!(status.signal(), Some(libc::SIGINT), "{args:?}: {status}");
+        assert!(printed.contains(LEAVE), "{printed:?}");
     }
 }
 

@@ -41,6 +41,10 @@ int main() {
         shoal::workers description(sh("exec sleep 600"), 2);
         shoal::supervisor two(description.grace(1s).keep_going().plain_output());
         CHECK(!two.try_wait(1ms));
+        THROWS(SHOAL_ERR_INVALID, two.signal_worker(2, SIGKILL));
+        // It is not SHOAL_EVERY_WORKER.
+        THROWS(SHOAL_ERR_INVALID, two.signal_worker(SIZE_MAX, SIGKILL));
+        THROWS(SHOAL_ERR_INVALID, two.worker(SIZE_MAX));
         two.signal_worker(1, SIGKILL);
         while (two.worker(1).state == SHOAL_WORKER_RUNNING) {}
         CHECK(two.worker(0).state == SHOAL_WORKER_RUNNING && two.worker(0).pid > 0);

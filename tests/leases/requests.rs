@@ -188,30 +188,51 @@ fn workers_see_their_devices_by_the_mode() {
 
 #[test]
 fn a_family_with_ascending_masks_can_be_leased_in_any_order_and_mode() {
-    let place = Place::new();
-    let machine = place.machine("ascend:5");
-    let three = Request::new(3).order(["4", "1", "3"]).machine(machine);
-    let lease = three.acquire(LONG).unwrap();
-    let told = |mode, worker, of| {
-        let edits = lease.environment(mode, worker, of).unwrap();
-        let value = |name: &str| {
-            let mut edits = edits.iter();
-            edits.find_map(|it| match it {
-                EnvEdit::Set(its, value) if its == name => Some(value.clone()),
-                _ => None,
-            })
+    for (family, variable) in [
+        ("ascend", "ASCEND_RT_VISIBLE_DEVICES"),
+        ("level_zero", "ZE_AFFINITY_MASK"),
+        ("tenstorrent", "TT_VISIBLE_DEVICES"),
+    ] {
+        let place = Place::new();
+        let machine = place.machine(&format!("{family}:5"));
+        let three = Request::new(3).order(["4", "1", "3"]).machine(machine);
+        let lease = three.acquire(LONG).unwrap();
+        let told = |mode, worker, of| {
+            let edits = lease.environment(mode, worker, of).unwrap();
+            let value = |name: &str| {
+                let mut edits = edits.iter();
+                edits.find_map(|it| match it {
+                    EnvEdit::Set(its, value) if its == name => Some(value.clone()),
+                    _ => None,
+                })
+            };
+            (value(variable), value("SHOAL_DEVICE_INDEX").unwrap())
         };
-        (
-            value("ASCEND_RT_VISIBLE_DEVICES"),
-            value("SHOAL_DEVICE_INDEX").unwrap(),
-        )
-    };
-    let shown = |mask: &str, index: &str| (Some(mask.to_owned()), index.to_owned());
-    assert_eq!(told(Mode::Exclusive, 0, 1), shown("1,3,4", "0,1,2"));
-    assert_eq!(told(Mode::Exclusive, 0, 3), shown("4", "0"));
-    assert_eq!(told(Mode::Rotate, 0, 3), shown("1,3,4", "2"));
-    assert_eq!(lease.mask(), "1,3,4");
-    assert_eq!(told(Mode::Rotate, 1, 3), shown("1,3,4", "0"));
+        let shown = |mask: &str, index: &str| (Some(mask.to_owned()), index.to_owned());
+        assert_eq!(told(Mode::Exclusive, 0, 1), shown("1,3,4", "0,1,2"));
+        assert_eq!(told(Mode::Exclusive, 0, 3), shown("4", "0"));
+        assert_eq!(told(Mode::Rotate, 0, 3), shown("1,3,4", "2"));
+        assert_eq!(lease.mask(), "1,3,4");
+        assert_eq!(told(Mode::Rotate, 1, 3), shown("1,3,4", "0"));
+    }
+}
+
+#[test]
+fn a_child_whose_descriptors_leave_no_number_for_its_lease_is_not_started() {
+    let place = Place::new();
+    let one = Request::new(1).machine(place.machine("cuda:1"));
+    let lease = one.acquire(LONG).unwrap();
+    let mut child = Spawn::new("true");
+    child.lease(&lease, Mode::Exclusive, 0, 1);
+    for to in 3..1024 {
+        child.fd(1, to);
+    }
+    let err = child.spawn().unwrap_err();
+    assert!(matches!(err, Error::Invalid { .. }), "{err}");
+    assert!(
+        err.to_string().contains("to 1023, of which 0 are free"),
+        "{err}"
+    );
 }
 
 #[test]

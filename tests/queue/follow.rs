@@ -2,7 +2,7 @@
 
 use shoal::{Error, Queue, Timeout};
 
-use crate::common::{FOREVER, alone, beside_others, fixed, fork};
+use crate::common::{FOREVER, NOWAIT, alone, beside_others, fixed, fork};
 
 /// The messages that come next, with their numbers.
 fn seen(follower: &mut shoal::Follower<'_>) -> Vec<(u64, Vec<u8>)> {
@@ -53,6 +53,20 @@ fn messages_taken_before_a_follower_reads_them_are_skipped_by_number() {
     {}
     put(&queue, 10..12);
     assert_eq!(seen(&mut follower), numbered(10..12));
+    assert_eq!(follower.next_number(), 12);
+}
+
+#[test]
+fn a_follower_tells_how_many_messages_were_taken_before_it_saw_them() {
+    let _beside = beside_others();
+    let queue = Queue::anonymous().unwrap();
+    put(&queue, 0..3);
+    let (mut all, mut new) = (queue.follow(true).unwrap(), queue.follow(false).unwrap());
+    assert_eq!((all.next_number(), new.next_number()), (0, 3));
+    put(&queue, 3..5);
+    while queue.get_vec(NOWAIT).is_ok() {}
+    assert_eq!((seen(&mut all), seen(&mut new)), (vec![], vec![]));
+    assert_eq!((all.next_number(), new.next_number()), (5, 5));
 }
 
 #[test]

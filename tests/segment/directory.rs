@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::common::ready::{UNTIL_IT_IS, poll};
 use crate::common::shm::{in_directory, with_mount};
 use crate::common::{Bell, NOWAIT, fork, own_process, tiny};
+use shoal::device::{Machine, lease::Request};
 use shoal::{Error, List, Lock, Map, Options, Pipe, Queue, Status};
 
 const NOBODY: u32 = 65_534;
@@ -301,6 +302,50 @@ fn objects_are_shared_with_the_processes_of_the_user_whatever_the_umask() {
                 .ends_well();
             }
         });
+    });
+}
+
+#[test]
+fn an_object_on_a_read_only_file_system_is_a_permission_error_that_names_the_directory() {
+    own_process(|| {
+        with_mount("/dev/shm", "tmpfs", 0, "", || {
+            let persistent = Options::create().persistent();
+            drop(Queue::with_options(Some("kept"), &persistent).unwrap());
+            let read_only = libc::MS_REMOUNT | libc::MS_RDONLY;
+            with_mount("/dev/shm", "tmpfs", read_only, "", || {
+                let err = Queue::open("kept").unwrap_err();
+                assert!(
+                    matches!(&err, Error::Permission { name, .. } if name == "kept"),
+                    "{err:?}"
+                );
+                for part in ["/dev/shm", "Read-only", "SHOAL_DIR"] {
+                    assert!(err.to_string().contains(part), "{err}");
+                }
+            });
+        });
+    });
+}
+
+#[test]
+fn a_lease_without_an_inode_names_the_inodes() {
+    own_process(|| {
+        // The root, and the directory of the leases, or not even that.
+        for inodes in ["nr_inodes=1", "nr_inodes=2"] {
+            with_mount("/dev/shm", "tmpfs", 0, inodes, || {
+                let mut machine = Machine::from_environment();
+                machine.fake = Some("cuda:1".to_owned());
+                machine.leases = "/dev/shm/leases".into();
+                let err = Request::new(1)
+                    .machine(machine)
+                    .acquire(NOWAIT)
+                    .err()
+                    .unwrap();
+                assert!(matches!(err, Error::NoInodes { .. }), "{err:?}");
+                for part in ["/dev/shm", "inode", "SHOAL_LEASE_DIR"] {
+                    assert!(err.to_string().contains(part), "{err}");
+                }
+            });
+        }
     });
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::{files, shown};
+use crate::{code, files, shown};
 
 /// In pieces, so that this file does not hold it.
 const FEATURE: [&str; 2] = ["feature = \"crash", "-points\""];
@@ -42,4 +42,33 @@ fn every_test_program_is_a_folder() {
             "{name} shall be a module of tests/<object>/main.rs"
         );
     }
+}
+
+#[test]
+fn each_length_and_count_of_the_c_interface_is_0_after_a_failure() {
+    let mut found = 0;
+    for path in files(&["src/ffi"], &[".rs"]) {
+        let text = code(&path);
+        for function in text.split("extern \"C\" fn ").skip(1) {
+            let (arguments, body) = function.split_once('{').unwrap();
+            for argument in arguments.split([',', '(', ')']) {
+                let Some((name, "*mut usize")) = argument.trim().split_once(": ") else {
+                    continue;
+                };
+                // An array of lengths, of which a count says how many are valid; the index of what is ready.
+                if matches!(name, "lens" | "out") {
+                    continue;
+                }
+                let unset = |how: &str| body.contains(&format!("Out::{how}(\"{name}\""));
+                let is_set = body.contains(&format!("{name}.set(0)"));
+                let (function, _) = function.split_once('(').unwrap();
+                assert!(
+                    !unset("new") && (!unset("optional") || is_set),
+                    "*{name} of {function}: use `Out::preset`"
+                );
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 20, "{found}");
 }

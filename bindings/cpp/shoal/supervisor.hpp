@@ -34,6 +34,12 @@ namespace detail {
 [[nodiscard]] constexpr std::int64_t given(duration length) noexcept {
     return length.nanoseconds() == 0 ? 1 : length.nanoseconds();
 }
+
+/// The number of a worker for shoal.h. One that no worker has may not become SHOAL_EVERY_WORKER.
+[[nodiscard]] constexpr std::int64_t worker_number(std::size_t worker) noexcept {
+    return worker > static_cast<std::size_t>(INT64_MAX) ? INT64_MAX
+                                                         : static_cast<std::int64_t>(worker);
+}
 } // namespace detail
 
 /// The description of workers to be started and supervised.
@@ -148,9 +154,9 @@ public:
     void signal(int signal) {
         detail::check(shoal_supervisor_signal(handle(), SHOAL_EVERY_WORKER, signal));
     }
-    /// As `signal`, to one worker.
+    /// As `signal`, to one worker. Fails with SHOAL_ERR_INVALID if there is no such worker.
     void signal_worker(std::size_t worker, int signal) {
-        const auto number = static_cast<std::int64_t>(worker);
+        const std::int64_t number = detail::worker_number(worker);
         detail::check(shoal_supervisor_signal(handle(), number, signal));
     }
 
@@ -158,7 +164,7 @@ public:
     [[nodiscard]] shoal_worker_status worker(std::size_t index) const {
         shoal_worker_status status{};
         status.size = sizeof status;
-        const auto number = static_cast<std::int64_t>(index);
+        const std::int64_t number = detail::worker_number(index);
         detail::check(shoal_supervisor_worker(handle(), number, &status));
         return status;
     }

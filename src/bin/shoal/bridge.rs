@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
+
+use shoal::Spawn;
 
 use crate::exec::{self, NOT_FOUND};
 use crate::output::say;
@@ -25,12 +27,13 @@ impl Bridge {
         let beside = own.map(|own| own.with_file_name(PROGRAM));
         let program = beside.filter(|beside| beside.exists());
         let program = program.unwrap_or_else(|| PathBuf::from(PROGRAM));
-        let (code, why) = exec::replace(Command::new(&program).args(self.args));
+        let err = exec::replace(Spawn::new(&program).args(self.args));
+        let code = exec::code_of(&err);
         match code {
             NOT_FOUND => say(format_args!(
-                "{PROGRAM}: {why}; it is a package of its own: `cargo install --path bridge` in Shoal's sources"
+                "{err}; it is a package of its own: `cargo install --path bridge` in Shoal's sources"
             )),
-            _ => say(format_args!("{}: {why}", program.display())),
+            _ => say(err),
         }
         ExitCode::from(code)
     }

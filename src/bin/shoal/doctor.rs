@@ -61,6 +61,8 @@ impl Finding {
 
 impl Doctor {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        // The first creation in a process removes what killed processes left, which is to be reported here.
+        shoal::collect_nothing();
         let checks: [fn() -> Vec<Finding>; 7] =
             [kernel, directory, works, objects, limits, container, cost];
         let mut findings = Vec::new();
@@ -183,6 +185,11 @@ const SMALL: u64 = 256 << 20;
 fn directory() -> Vec<Finding> {
     let path = place();
     let place = path.display();
+    if path.is_relative() {
+        let found = format!("SHOAL_DIR={place} is not an absolute path");
+        let advice = "name the directory by its absolute path, the same for all processes";
+        return vec![finding("directory", Level::Bad, found).advice(advice)];
+    }
     let space = match probe::space(&path) {
         Ok(space) => space,
         Err(err) => {

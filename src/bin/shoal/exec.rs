@@ -1,17 +1,11 @@
 //! How a program replaces this process, and the exit codes if a program cannot be started.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::Command;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use shoal::Error;
+use shoal::{Error, Spawn};
 
-/// Whether the caller of this program ignores SIGPIPE. The standard library ignores it before `main`, and sets
-/// its default action before it executes a program.
+/// Whether the caller of this program ignores SIGPIPE. The standard library ignores it before `main`.
 static IGNORES_PIPE: AtomicBool = AtomicBool::new(false);
 
 /// Runs before the standard library does anything.
@@ -36,46 +30,24 @@ pub(crate) const NOT_RUNNABLE: u8 = 126;
 /// The exit code of `env`, `timeout` and similar programs when they fail themselves.
 pub(crate) const REFUSED: u8 = 125;
 
-fn ignore_pipe() {
+fn on_pipe(action: libc::sighandler_t) {
     // SAFETY: integers. It may be called at any time, and no handler of this signal is lost.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    unsafe { libc::signal(libc::SIGPIPE, action) };
 }
 
 /// Replaces this process by the program, which ignores the signals that the caller of this one ignores.
-/// Returns only if that failed: the exit code, and why.
-pub(crate) fn replace(command: &mut Command) -> (u8, String) {
-    if IGNORES_PIPE.load(Ordering::Relaxed) {
-        let restore = || {
-            ignore_pipe();
-            Ok(())
-        };
-        // SAFETY: it runs in this process, right before the exec, and calls only `signal`.
-        unsafe { command.pre_exec(restore) };
+/// Returns only if that failed.
+pub(crate) fn replace(program: &Spawn) -> Error {
+    if !IGNORES_PIPE.load(Ordering::Relaxed) {
+        on_pipe(libc::SIG_DFL);
     }
-    let err = command.exec();
+    let err = program.replace_process();
     // So that writing the error message cannot end this process if its reader has closed the pipe.
-    ignore_pipe();
-    let program = command.get_program();
-    match err.raw_os_error() {
-        Some(libc::ENOENT) if exists(program) => {
-            let why = "it exists, but the interpreter or loader it names does not";
-            (NOT_RUNNABLE, why.to_owned())
-        }
-        Some(libc::ENOENT | libc::ENOTDIR) => (NOT_FOUND, err.to_string()),
-        _ => (NOT_RUNNABLE, err.to_string()),
-    }
+    on_pipe(libc::SIG_IGN);
+    err
 }
 
-/// Whether there is a file of this name, in `PATH` if it has no slash.
-fn exists(program: &OsStr) -> bool {
-    if program.as_bytes().contains(&b'/') {
-        return Path::new(program).exists();
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    !program.is_empty() && std::env::split_paths(&path).any(|it| it.join(program).is_file())
-}
-
-/// The exit code if workers could not be started: that of [`replace`] if the reason is their program.
+/// The exit code if a program could not be started.
 pub(crate) fn code_of(err: &Error) -> u8 {
     match err {
         Error::NotFound { what, .. } if *what == "program" => NOT_FOUND,

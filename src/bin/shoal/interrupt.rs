@@ -30,11 +30,18 @@ const SIGNALED: i32 = 128;
 
 static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
+/// The signals that end a command.
+pub(crate) const ENDING: [i32; 4] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT];
+
+/// Whether a signal ends the first process of a container at once. See [`end_at_once`].
+static AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
 /// Makes the signals set the flag from now on, unless they are ignored.
 pub(crate) fn install() {
     let signal = SIGNAL.get_or_init(Arc::default);
     let once = Arc::new(AtomicBool::new(false));
-    for which in not_ignored(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT]) {
+    unblock(&ENDING);
+    for which in not_ignored(&ENDING) {
         // In this order: the first signal finds the flag unset. Where a handler cannot be installed, the
         // signal ends the process.
         let _ = match is_first_process() {
@@ -46,6 +53,41 @@ pub(crate) fn install() {
         };
         let _ = signal_hook::flag::register(which, Arc::clone(&once));
         let _ = signal_hook::flag::register_usize(which, Arc::clone(signal), which as usize);
+    }
+}
+
+/// Makes the signals end this process as they end others, for commands that do not handle them: the first process
+/// of a container has no default actions. A program that replaces this one has no handlers.
+pub(crate) fn end_at_once() {
+    if !is_first_process() {
+        return;
+    }
+    let at_once = AT_ONCE.get_or_init(|| Arc::new(AtomicBool::new(true)));
+    for which in not_ignored(&ENDING) {
+        let code = i32::from(code_of(which));
+        let at_once = Arc::clone(at_once);
+        let _ = signal_hook::flag::register_conditional_shutdown(which, code, at_once);
+    }
+}
+
+/// Takes [`end_at_once`] back, for a command that handles the signals from now on.
+pub(crate) fn end_no_more_at_once() {
+    if let Some(at_once) = AT_ONCE.get() {
+        at_once.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Lets this thread, and those that it starts, get these signals, which the caller of this program may have
+/// blocked.
+pub(crate) fn unblock(signals: &[i32]) {
+    let mut set = std::mem::MaybeUninit::uninit();
+    // SAFETY: `sigemptyset` initialises the set; the rest are numbers of signals.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for &signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), std::ptr::null_mut());
     }
 }
 

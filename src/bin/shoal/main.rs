@@ -30,6 +30,7 @@ mod table;
 mod top;
 mod value;
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -113,11 +114,15 @@ fn parse() -> Result<Cli, ExitCode> {
     matches
         .and_then(|matches| Cli::from_arg_matches(&matches))
         .map_err(|err| {
-            let _ = err.print();
+            let printed = err.print().and_then(|()| std::io::stdout().flush());
             // After `run`, other codes are the program's.
             let is_run = std::env::args_os().nth(1).is_some_and(|it| it == "run");
-            match err.exit_code() {
-                0 => ExitCode::SUCCESS,
+            match (err.exit_code(), printed) {
+                (0, Err(why)) if why.kind() != ErrorKind::BrokenPipe => {
+                    say(Failure::Output(why));
+                    ExitCode::FAILURE
+                }
+                (0, _) => ExitCode::SUCCESS,
                 _ if is_run => ExitCode::from(REFUSED),
                 _ => ExitCode::from(2),
             }
@@ -132,8 +137,9 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     // `run` passes the signal actions on to the program, and the workers of the benchmark end when it is killed.
-    if !matches!(command, Command::Run(_) | Command::Bench(_)) {
-        interrupt::install();
+    match command {
+        Command::Run(_) | Command::Bench(_) => interrupt::end_at_once(),
+        _ => interrupt::install(),
     }
     let done = match command {
         Command::Ls(ls) => ls.run(),

@@ -162,7 +162,7 @@ impl Put {
         let done = self.put(&queue, &mut sent, &mut progress);
         drop(progress);
         if let (Err(_), 1..) = (&done, sent.put) {
-            say(format_args!("{} messages were put before this:", sent.put));
+            say(format_args!("{} messages were put", sent.put));
         }
         done.map_err(|failure| failure.on(&self.name))?;
         match self.format.json {
@@ -301,13 +301,23 @@ impl Tail {
     fn run(self) -> Result<(), Failure> {
         let queue = open(&self.name)?;
         let mut follower = queue.follow(self.all)?;
-        let (mut buffer, mut next, mut idle) = (Vec::new(), None, 0);
+        let (mut buffer, mut next, mut idle) = (Vec::new(), follower.next_number(), 0);
         let mut left = self.count.unwrap_or(u64::MAX);
         while left > 0 {
             interrupt::check_reader()?;
             // Checked before the read, so that a message that was put before the close is seen.
             let closed = queue.is_closed();
-            let Some(seen) = copied(&mut buffer, |buffer| follower.next(buffer))? else {
+            let seen = copied(&mut buffer, |buffer| follower.next(buffer))?;
+            let missed = seen
+                .map_or(follower.next_number(), |it| it.number)
+                .saturating_sub(next);
+            if missed > 0 {
+                say(format_args!(
+                    "{missed} messages were taken before they could be seen"
+                ));
+            }
+            next = follower.next_number();
+            let Some(seen) = seen else {
                 idle += 1;
                 let alone = || !is_watched(&self.name);
                 if closed || (idle % ALONE_CHECK == 0 && alone()) {
@@ -316,14 +326,6 @@ impl Tail {
                 interrupt::sleep(TAIL)?;
                 continue;
             };
-            if let Some(missed) = next.and_then(|next| seen.number.checked_sub(next))
-                && missed > 0
-            {
-                say(format_args!(
-                    "{missed} messages were taken before they could be seen"
-                ));
-            }
-            next = Some(seen.number + 1);
             let value = &buffer[..seen.len];
             let shown = Seen {
                 index: None,

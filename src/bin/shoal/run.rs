@@ -4,7 +4,7 @@
 //! exit code are its own. It keeps a lease across the exec.
 
 use std::ffi::OsString;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -18,17 +18,10 @@ use signal_hook::consts::signal as signals;
 use signal_hook::iterator::Signals;
 
 use crate::exec::{self, REFUSED};
-use crate::interrupt;
+use crate::interrupt::{self, ENDING};
 use crate::number::number;
 use crate::output::{duration, say};
 
-/// Signals that end all workers.
-const ENDING: [i32; 4] = [
-    signals::SIGINT,
-    signals::SIGTERM,
-    signals::SIGHUP,
-    signals::SIGQUIT,
-];
 /// Signals that are passed on to the workers.
 const PASSED_ON: [i32; 5] = [
     signals::SIGUSR1,
@@ -170,18 +163,24 @@ impl Run {
             (None, Some(mask)) => device::environment(&self.family, mask, variable)?,
             (None, None) => Vec::new(),
         };
-        let (program, args) = (&self.command[0], &self.command[1..]);
-        let mut command = Command::new(program);
-        command.args(args);
+        let mut program = self.program();
         for edit in edits {
             match edit {
-                EnvEdit::Set(name, value) => command.env(name, value),
-                EnvEdit::Unset(name) => command.env_remove(name),
+                EnvEdit::Set(name, value) => program.env(name, value),
+                EnvEdit::Unset(name) => program.env_remove(name),
             };
         }
-        let (code, why) = exec::replace(&mut command);
-        let why = format!("{}: {why}", program.display());
-        Err(Refusal { code, why })
+        let err = exec::replace(&program);
+        Err(Refusal {
+            code: exec::code_of(&err),
+            why: err.to_string(),
+        })
+    }
+
+    fn program(&self) -> Spawn {
+        let mut program = Spawn::new(&self.command[0]);
+        program.args(&self.command[1..]);
+        program
     }
 
     /// The lease that the options ask for.
@@ -231,8 +230,7 @@ impl Run {
     /// Starts the workers and supervises them until they have ended.
     fn supervise(&self) -> Result<ExitCode, Refusal> {
         let lease = self.acquire()?;
-        let mut spawn = Spawn::new(&self.command[0]);
-        spawn.args(&self.command[1..]);
+        let spawn = self.program();
         let mut workers = Workers::new(&spawn, self.workers.unwrap_or(1));
         workers
             .restart(self.restart.unwrap_or_default())
@@ -255,28 +253,37 @@ impl Run {
             code: REFUSED,
             why: format!("signals cannot be handled: {err}"),
         })?;
-        let supervisor = workers.start().map_err(|err| Refusal {
+        interrupt::unblock(&handled());
+        interrupt::end_no_more_at_once();
+        let refusal = |err: Error| Refusal {
             code: exec::code_of(&err),
             why: err.to_string(),
-        })?;
+        };
+        let supervisor = Arc::new(workers.begin().map_err(refusal)?);
         // The workers hold the lease. It is free once the last of them has ended.
         drop((workers, spawn, lease));
-        let supervisor = Arc::new(supervisor);
-        let reported = self.report(&supervisor);
         let handle = arriving.handle();
         let stopped = AtomicBool::new(false);
-        let ended_by = std::thread::scope(|scope| {
+        let (ended_by, started) = std::thread::scope(|scope| {
             let (supervisor, stopped) = (&supervisor, &stopped);
-            scope.spawn(move || {
-                while let Err(Error::Interrupted) = supervisor.wait(Timeout::Infinite) {}
-                // A signal ends the wait for messages that are not printed yet.
-                while reported.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout)
-                    && !stopped.load(Ordering::Relaxed)
-                {}
+            let ended = scope.spawn(move || {
+                let started = supervisor.wait_started();
+                if started.is_ok() {
+                    let reported = self.report(supervisor);
+                    while let Err(Error::Interrupted) = supervisor.wait(Timeout::Infinite) {}
+                    // A signal ends the wait for messages that are not printed yet.
+                    while reported.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout)
+                        && !stopped.load(Ordering::Relaxed)
+                    {}
+                }
                 handle.close();
+                started
             });
-            self.forward(supervisor, &mut arriving, stopped)
+            // Also while workers are started, which takes a millisecond for each.
+            let ended_by = self.forward(supervisor, &mut arriving, stopped);
+            (ended_by, ended.join())
         });
+        started.unwrap_or(Ok(())).map_err(refusal)?;
         let outcome = loop {
             match supervisor.wait(Timeout::Infinite) {
                 Err(Error::Interrupted) => {}

@@ -12,6 +12,8 @@ use crossterm::terminal::{
 };
 use crossterm::{execute, queue};
 
+use signal_hook::consts::SIGINT;
+
 use crate::interrupt;
 use crate::output::{Failure, Stdout, done};
 use crate::table::cut;
@@ -85,7 +87,7 @@ impl Screen {
     /// The next key within `time`.
     ///
     /// # Errors
-    /// A signal ends the command.
+    /// A signal ends the command, and so does Ctrl-C, which is no signal while the screen exists.
     pub(crate) fn key(&mut self, time: Duration) -> Result<Option<Key>, Failure> {
         let end = Instant::now() + time;
         loop {
@@ -95,6 +97,9 @@ impl Screen {
             let slice = left.min(Duration::from_millis(100));
             if event::poll(slice).map_err(Failure::Input)? {
                 let event = event::read().map_err(Failure::Input)?;
+                if is_ctrl_c(&event) {
+                    return Err(Failure::Signal(SIGINT));
+                }
                 if let Some(key) = self.meaning(&event) {
                     return Ok(Some(key));
                 }
@@ -116,7 +121,7 @@ impl Screen {
         };
         let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
-            KeyCode::Char('c' | 'd') if is_control => Some(Key::Quit),
+            KeyCode::Char('d') if is_control => Some(Key::Quit),
             KeyCode::Char('l') if is_control => {
                 self.lines.clear();
                 Some(Key::Redraw)
@@ -132,6 +137,14 @@ impl Screen {
             _ => None,
         }
     }
+}
+
+fn is_ctrl_c(event: &Event) -> bool {
+    let Event::Key(key) = event else {
+        return false;
+    };
+    let is_control = key.modifiers.contains(KeyModifiers::CONTROL);
+    is_control && key.code == KeyCode::Char('c') && key.kind != KeyEventKind::Release
 }
 
 impl Drop for Screen {

@@ -28,7 +28,7 @@ pub enum Mode {
     #[default]
     Exclusive,
     /// All devices of the lease, its own ones first: for libraries that need to see their peers. If the
-    /// family's runtime takes numbers only in ascending order, they are in that order.
+    /// family's runtime shows devices in ascending order only, they are in that order.
     Rotate,
     /// What this process sees: the mask is not changed, and only `SHOAL_DEVICE_INDEX` is set.
     IndexOnly,

@@ -65,8 +65,13 @@ impl Supervisor {
             supervisor.shared.state().outcome = Some(Outcome::Stopped);
             return Err(err);
         }
-        let started = supervisor.sleep_until(Deadline::Never, false, |state| state.started.take());
-        started.and_then(|started| started).map(|()| supervisor)
+        Ok(supervisor)
+    }
+
+    /// Waits until all workers were started, or why not; once, after [`Workers::begin`](super::Workers::begin).
+    #[doc(hidden)]
+    pub fn wait_started(&self) -> Result<()> {
+        self.sleep_until(Deadline::Never, false, |state| state.started.take())?
     }
 
     /// Waits until all workers have ended for good, and returns how. Later calls return the same at once.

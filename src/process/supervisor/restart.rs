@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::process::handle::Exit;
+use crate::process::handle::{Exit, ExitKind};
 use crate::sys::clock::Deadline;
 
 /// Which workers are restarted when they have ended.
@@ -74,6 +74,15 @@ impl Policy {
         if restarts == 0 {
             return "is not started again: the limit is 0 restarts".to_owned();
         }
+        if exit.kind == ExitKind::Unknown {
+            let restarts = match restarts {
+                1 => "one restart".to_owned(),
+                _ => format!("{restarts} restarts in a row"),
+            };
+            return format!(
+                "is given up after {restarts}, of which the last could not start the program. It is not started again"
+            );
+        }
         let (times, each) = match restarts {
             1 => ("once".to_owned(), ""),
             _ => (format!("{restarts} times in a row"), " each time"),
@@ -99,7 +108,6 @@ pub(super) fn look_again(stop: Option<Deadline>, next: u64, now: u64, slice: u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::process::handle::ExitKind;
 
     fn policy(restart: Restart, limit: u32) -> Policy {
         Policy {
@@ -180,6 +188,16 @@ mod tests {
             let said = said(2, runs);
             assert!(said.contains(twice), "{said}");
         }
+        // The program was removed meanwhile.
+        let exit = Exit {
+            kind: ExitKind::Unknown,
+            code: -1,
+        };
+        let said = policy(Restart::Always, 2).giving_up(3, exit);
+        assert!(
+            said.contains("the last could not start the program"),
+            "{said}"
+        );
     }
 
     #[test]

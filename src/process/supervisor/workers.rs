@@ -181,6 +181,14 @@ impl Workers {
     /// not let a child share this process's memory. [`Error::Os`]: no thread, process or descriptor is
     /// available. [`Error::GuardianKilled`]: the other process was killed meanwhile.
     pub fn start(&self) -> Result<Supervisor> {
+        let supervisor = self.begin()?;
+        supervisor.wait_started().map(|()| supervisor)
+    }
+
+    /// As [`start`](Self::start), without waiting until the programs run: for programs that pass signals on
+    /// meanwhile.
+    #[doc(hidden)]
+    pub fn begin(&self) -> Result<Supervisor> {
         let count = self.count;
         if count == 0 {
             let why = "there must be at least one";

@@ -161,7 +161,7 @@ class Queue(Shared, _frame.Sender, Batches[T]):
 
     def _put_error(self, status: int) -> Exception:
         if status == _abi.ERR_TIMEOUT:
-            return Full(f"queue {self._name!r} is full")
+            return Full(f"queue {self._name!r} has no room: it is full, or shared memory is")
         if status == _abi.ERR_CLOSED:
             return ClosedError(f"queue {self._name!r} is closed")
         return _ffi.error(status)
