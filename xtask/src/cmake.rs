@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use crate::consumers::run_all;
-use crate::installed::{Installed, file_below, say};
+use crate::installed::{Installed, file_below, run_all, say, tool};
 use crate::link::{needs_no_library, stays_loaded};
-use crate::step::{program, root, run as run_command, target};
+use crate::step::{root, run as run_command, target};
 
 impl Installed {
     /// Builds the programs of tests/install in each way, and runs them.
@@ -120,15 +119,4 @@ fn make(tools: &Path, build: &Path, names: &[&str]) -> Result<(), String> {
     let mut make = tool(tools, "cmake", "--build");
     make.arg(build).arg("--target").args(names);
     run_command(make.stdout(Stdio::null()))
-}
-
-/// A build tool of the environment, with that environment's folder first in PATH, so that the tools find each other.
-pub(crate) fn tool(folder: &Path, name: &str, args: &str) -> Command {
-    let mut command = program(folder.join(name), args);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
-    if let Ok(path) = std::env::join_paths(folders) {
-        command.env("PATH", path);
-    }
-    command
 }

@@ -8,22 +8,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::cmake::tool;
 use crate::deb;
 use crate::install::{self, Options};
-use crate::installed::{Installed, files_below, is_there, say};
+use crate::installed::{Installed, files_below, is_there, run_all, run_program, say, tool};
 use crate::languages;
 use crate::link::stays_loaded;
 use crate::manual::EXAMPLES;
 use crate::python::Environment;
-use crate::step::{cargo, program, run as run_command, run_expecting, target};
+use crate::step::{cargo, program, run as run_command, target};
 use crate::{symbols, unusual};
-
-/// What the programs of tests/install print.
-const EXCHANGED: &str = "resize 17.png, 2000";
-
-/// What examples/c/manual_*.c print last.
-const MANUAL: &str = "all of it works";
 
 const WARNINGS: [&str; 6] = [
     "-pedantic",
@@ -241,23 +234,6 @@ impl Installed {
 enum Linked {
     Shared,
     Static,
-}
-
-/// Runs programs of a folder, which have to print the expected line.
-pub(crate) fn run_all(folder: &Path, names: &[&str]) -> Result<(), String> {
-    let mut paths = names.iter().map(|name| folder.join(name));
-    paths.try_for_each(|path| run_program(&mut Command::new(path), ""))
-}
-
-/// Runs a program that was built, which has to print the expected line.
-fn run_program(run: &mut Command, source: &str) -> Result<(), String> {
-    let expected = match EXAMPLES.contains(&source) {
-        true => MANUAL,
-        false => EXCHANGED,
-    };
-    // A separate directory of leases: the default one is shared by all programs of this machine and stays.
-    run.env("SHOAL_LEASE_DIR", target().join("consumers/leases"));
-    run_expecting(run.env_remove("CUDA_VISIBLE_DEVICES"), &[expected])
 }
 
 /// Runs the program without address randomisation, if that is allowed: some kernels choose addresses that the

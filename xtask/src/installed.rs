@@ -2,9 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::install::{self, Options};
-use crate::step::{cargo, run as run_command, target};
+use crate::manual::EXAMPLES;
+use crate::step::{cargo, program, run as run_command, run_expecting, target};
+
+/// What the programs of tests/install print.
+const EXCHANGED: &str = "resize 17.png, 2000";
+
+/// What examples/c/manual_*.c print last.
+const MANUAL: &str = "all of it works";
 
 /// An installation in a separate folder.
 pub(crate) struct Installed {
@@ -72,4 +80,32 @@ pub(crate) fn file_below(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let mut files = files_below(folder).into_iter();
     let found = files.find(|path| path.file_name().is_some_and(|it| it == name));
     found.ok_or_else(|| format!("there is no {name} in {}", folder.display()))
+}
+
+/// Runs programs of a folder, which have to print the expected line.
+pub(crate) fn run_all(folder: &Path, names: &[&str]) -> Result<(), String> {
+    let mut paths = names.iter().map(|name| folder.join(name));
+    paths.try_for_each(|path| run_program(&mut Command::new(path), ""))
+}
+
+/// Runs a program that was built, which has to print the expected line.
+pub(crate) fn run_program(run: &mut Command, source: &str) -> Result<(), String> {
+    let expected = match EXAMPLES.contains(&source) {
+        true => MANUAL,
+        false => EXCHANGED,
+    };
+    // A separate directory of leases: the default one is shared by all programs of this machine and stays.
+    run.env("SHOAL_LEASE_DIR", target().join("consumers/leases"));
+    run_expecting(run.env_remove("CUDA_VISIBLE_DEVICES"), &[expected])
+}
+
+/// A build tool of the environment, with that environment's folder first in PATH, so that the tools find each other.
+pub(crate) fn tool(folder: &Path, name: &str, args: &str) -> Command {
+    let mut command = program(folder.join(name), args);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
+    if let Ok(path) = std::env::join_paths(folders) {
+        command.env("PATH", path);
+    }
+    command
 }
