@@ -203,9 +203,13 @@ fn guardian() -> i32 {
     numbers.find(is_guardian).expect("a guardian")
 }
 
-fn kill_guardian() {
+fn signal_guardian(signal: i32) {
     // SAFETY: integers; this process's own guardian.
-    assert_eq!(unsafe { libc::kill(guardian(), libc::SIGKILL) }, 0);
+    assert_eq!(unsafe { libc::kill(guardian(), signal) }, 0);
+}
+
+fn kill_guardian() {
+    signal_guardian(libc::SIGKILL);
 }
 
 #[test]
@@ -261,6 +265,42 @@ fn a_guardian_that_is_killed_at_any_time_leaves_no_worker() {
         supervisor.stop(Timeout::Val(Duration::ZERO)).unwrap();
     }
     std::mem::drop(writer);
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    reaper.adopted();
+}
+
+#[test]
+fn a_guardian_that_is_killed_while_the_supervisor_stops_leaves_nothing_of_the_workers() {
+    let _alone = alone();
+    let reaper = Reaper::new();
+    let (mut reader, writer) = pipe();
+    // What the worker leaves has the writing end, and says when it runs.
+    let mut spawn = sh("setsid sh -c 'echo >&7; exec sleep 600' & sleep 600");
+    spawn.fd(writer.as_raw_fd(), 7);
+    let mut workers = Workers::new(&spawn, 1);
+    workers
+        .output(Output::Plain)
+        .restart(Restart::Always)
+        .backoff(Duration::from_secs(600), Duration::from_secs(600));
+    let supervisor = workers.start().unwrap();
+    std::mem::drop(writer);
+    reader.read_exact(&mut [0]).unwrap();
+    supervisor.signal_worker(0, libc::SIGKILL).unwrap();
+    loop {
+        let worker = supervisor.workers().unwrap().remove(0);
+        if worker.state == WorkerState::Restarting {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // It does nothing any more, and the supervisor waits for its end.
+    signal_guardian(libc::SIGSTOP);
+    std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| supervisor.stop(Timeout::Val(Duration::ZERO)));
+        std::thread::sleep(Duration::from_millis(20));
+        kill_guardian();
+        stopped.join().unwrap().unwrap();
+    });
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     reaper.adopted();
 }

@@ -222,8 +222,11 @@ impl Engine<'_> {
                 futex::wait(&self.shared.wake_word, wake_word, due.min(now + slice));
             }
         }
-        // Ends what the workers have left in other groups and sessions.
-        self.guardian.finish();
+        // Ends what the workers have left in other groups and sessions, also if the guardian was killed after the
+        // last `collect`.
+        if !self.guardian.finish() {
+            marked::kill(&self.number);
+        }
         if let Some(output) = &self.output {
             let earliest = now_ns() + SLICE_NS;
             output.finish(|| self.output_deadline(earliest));

@@ -97,6 +97,7 @@ unsafe fn watch(shared: &Shared) {
             libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, UNSHARE);
         }
         kill_all(shared);
+        shared.has_killed_all.store(true, Ordering::Release);
     }
 }
 

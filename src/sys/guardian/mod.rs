@@ -97,6 +97,7 @@ impl Guardian {
             order: UnsafeCell::new(Order::Signal { slot: 0, signal: 0 }),
             answer: UnsafeCell::new(Ok(0)),
             stop: AtomicBool::new(false),
+            has_killed_all: AtomicBool::new(false),
             slots: std::iter::repeat_with(slot).take(slots).collect(),
             wake_word: Arc::clone(wake_word),
         });
@@ -193,14 +194,16 @@ impl Guardian {
         unsafe { libc::kill(self.pid(), WAKE) };
     }
 
-    /// Kills what the workers have left, ends the guardian, and waits for its end.
-    pub(crate) fn finish(&self) {
+    /// Kills what the workers have left, ends the guardian, and waits for its end. False if the guardian was killed
+    /// before it had done that.
+    pub(crate) fn finish(&self) -> bool {
         let shared = &*self.shared;
         shared.stop.store(true, Ordering::Release);
         while self.is_there() {
             self.wake();
             futex::wait(&shared.state, READY, clock::now_ns() + SLICE_NS / 10);
         }
+        shared.has_killed_all.load(Ordering::Acquire)
     }
 }
 

@@ -63,6 +63,8 @@ pub(super) struct Shared {
     pub(super) answer: UnsafeCell<Result<libc::pid_t, Failure>>,
     /// The host needs no more workers.
     pub(super) stop: AtomicBool,
+    /// The guardian has killed what the workers have left, and ends.
+    pub(super) has_killed_all: AtomicBool,
     pub(super) slots: Box<[Slot]>,
     /// The wake word: changes when the host has something to handle.
     pub(super) wake_word: Arc<AtomicU32>,
