@@ -195,7 +195,6 @@ fn a_signal_ends_workers_although_not_all_have_been_started() {
     let script = "echo ready; exec sleep 600";
     let args = [
         "run",
-        "-q",
         "-n",
         "4096",
         "--grace",
@@ -206,15 +205,23 @@ fn a_signal_ends_workers_although_not_all_have_been_started() {
         "-c",
         script,
     ];
-    let mut run = command(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut run = command(&args);
+    let mut run = run
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     first_line(&mut run);
     send(run.id(), libc::SIGTERM);
-    let mut out = BufReader::new(run.stdout.take().unwrap());
-    let mut rest = String::new();
-    out.read_to_string(&mut rest).unwrap();
-    assert_eq!(run.wait().unwrap().signal(), Some(libc::SIGTERM));
-    let started = rest.lines().count();
-    assert!(started < 4096, "all of them were started");
+    let done = run.wait_with_output().unwrap();
+    assert_eq!(done.status.signal(), Some(libc::SIGTERM));
+    let said = String::from_utf8(done.stderr).unwrap();
+    let stopped = said.split("stopping ").nth(1).unwrap();
+    let (count, _) = stopped.split_once(' ').unwrap();
+    assert!(
+        count.parse::<u32>().unwrap() < 4096,
+        "all of them were started"
+    );
 }
 
 #[test]
