@@ -303,6 +303,21 @@ static void watch(shoal_map *m)
         puts("nothing changed");
 }
 
+/* In a binding: removes the keys of a map in the order opposite to that of their insertion. */
+static void pop_items(void)
+{
+    shoal_map_options options = {.size = sizeof options, .flags = SHOAL_ORDERED};
+    char key[64];
+    size_t len;
+    shoal_map *m;
+    TRY(shoal_map_open(NULL, &options, &m, NULL));
+    TRY(shoal_map_set(m, "ada", 3, "1815", 4));
+    TRY(shoal_map_set(m, "bea", 3, "1820", 4));
+    while (shoal_map_last_key(m, key, sizeof key, &len) == SHOAL_OK)
+        TRY(shoal_map_remove(m, key, len));
+    shoal_map_free(m);
+}
+
 /* A list as an array of strings. */
 static void edit_a_list(shoal_list *l)
 {
@@ -399,6 +414,7 @@ int main(void)
     let_keys_expire(m);
     watch(m);
     shoal_map_free(m);
+    pop_items();
 
     TRY(shoal_list_open(NULL, NULL, &l, NULL));
     edit_a_list(l);

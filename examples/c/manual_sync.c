@@ -175,6 +175,12 @@ static void break_and_mend(shoal_barrier *start)
     CLAIM(!stats.broken);
 }
 
+/* In a binding: whether the language's handler of a signal has raised an exception. */
+static bool has_raised(void)
+{
+    return false;
+}
+
 /* In a binding: the parts of `shoal_barrier_wait`. */
 static void arrive_in_pieces(shoal_barrier *start)
 {
@@ -188,8 +194,10 @@ static void arrive_in_pieces(shoal_barrier *start)
     }
     do
         status = shoal_barrier_sleep(start, place, SECOND / 100);
-    while (status == SHOAL_ERR_INTERRUPTED);
-    if (status == SHOAL_ERR_TIMEOUT) /* breaks the barrier for the others */
+    while (status == SHOAL_ERR_INTERRUPTED && !has_raised());
+    if (status == SHOAL_ERR_INTERRUPTED) /* as if it had not arrived */
+        TRY(shoal_barrier_leave(start, place));
+    else if (status == SHOAL_ERR_TIMEOUT) /* breaks the barrier for the others */
         (void)shoal_barrier_give_up(start, place);
 }
 
