@@ -140,6 +140,9 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_try(shoal_lock *l, bool *owner
  */
 SHOAL_API shoal_status shoal_lock_unlock_any(shoal_lock *l);
 
+/** How many levels of the lock the calling thread has, as in `shoal_lock_stats`. Never waits. */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_depth(shoal_lock *l, uint32_t *out);
+
 /**
  * Acquires a permit if there is one and no other process works on the semaphore: it neither waits nor sleeps,
  * and so may be called with a lock of the language held. Permits of dead processes count as held:
@@ -158,6 +161,14 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_semaphore_try_acquire(shoal_semapho
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_semaphore_try_release(shoal_semaphore *s, uint32_t count);
+
+/**
+ * How many permits are available, as in `shoal_semaphore_stats`, unless another process works on the semaphore:
+ * it neither waits nor sleeps, and so may be called with a lock of the language held.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (ask `shoal_semaphore_stat`).
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_semaphore_try_value(shoal_semaphore *s, uint64_t *out);
 
 /**
  * Keeps the permits of this process acquired after its end, or after the handle is freed: from now on they

@@ -1741,6 +1741,17 @@ SHOAL_TSAN_INLINE shoal_status shoal_tsan_lock_unlock_any(shoal_lock *l)
     return status;
 }
 
+SHOAL_TSAN_INLINE shoal_status shoal_tsan_lock_depth(shoal_lock *l, uint32_t *out)
+{
+    shoal_status status;
+    __tsan_release(l);
+    __tsan_ignore_thread_begin();
+    status = shoal_lock_depth(l, out);
+    __tsan_ignore_thread_end();
+    __tsan_acquire(l);
+    return status;
+}
+
 SHOAL_TSAN_INLINE shoal_status shoal_tsan_semaphore_try_acquire(shoal_semaphore *s)
 {
     shoal_status status;
@@ -1758,6 +1769,17 @@ SHOAL_TSAN_INLINE shoal_status shoal_tsan_semaphore_try_release(shoal_semaphore 
     __tsan_release(s);
     __tsan_ignore_thread_begin();
     status = shoal_semaphore_try_release(s, count);
+    __tsan_ignore_thread_end();
+    __tsan_acquire(s);
+    return status;
+}
+
+SHOAL_TSAN_INLINE shoal_status shoal_tsan_semaphore_try_value(shoal_semaphore *s, uint64_t *out)
+{
+    shoal_status status;
+    __tsan_release(s);
+    __tsan_ignore_thread_begin();
+    status = shoal_semaphore_try_value(s, out);
     __tsan_ignore_thread_end();
     __tsan_acquire(s);
     return status;
@@ -2054,8 +2076,10 @@ SHOAL_TSAN_INLINE shoal_status shoal_tsan_queue_try_get(shoal_queue *q, void *bu
 #define shoal_list_rearrange_if shoal_tsan_list_rearrange_if
 #define shoal_lock_try shoal_tsan_lock_try
 #define shoal_lock_unlock_any shoal_tsan_lock_unlock_any
+#define shoal_lock_depth shoal_tsan_lock_depth
 #define shoal_semaphore_try_acquire shoal_tsan_semaphore_try_acquire
 #define shoal_semaphore_try_release shoal_tsan_semaphore_try_release
+#define shoal_semaphore_try_value shoal_tsan_semaphore_try_value
 #define shoal_semaphore_keep shoal_tsan_semaphore_keep
 #define shoal_condition_enlist shoal_tsan_condition_enlist
 #define shoal_condition_sleep shoal_tsan_condition_sleep

@@ -46,6 +46,9 @@ static void lock_if_free(shoal_lock *l)
 {
     shoal_lock_stats stats = {.size = sizeof stats};
     TRY(shoal_lock_stat(l, &stats));
+    uint32_t levels = 0;
+    TRY(shoal_lock_depth(l, &levels));
+    printf("this thread has %u levels of it\n", (unsigned)levels);
     if (shoal_lock_try(l, NULL) == SHOAL_OK || shoal_lock_lock(l, SHOAL_NOWAIT, NULL) == SHOAL_OK)
         shoal_lock_unlock(l);
     else
@@ -123,6 +126,9 @@ static void borrow_a_permit(shoal_semaphore *permits)
 {
     if (shoal_semaphore_try_acquire(permits) != SHOAL_OK)
         TRY(shoal_semaphore_acquire(permits, SHOAL_FOREVER));
+    uint64_t free_now = 0;
+    if (shoal_semaphore_try_value(permits, &free_now) == SHOAL_OK)
+        printf("%llu permits are free\n", (unsigned long long)free_now);
     if (shoal_semaphore_try_release(permits, 1) != SHOAL_OK)
         TRY(shoal_semaphore_release(permits, 1));
 }

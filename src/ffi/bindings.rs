@@ -272,6 +272,18 @@ pub unsafe extern "C" fn shoal_lock_unlock_any(l: *mut LockHandle) -> Status {
     unsafe { handle::with(l, Lock::release_any) }
 }
 
+/// How many levels of the lock the calling thread has, as in `shoal_lock_stats`. Never waits.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_lock_depth(l: *mut LockHandle, out: *mut u32) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (out, lock) = unsafe { (Out::preset("out", out, 0)?, object(l)?) };
+        out.set(lock.depth()?);
+        Ok(())
+    })
+}
+
 /// Acquires a permit if there is one and no other process works on the semaphore: it neither waits nor sleeps,
 /// and so may be called with a lock of the language held. Permits of dead processes count as held:
 /// `shoal_semaphore_acquire` detects them, with SHOAL_NOWAIT too.
@@ -308,6 +320,24 @@ pub unsafe extern "C" fn shoal_semaphore_try_release(
                 .ok_or(Error::Timeout)
         })
     }
+}
+
+/// How many permits are available, as in `shoal_semaphore_stats`, unless another process works on the semaphore:
+/// it neither waits nor sleeps, and so may be called with a lock of the language held.
+///
+/// Errors: SHOAL_ERR_TIMEOUT (ask `shoal_semaphore_stat`).
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_semaphore_try_value(
+    s: *mut SemaphoreHandle,
+    out: *mut u64,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (out, semaphore) = unsafe { (Out::preset("out", out, 0)?, object(s)?) };
+        out.set(semaphore.try_available()?.ok_or(Error::Timeout)?);
+        Ok(())
+    })
 }
 
 /// Keeps the permits of this process acquired after its end, or after the handle is freed: from now on they

@@ -216,11 +216,15 @@ impl Semaphore {
 
     /// Returns the permits of dead processes.
     fn release_dead(&self, deadline: Deadline) -> Result<()> {
-        let _guard = self.enter_until(deadline)?;
+        self.count(&self.enter_until(deadline)?).map(drop)
+    }
+
+    /// How many permits are available, once those of dead processes are returned.
+    fn count(&self, _guard: &Guard<'_>) -> Result<u64> {
         if self.state.holds.release_dead(&self.segment)? {
             self.recount();
         }
-        Ok(())
+        Ok(self.state.available.load(Ordering::Relaxed))
     }
 
     /// Releases `count` permits: the caller's own first, then others'.
@@ -317,9 +321,14 @@ impl Semaphore {
     /// # Errors
     /// `Poisoned`.
     pub fn available(&self) -> Result<u64> {
-        self.release_dead(Deadline::Never)?;
-        let _guard = self.enter()?;
-        Ok(self.state.available.load(Ordering::Relaxed))
+        self.count(&self.enter()?)
+    }
+
+    /// [`available`](Self::available), unless another process is changing the semaphore: then this does not
+    /// wait, and returns `None`.
+    pub(crate) fn try_available(&self) -> Result<Option<u64>> {
+        let guard = self.mutex.try_lock();
+        guard.map(|guard| self.count(&guard)).transpose()
     }
 }
 

@@ -85,6 +85,7 @@ while not q.empty():
 q.detach()
 q = shoal.Queue(maxsize=2)
 q.put(1); q.put(2)
+tell("state", lambda: (q.qsize(), len(q), q.empty(), q.full(), q.maxsize))
 tell("full", lambda: q.put(3, False))
 tell("full", lambda: q.put_bytes(b"3", True, 0.01))
 q.get(); q.get()
@@ -119,6 +120,8 @@ tell("detached", lambda: q.put(b"x" * 100_000))
 tell("detached", lambda: q.put_bytes(b"1"))
 tell("detached", q.get)
 tell("detached", q.get_bytes)
+for state in (q.qsize, q.empty, q.full, q.fileno, lambda: q.maxsize, lambda: q.qsize(1)):
+    tell("detached", state)
 
 for kind in (shoal.Lock, shoal.RLock):
     lock = kind()
@@ -130,13 +133,15 @@ for kind in (shoal.Lock, shoal.RLock):
     tell("acquire", lambda: lock.acquire(1, 2, 3))
     tell("release", lock.release)
     with lock as taken:
-        tell("with", lambda: (taken, lock.locked()))
+        tell("with", lambda: (taken, lock.locked(), lock._depth()))
+    tell("depth", lock._depth)
     tell("locked", lock.locked)
     lock.detach()
     tell("detached", lock.acquire)
     tell("detached", lock.release)
     tell("detached", lock.__enter__)
     tell("detached", lambda: lock.__exit__(None, None, None))
+    tell("detached", lock._depth)
 
 for kind in (shoal.Semaphore, shoal.BoundedSemaphore):
     permits = kind(1)
@@ -152,6 +157,7 @@ for kind in (shoal.Semaphore, shoal.BoundedSemaphore):
     permits.detach()
     tell("detached", permits.acquire)
     tell("detached", permits.release)
+    tell("detached", permits.get_value)
 
 value = shoal.Value("i", 5)
 items = value.get_lock()

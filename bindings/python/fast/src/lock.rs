@@ -8,10 +8,10 @@ use crate::held::This;
 use crate::methods::{Methods, methods};
 use crate::names::{BLOCK, FROM_DEAD_OWNER, TIMEOUT_NAME};
 use crate::native::OK;
-use crate::python::{Args, PyObject_CallMethodObjArgs, bool, none};
+use crate::python::{Args, PyObject_CallMethodObjArgs, bool, int, none};
 use crate::waiting::is_timeout;
 
-pub(crate) static METHODS: Methods = methods!(c"Lock": acquire, release, __enter__, __exit__);
+pub(crate) static METHODS: Methods = methods!(c"Lock": acquire, release, _depth, __enter__, __exit__);
 
 /// Takes the lock if it is free.
 #[inline]
@@ -44,6 +44,14 @@ fn acquire(lock: This, args: Args) -> Option<*mut PyObject> {
 
 fn release(lock: This, args: Args) -> Option<*mut PyObject> {
     args.are(0).then(|| release_now(lock)).flatten()
+}
+
+fn _depth(lock: This, args: Args) -> Option<*mut PyObject> {
+    let mut depth = 0;
+    // SAFETY: as in `take_now`.
+    let mut call =
+        || unsafe { lock.now(|native, pointer| (native.lock_depth)(pointer, &mut depth)) };
+    (args.are(0) && call() == OK).then(|| int(depth.into()))
 }
 
 fn __enter__(lock: This, args: Args) -> Option<*mut PyObject> {

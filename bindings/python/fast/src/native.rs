@@ -85,14 +85,18 @@ functions! {
     queue_get_many(*mut c_void, i64, *mut u8, usize, *mut usize, usize, *mut usize);
     queue_lease(*mut c_void, i64, i64, *mut Message);
     queue_ack(*mut c_void, *mut Message);
+    queue_len(*mut c_void, *mut u64);
     queue_fd(*mut c_void, *mut c_int);
     pipe_send(*mut c_void, *const u8, usize, i64);
     pipe_recv(*mut c_void, i64, *mut u8, usize, *mut usize);
     pipe_poll(*mut c_void, i64, *mut bool);
+    pipe_fd(*mut c_void, *mut c_int);
     lock_try(*mut c_void, *mut bool);
     lock_unlock_any(*mut c_void);
+    lock_depth(*mut c_void, *mut u32);
     semaphore_try_acquire(*mut c_void);
     semaphore_try_release(*mut c_void, u32);
+    semaphore_try_value(*mut c_void, *mut u64);
     array_lock(*mut c_void, i64, *mut bool);
     array_unlock(*mut c_void);
     map_get(*mut c_void, *const u8, usize, *mut u8, usize, *mut usize, *mut u64);

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::ptr::null_mut;
 
 use pyo3_ffi::{
-    Py_True, PyBytes_CheckExact, PyErr_Clear, PyObject, PyTuple_CheckExact, PyTuple_GetItem,
+    Py_True, PyBytes_CheckExact, PyErr_Clear, PyLong_FromLong, PyObject, PyTuple_CheckExact, PyTuple_GetItem,
 };
 
 use crate::buffer::{Buffer, LARGE};
@@ -17,7 +17,7 @@ use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, PyObject_GetAtt
 use crate::queue::{Message, message, unpickled};
 
 pub(crate) static METHODS: Methods =
-    methods!(c"Connection": send, recv, send_bytes, recv_bytes, poll);
+    methods!(c"Connection": send, recv, send_bytes, recv_bytes, poll, fileno);
 
 /// Sends a small message. Waits for one slice at most.
 ///
@@ -128,4 +128,13 @@ fn poll(pipe: This, args: Args) -> Option<*mut PyObject> {
         unsafe { (native.pipe_poll)(pointer, NOWAIT, &mut ready) }
     });
     (status == OK).then(|| bool(ready))
+}
+
+/// `fileno()`. Selectors ask for it before each wait.
+fn fileno(pipe: This, args: Args) -> Option<*mut PyObject> {
+    let mut fd = -1;
+    // SAFETY: the pointer of a pipe, which `now` keeps alive; a place for the descriptor.
+    let mut call = || unsafe { pipe.now(|native, pointer| (native.pipe_fd)(pointer, &mut fd)) };
+    // SAFETY: a number.
+    (args.are(0) && call() == OK).then(|| unsafe { PyLong_FromLong(fd.into()) })
 }

@@ -261,3 +261,9 @@ pub(crate) fn bool(it: bool) -> *mut PyObject {
     // SAFETY: as in `none`.
     unsafe { pyo3_ffi::PyBool_FromLong(it.into()) }
 }
+
+/// A new integer; null with an exception.
+pub(crate) fn int(it: u64) -> *mut PyObject {
+    // SAFETY: as in `none`.
+    unsafe { pyo3_ffi::PyLong_FromUnsignedLongLong(it) }
+}

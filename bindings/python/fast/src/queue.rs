@@ -18,12 +18,12 @@ use crate::names::{
 };
 use crate::native::{OK, TIMEOUT};
 use crate::python::{
-    Args, Given, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, none,
+    Args, Given, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, bool, int, none,
 };
 use crate::waiting::{Waiting, is_timeout};
 
 pub(crate) static METHODS: Methods = methods!(c"Queue":
-    put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes, lease, fileno);
+    put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes, lease, fileno, qsize, empty);
 
 /// A message as a new `bytes`, or null with an exception; and its first byte, or 0 if it is empty.
 pub(crate) type Message = (*mut PyObject, u8);
@@ -259,4 +259,21 @@ fn fileno(queue: This, args: Args) -> Option<*mut PyObject> {
     let mut call = || unsafe { queue.now(|native, pointer| (native.queue_fd)(pointer, &mut fd)) };
     // SAFETY: a number.
     (args.are(0) && call() == OK).then(|| unsafe { PyLong_FromLong(fd.into()) })
+}
+
+/// How many messages wait. `None` if the object is detached.
+fn waiting(queue: This, args: Args) -> Option<u64> {
+    let mut count = 0;
+    // SAFETY: as in `fileno`; a place for the number.
+    let mut call =
+        || unsafe { queue.now(|native, pointer| (native.queue_len)(pointer, &mut count)) };
+    (args.are(0) && call() == OK).then_some(count)
+}
+
+fn qsize(queue: This, args: Args) -> Option<*mut PyObject> {
+    waiting(queue, args).map(int)
+}
+
+fn empty(queue: This, args: Args) -> Option<*mut PyObject> {
+    waiting(queue, args).map(|count| bool(count == 0))
 }

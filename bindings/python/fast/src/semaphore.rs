@@ -6,10 +6,10 @@ use crate::held::This;
 use crate::methods::{Methods, methods};
 use crate::names::{BLOCK, TIMEOUT_NAME};
 use crate::native::OK;
-use crate::python::{Args, bool, none};
+use crate::python::{Args, bool, int, none};
 use crate::waiting::is_timeout;
 
-pub(crate) static METHODS: Methods = methods!(c"Semaphore": acquire, release, __enter__, __exit__);
+pub(crate) static METHODS: Methods = methods!(c"Semaphore": acquire, release, get_value, __enter__, __exit__);
 
 fn acquire_now(semaphore: This) -> bool {
     // SAFETY: the pointer of a semaphore, which `now` keeps alive.
@@ -30,6 +30,15 @@ fn acquire(semaphore: This, args: Args) -> Option<*mut PyObject> {
 /// `release(n=1)`.
 fn release(semaphore: This, args: Args) -> Option<*mut PyObject> {
     (args.are(0) && release_one(semaphore)).then(none)
+}
+
+fn get_value(semaphore: This, args: Args) -> Option<*mut PyObject> {
+    let mut value = 0;
+    // SAFETY: as in `acquire_now`.
+    let mut call = || unsafe {
+        semaphore.now(|native, pointer| (native.semaphore_try_value)(pointer, &mut value))
+    };
+    (args.are(0) && call() == OK).then(|| int(value))
 }
 
 fn __enter__(semaphore: This, args: Args) -> Option<*mut PyObject> {

@@ -287,7 +287,9 @@ class Lock(Sync):
 
     def _depth(self) -> int:
         """How many times the calling thread holds the lock."""
-        return Lock.stats(self).depth
+        depth = ctypes.c_uint32()
+        _ffi.check(_lib.shoal_lock_depth(self._live(), ctypes.byref(depth)))
+        return depth.value
 
 
 class RLock(Lock):

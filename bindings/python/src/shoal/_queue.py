@@ -74,6 +74,9 @@ class Queue(Shared, _frame.Sender, Batches[T]):
 
     __module__ = "shoal"
 
+    # The bound, once it was asked for. It never changes.
+    _max_items: Optional[int] = None
+
     def __init__(
         self,
         name: Optional[str] = None,
@@ -416,23 +419,26 @@ class Queue(Shared, _frame.Sender, Batches[T]):
         """How many messages are in the queue. Exact at the time of the call."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_len, self._live())
 
-    __len__ = qsize
+    def __len__(self) -> int:
+        return Queue.qsize(self)
 
     def __bool__(self) -> bool:
         return True
 
     def empty(self) -> bool:
         """Whether the queue has no message. It counts every message whose `put` has returned."""
-        return self.qsize() == 0
+        return Queue.qsize(self) == 0
 
     def full(self) -> bool:
         """Whether ``maxsize`` messages are in the queue; false if there is no bound."""
-        return 0 < Queue.stats(self).max_items <= self.qsize()
+        return 0 < self.maxsize <= Queue.qsize(self)
 
     @attribute
     def maxsize(self) -> int:
         """The bound in messages, or 0."""
-        return Queue.stats(self).max_items
+        if self._max_items is None or self._handle is None:
+            self._max_items = Queue.stats(self).max_items
+        return self._max_items
 
     @attribute
     def nbytes(self) -> int:

@@ -22,6 +22,7 @@ _R = TypeVar("_R")
 _lib = _ffi.lib
 _acquire = _ffi.untyped("shoal_semaphore_acquire")
 _release = _ffi.untyped("shoal_semaphore_release")
+_notify = _ffi.untyped("shoal_condition_notify")
 
 
 class SemaphoreHandle(_ffi.Handle):
@@ -365,13 +366,17 @@ class Condition(Sync):
     def notify(self, n: int = 1) -> None:
         """Wakes ``n`` waiters, the longest waiting first; all if there are fewer."""
         assert self._depth(), "lock is not owned"
-        count = max(0, min(_ffi.whole(n, "n"), _abi.ALL))
-        _ffi.check(_lib.shoal_condition_notify(self._live(), count))
+        self._notify(max(0, min(_ffi.whole(n, "n"), _abi.ALL)))
 
     def notify_all(self) -> None:
         """Wakes all waiters."""
         assert self._depth(), "lock is not owned"
-        _ffi.check(_lib.shoal_condition_notify(self._live(), _abi.ALL))
+        self._notify(_abi.ALL)
+
+    def _notify(self, count: int) -> None:
+        if _notify(self._fast, count):
+            # The second call reports the reason.
+            _ffi.check(_lib.shoal_condition_notify(self._live(), count))
 
 
 class BarrierHandle(_ffi.Handle):
