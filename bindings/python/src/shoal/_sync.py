@@ -366,17 +366,14 @@ class Condition(Sync):
     def notify(self, n: int = 1) -> None:
         """Wakes ``n`` waiters, the longest waiting first; all if there are fewer."""
         assert self._depth(), "lock is not owned"
-        self._notify(max(0, min(_ffi.whole(n, "n"), _abi.ALL)))
-
-    def notify_all(self) -> None:
-        """Wakes all waiters."""
-        assert self._depth(), "lock is not owned"
-        self._notify(_abi.ALL)
-
-    def _notify(self, count: int) -> None:
+        count = max(0, min(_ffi.whole(n, "n"), _abi.ALL))
         if _notify(self._fast, count):
             # The second call reports the reason.
             _ffi.check(_lib.shoal_condition_notify(self._live(), count))
+
+    def notify_all(self) -> None:
+        """Wakes all waiters."""
+        Condition.notify(self, _abi.ALL)
 
 
 class BarrierHandle(_ffi.Handle):
