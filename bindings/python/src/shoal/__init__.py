@@ -68,8 +68,9 @@ if TYPE_CHECKING:
     from ._process import Process, spawn
     from ._queue import Queue
     from ._select import wait
+    from ._semaphore import BoundedSemaphore, Semaphore
     from ._supervisor import Supervisor
-    from ._sync import Barrier, BoundedSemaphore, Condition, Event, RWLock, Semaphore
+    from ._sync import Barrier, Condition, Event, RWLock
 del TYPE_CHECKING
 
 __all__ = [
@@ -153,8 +154,9 @@ _WHERE = {
     "_process": "Process spawn",
     "_queue": "Queue",
     "_select": "wait",
+    "_semaphore": "BoundedSemaphore Semaphore",
     "_supervisor": "Supervisor",
-    "_sync": "Barrier BoundedSemaphore Condition Event RWLock Semaphore",
+    "_sync": "Barrier Condition Event RWLock",
 }
 _where = {name: module for module, names in _WHERE.items() for name in names.split()}
 

@@ -18,7 +18,7 @@ import time
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type
 
-from .. import _lock, _sync
+from .. import _lock, _semaphore, _sync
 from .._attribute import assignable
 from .._original import synchronize as _std
 
@@ -172,13 +172,13 @@ class RLock(_lock.RLock, _std.RLock):  # type: ignore[misc]
 
 
 @assignable
-class Semaphore(_sync.Semaphore, _std.Semaphore):  # type: ignore[misc]
+class Semaphore(_semaphore.Semaphore, _std.Semaphore):  # type: ignore[misc]
     """`multiprocessing.Semaphore`; see `shoal.Semaphore`.
 
     The permits of a process stay taken if it ends normally and are released if it is killed.
     """
 
-    _handle_type = _sync.KeptSemaphoreHandle
+    _handle_type = _semaphore.KeptSemaphoreHandle
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(value)
@@ -189,10 +189,10 @@ class Semaphore(_sync.Semaphore, _std.Semaphore):  # type: ignore[misc]
 
 
 @assignable
-class BoundedSemaphore(_sync.BoundedSemaphore, _std.BoundedSemaphore):  # type: ignore[misc]
+class BoundedSemaphore(_semaphore.BoundedSemaphore, _std.BoundedSemaphore):  # type: ignore[misc]
     """`multiprocessing.BoundedSemaphore`; see `shoal.BoundedSemaphore`, and `Semaphore`."""
 
-    _handle_type = _sync.KeptSemaphoreHandle
+    _handle_type = _semaphore.KeptSemaphoreHandle
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(value)
