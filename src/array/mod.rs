@@ -147,20 +147,29 @@ impl Array {
                 limit: FORMAT as u64,
             });
         }
-        let bytes = item.checked_mul(count).filter(|bytes| *bytes <= LARGEST);
-        let bytes = bytes.ok_or_else(|| match item.checked_mul(count) {
-            Some(size) => Error::TooLarge {
+        if format.contains('\0') {
+            return Err(Error::invalid("format", "it contains a NUL byte"));
+        }
+        if item > LARGEST {
+            return Err(Error::TooLarge {
+                what: "item",
+                size: item,
+                limit: LARGEST,
+            });
+        }
+        let size = item.checked_mul(count).ok_or(Error::TooMany {
+            what: "number of items",
+            count,
+            limit: LARGEST / item.max(1),
+        })?;
+        if size > LARGEST {
+            return Err(Error::TooLarge {
                 what: "array",
                 size,
                 limit: LARGEST,
-            },
-            None => Error::TooMany {
-                what: "number of items",
-                count,
-                limit: LARGEST / item,
-            },
-        })?;
-        let whole = (DATA + bytes).next_multiple_of(4096);
+            });
+        }
+        let whole = (DATA + size).next_multiple_of(4096);
         let spec = Spec {
             kind: Kind::Array,
             layout: LAYOUT,

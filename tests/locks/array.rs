@@ -142,6 +142,22 @@ fn an_array_is_opened_only_with_its_own_layout() {
 }
 
 #[test]
+fn what_an_array_cannot_have_is_refused_before_anything_is_created() {
+    let _alone = alone();
+    let name = Name::new("refused");
+    let new = |item, count, format| {
+        let options = Options::create().persistent();
+        Array::with_options(Some(&name), item, count, format, &options).unwrap_err()
+    };
+    let said = new(1, 1, "a\0b").to_string();
+    assert_eq!(said, "invalid format: it contains a NUL byte");
+    let too_large = |error: &Error| matches!(error, Error::TooLarge { what: "item", .. });
+    assert!(too_large(&new(u64::MAX, 2, "")));
+    assert!(too_large(&new(u64::MAX, 0, "")));
+    assert!(matches!(Array::open(&name), Err(Error::NotFound { .. })));
+}
+
+#[test]
 fn forged_sizes_are_refused() {
     let _alone = alone();
     const SIZES: u64 = 36_864 + 64;
