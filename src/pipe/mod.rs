@@ -322,7 +322,8 @@ impl Pipe {
     fn about_to_send(&self, len: usize) -> Result<&Queue> {
         let queue = self.outgoing()?;
         // Not exact where several threads send, and need not be.
-        let unchecked = self.unchecked.load(Ordering::Relaxed) + MESSAGE + len as u64;
+        let unchecked = self.unchecked.load(Ordering::Relaxed);
+        let unchecked = unchecked.saturating_add(MESSAGE).saturating_add(len as u64);
         self.unchecked.store(unchecked, Ordering::Relaxed);
         if unchecked > CHECK_AFTER {
             self.unchecked.store(0, Ordering::Relaxed);

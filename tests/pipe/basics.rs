@@ -366,6 +366,10 @@ fn waiting_ends_in_time_and_full_means_full() {
         Err(Error::TooLarge { .. })
     ));
     assert!(matches!(
+        here.reserve(usize::MAX, NOWAIT),
+        Err(Error::TooLarge { .. })
+    ));
+    assert!(matches!(
         there.recv(&mut [0; 10], NOWAIT),
         Err(Error::BufferTooSmall { needed: 500, .. })
     ));
