@@ -388,7 +388,8 @@ pub unsafe extern "C" fn shoal_list_get_many(
 ///
 /// `compare`, `arg`: returns below 0, 0 or above 0 if its first element comes before the second, is equal,
 /// or comes after it; `arg` is passed on. NULL sorts by the bytes. It is called with the list locked: it
-/// must return, and not use the list. If it contradicts itself, the elements are in some order.
+/// must return, and a call with this handle in it is SHOAL_ERR_INVALID. If it contradicts itself, the elements
+/// are in some order.
 ///
 /// Errors: SHOAL_ERR_NO_SPACE (the list is as it was).
 #[unsafe(no_mangle)]

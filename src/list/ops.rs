@@ -7,7 +7,9 @@ use super::core::{self, Core};
 use super::locked::{Locked, max_element};
 use crate::error::Result;
 use crate::heap::{self, BLOCK, Heap};
-use crate::segment::{Kind, Options, Section, Segment, Spec, plain_open, shared_object};
+use crate::segment::{
+    Kind, Options, Section, Segment, Spec, debug_by_name, plain_open, shared_object,
+};
 use crate::sync::{EndWaits, Waits};
 
 /// A named sequence of byte strings that any number of processes read and write.
@@ -49,12 +51,6 @@ pub struct List {
     core: Core,
 }
 
-impl std::fmt::Debug for List {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("List").field("name", &self.name()).finish()
-    }
-}
-
 const SMALLEST_MAX_CAPACITY: u64 = 64 << 10;
 
 /// A number that changes with every incompatible change of the layout.
@@ -62,6 +58,7 @@ pub(super) const LAYOUT: u64 = 0x4c49_5354_0000_0002;
 
 plain_open!(List, "list");
 shared_object!(List, "list", |it| it.core.segment());
+debug_by_name!(List);
 
 impl List {
     /// Opens or creates a list as `options` say. Without a name it is always created.
@@ -132,7 +129,8 @@ impl List {
     /// return from `work`.
     ///
     /// # Errors
-    /// `Poisoned`, `Corrupt`, and what `work` returns. `Invalid` from `locked` in a forked child.
+    /// `Poisoned`, `Corrupt`, and what `work` returns. `Invalid` from `locked` in a forked child, and from a
+    /// call on this handle in `work`.
     pub fn with<R>(&self, work: impl FnOnce(&mut Locked<'_>) -> Result<R>) -> Result<R> {
         work(&mut self.lock()?)
     }
@@ -273,8 +271,8 @@ impl List {
         self.lock()?.swap(a, b)
     }
 
-    /// Sorts the list; equal elements keep their order. The list is locked meanwhile, so `compare` must not
-    /// use it, and other processes wait. The elements are not moved in memory.
+    /// Sorts the list; equal elements keep their order. The list is locked meanwhile, so other processes wait,
+    /// and a call on this handle in `compare` is `Invalid`. The elements are not moved in memory.
     ///
     /// # Errors
     /// `NoSpace` for the new order, and the list is as it was then; `Poisoned`, `Corrupt`.

@@ -71,7 +71,7 @@ impl RobustMutex {
     /// Waits for the lock until `deadline`, but at least for [`Self::GRACE_NS`].
     ///
     /// # Errors
-    /// `Timeout`; `Poisoned` when an earlier repair was abandoned; `Internal` if this thread has the
+    /// `Timeout`; `Poisoned` when an earlier repair was abandoned; `Invalid` if this thread has the
     /// lock; `Exhausted` in a child without a slot.
     #[inline]
     pub(crate) fn lock(&self, deadline: Deadline) -> Result<Acquired<'_>> {
@@ -107,9 +107,8 @@ impl RobustMutex {
             return Err(no_slot());
         }
         if self.cell.is_mine(me) {
-            return Err(Error::Internal {
-                what: "a call was made from inside another one on the same object".into(),
-            });
+            let why = "this thread is inside another call on the same object; end that one first";
+            return Err(Error::invalid("call", why));
         }
         let grace = Deadline::Never.slice(Self::GRACE_NS);
         let deadline = match deadline {
@@ -322,7 +321,7 @@ mod tests {
         let _held = it.mutex.lock(Deadline::Never).unwrap();
         assert!(matches!(
             it.mutex.lock(Deadline::Never),
-            Err(Error::Internal { .. })
+            Err(Error::Invalid { .. })
         ));
     }
 

@@ -30,6 +30,29 @@ fn item(random: &mut Random) -> Vec<u8> {
 }
 
 #[test]
+fn a_call_inside_a_call_of_the_same_thread_is_refused_and_changes_nothing() {
+    let _beside = beside_others();
+    let list = List::anonymous().unwrap();
+    list.extend(&[b"2", b"1"]).unwrap();
+    let refused = |result: Result<(), Error>| {
+        let said = result.unwrap_err().to_string();
+        assert!(said.starts_with("invalid call: "), "{said}");
+    };
+    list.with(|_| {
+        refused(list.append(b"3"));
+        refused(list.len().map(drop));
+        Ok(())
+    })
+    .unwrap();
+    list.sort_by(|a, b| {
+        refused(list.clear());
+        a.cmp(b)
+    })
+    .unwrap();
+    assert_eq!(all(&list), [b"1", b"2"]);
+}
+
+#[test]
 fn a_list_behaves_like_a_vector() {
     let _alone = alone();
     for seed in 1..=12 {
