@@ -44,7 +44,8 @@ use super::handoff::{Handoff, Try};
 use super::policy::{Ask, WaitPolicy};
 
 /// The processes that use a lock: the participants of its segment.
-pub(crate) trait Peers: Send + Sync {
+/// A panic in a caller cannot leave them inconsistent: they are read and written by atomic operations.
+pub(crate) trait Peers: Send + Sync + std::panic::RefUnwindSafe {
     /// The caller's owner word, from [`pack`]. A forked child has another one, or is `NOBODY`.
     fn me(&self) -> &AtomicU64;
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use shoal::device::lease::{self, Holder, HolderState, Mode, Request, Share, Ticket};
 use shoal::device::{
@@ -162,6 +163,27 @@ fn each_public_type_is_passed_to_threads_as_its_locks_allow() {
             assert_eq!((is_send, is_sync), (send, sync), "{name}: (Send, Sync)");
         }
     }
+}
+
+#[test]
+fn calls_on_every_object_can_stand_in_catch_unwind() {
+    fn check<T: UnwindSafe + RefUnwindSafe>() {}
+    check::<Array>();
+    check::<Barrier>();
+    check::<Condition>();
+    check::<Event>();
+    check::<List>();
+    check::<Lock>();
+    check::<Map>();
+    check::<MapRelay>();
+    check::<Pipe>();
+    check::<Process>();
+    check::<Queue>();
+    check::<QueueRelay>();
+    check::<RwLock>();
+    check::<Semaphore>();
+    check::<Supervisor>();
+    check::<lease::Lease>();
 }
 
 /// The types that a module's file makes public by `pub use`, by their public names.
