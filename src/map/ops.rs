@@ -6,7 +6,9 @@ use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::relay::Cached;
-use crate::segment::{Companion, Kind, Options, Section, Segment, Spec, plain_open, shared_object};
+use crate::segment::{
+    Companion, Kind, Options, Section, Segment, Spec, debug_by_name, plain_open, shared_object,
+};
 use crate::sys::clock::Deadline;
 
 use super::core::Core;
@@ -59,12 +61,6 @@ pub struct Map {
     max_value: u64,
 }
 
-impl std::fmt::Debug for Map {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Map").field("name", &self.name()).finish()
-    }
-}
-
 /// Every shard needs two blocks, and room to grow.
 const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
 
@@ -77,6 +73,7 @@ pub(super) const LAYOUT: u64 = 0x4d41_5000_0000_0007;
 
 plain_open!(Map, "map");
 shared_object!(Map, "map", |it| it.core.segment());
+debug_by_name!(Map);
 
 impl Map {
     /// Opens or creates a map as `options` say. Without a name it is always created.

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{Inspector, Kind, Options, Segment, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, debug_by_name, shared_object};
 use crate::sync::{
     EndWaits, EventCell, Guard, LockCell, Nap, RobustMutex, WaitPolicy, Waits, crash::crash_point,
 };
@@ -112,6 +112,7 @@ shared_object!(
     |it| &it.segment,
     /// A thread that waited here gives up its place, which breaks the barrier.
 );
+debug_by_name!(Barrier);
 
 impl Barrier {
     /// Opens the barrier `name`.

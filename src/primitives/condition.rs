@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, debug_by_name, plain_open, shared_object};
 use crate::sync::{Acquisition, EndWaits, Guard, LockCell, RobustMutex, WaitPolicy, Waits};
 use crate::sys::clock::{Deadline, IntoTimeout};
 
@@ -89,6 +89,7 @@ pub struct Condition {
 
 plain_open!(Condition, "condition");
 shared_object!(Condition, "condition", |it| &it.segment);
+debug_by_name!(Condition);
 
 impl Condition {
     /// Opens or creates a condition as `options` say. Options of size do not apply.

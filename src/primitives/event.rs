@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::Result;
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, debug_by_name, plain_open, shared_object};
 use crate::sync::{EndWaits, EventCell, WaitPolicy, Waits, crash::crash_point, publish_fence};
 use crate::sys::clock::{Deadline, IntoTimeout};
 
@@ -69,6 +69,7 @@ pub struct Event {
 
 plain_open!(Event, "event");
 shared_object!(Event, "event", |it| &it.segment);
+debug_by_name!(Event);
 
 impl Event {
     /// Opens or creates an event as `options` say. Options of size do not apply. A new one

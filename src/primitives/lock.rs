@@ -5,7 +5,7 @@ use std::sync::MutexGuard;
 
 use crate::error::{Error, Result};
 use crate::layout::SharedRef;
-use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, debug_by_name, plain_open, shared_object};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy, Waits};
 use crate::sys::clock::{Deadline, IntoTimeout, Timeout};
 
@@ -82,8 +82,15 @@ pub struct LockGuard<'a> {
     _of_its_thread: PhantomData<MutexGuard<'static, ()>>,
 }
 
+impl std::fmt::Debug for LockGuard<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LockGuard").field(self.lock).finish()
+    }
+}
+
 plain_open!(Lock, "lock");
 shared_object!(Lock, "lock", |it| &it.segment);
+debug_by_name!(Lock);
 
 impl Lock {
     /// Opens or creates a plain lock as `options` say. Options of size do not apply. Without a name it is

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, debug_by_name, plain_open, shared_object};
 use crate::sync::{
     Acquisition, EndWaits, EventCell, Guard, LockCell, RobustMutex, WaitPolicy, Waits,
     crash::crash_point, pack, publish_fence, unpack,
@@ -109,6 +109,7 @@ pub struct RwLock {
 
 plain_open!(RwLock, "read-write lock");
 shared_object!(RwLock, "read-write lock", |it| &it.segment);
+debug_by_name!(RwLock);
 
 impl RwLock {
     /// Opens or creates a lock as `options` say. Options of size do not apply.

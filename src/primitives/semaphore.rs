@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{Inspector, Kind, Options, Segment, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, debug_by_name, shared_object};
 use crate::sync::{
     Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, Waits,
     crash::crash_point,
@@ -98,6 +98,7 @@ pub struct Semaphore {
 }
 
 shared_object!(Semaphore, "semaphore", |it| &it.segment);
+debug_by_name!(Semaphore);
 
 impl Semaphore {
     /// Opens the semaphore `name`.

@@ -60,6 +60,7 @@ impl Queue {
 }
 
 /// Looks at the messages of a queue as they are put: see [`Queue::follow`].
+#[derive(Debug)]
 pub struct Follower<'a> {
     queue: &'a Queue,
     /// The ring's cursor of the next message, and its number, counted from 0.

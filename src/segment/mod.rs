@@ -52,7 +52,7 @@ pub use contents::{ObjectContents, ObjectHolder, QueueTotals};
 pub use list::{ObjectInfo, Participant, list, stat, unlink};
 pub(crate) use list::{ObjectStat, StatCache, published, unlink_kind};
 pub(crate) use name::LONGEST;
-pub(crate) use object::{Object, plain_open, shared_object};
+pub(crate) use object::{Object, debug_by_name, plain_open, shared_object};
 pub(crate) use open::{Segment, Spec};
 pub use options::{Kind, Options};
 pub(crate) use participants::Section;

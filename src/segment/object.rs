@@ -63,6 +63,19 @@ macro_rules! shared_object {
     };
 }
 
+/// `Debug` for a type of handles that shows its name.
+macro_rules! debug_by_name {
+    ($type:ident) => {
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($type))
+                    .field("name", &self.name())
+                    .finish()
+            }
+        }
+    };
+}
+
 /// The ways to open an object that needs only [`Options`](super::Options), by the type's own
 /// `with_options(name, options)`.
 macro_rules! plain_open {
@@ -97,4 +110,4 @@ macro_rules! plain_open {
     };
 }
 
-pub(crate) use {plain_open, shared_object};
+pub(crate) use {debug_by_name, plain_open, shared_object};
