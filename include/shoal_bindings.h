@@ -123,6 +123,18 @@ shoal_status shoal_list_rearrange_if(shoal_list *l, uint64_t version, const uint
                                      size_t n, bool *done);
 
 /**
+ * Does the same to the first `n` elements, if they still are `items`: so it does not fail because of what was
+ * added behind them, which stays behind them.
+ *
+ * `order`, `count`: indices below `n`, none of them twice. `*done`: whether it was done.
+ *
+ * Errors: as `shoal_list_rearrange_if`.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_rearrange_same(shoal_list *l, const shoal_slice *items, size_t n,
+                                       const uint64_t *order, size_t count, bool *done);
+
+/**
  * Takes a lock if it is free within a microsecond, or recursive and the calling thread's, without a system
  * call. The lock of a dead owner counts as taken: `shoal_lock_lock` detects that, with SHOAL_NOWAIT too.
  *

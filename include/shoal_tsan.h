@@ -1719,6 +1719,17 @@ SHOAL_TSAN_INLINE shoal_status shoal_tsan_list_rearrange_if(shoal_list *l, uint6
     return status;
 }
 
+SHOAL_TSAN_INLINE shoal_status shoal_tsan_list_rearrange_same(shoal_list *l, const shoal_slice *items, size_t n, const uint64_t *order, size_t count, bool *done)
+{
+    shoal_status status;
+    __tsan_release(l);
+    __tsan_ignore_thread_begin();
+    status = shoal_list_rearrange_same(l, items, n, order, count, done);
+    __tsan_ignore_thread_end();
+    __tsan_acquire(l);
+    return status;
+}
+
 SHOAL_TSAN_INLINE shoal_status shoal_tsan_lock_try(shoal_lock *l, bool *owner_died)
 {
     shoal_status status;
@@ -2074,6 +2085,7 @@ SHOAL_TSAN_INLINE shoal_status shoal_tsan_queue_try_get(shoal_queue *q, void *bu
 #define shoal_map_last_key shoal_tsan_map_last_key
 #define shoal_list_splice_if shoal_tsan_list_splice_if
 #define shoal_list_rearrange_if shoal_tsan_list_rearrange_if
+#define shoal_list_rearrange_same shoal_tsan_list_rearrange_same
 #define shoal_lock_try shoal_tsan_lock_try
 #define shoal_lock_unlock_any shoal_tsan_lock_unlock_any
 #define shoal_lock_depth shoal_tsan_lock_depth

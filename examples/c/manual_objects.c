@@ -375,6 +375,10 @@ static void rearrange_if_unchanged(shoal_list *l)
     CLAIM(done);
     TRY(shoal_list_splice_if(l, version, INT64_MAX, INT64_MAX, &item, 1, &done));
     CLAIM(!done); /* the list has another version now */
+    const shoal_slice last = {buf + lens[0], lens[1]}; /* the second element is the first one now */
+    const uint64_t none[1] = {0};
+    TRY(shoal_list_rearrange_same(l, &last, 1, none, 0, &done)); /* removes it, if it still is the first */
+    CLAIM(done);
 }
 
 int main(void)

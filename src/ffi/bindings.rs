@@ -246,6 +246,42 @@ pub unsafe extern "C" fn shoal_list_rearrange_if(
     })
 }
 
+/// Does the same to the first `n` elements, if they still are `items`: so it does not fail because of what was
+/// added behind them, which stays behind them.
+///
+/// `order`, `count`: indices below `n`, none of them twice. `*done`: whether it was done.
+///
+/// Errors: as `shoal_list_rearrange_if`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_list_rearrange_same(
+    l: *mut ListHandle,
+    items: *const Slice,
+    n: usize,
+    order: *const u64,
+    count: usize,
+    done: *mut bool,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let done = unsafe { Out::optional("done", done) }?;
+        // SAFETY: the caller's contract.
+        let (list, order) = unsafe { (object(l)?, args::array("order", order, count)?) };
+        // SAFETY: the caller's contract.
+        let items = unsafe { args::items("items", items, n) }?;
+        done.set(list.with(|locked| {
+            let same = locked.starts_with(items)?;
+            if same {
+                let behind = n as u64..locked.len()? as u64;
+                let order: Vec<u64> = order.iter().copied().chain(behind).collect();
+                locked.rearrange(&order)?;
+            }
+            Ok(same)
+        })?);
+        Ok(())
+    })
+}
+
 /// Takes a lock if it is free within a microsecond, or recursive and the calling thread's, without a system
 /// call. The lock of a dead owner counts as taken: `shoal_lock_lock` detects that, with SHOAL_NOWAIT too.
 ///

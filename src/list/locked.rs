@@ -107,16 +107,22 @@ impl<'a> Locked<'a> {
         Ok(Some(element))
     }
 
-    /// Bytes of element `index`, if there is one.
+    /// Whether the first elements are these.
     ///
     /// # Errors
     /// `Corrupt`.
-    pub fn len_of(&self, index: usize) -> Result<Option<usize>> {
-        let Some(shape) = self.at(index)? else {
-            return Ok(None);
-        };
-        let element = self.store()?.element(&shape, index as u64)?;
-        Ok(Some(element.bytes().len()))
+    pub fn starts_with<T: AsRef<[u8]>>(&self, items: &[T]) -> Result<bool> {
+        let store = self.store()?;
+        let shape = store.whole_shape()?;
+        if (items.len() as u64) > shape.len {
+            return Ok(false);
+        }
+        for (index, item) in (0..).zip(items) {
+            if store.element(&shape, index)?.bytes() != item.as_ref() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// As [`List::range_vec`](crate::List::range_vec).

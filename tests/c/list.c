@@ -107,6 +107,22 @@ int main(void)
     CHECK(yes && strcmp(all(l), "yy,3,") == 0);
     OK(shoal_list_rearrange_if(l, version, order, 2, &yes));
     CHECK(!yes);
+    /* The first elements are those that were read: what was added behind them does not count. */
+    const shoal_slice front[2] = {{"yy", 2}, {"3", 1}}, other[2] = {{"yy", 2}, {"4", 1}};
+    const uint64_t turned[2] = {1, 0}, twice[2] = {1, 1}, first[1] = {0}, outside[1] = {2};
+    OK(shoal_list_append(l, "z", 1));
+    OK(shoal_list_rearrange_same(l, other, 2, turned, 2, &yes));
+    CHECK(!yes);
+    OK(shoal_list_rearrange_same(l, front, 2, turned, 2, &yes));
+    CHECK(yes && strcmp(all(l), "3,yy,z,") == 0);
+    OK(shoal_list_rearrange_same(l, front, 2, turned, 2, &yes));
+    CHECK(!yes);
+    GIVES(SHOAL_ERR_INVALID, shoal_list_rearrange_same(l, NULL, 0, twice, 2, &yes));
+    GIVES(SHOAL_ERR_INVALID, shoal_list_rearrange_same(l, NULL, 0, outside, 1, &yes));
+    OK(shoal_list_reverse(l));
+    OK(shoal_list_rearrange_same(l, (const shoal_slice[]){{"z", 1}, {"yy", 2}}, 2, first, 0, &yes));
+    CHECK(yes && strcmp(all(l), "3,") == 0);
+    OK(shoal_list_insert(l, 0, "yy", 2));
     OK(shoal_list_splice_if(l, version, 0, 1, NULL, 0, &yes));
     CHECK(!yes && strcmp(all(l), "yy,3,") == 0);
     OK(shoal_list_get_many(l, 0, NULL, 0, NULL, 0, &count, &version));

@@ -165,6 +165,64 @@ def test_equal_elements_keep_their_order(shared: "shoal.List[Any]") -> None:
         shared.sort(key=lambda pair: pair[0], reverse=reverse)
         assert shared == sorted(plain, key=lambda pair: pair[0], reverse=reverse)
 
+def test_a_list_that_grows_while_it_is_sorted_has_the_new_elements_at_its_end(
+    shared: "shoal.List[Any]",
+) -> None:
+    shared.extend([3, 1, 2])
+    asked: List[int] = []
+
+    def key(value: int) -> int:
+        asked.append(value)
+        shared.append(9 - len(asked))
+        return value
+
+    shared.sort(key=key)
+    assert shared == [1, 2, 3, 8, 7, 6] and asked == [3, 1, 2]
+
+
+def test_a_list_that_changes_while_it_is_sorted_is_sorted_again(shared: "shoal.List[Any]") -> None:
+    shared.extend([3, 1, 2, 2])
+    asked: List[int] = []
+
+    def key(value: int) -> int:
+        asked.append(value)
+        if len(asked) == 2:
+            shared[0] = 0
+        return value
+
+    shared.sort(key=key)
+    assert shared == [0, 1, 2, 2] and asked == [3, 1, 2, 2, 0]
+
+
+def test_a_list_that_changes_in_each_attempt_to_sort_it_is_an_error(
+    shared: "shoal.List[Any]",
+) -> None:
+    class Never:
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+        def __lt__(self, other: "Never") -> bool:
+            shared[0] += 1
+            return self.value < other.value
+
+    shared.extend([3, 1, 2])
+    with pytest.raises(ValueError, match="list modified during sort: "):
+        shared.sort(key=Never)
+    assert shared[1:] == [1, 2]
+
+
+def test_an_element_is_removed_though_others_are_appended_meanwhile(
+    shared: "shoal.List[Any]",
+) -> None:
+    class Equal:
+        def __eq__(self, other: object) -> bool:
+            shared.append("new")
+            return other == 2
+
+    shared.extend([1, 2, 3])
+    shared.remove(Equal())
+    assert shared[:2] == [1, 3] and set(shared[2:]) == {"new"}
+
 
 def test_a_key_that_raises_changes_nothing(shared: "shoal.List[Any]") -> None:
     shared.extend([3, "a", 1])

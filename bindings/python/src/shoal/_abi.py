@@ -306,6 +306,10 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
         (c_void_p, c_uint64, c_int64, c_int64, c_void_p, c_size_t, c_void_p),
     ),
     "shoal_list_rearrange_if": (c_uint32, (c_void_p, c_uint64, c_void_p, c_size_t, c_void_p)),
+    "shoal_list_rearrange_same": (
+        c_uint32,
+        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p),
+    ),
     "shoal_lock_try": (c_uint32, (c_void_p, c_void_p)),
     "shoal_lock_unlock_any": (c_uint32, (c_void_p,)),
     "shoal_lock_depth": (c_uint32, (c_void_p, c_void_p)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import operator
 import pickle
-from typing import Any, Callable, Iterable, Iterator, List as PyList, MutableSequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List as PyList, MutableSequence
 from typing import Optional, Sequence, Tuple, TypeVar, Union, cast, overload
 
 from . import _abi, _codec, _ffi, _hot
@@ -23,6 +23,8 @@ _FIRST = -(2**63)
 _SIZE_MAX = ctypes.c_size_t(-1).value
 # How many elements iteration copies at a time.
 _STEP = 256
+# How often to sort a list that others change meanwhile.
+_SORTS = 100
 
 
 def _index(index: Any, what: str = "list index out of range") -> int:
@@ -232,6 +234,18 @@ class _SharedList(Shared, MutableSequence[T]):
             _lib.shoal_list_rearrange_if, self._live(), version, array, len(order)
         )
 
+    def _rearrange_same(self, items: Sequence[bytes], order: Sequence[int]) -> bool:
+        first = _ffi.Slices(items)
+        array = (ctypes.c_uint64 * len(order))(*order)
+        return _ffi.fetch_bool(
+            _lib.shoal_list_rearrange_same,
+            self._live(),
+            first.address,
+            first.count,
+            array,
+            len(order),
+        )
+
     def append(self, value: T) -> None:
         """Adds ``value`` at the end."""
         self._append_slowly(self._encode(value))
@@ -259,6 +273,8 @@ class _SharedList(Shared, MutableSequence[T]):
             found, version = self._snapshot()
             at = [self._decode(data) for data in found].index(value)
             if self._splice_if(version, at, at + 1, ()):
+                return
+            if self._rearrange_same(found[: at + 1], range(at)):
                 return
 
     def clear(self) -> None:
@@ -321,17 +337,35 @@ class _SharedList(Shared, MutableSequence[T]):
     ) -> None:
         """Sorts the list, as one operation: no process sees it half sorted, and no element is copied.
 
-        The elements are compared in this process, without a lock. If another process changes the list
-        meanwhile, they are read and compared again.
+        The elements are compared in this process, without a lock. What others append meanwhile stays behind
+        the sorted elements. If they change the list in another way, it is read and compared again; ``key`` is
+        called for new elements only.
+
+        Raises:
+            ValueError: the list was changed in each of 100 attempts, for example by ``key``.
         """
-        while True:
+        keys: Dict[bytes, PyList[Any]] = {}
+        for _ in range(_SORTS):
             found, version = self._snapshot()
-            values: PyList[Any] = [self._decode(data) for data in found]
-            if key is not None:
-                values = [key(value) for value in values]
+            values: PyList[Any] = []
+            for data in found:
+                # Each element has a key of its own, also if others are equal to it.
+                known = keys.get(data)
+                if known:
+                    values.append(known.pop())
+                else:
+                    value = self._decode(data)
+                    values.append(value if key is None else key(value))
             order = sorted(range(len(values)), key=values.__getitem__, reverse=reverse)
-            if self._rearrange_if(version, order):
+            if self._rearrange_if(version, order) or self._rearrange_same(found, order):
                 return
+            keys = {}
+            for data, value in zip(found, values):
+                keys.setdefault(data, []).append(value)
+        raise ValueError(
+            f"list modified during sort: it was changed in each of {_SORTS} attempts; let those who change it"
+            " take a lock, and sort it under that lock"
+        )
 
     def swap(self, a: int, b: int) -> None:
         """Exchanges two elements, as one operation."""
