@@ -39,6 +39,21 @@ pub(crate) struct Owner {
     pub(crate) generation: u32,
 }
 
+impl Owner {
+    /// As one number, for callers who keep it between two calls.
+    pub(crate) fn to_word(self) -> u64 {
+        u64::from(self.slot) | u64::from(self.generation) << 32
+    }
+
+    /// Of a number of [`to_word`](Self::to_word); of any other, some owner.
+    pub(crate) fn from_word(word: u64) -> Self {
+        Self {
+            slot: word as u16,
+            generation: (word >> 32) as u32,
+        }
+    }
+}
+
 /// The distance of a `T` from the first byte of its region.
 ///
 /// Untrusted until [`Region::resolve`] has checked it.

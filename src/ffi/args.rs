@@ -55,7 +55,10 @@ fn checked_bytes(what: &'static str, data: *const c_void, len: usize) -> Result<
 fn no_bytes(what: &'static str, len: usize) -> Error {
     let why = match isize::try_from(len) {
         Ok(len) => format!("it is NULL with a length of {len}"),
-        Err(_) => format!("{len} bytes is no length"),
+        Err(_) => format!(
+            "{len} bytes is more than memory can have: at most {}",
+            isize::MAX
+        ),
     };
     Error::invalid(what, why)
 }
@@ -262,6 +265,23 @@ impl Out<usize> {
         }
         result.map(drop)
     }
+}
+
+/// Runs a call that makes a text, and copies it out.
+///
+/// # Safety
+/// As [`buffer`] and [`Out::new`].
+pub(super) unsafe fn text_to(
+    buf: *mut c_char,
+    capacity: usize,
+    len: *mut usize,
+    text: impl FnOnce() -> Result<Vec<u8>>,
+) -> Result<()> {
+    // SAFETY: the same contract.
+    let len = unsafe { Out::preset("len", len, 0) }?;
+    // SAFETY: the same contract.
+    let buf = unsafe { buffer("buf", buf.cast(), capacity) }?;
+    len.set_len(copy_text(&text()?, buf))
 }
 
 /// Copies a text and a NUL into a buffer: the result is its length without the NUL, the size

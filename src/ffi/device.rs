@@ -17,27 +17,10 @@ use std::ffi::{CString, c_char};
 use std::sync::OnceLock;
 
 use super::args::{self, Out};
-use super::lease::line;
+use super::lease::{entries, line};
 use super::status::{c_string, guard, guard_shielded, guard_text};
 use crate::device::{self, EnvEdit};
-use crate::error::{Result, Status};
-
-/// Runs a call that makes a text, and copies it out.
-///
-/// # Safety
-/// As [`args::buffer`] and [`Out::new`].
-unsafe fn text_to(
-    buf: *mut c_char,
-    capacity: usize,
-    len: *mut usize,
-    text: impl FnOnce() -> Result<Vec<u8>>,
-) -> Result<()> {
-    // SAFETY: the same contract.
-    let len = unsafe { Out::preset("len", len, 0) }?;
-    // SAFETY: the same contract.
-    let buf = unsafe { args::buffer("buf", buf.cast(), capacity) }?;
-    len.set_len(args::copy_text(&text()?, buf))
-}
+use crate::error::Status;
 
 /// What the variable of a device family must be for a child that is to see some devices.
 ///
@@ -80,7 +63,7 @@ pub unsafe extern "C" fn shoal_device_resolve(
         Ok(value.unwrap_or_default().into_bytes())
     };
     // SAFETY: the caller's contract.
-    guard(|| unsafe { text_to(buf, capacity, len, resolve) })
+    guard(|| unsafe { args::text_to(buf, capacity, len, resolve) })
 }
 
 /// All that must change in the environment of this process, or of a child of it, for it to see some
@@ -106,14 +89,10 @@ pub unsafe extern "C" fn shoal_device_environment(
         // SAFETY: the caller's contract.
         let logical = unsafe { args::text("logical", logical) }?;
         let edits = device::environment(family, logical, device::process_variable)?;
-        let edits = edits.iter().map(|edit| match edit {
-            EnvEdit::Set(name, value) => format!("{name}={value}\0"),
-            EnvEdit::Unset(name) => format!("{name}\0"),
-        });
-        Ok(edits.collect::<String>().into_bytes())
+        Ok(entries(&edits).into_bytes())
     };
     // SAFETY: the caller's contract.
-    guard(|| unsafe { text_to(buf, capacity, len, environment) })
+    guard(|| unsafe { args::text_to(buf, capacity, len, environment) })
 }
 
 /// The devices of a family that the environment of this process shows: "0,1", unique ids, "all" if nothing
@@ -137,7 +116,7 @@ pub unsafe extern "C" fn shoal_device_visible(
         Ok(device::visible(family)?.to_string().into_bytes())
     };
     // SAFETY: the caller's contract.
-    guard(|| unsafe { text_to(buf, capacity, len, visible) })
+    guard(|| unsafe { args::text_to(buf, capacity, len, visible) })
 }
 
 /// The devices of this machine, whether or not the environment shows them: one line for each. Its fields are
@@ -171,7 +150,7 @@ pub unsafe extern "C" fn shoal_device_discover(
         Ok(lines.collect::<String>().into_bytes())
     };
     // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { text_to(buf, capacity, len, discover) })
+    guard_shielded(|| unsafe { args::text_to(buf, capacity, len, discover) })
 }
 
 /// Makes this process itself see only some devices, by changing its environment. No other thread may use

@@ -210,8 +210,12 @@ pub unsafe extern "C" fn shoal_unlink(name: *const c_char, kind: RawKind) -> Sta
         if kind == ObjectKind::Any as u32 {
             return segment::unlink(name);
         }
-        let kind = Kind::from_code(kind)
-            .ok_or_else(|| Error::invalid("kind", format!("{kind} is no kind of object")))?;
+        let kind = Kind::from_code(kind).ok_or_else(|| {
+            Error::invalid(
+                "kind",
+                format!("{kind} is no kind of object; see shoal_object_kind"),
+            )
+        })?;
         segment::unlink_kind(name, kind)
     })
 }

@@ -275,15 +275,10 @@ unsafe fn text_of(
     len: *mut usize,
     text: impl FnOnce(&Lease) -> Result<String>,
 ) -> Status {
-    guard_shielded(|| {
-        // SAFETY: the same contract.
-        let len = unsafe { Out::preset("len", len, 0) }?;
-        // SAFETY: the same contract.
-        let buf = unsafe { args::buffer("buf", buf.cast(), capacity) }?;
-        // SAFETY: the same contract.
-        let text = text(unsafe { handle::get(lease) }?.lease()?)?;
-        len.set_len(args::copy_text(text.as_bytes(), buf))
-    })
+    // SAFETY: the same contract.
+    let text = || Ok(text(unsafe { handle::get(lease) }?.lease()?)?.into_bytes());
+    // SAFETY: the same contract.
+    guard_shielded(|| unsafe { args::text_to(buf, capacity, len, text) })
 }
 
 /// The devices of a lease as `device_mask` of a child takes them: "1,3".
@@ -366,11 +361,7 @@ pub unsafe extern "C" fn shoal_lease_environment(
 ) -> Status {
     let edits = |lease: &Lease| {
         let edits = lease.environment(self::mode(mode)?, worker, workers)?;
-        let edits = edits.iter().map(|edit| match edit {
-            EnvEdit::Set(name, value) => format!("{name}={value}\0"),
-            EnvEdit::Unset(name) => format!("{name}\0"),
-        });
-        Ok(edits.collect())
+        Ok(entries(&edits))
     };
     // SAFETY: the caller's contract.
     unsafe { text_of(lease, buf, capacity, len, edits) }
@@ -381,7 +372,12 @@ pub(super) fn mode(mode: u32) -> Result<Mode> {
         SHOAL_LEASE_EXCLUSIVE => Ok(Mode::Exclusive),
         SHOAL_LEASE_ROTATE => Ok(Mode::Rotate),
         SHOAL_LEASE_INDEX_ONLY => Ok(Mode::IndexOnly),
-        _ => Err(Error::invalid("lease_mode", format!("{mode} is none"))),
+        _ => {
+            let why = format!(
+                "{mode} is none of SHOAL_LEASE_EXCLUSIVE, SHOAL_LEASE_ROTATE and SHOAL_LEASE_INDEX_ONLY"
+            );
+            Err(Error::invalid("lease_mode", why))
+        }
     }
 }
 
@@ -437,11 +433,7 @@ pub unsafe extern "C" fn shoal_lease_holders(
     capacity: usize,
     len: *mut usize,
 ) -> Status {
-    guard_shielded(|| {
-        // SAFETY: the caller's contract.
-        let len = unsafe { Out::preset("len", len, 0) }?;
-        // SAFETY: the caller's contract.
-        let buf = unsafe { args::buffer("buf", buf.cast(), capacity) }?;
+    let text = || {
         let mut text = String::new();
         for it in holders(&Machine::from_environment())? {
             let state = match it.state {
@@ -462,8 +454,10 @@ pub unsafe extern "C" fn shoal_lease_holders(
                 it.command,
             );
         }
-        len.set_len(args::copy_text(text.as_bytes(), buf))
-    })
+        Ok(text.into_bytes())
+    };
+    // SAFETY: the caller's contract.
+    guard_shielded(|| unsafe { args::text_to(buf, capacity, len, text) })
 }
 
 /// A device as a line of `shoal_device_discover`, without its end.
@@ -491,4 +485,14 @@ fn known(value: Option<impl std::fmt::Display>) -> String {
 pub unsafe extern "C" fn shoal_lease_free(lease: *mut LeaseHandle) {
     // SAFETY: the caller's contract.
     unsafe { handle::free(lease) }
+}
+
+/// Changes of an environment as a text of entries, each of which ends with NUL: `NAME=value` sets a variable, and
+/// `NAME` removes it.
+pub(super) fn entries(edits: &[EnvEdit]) -> String {
+    let each = edits.iter().map(|edit| match edit {
+        EnvEdit::Set(name, value) => format!("{name}={value}\0"),
+        EnvEdit::Unset(name) => format!("{name}\0"),
+    });
+    each.collect()
 }

@@ -53,7 +53,7 @@ impl Message {
             attempts: attempts.into(),
             block: place.block,
             number: place.number,
-            owner: u64::from(place.owner.slot) | u64::from(place.owner.generation) << 32,
+            owner: place.owner.to_word(),
         }
     }
 
@@ -84,10 +84,7 @@ impl Message {
         Ok(MessagePlace {
             block: self.block,
             number: self.number,
-            owner: Owner {
-                slot: self.owner as u16,
-                generation: (self.owner >> 32) as u32,
-            },
+            owner: Owner::from_word(self.owner),
             span,
             len: self.len,
         })

@@ -136,7 +136,7 @@ pub(super) fn check_flags(flags: u64, known: u64) -> Result<()> {
         0 => Ok(()),
         unknown => Err(Error::invalid(
             "flags",
-            format!("{unknown:#x} is not known here"),
+            format!("{unknown:#x} is unknown to this function, which knows {known:#x}"),
         )),
     }
 }

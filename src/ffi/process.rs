@@ -59,6 +59,21 @@ pub struct Exit {
     pub code: i32,
 }
 
+const _: () = {
+    assert!(ExitKind::Exited as u32 == SHOAL_EXIT_EXITED);
+    assert!(ExitKind::Signaled as u32 == SHOAL_EXIT_SIGNALED);
+    assert!(ExitKind::Unknown as u32 == SHOAL_EXIT_UNKNOWN);
+};
+
+impl From<process::Exit> for Exit {
+    fn from(exit: process::Exit) -> Self {
+        Self {
+            kind: exit.kind as u32,
+            code: exit.code,
+        }
+    }
+}
+
 /// Starts a program, and returns once it runs: one that cannot be executed is an error here. `/bin/sh` runs
 /// a script without a `#!` line. The child always has descriptors 0, 1 and 2.
 ///
@@ -144,13 +159,7 @@ pub unsafe extern "C" fn shoal_process_join(
         // SAFETY: the caller's contract.
         let (end, process) = unsafe { (Out::optional("end", end)?, handle::get(p)?) };
         let exit = process.join(args::timeout(timeout_ns))?;
-        let kind = match exit.kind {
-            ExitKind::Exited => SHOAL_EXIT_EXITED,
-            ExitKind::Signaled => SHOAL_EXIT_SIGNALED,
-            ExitKind::Unknown => SHOAL_EXIT_UNKNOWN,
-        };
-        let code = exit.code;
-        end.set(Exit { kind, code });
+        end.set(exit.into());
         Ok(())
     })
 }

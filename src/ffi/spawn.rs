@@ -139,11 +139,16 @@ fn stdio(what: &'static str, code: i32) -> Result<Stdio> {
         SHOAL_STDIO_PIPE => Ok(Stdio::Pipe),
         // The number of a descriptor itself: what it would stand for is beyond all descriptors.
         1..=0xf_ffff => {
-            let why = format!("{code} stands for nothing; a descriptor is SHOAL_STDIO_FD({code})");
+            let why = format!("{code} has no meaning; a descriptor is SHOAL_STDIO_FD({code})");
             Err(Error::invalid(what, why))
         }
         1.. | ..=-0x4000_0001 => Ok(Stdio::Fd(code ^ SHOAL_STDIO_IS_FD)),
-        _ => Err(Error::invalid(what, format!("{code} stands for nothing"))),
+        _ => {
+            let why = format!(
+                "{code} is none of SHOAL_STDIO_INHERIT, SHOAL_STDIO_NULL, SHOAL_STDIO_PIPE and SHOAL_STDIO_FD(n)"
+            );
+            Err(Error::invalid(what, why))
+        }
     }
 }
 

@@ -110,16 +110,21 @@ pub(super) fn last_error() -> *const c_char {
     shown.cast()
 }
 
-/// Copies a text and its NUL, cut at a character boundary if it is too long.
+/// Copies a text and its NUL, cut if it is too long.
 fn show(text: &CStr, shown: &mut [u8; TEXT]) {
     // The text comes from a `String`, and has no NULs.
-    let text = text.to_str().unwrap_or_default();
-    let mut len = text.len().min(TEXT - 1);
+    let text = cut(text.to_str().unwrap_or_default(), TEXT - 1);
+    shown[..text.len()].copy_from_slice(text.as_bytes());
+    shown[text.len()] = 0;
+}
+
+/// As many whole characters of a text as `room` bytes can have.
+pub(super) fn cut(text: &str, room: usize) -> &str {
+    let mut len = text.len().min(room);
     while !text.is_char_boundary(len) {
         len -= 1;
     }
-    shown[..len].copy_from_slice(&text.as_bytes()[..len]);
-    shown[len] = 0;
+    &text[..len]
 }
 
 /// The text as a C string. A NUL, which no message of this library has, becomes a space.

@@ -32,11 +32,14 @@ use std::time::Duration;
 use super::args::{self, Out};
 use super::handle::{self, Inner, opaque};
 use super::options::{self, check_flags, sized};
-use super::process::{SHOAL_EXIT_EXITED, SHOAL_EXIT_UNKNOWN};
+use super::process::{self, SHOAL_EXIT_EXITED, SHOAL_EXIT_UNKNOWN};
 use super::spawn::{self, SpawnOptions};
-use super::status::{Failure, guard, guard_shielded, guard_step};
+use super::status::{Failure, cut, guard, guard_shielded, guard_step};
 use crate::error::{Error, Result, Status};
-use crate::process::{EventKind, Exit, Outcome, Output, Restart, Supervisor, WorkerState, Workers};
+use crate::process::{
+    EventKind, Exit, FIRST_DELAY, GRACE, HEALTHY, LONGEST_DELAY, Outcome, Output, Restart,
+    Supervisor, WorkerState, Workers,
+};
 
 /// Workers that run under supervision.
 pub struct SupervisorHandle {
@@ -227,8 +230,10 @@ const _: () = {
 
 /// The kind and the code of an exit.
 fn exit_of(exit: Option<Exit>) -> (u32, i32) {
-    exit.map_or((SHOAL_EXIT_UNKNOWN, -1), |exit| {
-        (exit.kind as u32, exit.code)
+    let unknown = (SHOAL_EXIT_UNKNOWN, -1);
+    exit.map_or(unknown, |exit| {
+        let exit = process::Exit::from(exit);
+        (exit.kind, exit.code)
     })
 }
 
@@ -252,7 +257,6 @@ unsafe fn workers(options: &SupervisorOptions) -> Result<Workers> {
     let program = program.ok_or_else(|| Error::invalid("program", "it is NULL"))?;
     // SAFETY: the caller's contract.
     let (spawn, devices, lease) = unsafe { spawn::program(&program) }?;
-    let second = Duration::from_secs(1);
     let mut workers = Workers::new(&spawn, options.workers);
     workers
         .restart(match options.restart {
@@ -260,18 +264,18 @@ unsafe fn workers(options: &SupervisorOptions) -> Result<Workers> {
             SHOAL_RESTART_ON_FAILURE => Restart::OnFailure,
             SHOAL_RESTART_ALWAYS => Restart::Always,
             other => {
-                return Err(Error::invalid(
-                    "restart",
-                    format!("{other} stands for nothing"),
-                ));
+                let why = format!(
+                    "{other} is none of SHOAL_RESTART_NEVER, SHOAL_RESTART_ON_FAILURE and SHOAL_RESTART_ALWAYS"
+                );
+                return Err(Error::invalid("restart", why));
             }
         })
         .backoff(
-            duration(options.backoff_ns, second / 10),
-            duration(options.max_backoff_ns, second * 10),
+            duration(options.backoff_ns, FIRST_DELAY),
+            duration(options.max_backoff_ns, LONGEST_DELAY),
         )
-        .healthy_after(duration(options.healthy_ns, second * 10))
-        .grace(duration(options.grace_ns, second * 10));
+        .healthy_after(duration(options.healthy_ns, HEALTHY))
+        .grace(duration(options.grace_ns, GRACE));
     if options.max_restarts != 0 {
         workers.max_restarts(options.max_restarts);
     }
@@ -460,12 +464,9 @@ pub unsafe extern "C" fn shoal_supervisor_event(
             };
             let mut text = [0; 256];
             let sentence = event.to_string();
-            let mut len = sentence.len().min(text.len() - 1);
-            while !sentence.is_char_boundary(len) {
-                len -= 1;
-            }
-            for (to, from) in text.iter_mut().zip(&sentence.as_bytes()[..len]) {
-                *to = *from as c_char;
+            let shown = cut(&sentence, text.len() - 1);
+            for (to, from) in text.iter_mut().zip(shown.bytes()) {
+                *to = from as c_char;
             }
             let (exit_kind, exit_code) = exit_of(event.exit);
             Ok(WorkerEvent {

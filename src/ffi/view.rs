@@ -48,10 +48,7 @@ impl View {
             shard: self.hold as u32 as usize,
             index: (self.hold >> 32) as usize,
             offset: self.place,
-            owner: Owner {
-                slot: self.owner as u16,
-                generation: (self.owner >> 32) as u32,
-            },
+            owner: Owner::from_word(self.owner),
             at,
             len: self.len,
             version: self.version,
@@ -67,7 +64,7 @@ impl From<Pinned> for View {
             version: pinned.version,
             place: pinned.offset,
             hold: pinned.shard as u64 | (pinned.index as u64) << 32,
-            owner: u64::from(pinned.owner.slot) | u64::from(pinned.owner.generation) << 32,
+            owner: pinned.owner.to_word(),
         }
     }
 }

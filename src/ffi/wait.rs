@@ -62,7 +62,10 @@ impl Thing {
                         self.fd
                     ),
                 )),
-                _ => Err(Error::invalid("thing to wait for", "it is two")),
+                _ => Err(Error::invalid(
+                    "thing to wait for",
+                    "more than one of its pointers is set: set one, or none and fd",
+                )),
             }
         }
     }

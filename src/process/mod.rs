@@ -49,3 +49,4 @@ pub use supervisor::{
     Event, EventKind, MOST_WORKERS, Outcome, Output, OutputFailure, Restart, Supervisor,
     WorkerState, WorkerStatus, Workers,
 };
+pub(crate) use supervisor::{FIRST_DELAY, GRACE, HEALTHY, LONGEST_DELAY};

@@ -46,7 +46,7 @@ static void inputs(void)
     uint64_t count;
 
     SAYS(SHOAL_ERR_INVALID, "data", shoal_queue_put(q, NULL, 1, SHOAL_NOWAIT));
-    SAYS(SHOAL_ERR_INVALID, "no length", shoal_queue_put(q, "x", SIZE_MAX, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, "more than memory can have", shoal_queue_put(q, "x", SIZE_MAX, SHOAL_NOWAIT));
     SAYS(SHOAL_ERR_INVALID, "items", shoal_queue_put_many(q, items, 2, SHOAL_NOWAIT, &n));
     CHECK(n == 0);
     SAYS(SHOAL_ERR_INVALID, "items", shoal_queue_put_many(q, NULL, 1, SHOAL_NOWAIT, &n));

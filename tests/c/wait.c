@@ -131,7 +131,7 @@ static void what_cannot_be_waited_for_is_refused(void)
     SAYS(SHOAL_ERR_INVALID, "things", shoal_wait_any(good, SIZE_MAX / 8, SHOAL_NOWAIT, &ready));
     SAYS(SHOAL_ERR_INVALID, "aligned",
          shoal_wait_any((shoal_waitable *)((char *)good + 1), 1, SHOAL_NOWAIT, &ready));
-    SAYS(SHOAL_ERR_INVALID, "two", shoal_wait_any(&both, 1, SHOAL_NOWAIT, &ready));
+    SAYS(SHOAL_ERR_INVALID, "more than one", shoal_wait_any(&both, 1, SHOAL_NOWAIT, &ready));
     SAYS(SHOAL_ERR_INVALID, "NULL", shoal_wait_any(&none, 1, SHOAL_NOWAIT, &ready));
     SAYS(SHOAL_ERR_INVALID, "out", shoal_wait_any(good, 2, SHOAL_NOWAIT, NULL));
     CHECK(ready == 99);

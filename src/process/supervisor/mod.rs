@@ -22,4 +22,5 @@ mod workers;
 pub use handle::Supervisor;
 pub use report::{Event, EventKind, Outcome, OutputFailure, WorkerState, WorkerStatus};
 pub use restart::Restart;
+pub(crate) use workers::{FIRST_DELAY, GRACE, HEALTHY, LONGEST_DELAY};
 pub use workers::{MOST_WORKERS, Output, Workers};

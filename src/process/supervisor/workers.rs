@@ -19,6 +19,12 @@ use crate::sys::fd::{Kept, duplicate};
 /// How many workers one supervisor has at most.
 pub const MOST_WORKERS: usize = 4096;
 
+/// The defaults of [`Workers::backoff`], [`Workers::healthy_after`] and [`Workers::grace`].
+pub(crate) const FIRST_DELAY: Duration = Duration::from_millis(100);
+pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(10);
+pub(crate) const HEALTHY: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
+
 /// How a worker's standard output and error are passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(C)]
@@ -86,13 +92,13 @@ impl Workers {
             policy: Policy {
                 restart: Restart::Never,
                 limit: 10,
-                first_delay: Duration::from_millis(100),
-                longest_delay: Duration::from_secs(10),
-                healthy: Duration::from_secs(10),
+                first_delay: FIRST_DELAY,
+                longest_delay: LONGEST_DELAY,
+                healthy: HEALTHY,
             },
             keep_going: false,
             output: Output::Labelled,
-            grace: Duration::from_secs(10),
+            grace: GRACE,
         }
     }
 
