@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::python;
+
 /// The most bytes of text that showing one pickle may produce, including what it repeats from its memo.
 const BUDGET: usize = 64 << 10;
 
@@ -22,6 +24,7 @@ pub(crate) fn show(bytes: &[u8]) -> Pickled {
     let mut reader = Reader {
         rest: bytes,
         left: BUDGET,
+        nodes: Vec::new(),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: Vec::new(),
@@ -33,54 +36,86 @@ pub(crate) fn show(bytes: &[u8]) -> Pickled {
     }
 }
 
-/// What an instruction leaves on the stack.
-#[derive(Clone)]
-enum Item {
+/// A value that the instructions have made. Its parts are numbers of other values.
+enum Node {
     Atom(String),
-    /// A container: its type and its elements. Those of a dict are keys and values in turn.
-    Many(Shape, Vec<String>),
+    /// Those of a dict are keys and values in turn.
+    Many(Shape, Vec<usize>),
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Shape {
     List,
+    Tuple,
     Dict,
     Set,
     FrozenSet,
 }
 
-impl Item {
-    fn text(self) -> String {
-        let (shape, items) = match self {
-            Item::Atom(text) => return text,
-            Item::Many(shape, items) => (shape, items),
-        };
-        match shape {
-            Shape::List => format!("[{}]", items.join(", ")),
-            Shape::Set if items.is_empty() => "set()".to_owned(),
-            Shape::Set => format!("{{{}}}", items.join(", ")),
-            Shape::FrozenSet => format!("frozenset({{{}}})", items.join(", ")),
-            Shape::Dict => {
-                let pairs = items.chunks(2).map(|pair| pair.join(": "));
-                format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
-            }
-        }
-    }
+/// How deeply values may lie in each other.
+const DEPTH: usize = 200;
 
-    fn len(&self) -> usize {
-        match self {
-            Item::Atom(text) => text.len() + 1,
-            Item::Many(_, items) => items.iter().map(|it| it.len() + 4).sum::<usize>() + 16,
+/// Writes values as Python does.
+struct Writer<'a> {
+    nodes: &'a [Node],
+    out: String,
+    /// The values that are being written, from the outermost on.
+    open: Vec<usize>,
+}
+
+impl Writer<'_> {
+    /// `None` if the text exceeds the budget, or the values lie too deep.
+    fn write(&mut self, at: usize) -> Option<()> {
+        let (shape, parts) = match self.nodes.get(at)? {
+            Node::Atom(text) => {
+                self.out.push_str(text);
+                return Some(());
+            }
+            Node::Many(shape, parts) => (*shape, parts),
+        };
+        let has_room = self.out.len() <= BUDGET && self.open.len() < DEPTH;
+        has_room.then_some(())?;
+        if self.open.contains(&at) {
+            self.out.push_str(match shape {
+                Shape::List => "[...]",
+                Shape::Tuple => "(...)",
+                Shape::Dict | Shape::Set | Shape::FrozenSet => "{...}",
+            });
+            return Some(());
         }
+        let (begin, end) = match (shape, parts.len()) {
+            (Shape::List, _) => ("[", "]"),
+            (Shape::Tuple, 1) => ("(", ",)"),
+            (Shape::Tuple, _) => ("(", ")"),
+            (Shape::Set, 0) => ("set(", ")"),
+            (Shape::FrozenSet, 0) => ("frozenset(", ")"),
+            (Shape::FrozenSet, _) => ("frozenset({", "})"),
+            (Shape::Dict | Shape::Set, _) => ("{", "}"),
+        };
+        self.out.push_str(begin);
+        self.open.push(at);
+        for (index, part) in parts.iter().enumerate() {
+            self.out.push_str(match (index, shape) {
+                (0, _) => "",
+                (_, Shape::Dict) if index % 2 == 1 => ": ",
+                _ => ", ",
+            });
+            self.write(*part)?;
+        }
+        self.open.pop();
+        self.out.push_str(end);
+        Some(())
     }
 }
 
 struct Reader<'a> {
     rest: &'a [u8],
+    /// How many more bytes of text may be made.
     left: usize,
-    stack: Vec<Item>,
+    nodes: Vec<Node>,
+    stack: Vec<usize>,
     marks: Vec<usize>,
-    memo: Vec<Item>,
+    memo: Vec<usize>,
     /// The class or function at which it stopped.
     name: Option<String>,
 }
@@ -95,7 +130,14 @@ impl<'a> Reader<'a> {
                 0x95 => drop(self.take(8)?),
                 b'.' => {
                     let last = self.stack.pop()?;
-                    return self.stack.is_empty().then(|| last.text());
+                    self.stack.is_empty().then_some(())?;
+                    let mut writer = Writer {
+                        nodes: &self.nodes,
+                        out: String::new(),
+                        open: Vec::new(),
+                    };
+                    writer.write(last)?;
+                    return Some(writer.out);
                 }
                 b'N' => self.atom("None".to_owned())?,
                 0x88 => self.atom("True".to_owned())?,
@@ -115,7 +157,7 @@ impl<'a> Reader<'a> {
                 0x8a => self.long()?,
                 b'G' => {
                     let number = f64::from_be_bytes(self.take(8)?.try_into().ok()?);
-                    self.atom(format!("{number:?}"))?;
+                    self.atom(python::float(number))?;
                 }
                 0x8c => self.string(1)?,
                 b'X' => self.string(4)?,
@@ -123,10 +165,13 @@ impl<'a> Reader<'a> {
                 b'C' => self.bytes(1)?,
                 b'B' => self.bytes(4)?,
                 0x8e => self.bytes(8)?,
-                b']' => self.push(Item::Many(Shape::List, Vec::new()))?,
-                b'}' => self.push(Item::Many(Shape::Dict, Vec::new()))?,
-                0x8f => self.push(Item::Many(Shape::Set, Vec::new()))?,
+                b']' => self.push(Node::Many(Shape::List, Vec::new()))?,
+                b'}' => self.push(Node::Many(Shape::Dict, Vec::new()))?,
+                0x8f => self.push(Node::Many(Shape::Set, Vec::new()))?,
                 b'(' => self.marks.push(self.stack.len()),
+                // POP and POP_MARK, of tuples that contain themselves.
+                b'0' => drop(self.pop_many(1)?),
+                b'1' => drop(self.take_to_mark()?),
                 b'a' => {
                     let item = self.pop_many(1)?;
                     self.extend(Shape::List, item)?;
@@ -150,16 +195,16 @@ impl<'a> Reader<'a> {
                 }
                 0x91 => {
                     let items = self.take_to_mark()?;
-                    self.push(Item::Many(Shape::FrozenSet, items))?;
+                    self.push(Node::Many(Shape::FrozenSet, items))?;
                 }
-                b')' => self.atom("()".to_owned())?,
+                b')' => self.push(Node::Many(Shape::Tuple, Vec::new()))?,
                 count @ 0x85..=0x87 => {
                     let items = self.pop_many(usize::from(count - 0x84))?;
-                    self.tuple(items)?;
+                    self.push(Node::Many(Shape::Tuple, items))?;
                 }
                 b't' => {
                     let items = self.take_to_mark()?;
-                    self.tuple(items)?;
+                    self.push(Node::Many(Shape::Tuple, items))?;
                 }
                 // MEMOIZE, BINPUT, LONG_BINPUT: they memoize items under consecutive numbers.
                 0x94 => self.memoize()?,
@@ -184,7 +229,10 @@ impl<'a> Reader<'a> {
                 // STACK_GLOBAL
                 0x93 => {
                     let names = self.pop_many(2)?;
-                    let names = names.iter().map(|it| it.trim_matches('\''));
+                    let names = names.iter().map(|&at| match &self.nodes[at] {
+                        Node::Atom(text) => text.trim_matches('\''),
+                        Node::Many(..) => "?",
+                    });
                     self.name = Some(names.collect::<Vec<_>>().join("."));
                     return None;
                 }
@@ -209,96 +257,71 @@ impl<'a> Reader<'a> {
         usize::try_from(u64::from_le_bytes(word)).ok()
     }
 
-    fn push(&mut self, item: Item) -> Option<()> {
-        self.left = self.left.checked_sub(item.len())?;
-        self.stack.push(item);
+    fn push(&mut self, node: Node) -> Option<()> {
+        let text = match &node {
+            Node::Atom(text) => text.len(),
+            Node::Many(..) => 2,
+        };
+        self.left = self.left.checked_sub(text)?;
+        self.stack.push(self.nodes.len());
+        self.nodes.push(node);
         Some(())
     }
 
     fn atom(&mut self, text: String) -> Option<()> {
-        self.push(Item::Atom(text))
+        self.push(Node::Atom(text))
     }
 
     fn long(&mut self) -> Option<()> {
         let length = usize::from(self.byte()?);
         let bytes = self.take(length)?;
-        // Longer ones would need arithmetic of more than 128 bits.
-        (bytes.len() <= 16).then_some(())?;
-        let negative = bytes.last().is_some_and(|it| it & 0x80 != 0);
-        let mut word = [if negative { 0xff } else { 0 }; 16];
-        word[..bytes.len()].copy_from_slice(bytes);
-        self.atom(i128::from_le_bytes(word).to_string())
+        self.atom(python::integer(bytes))
     }
 
     fn string(&mut self, width: usize) -> Option<()> {
         let length = self.length(width)?;
         let text = std::str::from_utf8(self.take(length)?).ok()?;
-        self.left = self.left.checked_sub(text.len())?;
-        self.atom(quoted(text))
+        (length <= self.left).then_some(())?;
+        self.atom(python::text(text))
     }
 
     fn bytes(&mut self, width: usize) -> Option<()> {
         let length = self.length(width)?;
         let bytes = self.take(length)?;
-        self.left = self.left.checked_sub(bytes.len() * 4)?;
-        self.atom(format!("b'{}'", bytes.escape_ascii()))
+        (length <= self.left).then_some(())?;
+        self.atom(python::bytes(bytes))
     }
 
-    fn pop_many(&mut self, count: usize) -> Option<Vec<String>> {
+    fn pop_many(&mut self, count: usize) -> Option<Vec<usize>> {
         let from = self.stack.len().checked_sub(count)?;
         // Nothing below a mark is taken.
         (from >= self.marks.last().copied().unwrap_or(0)).then_some(())?;
-        Some(self.stack.drain(from..).map(Item::text).collect())
+        Some(self.stack.split_off(from))
     }
 
-    fn take_to_mark(&mut self) -> Option<Vec<String>> {
+    fn take_to_mark(&mut self) -> Option<Vec<usize>> {
         let from = self.marks.pop()?;
         (from <= self.stack.len()).then_some(())?;
-        Some(self.stack.drain(from..).map(Item::text).collect())
+        Some(self.stack.split_off(from))
     }
 
-    fn extend(&mut self, shape: Shape, items: Vec<String>) -> Option<()> {
-        match self.stack.last_mut()? {
-            Item::Many(of, all) if *of == shape => all.extend(items),
+    fn extend(&mut self, shape: Shape, items: Vec<usize>) -> Option<()> {
+        match &mut self.nodes[*self.stack.last()?] {
+            Node::Many(of, all) if *of == shape => all.extend(items),
             _ => return None,
         }
         Some(())
     }
 
-    fn tuple(&mut self, items: Vec<String>) -> Option<()> {
-        let comma = if items.len() == 1 { "," } else { "" };
-        self.atom(format!("({}{comma})", items.join(", ")))
-    }
-
     fn memoize(&mut self) -> Option<()> {
-        let item = self.stack.last()?.clone();
-        self.left = self.left.checked_sub(item.len())?;
-        self.memo.push(item);
+        self.memo.push(*self.stack.last()?);
         Some(())
     }
 
     fn recall(&mut self, at: usize) -> Option<()> {
-        // A container may have grown since it was memoized; an atom cannot.
-        match self.memo.get(at)? {
-            it @ Item::Atom(_) => self.push(it.clone()),
-            Item::Many(..) => None,
-        }
+        self.stack.push(*self.memo.get(at)?);
+        Some(())
     }
-}
-
-/// The text as a literal of Python.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('\'');
-    for c in text.chars() {
-        match c {
-            '\'' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
-    }
-    out.push('\'');
-    out
 }
 
 /// `value` as a pickle of protocol 4.
@@ -364,7 +387,7 @@ mod tests {
     fn what_is_written_is_shown_as_python_writes_it() {
         let json = r#"{"n": [1, -7, 2.5, 123456789012345], "on": true, "of": null, "s": "it's"}"#;
         let pickle = write(&serde_json::from_str(json).unwrap());
-        let shown = r"{'n': [1, -7, 2.5, 123456789012345], 'of': None, 'on': True, 's': 'it\'s'}";
+        let shown = r#"{'n': [1, -7, 2.5, 123456789012345], 'of': None, 'on': True, 's': "it's"}"#;
         assert_eq!(show(&pickle), Pickled::Data(shown.to_owned()));
     }
 
