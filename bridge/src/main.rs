@@ -23,8 +23,8 @@ use tracing_subscriber::filter::LevelFilter;
 /// NATS_CONTEXT. Without an address it is nats://127.0.0.1:4222. Logs go to standard error; RUST_LOG sets the
 /// level (info by default).
 ///
-/// Exit codes: 0 stopped by SIGTERM, SIGINT or SIGHUP, 1 failed, 2 wrong usage, 3 the server refuses, a certificate is not trusted, or a
-/// stream has other settings, 4 no bridge runs (status).
+/// Exit codes: 0 stopped by SIGTERM, SIGINT or SIGHUP, 1 failed, 2 wrong usage, 3 the server refuses, a
+/// certificate is not trusted, or a stream has other settings, 4 no bridge runs (status).
 #[derive(Parser)]
 #[command(name = "shoal-bridge", version, max_term_width = 100)]
 struct Cli {
@@ -113,8 +113,27 @@ fn replicas(text: &str) -> Result<usize, &'static str> {
     given.ok_or("expected 1 to 5")
 }
 
+/// The arguments, or the exit code once help was printed or an error.
+fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|err| {
+        let printed = err.print().and_then(|()| std::io::stdout().flush());
+        match (err.exit_code(), printed) {
+            (0, Err(why)) if why.kind() != ErrorKind::BrokenPipe => {
+                say(&format_args!("cannot write: {why}"));
+                ExitCode::FAILURE
+            }
+            (0, _) => ExitCode::SUCCESS,
+            _ => ExitCode::from(2),
+        }
+    })
+}
+
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = match parse() {
+        Ok(cli) => cli.command,
+        Err(code) => return code,
+    };
+    let done = match command {
         Command::Run(run) => run.run(),
         Command::Status(status) => return status.run(),
         Command::Detach(detach) => detach.run(),

@@ -28,6 +28,9 @@ pub(crate) fn missing(file: &str) -> Error {
     directory::exists().err().unwrap_or_else(|| not_found(file))
 }
 
+/// How to get rid of what is no object and no directory.
+const UNLINK: &str = "remove it, for example by `shoal rm`";
+
 /// The error of a name that is not a regular file, unless the path of the directory is at fault. Removing an
 /// object never removes a directory, which may have anything in it.
 pub(crate) fn no_file(file: &str) -> Error {
@@ -36,14 +39,12 @@ pub(crate) fn no_file(file: &str) -> Error {
         Err(err) => return err,
     };
     let kind = std::fs::symlink_metadata(&path).map(|it| it.file_type());
-    let what = match kind {
-        Ok(kind) if kind.is_dir() => "a directory",
-        Ok(kind) if kind.is_symlink() => "a symbolic link",
-        _ => "not a regular file",
+    let (what, how) = match kind {
+        Ok(kind) if kind.is_dir() => ("a directory", "remove it by hand"),
+        Ok(kind) if kind.is_symlink() => ("a symbolic link", UNLINK),
+        _ => ("not a regular file", UNLINK),
     };
-    Error::corrupt(format!(
-        "{path:?} is {what}, and no object: remove it by hand"
-    ))
+    Error::corrupt(format!("{path:?} is {what}, and no object: {how}"))
 }
 
 fn denied(file: &str, errno: i32) -> Error {

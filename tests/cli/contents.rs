@@ -435,6 +435,9 @@ fn a_closed_stream_is_a_failure_and_nothing_is_lost() {
         shell.args(["-c", &format!("exec \"$0\" \"$@\" {closed}")]);
         finish(shell.arg(env!("CARGO_BIN_EXE_shoal")).args(args))
     };
+    for args in [&["--help"][..], &["ls", "--help"], &["--version"]] {
+        run(args, ">&-").failed(1, "cannot write");
+    }
     run(&["queue", "get", queue.name()], ">&-").failed(1, "cannot write");
     run(&["list", "pop", list.name()], ">&-").failed(1, "cannot write");
     run(&["ls"], ">&-").failed(1, "cannot write");

@@ -473,6 +473,20 @@ fn a_directory_in_the_place_of_an_object_is_named_and_is_to_be_removed_by_hand()
 }
 
 #[test]
+fn a_link_in_the_place_of_an_object_is_removed_as_its_error_says() {
+    let name = unique("link");
+    let path = format!("/dev/shm/shoal.{name}");
+    std::os::unix::fs::symlink("/nowhere", &path).unwrap();
+    let why =
+        format!("{path:?} is a symbolic link, and no object: remove it, for example by `shoal rm`");
+    assert!(shoal(&["stat", &name]).ok().contains(&why));
+    shoal(&["queue", "put", &name, "x", "--create"]).failed(1, &why);
+    shoal(&["rm", &name]).ok();
+    shoal(&["queue", "put", &name, "x", "--create"]).ok();
+    shoal(&["rm", &name]).ok();
+}
+
+#[test]
 fn an_object_that_cannot_be_shared_says_why_and_what_to_do() {
     let directory = Directory::new();
     let _held = directory.hold("held", &[]);

@@ -245,3 +245,14 @@ fn a_detailed_log_contains_no_password_of_an_address() {
         assert!(!said.contains("s3cret"), "{said}");
     }
 }
+
+#[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    for args in [&["--help"][..], &["run", "--help"], &["--version"]] {
+        let mut help = Command::new(env!("CARGO_BIN_EXE_shoal-bridge"));
+        let done = help.args(args).stdout(full()).output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(1), "{said}");
+        assert!(said.contains("cannot write"), "{said}");
+    }
+}
