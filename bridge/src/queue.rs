@@ -197,30 +197,57 @@ impl BridgedQueue {
         inboxes: Inboxes,
         threads: &Arc<Threads>,
     ) -> Result<()> {
+        self.restore_held()?;
         let name = &self.carried.name;
-        for delivered in self
-            .relay
-            .outstanding()
-            .map_err(|why| Error::object(name, why))?
-        {
+        let this = || self.clone();
+        self.start_publishing(links, threads);
+        let copies = self.start_moving(links, threads);
+        let settler = Settler {
+            queue: this(),
+            links: links.clone(),
+        };
+        threads.task(
+            format!("acking {name}"),
+            settler.run(inboxes.acknowledgements),
+        );
+        self.start_dead_letters(links, inboxes.letters, threads);
+        self.start_pulling(links, threads);
+        threads.task(
+            format!("arrivals of {name}"),
+            this().deliver_arrived(inboxes.arrivals),
+        );
+        threads.task(format!("demand of {name}"), this().adjust_credit(copies));
+        threads.failing(
+            format!("streams of {name}"),
+            this().make_missing(links.clone()),
+        );
+        threads.task(
+            format!("progress of {name}"),
+            this().keep_alive(links.clone()),
+        );
+        Ok(())
+    }
+
+    /// Notes the deliveries that an earlier bridge has made and that are still here.
+    fn restore_held(&self) -> Result<()> {
+        let outstanding = self.relay.outstanding();
+        for delivered in outstanding.map_err(|why| Error::object(&self.carried.name, why))? {
             if let Some(token) = Token::read(&delivered.token) {
                 self.held.found(&token.delivery, Phase::Working);
             }
         }
         self.counters.in_flight.set(self.held.len() as u64);
+        Ok(())
+    }
 
+    /// Messages that are put here go to the stream.
+    fn start_publishing(&self, links: &Links, threads: &Arc<Threads>) {
+        let name = &self.carried.name;
         let (requests, request_inbox) = mpsc::channel(WINDOW);
-        let (relay, ending) = (self.relay.clone(), threads.clone());
-        let of = name.clone();
+        let (relay, ending, of) = (self.relay.clone(), threads.clone(), name.clone());
         threads.spawn(format!("puts {name}"), move || {
             read_requests(&relay, &of, &requests, &ending)
         });
-        let (this, ending) = (self.clone(), threads.clone());
-        let (drained, is_drained) = tokio::sync::oneshot::channel();
-        threads.spawn(format!("acks {name}"), move || {
-            read_settlements(&this, drained, &ending)
-        });
-
         let publisher = self.publisher(links, &self.names, self.counters.clone());
         let finish = |request: RelayRequest| {
             if let Err(why) = request.done() {
@@ -231,7 +258,14 @@ impl BridgedQueue {
             format!("publishing {name}"),
             publisher.run(request_inbox, finish, publish::is_repeated),
         );
+    }
 
+    /// Copies of messages that are returned for other machines go to the stream. Returns where they are put.
+    fn start_moving(
+        self: &Arc<Self>,
+        links: &Links,
+        threads: &Arc<Threads>,
+    ) -> mpsc::Sender<Outgoing<Moved>> {
         // Not among the messages that were put here: a stream that refuses those may be full of originals.
         let (copies, copy_inbox) = mpsc::channel(moving::COPIES);
         let publisher = self.publisher(links, &self.names, Arc::default());
@@ -244,17 +278,18 @@ impl BridgedQueue {
                 None
             },
         );
-        threads.task(format!("moving {name}"), publishing);
+        threads.task(format!("moving {}", self.carried.name), publishing);
+        copies
+    }
 
-        let settler = Settler {
-            queue: self.clone(),
-            links: links.clone(),
-        };
-        threads.task(
-            format!("acking {name}"),
-            settler.run(inboxes.acknowledgements),
-        );
-
+    /// Dead letters go to their stream.
+    fn start_dead_letters(
+        self: &Arc<Self>,
+        links: &Links,
+        mut letters: mpsc::UnboundedReceiver<DeadLetter>,
+        threads: &Arc<Threads>,
+    ) {
+        let name = &self.carried.name;
         let (dead, dead_inbox) = mpsc::channel(16);
         // Separate counters: those of the queue count the messages that were put here.
         let publisher = self.publisher(links, &self.dead, Arc::default());
@@ -265,7 +300,6 @@ impl BridgedQueue {
             publish::is_repeated,
         );
         threads.task(format!("dead letters of {name}"), publishing);
-        let mut letters = inboxes.letters;
         let this = self.clone();
         threads.task(format!("dead letters of {name}"), async move {
             while let Some(letter) = letters.recv().await {
@@ -275,7 +309,16 @@ impl BridgedQueue {
                 }
             }
         });
+    }
 
+    /// Messages come from the stream, once the settlements that were made while no bridge ran are read.
+    fn start_pulling(self: &Arc<Self>, links: &Links, threads: &Arc<Threads>) {
+        let name = &self.carried.name;
+        let (this, ending) = (self.clone(), threads.clone());
+        let (drained, is_drained) = tokio::sync::oneshot::channel();
+        threads.spawn(format!("acks {name}"), move || {
+            read_settlements(&this, drained, &ending)
+        });
         let puller = Puller {
             links: links.clone(),
             target: self.clone(),
@@ -285,7 +328,6 @@ impl BridgedQueue {
         };
         let this = self.clone();
         threads.failing(format!("pulling {name}"), async move {
-            // The settlements made while no bridge ran are read before anything is pulled.
             let _ = is_drained.await;
             let set_up = |link: Link| {
                 let this = this.clone();
@@ -293,23 +335,6 @@ impl BridgedQueue {
             };
             puller.run(set_up).await
         });
-        threads.task(
-            format!("arrivals of {name}"),
-            self.clone().deliver_arrived(inboxes.arrivals),
-        );
-        threads.task(
-            format!("demand of {name}"),
-            self.clone().adjust_credit(copies),
-        );
-        threads.failing(
-            format!("streams of {name}"),
-            self.clone().make_missing(links.clone()),
-        );
-        threads.task(
-            format!("progress of {name}"),
-            self.clone().keep_alive(links.clone()),
-        );
-        Ok(())
     }
 
     /// The present [era](crate::held).
