@@ -50,7 +50,7 @@ const COUNT: Duration = Duration::from_secs(1);
 /// How often a swap is retried that the server rejects although the key has the revision.
 const TRIES: u32 = 10;
 /// The part of the server's limit that headers and subject may take, in bytes.
-pub(crate) const HEADERS: usize = 8192;
+pub(crate) const CHANGE_HEADERS: usize = 8192;
 
 /// Why a swap of a [missing key](crate::missing) is refused.
 const NO_ROOM: &str = "the key has a value for which there is no room on this machine; it is read again when there \
@@ -223,7 +223,7 @@ impl Sender {
         let mut pause = Pause::new();
         loop {
             let (link, epoch) = self.links.up().await;
-            let limit = link.client.max_payload().saturating_sub(HEADERS);
+            let limit = link.client.max_payload().saturating_sub(CHANGE_HEADERS);
             let size = value.as_ref().map_or(0, Bytes::len);
             if size > limit {
                 return Outcome::Refused(format!(

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::client::{PublishError as Unsent, PublishErrorKind};
+use async_nats::jetstream::ErrorCode;
 use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
@@ -345,11 +346,19 @@ impl Published {
             description,
         } = error;
         match err_code {
-            // Stream limits: too many messages, too many bytes; resources of server and account.
-            10077 | 10002 | 10023 | 10028 | 10047 | 10122 => Published::Full(description),
-            10071 | 10164 => Published::Conflict,
+            // How the server says that a limit of the stream is reached; resources of server and account.
+            ErrorCode::STREAM_STORE_FAILED
+            | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+            | ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::MEMORY_RESOURCES_EXCEEDED
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED => Published::Full(description),
+            ErrorCode::STREAM_WRONG_LAST_SEQUENCE
+            | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => Published::Conflict,
             // The same id is being replicated in the cluster; messages wait for replication.
-            10158 | 10163 | 10167 => Published::NotReady(description),
+            ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT
+            | ErrorCode::STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_NOT_READY
+            | ErrorCode::STREAM_TOO_MANY_REQUESTS => Published::NotReady(description),
             _ if code == 503 => Published::NotReady(description),
             _ => Published::Refused(description),
         }
@@ -371,7 +380,7 @@ struct PublishError {
     #[serde(default)]
     code: u64,
     #[serde(default)]
-    err_code: u64,
+    err_code: ErrorCode,
     #[serde(default)]
     description: String,
 }

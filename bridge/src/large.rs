@@ -6,9 +6,9 @@
 //!
 //! # What a kill leaves
 //! *Between the object and the message:* the message is published by the next bridge, which finds the object.
-//! *While the object is stored:* chunks without a note. (After an error the bridge removes them itself.) A bridge looks for them every hour, and removes those that
+//! *While the object is stored:* chunks without a note. A bridge looks for them every hour, and removes those that
 //! it saw the last time with as many chunks: while an object is being stored, their number grows, because the
-//! server has only a few seconds to confirm each chunk.
+//! server has only a few seconds to confirm each chunk. (After an error the bridge removes them itself.)
 //! *Between the ack and the deletion:* the settlement of the ack is done only after the deletion, so the next
 //! bridge gets it again. *Between the chunks' deletion and the note's:* the same. A reboot of the machine at such
 //! a time loses what the next bridge would have found. It leaves at most an object that no message names, and
@@ -22,6 +22,8 @@ use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::object_store::{Config, GetErrorKind, ObjectInfo, ObjectStore};
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, ErrorCode};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
@@ -33,7 +35,7 @@ use crate::link::{ANSWER, Links};
 use crate::wire;
 
 /// The part of the server's limit that the headers may take, in bytes.
-const HEADERS: usize = 4096;
+const MESSAGE_HEADERS: usize = 4096;
 /// How many objects are read at a time: each is in memory as a whole.
 const READS: usize = 4;
 /// How often a bridge looks for what kills have left.
@@ -57,7 +59,7 @@ impl Large {
 
     /// The largest payload that is sent in the message itself.
     pub(crate) fn limit(client: &async_nats::Client) -> usize {
-        client.max_payload().saturating_sub(HEADERS)
+        client.max_payload().saturating_sub(MESSAGE_HEADERS)
     }
 
     pub(crate) async fn store(&self, jetstream: &jetstream::Context) -> Result<ObjectStore> {
@@ -84,7 +86,7 @@ impl Large {
     }
 
     pub(crate) fn note_subject(&self, object: &str) -> String {
-        format!("$O.{}.M.{}", self.bucket, base64(object.as_bytes()))
+        format!("$O.{}.M.{}", self.bucket, URL_SAFE.encode(object))
     }
 
     pub(crate) fn chunk_subject(&self, number: &str) -> String {
@@ -260,26 +262,6 @@ impl Large {
     }
 }
 
-/// The encoding of names in subjects of object stores: the URL-safe alphabet, with `=` as padding.
-pub(crate) fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let at = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            let is_there = digit <= three.len();
-            let index = (bits >> (18 - 6 * digit) & 63) as usize;
-            text.push(if is_there {
-                ALPHABET[index].into()
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -298,20 +280,6 @@ pub(crate) mod tests {
     pub(crate) async fn messages(large: &Large, link: &Link) -> u64 {
         let stream = large.stream(&link.jetstream).await.unwrap();
         stream.get_info().await.unwrap().state.messages
-    }
-
-    #[test]
-    fn names_are_encoded_as_in_rfc_4648() {
-        for (bytes, text) in [
-            (&b""[..], ""),
-            (b"f", "Zg=="),
-            (b"fo", "Zm8="),
-            (b"foo", "Zm9v"),
-            (b"foobar", "Zm9vYmFy"),
-            (b"\xfb\xff", "-_8="),
-        ] {
-            assert_eq!(base64(bytes), text);
-        }
     }
 
     #[tokio::test]

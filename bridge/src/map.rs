@@ -19,7 +19,7 @@ use shoal::{Map, MapRelay, Options, RelayOptions};
 use tokio::sync::{Notify, mpsc};
 
 use crate::bridge::Settings;
-use crate::change::{HEADERS, Sender, Waiting};
+use crate::change::{CHANGE_HEADERS, Sender, Waiting};
 use crate::counters::{Counters, MapCounters};
 use crate::error::{Error, Result};
 use crate::link::{Link, Links};
@@ -33,7 +33,7 @@ use crate::threads::Threads;
 use crate::watch::Watcher;
 
 /// The longest value that is accepted, in bytes: the default limit of a server, minus the size of headers.
-const MAX_VALUE: u64 = ((1 << 20) - HEADERS) as u64;
+const MAX_VALUE: u64 = ((1 << 20) - CHANGE_HEADERS) as u64;
 /// How many requests may wait to be sent.
 const AHEAD: usize = 1024;
 
@@ -119,10 +119,10 @@ impl BridgedMap {
     /// Creates or checks the bucket, and accepts values up to the limit of this server from now on.
     pub(crate) async fn set_up(&self, link: &Link) -> Result<Stream> {
         let limit = link.client.max_payload();
-        let longest = (limit.saturating_sub(HEADERS) as u64).min(MAX_VALUE);
+        let longest = (limit.saturating_sub(CHANGE_HEADERS) as u64).min(MAX_VALUE);
         if longest == 0 {
             let why = format!(
-                "its max_payload is {limit} bytes, of which headers may take {HEADERS}; a map needs more"
+                "its max_payload is {limit} bytes, of which headers may take {CHANGE_HEADERS}; a map needs more"
             );
             return Err(Error::refused(format!("map {}", self.carried.name), why));
         }

@@ -218,7 +218,11 @@ impl Settler {
                     let (mut sent, mut group) = (Ok(()), Group::new(link.is_cluster()));
                     while let Some(next) = acknowledgement {
                         sent = self.send(&link, &mut exchange, &mut group, next).await;
-                        acknowledgement = if sent.is_ok() && exchange.len() < WINDOW { acknowledgements.try_recv().ok() } else { None };
+                        let goes_on = sent.is_ok() && exchange.len() < WINDOW;
+                        acknowledgement = match goes_on {
+                            true => acknowledgements.try_recv().ok(),
+                            false => None,
+                        };
                     }
                     sent.and(send_group(&mut exchange, &mut group).await)
                 }

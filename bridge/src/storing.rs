@@ -6,11 +6,13 @@ use async_nats::header::NATS_ROLLUP;
 use async_nats::jetstream::object_store::{ObjectInfo, ObjectOptions};
 use async_nats::rustls::crypto::hash::Context;
 use async_nats::{HeaderMap, Request, datetime, rustls};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::exchange::{Answer, Published};
-use crate::large::{Large, base64};
+use crate::large::Large;
 use crate::link::Link;
 
 /// The longest chunk of an object.
@@ -104,7 +106,7 @@ impl Large {
             self.store_message(link, to, chunk).await?;
         }
         let digest = digest.map(Context::finish);
-        Ok(digest.map(|it| format!("SHA-256={}", base64(it.as_ref()))))
+        Ok(digest.map(|it| format!("SHA-256={}", URL_SAFE.encode(it))))
     }
 
     pub(crate) async fn put_note(

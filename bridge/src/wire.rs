@@ -7,7 +7,7 @@
 //! | `Shoal-Large` | the payload is in the object store, under this name |
 //! | `Shoal-Size` | its size there, in bytes |
 //! | `Shoal-Before` | how often it was delivered to a worker before this message was published |
-//! | `Shoal-Queue`, `Shoal-Attempts`, `Shoal-Reason` | for a dead letter: its queue, how often it was delivered, and why it is one |
+//! | `Shoal-Queue`, `Shoal-Attempts`, `Shoal-Reason` | for a dead letter: its queue, its deliveries, and the reason |
 //!
 //! A message without these headers, such as one that another program published, is delivered unchanged.
 

@@ -225,8 +225,8 @@ impl Barrier {
     ///
     /// # Errors
     /// `Poisoned` if the barrier is broken, which happens when a waiter times out or dies; `Interrupted` when
-    /// a signal handler ran before all had arrived: the caller then has not arrived; `Timeout` when it could not arrive because
-    /// waiters of the round before had not left yet; `Detached` when the [waits through this
+    /// a signal handler ran before all had arrived: the caller then has not arrived; `Timeout` when it could not
+    /// arrive because waiters of the round before had not left yet; `Detached` when the [waits through this
     /// handle](Self::end_waits) were ended, which breaks the barrier.
     pub fn wait(&self, timeout: impl IntoTimeout) -> Result<u32> {
         self.wait_with(timeout, || {})

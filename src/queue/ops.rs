@@ -18,7 +18,8 @@ impl Queue {
     /// # Errors
     /// `Timeout`; `TooLarge` at once for a message that can never fit; `Closed`; `NoSpace` when the ring had
     /// to grow for it and `/dev/shm` is full: at once if the message does not fit into the memory that the ring
-    /// has, or the call may not wait, and else `Timeout`, since consumers can make room; `Interrupted` when a signal handler ran while waiting;
+    /// has, or the call may not wait, and else `Timeout`, since consumers can make room; `Interrupted` when a
+    /// signal handler ran while waiting;
     /// `Detached` once the [waits through this handle are ended](Self::end_waits) and the call would have to
     /// wait; `Poisoned`, `Corrupt`. After an error nothing was put.
     ///
