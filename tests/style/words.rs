@@ -36,6 +36,19 @@ fn no_file_has_marks_of_unfinished_work() {
     }
 }
 
+/// Such calls read numbers by the locale of the program, which may have a decimal comma.
+#[test]
+fn the_cpp_headers_call_nothing_that_depends_on_the_locale() {
+    for path in files(&["bindings/cpp"], &[".hpp"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for call in [
+            "strtod", "strtof", "atof", "stod(", "stof(", "printf", "scanf",
+        ] {
+            assert!(!text.contains(call), "{} calls {call}", shown(&path));
+        }
+    }
+}
+
 /// Words that once had a private meaning here, each with what is said in its place.
 const PRIVATE: [(&str, &str); 35] = [
     ("broom", "sweep_cursor"),

@@ -9,8 +9,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <locale>
 #include <memory>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -82,7 +84,10 @@ inline std::vector<info> devices(const std::string &text) {
         it.utilisation = number(field[6]);
         if (field.size() >= 9) {
             it.logical = number(field[7]);
-            it.share = std::strtod(field[8].c_str(), nullptr);
+            // Not by the locale of the program, which may have a decimal comma.
+            std::istringstream share(field[8]);
+            share.imbue(std::locale::classic());
+            share >> it.share;
         }
         found.push_back(std::move(it));
     }
