@@ -38,7 +38,7 @@ fn choose(named: Option<OsString>) -> Result<PathBuf> {
         // Normalised: a slash at the end does not make it another directory.
         return Ok(named.components().collect());
     }
-    let why = format!("{named:?} is not an absolute path");
+    let why = format!("{:?} is not an absolute path", short(&named));
     Err(Error::invalid(VARIABLE, why))
 }
 
@@ -49,7 +49,21 @@ pub(crate) fn path(file: &str) -> Result<PathBuf> {
 
 /// Its name for messages.
 pub(crate) fn shown() -> String {
-    directory().map_or(DEFAULT.to_owned(), |it| it.display().to_string())
+    directory().map_or(DEFAULT.to_owned(), short)
+}
+
+/// A path for messages, without the middle of a very long one: a message has room for some 1000 bytes, and says
+/// the reason after the path.
+fn short(path: &Path) -> String {
+    const PART: usize = 120;
+    let whole = path.display().to_string();
+    let count = whole.chars().count();
+    if count <= 2 * PART {
+        return whole;
+    }
+    let begin = whole.chars().take(PART);
+    let end = whole.chars().skip(count - PART);
+    begin.chain(['…']).chain(end).collect()
 }
 
 /// The type number of a tmpfs.
