@@ -9,6 +9,7 @@ mod contents;
 mod devices;
 mod machine;
 mod objects;
+mod pickles;
 mod run;
 mod run_workers;
 mod signals;

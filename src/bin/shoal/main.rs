@@ -22,6 +22,7 @@ mod objects;
 mod output;
 mod pickle;
 mod probe;
+mod python;
 mod queue;
 mod run;
 mod screen;

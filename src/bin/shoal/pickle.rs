@@ -5,8 +5,13 @@
 
 use serde_json::Value;
 
-/// The most bytes of text that showing one pickle may produce, including what it repeats from its memo.
+use crate::python;
+
+/// The most bytes of text that one pickle is shown as, and about the most instructions that are executed.
 const BUDGET: usize = 64 << 10;
+
+/// How deep containers may be nested.
+const DEPTH: usize = 100;
 
 /// The content of a pickle.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +27,7 @@ pub(crate) fn show(bytes: &[u8]) -> Pickled {
     let mut reader = Reader {
         rest: bytes,
         left: BUDGET,
+        items: Vec::new(),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: Vec::new(),
@@ -33,54 +39,43 @@ pub(crate) fn show(bytes: &[u8]) -> Pickled {
     }
 }
 
-/// What an instruction leaves on the stack.
-#[derive(Clone)]
+/// A piece of data. Others refer to it by its place among all pieces, as a container may be part of several, or of
+/// itself.
 enum Item {
     Atom(String),
     /// A container: its type and its elements. Those of a dict are keys and values in turn.
-    Many(Shape, Vec<String>),
+    Many(Shape, Vec<usize>),
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Shape {
     List,
+    Tuple,
     Dict,
     Set,
     FrozenSet,
 }
 
-impl Item {
-    fn text(self) -> String {
-        let (shape, items) = match self {
-            Item::Atom(text) => return text,
-            Item::Many(shape, items) => (shape, items),
-        };
-        match shape {
-            Shape::List => format!("[{}]", items.join(", ")),
-            Shape::Set if items.is_empty() => "set()".to_owned(),
-            Shape::Set => format!("{{{}}}", items.join(", ")),
-            Shape::FrozenSet => format!("frozenset({{{}}})", items.join(", ")),
-            Shape::Dict => {
-                let pairs = items.chunks(2).map(|pair| pair.join(": "));
-                format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
-            }
-        }
-    }
-
-    fn len(&self) -> usize {
+impl Shape {
+    /// What is written before and after the elements.
+    fn brackets(self) -> (&'static str, &'static str) {
         match self {
-            Item::Atom(text) => text.len() + 1,
-            Item::Many(_, items) => items.iter().map(|it| it.len() + 4).sum::<usize>() + 16,
+            Shape::List => ("[", "]"),
+            Shape::Tuple => ("(", ")"),
+            Shape::Dict | Shape::Set => ("{", "}"),
+            Shape::FrozenSet => ("frozenset({", "})"),
         }
     }
 }
 
 struct Reader<'a> {
     rest: &'a [u8],
+    /// The number of instructions and of bytes of atoms that may follow.
     left: usize,
-    stack: Vec<Item>,
+    items: Vec<Item>,
+    stack: Vec<usize>,
     marks: Vec<usize>,
-    memo: Vec<Item>,
+    memo: Vec<usize>,
     /// The class or function at which it stopped.
     name: Option<String>,
 }
@@ -89,13 +84,17 @@ impl<'a> Reader<'a> {
     /// The data; `None` if it is not plain.
     fn run(&mut self) -> Option<String> {
         loop {
+            self.left = self.left.checked_sub(1)?;
             match self.byte()? {
                 // PROTO, FRAME
                 0x80 => drop(self.take(1)?),
                 0x95 => drop(self.take(8)?),
                 b'.' => {
                     let last = self.stack.pop()?;
-                    return self.stack.is_empty().then(|| last.text());
+                    self.stack.is_empty().then_some(())?;
+                    let mut out = String::new();
+                    self.write(last, &mut Vec::new(), &mut out)?;
+                    return Some(out);
                 }
                 b'N' => self.atom("None".to_owned())?,
                 0x88 => self.atom("True".to_owned())?,
@@ -112,10 +111,11 @@ impl<'a> Reader<'a> {
                     let number = u16::from_le_bytes(self.take(2)?.try_into().ok()?);
                     self.atom(number.to_string())?;
                 }
-                0x8a => self.long()?,
+                0x8a => self.long(1)?,
+                0x8b => self.long(4)?,
                 b'G' => {
                     let number = f64::from_be_bytes(self.take(8)?.try_into().ok()?);
-                    self.atom(format!("{number:?}"))?;
+                    self.atom(python::float(number))?;
                 }
                 0x8c => self.string(1)?,
                 b'X' => self.string(4)?,
@@ -123,9 +123,9 @@ impl<'a> Reader<'a> {
                 b'C' => self.bytes(1)?,
                 b'B' => self.bytes(4)?,
                 0x8e => self.bytes(8)?,
-                b']' => self.push(Item::Many(Shape::List, Vec::new()))?,
-                b'}' => self.push(Item::Many(Shape::Dict, Vec::new()))?,
-                0x8f => self.push(Item::Many(Shape::Set, Vec::new()))?,
+                b']' => self.push(Item::Many(Shape::List, Vec::new())),
+                b'}' => self.push(Item::Many(Shape::Dict, Vec::new())),
+                0x8f => self.push(Item::Many(Shape::Set, Vec::new())),
                 b'(' => self.marks.push(self.stack.len()),
                 b'a' => {
                     let item = self.pop_many(1)?;
@@ -150,16 +150,16 @@ impl<'a> Reader<'a> {
                 }
                 0x91 => {
                     let items = self.take_to_mark()?;
-                    self.push(Item::Many(Shape::FrozenSet, items))?;
+                    self.push(Item::Many(Shape::FrozenSet, items));
                 }
-                b')' => self.atom("()".to_owned())?,
+                b')' => self.push(Item::Many(Shape::Tuple, Vec::new())),
                 count @ 0x85..=0x87 => {
                     let items = self.pop_many(usize::from(count - 0x84))?;
-                    self.tuple(items)?;
+                    self.push(Item::Many(Shape::Tuple, items));
                 }
                 b't' => {
                     let items = self.take_to_mark()?;
-                    self.tuple(items)?;
+                    self.push(Item::Many(Shape::Tuple, items));
                 }
                 // MEMOIZE, BINPUT, LONG_BINPUT: they memoize items under consecutive numbers.
                 0x94 => self.memoize()?,
@@ -181,10 +181,16 @@ impl<'a> Reader<'a> {
                     let at = self.length(4)?;
                     self.recall(at)?;
                 }
+                // POP, POP_MARK: the pickle of a tuple that contains itself.
+                b'0' => drop(self.pop_many(1)?),
+                b'1' => drop(self.take_to_mark()?),
                 // STACK_GLOBAL
                 0x93 => {
                     let names = self.pop_many(2)?;
-                    let names = names.iter().map(|it| it.trim_matches('\''));
+                    let names = names.iter().map(|&it| match &self.items[it] {
+                        Item::Atom(text) => text.trim_matches('\''),
+                        Item::Many(..) => "",
+                    });
                     self.name = Some(names.collect::<Vec<_>>().join("."));
                     return None;
                 }
@@ -209,96 +215,103 @@ impl<'a> Reader<'a> {
         usize::try_from(u64::from_le_bytes(word)).ok()
     }
 
-    fn push(&mut self, item: Item) -> Option<()> {
-        self.left = self.left.checked_sub(item.len())?;
-        self.stack.push(item);
-        Some(())
+    fn push(&mut self, item: Item) {
+        self.stack.push(self.items.len());
+        self.items.push(item);
     }
 
     fn atom(&mut self, text: String) -> Option<()> {
-        self.push(Item::Atom(text))
+        self.left = self.left.checked_sub(text.len())?;
+        self.push(Item::Atom(text));
+        Some(())
     }
 
-    fn long(&mut self) -> Option<()> {
-        let length = usize::from(self.byte()?);
-        let bytes = self.take(length)?;
-        // Longer ones would need arithmetic of more than 128 bits.
-        (bytes.len() <= 16).then_some(())?;
-        let negative = bytes.last().is_some_and(|it| it & 0x80 != 0);
-        let mut word = [if negative { 0xff } else { 0 }; 16];
-        word[..bytes.len()].copy_from_slice(bytes);
-        self.atom(i128::from_le_bytes(word).to_string())
+    fn long(&mut self, width: usize) -> Option<()> {
+        let length = self.length(width)?;
+        let number = python::integer(self.take(length)?)?;
+        self.atom(number)
+    }
+
+    /// Bytes that are no longer than their text may be.
+    fn counted(&mut self, width: usize) -> Option<&'a [u8]> {
+        let length = self.length(width)?;
+        (length <= self.left).then_some(())?;
+        self.take(length)
     }
 
     fn string(&mut self, width: usize) -> Option<()> {
-        let length = self.length(width)?;
-        let text = std::str::from_utf8(self.take(length)?).ok()?;
-        self.left = self.left.checked_sub(text.len())?;
-        self.atom(quoted(text))
+        let text = python::text(self.counted(width)?)?;
+        self.atom(text)
     }
 
     fn bytes(&mut self, width: usize) -> Option<()> {
-        let length = self.length(width)?;
-        let bytes = self.take(length)?;
-        self.left = self.left.checked_sub(bytes.len() * 4)?;
-        self.atom(format!("b'{}'", bytes.escape_ascii()))
+        let text = python::bytes(self.counted(width)?);
+        self.atom(text)
     }
 
-    fn pop_many(&mut self, count: usize) -> Option<Vec<String>> {
+    fn pop_many(&mut self, count: usize) -> Option<Vec<usize>> {
         let from = self.stack.len().checked_sub(count)?;
         // Nothing below a mark is taken.
         (from >= self.marks.last().copied().unwrap_or(0)).then_some(())?;
-        Some(self.stack.drain(from..).map(Item::text).collect())
+        Some(self.stack.split_off(from))
     }
 
-    fn take_to_mark(&mut self) -> Option<Vec<String>> {
+    fn take_to_mark(&mut self) -> Option<Vec<usize>> {
         let from = self.marks.pop()?;
-        (from <= self.stack.len()).then_some(())?;
-        Some(self.stack.drain(from..).map(Item::text).collect())
+        (from <= self.stack.len()).then(|| self.stack.split_off(from))
     }
 
-    fn extend(&mut self, shape: Shape, items: Vec<String>) -> Option<()> {
-        match self.stack.last_mut()? {
+    fn extend(&mut self, shape: Shape, items: Vec<usize>) -> Option<()> {
+        match &mut self.items[*self.stack.last()?] {
             Item::Many(of, all) if *of == shape => all.extend(items),
             _ => return None,
         }
         Some(())
     }
 
-    fn tuple(&mut self, items: Vec<String>) -> Option<()> {
-        let comma = if items.len() == 1 { "," } else { "" };
-        self.atom(format!("({}{comma})", items.join(", ")))
-    }
-
     fn memoize(&mut self) -> Option<()> {
-        let item = self.stack.last()?.clone();
-        self.left = self.left.checked_sub(item.len())?;
-        self.memo.push(item);
+        self.memo.push(*self.stack.last()?);
         Some(())
     }
 
     fn recall(&mut self, at: usize) -> Option<()> {
-        // A container may have grown since it was memoized; an atom cannot.
-        match self.memo.get(at)? {
-            it @ Item::Atom(_) => self.push(it.clone()),
-            Item::Many(..) => None,
-        }
+        self.stack.push(*self.memo.get(at)?);
+        Some(())
     }
-}
 
-/// The text as a literal of Python.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('\'');
-    for c in text.chars() {
-        match c {
-            '\'' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
+    /// Writes an item, which is inside of those in `around`. Each call writes something, so the limit of the text
+    /// also limits how often an item is repeated.
+    fn write(&self, item: usize, around: &mut Vec<usize>, out: &mut String) -> Option<()> {
+        match &self.items[item] {
+            Item::Atom(text) => out.push_str(text),
+            Item::Many(Shape::Set, all) if all.is_empty() => out.push_str("set()"),
+            Item::Many(Shape::FrozenSet, all) if all.is_empty() => out.push_str("frozenset()"),
+            Item::Many(shape, all) => {
+                let (open, close) = shape.brackets();
+                out.push_str(open);
+                if around.contains(&item) {
+                    out.push_str("...");
+                } else {
+                    (around.len() < DEPTH).then_some(())?;
+                    around.push(item);
+                    for (at, &part) in all.iter().enumerate() {
+                        out.push_str(match (at, shape) {
+                            (0, _) => "",
+                            (_, Shape::Dict) if at % 2 == 1 => ": ",
+                            _ => ", ",
+                        });
+                        self.write(part, around, out)?;
+                    }
+                    around.pop();
+                    if *shape == Shape::Tuple && all.len() == 1 {
+                        out.push(',');
+                    }
+                }
+                out.push_str(close);
+            }
         }
+        (out.len() <= BUDGET).then_some(())
     }
-    out.push('\'');
-    out
 }
 
 /// `value` as a pickle of protocol 4.
@@ -364,7 +377,7 @@ mod tests {
     fn what_is_written_is_shown_as_python_writes_it() {
         let json = r#"{"n": [1, -7, 2.5, 123456789012345], "on": true, "of": null, "s": "it's"}"#;
         let pickle = write(&serde_json::from_str(json).unwrap());
-        let shown = r"{'n': [1, -7, 2.5, 123456789012345], 'of': None, 'on': True, 's': 'it\'s'}";
+        let shown = r#"{'n': [1, -7, 2.5, 123456789012345], 'of': None, 'on': True, 's': "it's"}"#;
         assert_eq!(show(&pickle), Pickled::Data(shown.to_owned()));
     }
 

@@ -11,6 +11,7 @@ use serde::ser::SerializeMap;
 use crate::number::number;
 use crate::output::{Failure, bytes, plain};
 use crate::pickle::{self, Pickled};
+use crate::python;
 
 /// How the values on the command line are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -284,7 +285,7 @@ fn python_key(key: &[u8], depth: u8) -> Option<String> {
     };
     let text = || str::from_utf8(body).ok().map(str::to_owned);
     match tag {
-        b'b' => Some(format!("b'{}'", body.escape_ascii())),
+        b'b' => Some(python::bytes(body)),
         b'i' | b'f' => text(),
         b'n' => Some("None".to_owned()),
         b't' | b's' if depth > 0 => {
@@ -295,33 +296,21 @@ fn python_key(key: &[u8], depth: u8) -> Option<String> {
                 let length = u32::from_le_bytes(length.try_into().ok()?);
                 let (part, after) = after.split_at_checked(usize::try_from(length).ok()?)?;
                 let nested = python_key(part, depth - 1);
-                parts.push(nested.or_else(|| Some(format!("{:?}", str::from_utf8(part).ok()?)))?);
+                parts.push(nested.or_else(|| python::text(part))?);
                 rest = after;
             }
             let joined = parts.join(", ");
             Some(match tag {
                 b't' if parts.len() == 1 => format!("({joined},)"),
                 b't' => format!("({joined})"),
+                _ if parts.is_empty() => "frozenset()".to_owned(),
                 _ => format!("frozenset({{{joined}}})"),
             })
         }
         b'p' => Some(pickle_text(&pickle::show(body), body.len())),
-        b'u' => Some(format!("'{}'", with_surrogates(body))),
+        b'u' => python::text(body),
         _ => None,
     }
-}
-
-/// UTF-8 that may contain surrogates, which are shown as Python's escapes.
-fn with_surrogates(text: &[u8]) -> String {
-    let (mut shown, mut rest) = (String::new(), text);
-    let is_surrogate = |it: &[u8]| it[0] == 0xed && it[1] >= 0xa0;
-    while let Some(at) = rest.windows(3).position(is_surrogate) {
-        let code = 0xd000 | u32::from(rest[at + 1] & 0x3f) << 6 | u32::from(rest[at + 2] & 0x3f);
-        shown += &String::from_utf8_lossy(&rest[..at]);
-        shown += &format!("\\u{code:04x}");
-        rest = &rest[at + 3..];
-    }
-    shown + &String::from_utf8_lossy(rest)
 }
 
 /// A key as JSON: `text` if it is a text, else `base64` and `shown`.
