@@ -437,7 +437,15 @@ fn a_closed_stream_is_a_failure_and_nothing_is_lost() {
     };
     run(&["queue", "get", queue.name()], ">&-").failed(1, "cannot write");
     run(&["list", "pop", list.name()], ">&-").failed(1, "cannot write");
-    run(&["ls"], ">&-").failed(1, "cannot write");
+    for prints in [
+        &["ls"][..],
+        &["--help"],
+        &["help"],
+        &["ls", "--help"],
+        &["--version"],
+    ] {
+        run(prints, ">&-").failed(1, "cannot write");
+    }
     run(&["queue", "put", queue.name()], "<&-").failed(1, "cannot read");
     run(&["queue", "put", queue.name(), "--lines"], "<&-").failed(1, "cannot read");
     assert_eq!((queue.len(), list.len().unwrap()), (1, 1));
