@@ -36,14 +36,12 @@ pub(crate) fn no_file(file: &str) -> Error {
         Err(err) => return err,
     };
     let kind = std::fs::symlink_metadata(&path).map(|it| it.file_type());
-    let what = match kind {
-        Ok(kind) if kind.is_dir() => "a directory",
-        Ok(kind) if kind.is_symlink() => "a symbolic link",
-        _ => "not a regular file",
+    let (what, advice) = match kind {
+        Ok(kind) if kind.is_dir() => ("a directory", "remove it by hand"),
+        Ok(kind) if kind.is_symlink() => ("a symbolic link", "`shoal rm` removes it"),
+        _ => ("not a regular file", "`shoal rm` removes it"),
     };
-    Error::corrupt(format!(
-        "{path:?} is {what}, and no object: remove it by hand"
-    ))
+    Error::corrupt(format!("{path:?} is {what}, and no object: {advice}"))
 }
 
 fn denied(file: &str, errno: i32) -> Error {
