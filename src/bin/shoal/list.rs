@@ -2,12 +2,12 @@
 
 use clap::Subcommand;
 use serde::Serialize;
-use shoal::{List, Options};
+use shoal::List;
 
 use crate::input::{Sink, Source};
 use crate::interrupt;
 use crate::number::{any_place, number};
-use crate::objects::check;
+use crate::objects::{open, open_or_create};
 use crate::output::{Failure, Format};
 use crate::value::{Json, Place, one_line};
 
@@ -115,7 +115,7 @@ impl ListCommand {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.verb {
             Verb::Get { name, index, sink } => {
-                let list = open(&name)?;
+                let list = open(&name, List::open)?;
                 let (at, value) = list.with(|list| {
                     let at = place(index, list.len()?);
                     Ok((at, at.map(|at| list.get_vec(at)).transpose()?.flatten()))
@@ -141,7 +141,7 @@ impl ListCommand {
                 source,
             } => {
                 let value = source.read(value.as_deref(), Place::Element)?;
-                let done = open(&name)?.with(|list| {
+                let done = open(&name, List::open)?.with(|list| {
                     let len = list.len()?;
                     let at = if index == len as i64 {
                         Some(len)
@@ -160,14 +160,15 @@ impl ListCommand {
                 source,
             } => {
                 let value = source.read(value.as_deref(), Place::Element)?;
-                let done = open(&name)?.with(|list| match place(index, list.len()?) {
-                    Some(at) => list.set(at, &value),
-                    None => Ok(false),
-                })?;
+                let done =
+                    open(&name, List::open)?.with(|list| match place(index, list.len()?) {
+                        Some(at) => list.set(at, &value),
+                        None => Ok(false),
+                    })?;
                 found(done, &name, index)
             }
             Verb::Pop { name, index, sink } => {
-                let list = open(&name)?;
+                let list = open(&name, List::open)?;
                 let popped = list.with(|list| match place(index, list.len()?) {
                     Some(at) => Ok(list.pop_at(at)?.map(|value| (at, value))),
                     None => Ok(None),
@@ -181,7 +182,7 @@ impl ListCommand {
                 printed.map(drop)
             }
             Verb::Remove { name, index, count } => {
-                let done = open(&name)?.with(|list| {
+                let done = open(&name, List::open)?.with(|list| {
                     let len = list.len()?;
                     let Some(at) = place(index, len) else {
                         return Ok(false);
@@ -193,11 +194,6 @@ impl ListCommand {
             }
         }
     }
-}
-
-fn open(name: &str) -> Result<List, Failure> {
-    check(name)?;
-    Ok(List::open(name)?)
 }
 
 /// `index`, counted from 0, in a list of `len` elements; `None` if there is no such element.
@@ -237,7 +233,7 @@ fn print(
 const BATCH: usize = 256;
 
 fn ls(name: &str, from: i64, count: Option<usize>, format: Format) -> Result<(), Failure> {
-    let list = open(name)?;
+    let list = open(name, List::open)?;
     let first = match from {
         0.. => usize::try_from(from).unwrap_or(usize::MAX),
         _ => place(from, list.len()?).unwrap_or(0),
@@ -273,9 +269,6 @@ fn append(name: &str, values: &[String], source: &Source, create: bool) -> Resul
             .map(|it| source.read(Some(it), Place::Element))
             .collect::<Result<_, _>>()?,
     };
-    let list = match create {
-        true => List::with_options(Some(name), &Options::create().persistent())?,
-        false => open(name)?,
-    };
+    let list = open_or_create(name, create, List::with_options)?;
     Ok(list.extend(&values)?)
 }

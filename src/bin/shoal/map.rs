@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use serde::Serialize;
-use shoal::{Error, Map, Options};
+use shoal::{Error, Map};
 
 use crate::input::{Sink, Source};
 use crate::interrupt;
 use crate::number::any_count;
-use crate::objects::check;
+use crate::objects::{open, open_or_create};
 use crate::output::{Failure, Format, Paint, Progress, duration, has_colours};
 use crate::queue::is_watched;
 use crate::value::{Json, JsonKey, KeyEncoding, Place, key, one_line};
@@ -142,7 +142,7 @@ impl MapCommand {
                 keys,
                 format,
             } => {
-                let map = open(&name)?;
+                let map = open(&name, Map::open)?;
                 let key = key.map(|it| keys.encoding.read(&it)).transpose()?;
                 let mut left = count.unwrap_or(u64::MAX);
                 let mut show = |change: &Change<'_>| {
@@ -160,11 +160,6 @@ impl MapCommand {
     }
 }
 
-fn open(name: &str) -> Result<Map, Failure> {
-    check(name)?;
-    Ok(Map::open(name)?)
-}
-
 fn missing(name: &str, wanted: &[u8]) -> Failure {
     Failure::Missing(format!("the map {name:?} has no key {:?}", key(wanted)))
 }
@@ -179,7 +174,7 @@ struct Entry<'a> {
 
 fn get(name: &str, wanted: &str, keys: Keys, sink: Sink) -> Result<(), Failure> {
     let wanted = keys.encoding.read(wanted)?;
-    let value = open(name)?.get_vec(&wanted)?;
+    let value = open(name, Map::open)?.get_vec(&wanted)?;
     let value = value.ok_or_else(|| missing(name, &wanted))?;
     let shown = Entry {
         key: JsonKey(&wanted),
@@ -192,10 +187,7 @@ impl Set {
     fn run(self) -> Result<(), Failure> {
         let wanted = self.keys.encoding.read(&self.key)?;
         let value = self.source.read(self.value.as_deref(), Place::Element)?;
-        let map = match self.create {
-            true => Map::with_options(Some(&self.name), &Options::create().persistent())?,
-            false => open(&self.name)?,
-        };
+        let map = open_or_create(&self.name, self.create, Map::with_options)?;
         match (self.ttl, self.new) {
             (Some(life), _) => map.set_for(&wanted, &value, life)?,
             (None, false) => map.set(&wanted, &value)?,
@@ -213,7 +205,7 @@ impl Set {
 fn del(name: &str, wanted: &[String], keys: Keys) -> Result<(), Failure> {
     let encoded = wanted.iter().map(|it| keys.encoding.read(it));
     let encoded: Vec<Vec<u8>> = encoded.collect::<Result<_, _>>()?;
-    let map = open(name)?;
+    let map = open(name, Map::open)?;
     let mut first = Ok(());
     for key in &encoded {
         if !map.remove(key)? && first.is_ok() {
@@ -224,7 +216,7 @@ fn del(name: &str, wanted: &[String], keys: Keys) -> Result<(), Failure> {
 }
 
 fn ls(name: &str, prefix: Option<&str>, keys: bool, format: Format) -> Result<(), Failure> {
-    let map = open(name)?;
+    let map = open(name, Map::open)?;
     let (mut progress, mut entries) = (Progress::new(), Vec::new());
     for entry in map.iter() {
         interrupt::check()?;

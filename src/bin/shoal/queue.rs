@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
-use shoal::{Error, Options, Queue};
+use shoal::{Error, Queue};
 
 use crate::input::{Sink, Source};
 use crate::interrupt::{self, Input};
 use crate::number::any_count;
 use crate::object::Object;
-use crate::objects::{check, show};
+use crate::objects::{open, open_or_create, show};
 use crate::output::{Failure, Format, Progress, bytes, duration, say};
 use crate::value::{Json, Place};
 
@@ -135,14 +135,9 @@ impl QueueCommand {
             Verb::Peek(peek) => peek.run(),
             Verb::Tail(tail) => tail.run(),
             Verb::Stat { name, format } => stat(&name, format),
-            Verb::Close { name } => Ok(open(&name)?.close()?),
+            Verb::Close { name } => Ok(open(&name, Queue::open)?.close()?),
         }
     }
-}
-
-fn open(name: &str) -> Result<Queue, Failure> {
-    check(name)?;
-    Ok(Queue::open(name)?)
 }
 
 /// The messages that were put.
@@ -154,10 +149,7 @@ struct Sent {
 
 impl Put {
     fn run(self) -> Result<(), Failure> {
-        let queue = match self.create {
-            true => Queue::with_options(Some(&self.name), &Options::create().persistent())?,
-            false => open(&self.name)?,
-        };
+        let queue = open_or_create(&self.name, self.create, Queue::with_options)?;
         let (mut sent, mut progress) = (Sent::default(), Progress::new());
         let done = self.put(&queue, &mut sent, &mut progress);
         drop(progress);
@@ -213,7 +205,7 @@ struct Taken<'a> {
 
 impl Get {
     fn run(self) -> Result<(), Failure> {
-        let queue = open(&self.name)?;
+        let queue = open(&self.name, Queue::open)?;
         let limit = if self.all {
             Some(Duration::ZERO)
         } else {
@@ -271,7 +263,7 @@ fn copied<T>(
 
 impl Peek {
     fn run(self) -> Result<(), Failure> {
-        let queue = open(&self.name)?;
+        let queue = open(&self.name, Queue::open)?;
         let mut buffer = Vec::new();
         for index in self.skip..self.skip.saturating_add(self.count) {
             interrupt::check()?;
@@ -299,7 +291,7 @@ const ALONE_CHECK: u32 = 50;
 
 impl Tail {
     fn run(self) -> Result<(), Failure> {
-        let queue = open(&self.name)?;
+        let queue = open(&self.name, Queue::open)?;
         let mut follower = queue.follow(self.all)?;
         let (mut buffer, mut next, mut idle) = (Vec::new(), follower.next_number(), 0);
         let mut left = self.count.unwrap_or(u64::MAX);
