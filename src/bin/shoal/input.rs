@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::interrupt::Input;
 use crate::output::{Failure, Stdout, done};
-use crate::value::{Encoding, Place, for_terminal, one_line};
+use crate::value::{Encoding, PartOf, for_terminal, one_line};
 
 /// Where a command reads its value.
 #[derive(clap::Args)]
@@ -26,7 +26,7 @@ pub(crate) struct Source {
 
 impl Source {
     /// The bytes of `argument`, or of the file, or of the standard input.
-    pub(crate) fn read(&self, argument: Option<&str>, place: Place) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn read(&self, argument: Option<&str>, part_of: PartOf) -> Result<Vec<u8>, Failure> {
         let text = match (argument, &self.file) {
             (Some(_), Some(_)) => {
                 let why = "a value and a file to read it from are given: give one of them";
@@ -43,7 +43,7 @@ impl Source {
             }
             (None, _) => Input::new().all()?,
         };
-        self.encoding.read(&text, place)
+        self.encoding.read(&text, part_of)
     }
 }
 
@@ -70,7 +70,7 @@ impl Sink {
     pub(crate) fn print(
         self,
         value: &[u8],
-        place: Place,
+        part_of: PartOf,
         json: &impl serde::Serialize,
     ) -> Result<bool, Failure> {
         let mut out = BufWriter::new(Stdout::new());
@@ -79,8 +79,8 @@ impl Sink {
         let written = match (self.json, is_exact) {
             (true, _) => serde_json::to_writer(&mut out, json).map_err(io::Error::from),
             (_, true) => out.write_all(value),
-            _ if self.show => out.write_all(one_line(value, place).as_bytes()),
-            _ => out.write_all(for_terminal(value, place).as_bytes()),
+            _ if self.show => out.write_all(one_line(value, part_of).as_bytes()),
+            _ => out.write_all(for_terminal(value, part_of).as_bytes()),
         };
         let end: &[u8] = match (self.raw, self.null) {
             (true, _) => b"",

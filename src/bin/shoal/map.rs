@@ -13,8 +13,8 @@ use crate::interrupt;
 use crate::number::any_count;
 use crate::objects::{open, open_or_create};
 use crate::output::{Failure, Format, Paint, Progress, duration, has_colours};
-use crate::queue::is_watched;
-use crate::value::{Json, JsonKey, KeyEncoding, Place, key, one_line};
+use crate::queue::may_change;
+use crate::value::{Json, JsonKey, KeyEncoding, PartOf, key, one_line};
 
 #[derive(clap::Args)]
 pub(crate) struct MapCommand {
@@ -178,15 +178,15 @@ fn get(name: &str, wanted: &str, keys: Keys, sink: Sink) -> Result<(), Failure> 
     let value = value.ok_or_else(|| missing(name, &wanted))?;
     let shown = Entry {
         key: JsonKey(&wanted),
-        value: Some(Json(&value, Place::Element)),
+        value: Some(Json(&value, PartOf::Element)),
     };
-    sink.print(&value, Place::Element, &shown).map(drop)
+    sink.print(&value, PartOf::Element, &shown).map(drop)
 }
 
 impl Set {
     fn run(self) -> Result<(), Failure> {
         let wanted = self.keys.encoding.read(&self.key)?;
-        let value = self.source.read(self.value.as_deref(), Place::Element)?;
+        let value = self.source.read(self.value.as_deref(), PartOf::Element)?;
         let map = open_or_create(&self.name, self.create, Map::with_options)?;
         match (self.ttl, self.new) {
             (Some(life), _) => map.set_for(&wanted, &value, life)?,
@@ -233,13 +233,13 @@ fn ls(name: &str, prefix: Option<&str>, keys: bool, format: Format) -> Result<()
     }
     let shown = entries.iter().map(|(key, value)| Entry {
         key: JsonKey(key),
-        value: (!keys).then_some(Json(value, Place::Element)),
+        value: (!keys).then_some(Json(value, PartOf::Element)),
     });
     format.print(&shown.collect::<Vec<_>>(), |out| {
         for (name, value) in &entries {
             match keys {
                 true => writeln!(out, "{}", key(name))?,
-                false => writeln!(out, "{}\t{}", key(name), one_line(value, Place::Element))?,
+                false => writeln!(out, "{}\t{}", key(name), one_line(value, PartOf::Element))?,
             }
         }
         Ok(())
@@ -256,7 +256,7 @@ struct Change<'a> {
 
 impl<'a> Change<'a> {
     fn new(change: &'static str, key: &'a [u8], value: Option<&'a [u8]>) -> Self {
-        let value = value.map(|it| Json(it, Place::Element));
+        let value = value.map(|it| Json(it, PartOf::Element));
         Self {
             change,
             entry: Entry {
@@ -303,7 +303,7 @@ fn watch_key(map: &Map, key: &[u8], show: Show<'_>) -> Result<(), Failure> {
     }
     loop {
         match interrupt::wait_to_print(Some(WAIT), |slice| map.wait_key(key, seen, slice)) {
-            Err(Failure::Shoal(Error::Timeout)) if is_watched(map.name()) => continue,
+            Err(Failure::Shoal(Error::Timeout)) if may_change(map.name()) => continue,
             Err(Failure::Shoal(Error::Timeout)) => return Ok(()),
             changed => drop(changed?),
         }
@@ -338,7 +338,7 @@ fn watch_all(map: &Map, show: Show<'_>) -> Result<(), Failure> {
     loop {
         match interrupt::wait_to_print(Some(WAIT), |slice| map.wait_change(seen, slice)) {
             // The expiry of a key wakes no process.
-            Err(Failure::Shoal(Error::Timeout)) if is_watched(map.name()) => {}
+            Err(Failure::Shoal(Error::Timeout)) if may_change(map.name()) => {}
             Err(Failure::Shoal(Error::Timeout)) => return Ok(()),
             changed => seen = changed?,
         }

@@ -12,7 +12,7 @@ use crate::number::any_count;
 use crate::object::Object;
 use crate::objects::{open, open_or_create, show};
 use crate::output::{Failure, Format, Progress, bytes, duration, say};
-use crate::value::{Json, Place};
+use crate::value::{Json, PartOf};
 
 #[derive(clap::Args)]
 pub(crate) struct QueueCommand {
@@ -181,15 +181,15 @@ impl Put {
                     return Ok(());
                 }
                 for part in parts {
-                    put(&encoding.read(&part, Place::Message)?)?;
+                    put(&encoding.read(&part, PartOf::Message)?)?;
                 }
             }
         }
         if self.messages.is_empty() {
-            return put(&self.source.read(None, Place::Message)?);
+            return put(&self.source.read(None, PartOf::Message)?);
         }
         // All of them are read before the first is put, so that an invalid one prevents all puts.
-        let read = |text: &String| self.source.read(Some(text), Place::Message);
+        let read = |text: &String| self.source.read(Some(text), PartOf::Message);
         let messages = self.messages.iter().map(read);
         let messages: Vec<Vec<u8>> = messages.collect::<Result<_, _>>()?;
         messages.iter().try_for_each(|it| put(it))
@@ -224,10 +224,10 @@ impl Get {
             };
             let shown = Taken {
                 attempts: lease.attempts(),
-                value: Json(&lease, Place::Message),
+                value: Json(&lease, PartOf::Message),
             };
             // A message that is not printed goes back to the queue when the lease is dropped.
-            if !self.sink.print(&lease, Place::Message, &shown)? {
+            if !self.sink.print(&lease, PartOf::Message, &shown)? {
                 return Ok(());
             }
             lease.ack()?;
@@ -274,9 +274,9 @@ impl Peek {
             let shown = Seen {
                 index: Some(index),
                 number: None,
-                value: Json(value, Place::Message),
+                value: Json(value, PartOf::Message),
             };
-            if !self.sink.print(value, Place::Message, &shown)? {
+            if !self.sink.print(value, PartOf::Message, &shown)? {
                 break;
             }
         }
@@ -311,7 +311,7 @@ impl Tail {
             next = follower.next_number();
             let Some(seen) = seen else {
                 idle += 1;
-                let alone = || !is_watched(&self.name);
+                let alone = || !may_change(&self.name);
                 if closed || (idle % ALONE_CHECK == 0 && alone()) {
                     return Ok(());
                 }
@@ -322,9 +322,9 @@ impl Tail {
             let shown = Seen {
                 index: None,
                 number: Some(seen.number),
-                value: Json(value, Place::Message),
+                value: Json(value, PartOf::Message),
             };
-            if !self.sink.print(value, Place::Message, &shown)? {
+            if !self.sink.print(value, PartOf::Message, &shown)? {
                 return Ok(());
             }
             left -= 1;
@@ -334,7 +334,7 @@ impl Tail {
 }
 
 /// Whether the object may still change: another process has it open, or it is persistent.
-pub(crate) fn is_watched(name: &str) -> bool {
+pub(crate) fn may_change(name: &str) -> bool {
     let me = std::process::id();
     shoal::stat(name).is_ok_and(|it| it.persistent || it.participants.iter().any(|it| it.pid != me))
 }
