@@ -114,14 +114,7 @@ struct Element<'a> {
 impl ListCommand {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.verb {
-            Verb::Get { name, index, sink } => {
-                let list = open(&name, List::open)?;
-                let (at, value) = list.with(|list| {
-                    let at = index_in(index, list.len()?);
-                    Ok((at, at.map(|at| list.get_vec(at)).transpose()?.flatten()))
-                })?;
-                print(&name, index, at.zip(value), sink).map(drop)
-            }
+            Verb::Get { name, index, sink } => get(&name, index, sink),
             Verb::Ls {
                 name,
                 from,
@@ -139,61 +132,76 @@ impl ListCommand {
                 index,
                 value,
                 source,
-            } => {
-                let value = source.read(value.as_deref(), PartOf::Element)?;
-                let done = open(&name, List::open)?.with(|list| {
-                    let len = list.len()?;
-                    let at = if index == len as i64 {
-                        Some(len)
-                    } else {
-                        index_in(index, len)
-                    };
-                    let Some(at) = at else { return Ok(false) };
-                    list.splice(at..at, &[&value]).map(|()| true)
-                })?;
-                found(done, &name, index)
-            }
+            } => insert(&name, index, value.as_deref(), &source),
             Verb::Set {
                 name,
                 index,
                 value,
                 source,
-            } => {
-                let value = source.read(value.as_deref(), PartOf::Element)?;
-                let done =
-                    open(&name, List::open)?.with(|list| match index_in(index, list.len()?) {
-                        Some(at) => list.set(at, &value),
-                        None => Ok(false),
-                    })?;
-                found(done, &name, index)
-            }
-            Verb::Pop { name, index, sink } => {
-                let list = open(&name, List::open)?;
-                let popped = list.with(|list| match index_in(index, list.len()?) {
-                    Some(at) => Ok(list.pop_at(at)?.map(|value| (at, value))),
-                    None => Ok(None),
-                })?;
-                let put_back = popped.clone();
-                let printed = print(&name, index, popped, sink);
-                // Printing may wait for a slow reader, so it is not done under the list's lock.
-                if let (Ok(false) | Err(_), Some((at, value))) = (&printed, put_back) {
-                    list.insert(at, &value)?;
-                }
-                printed.map(drop)
-            }
-            Verb::Remove { name, index, count } => {
-                let done = open(&name, List::open)?.with(|list| {
-                    let len = list.len()?;
-                    let Some(at) = index_in(index, len) else {
-                        return Ok(false);
-                    };
-                    let end = at.saturating_add(count).min(len);
-                    list.splice::<&[u8]>(at..end, &[]).map(|()| true)
-                })?;
-                found(done, &name, index)
-            }
+            } => set(&name, index, value.as_deref(), &source),
+            Verb::Pop { name, index, sink } => pop(&name, index, sink),
+            Verb::Remove { name, index, count } => remove(&name, index, count),
         }
     }
+}
+
+fn get(name: &str, index: i64, sink: Sink) -> Result<(), Failure> {
+    let (at, value) = open(name, List::open)?.with(|list| {
+        let at = index_in(index, list.len()?);
+        Ok((at, at.map(|at| list.get_vec(at)).transpose()?.flatten()))
+    })?;
+    print(name, index, at.zip(value), sink).map(drop)
+}
+
+fn insert(name: &str, index: i64, value: Option<&str>, source: &Source) -> Result<(), Failure> {
+    let value = source.read(value, PartOf::Element)?;
+    let done = open(name, List::open)?.with(|list| {
+        let len = list.len()?;
+        let at = match index == len as i64 {
+            true => Some(len),
+            false => index_in(index, len),
+        };
+        let Some(at) = at else { return Ok(false) };
+        list.splice(at..at, &[&value]).map(|()| true)
+    })?;
+    found(done, name, index)
+}
+
+fn set(name: &str, index: i64, value: Option<&str>, source: &Source) -> Result<(), Failure> {
+    let value = source.read(value, PartOf::Element)?;
+    let list = open(name, List::open)?;
+    let done = list.with(|list| match index_in(index, list.len()?) {
+        Some(at) => list.set(at, &value),
+        None => Ok(false),
+    })?;
+    found(done, name, index)
+}
+
+fn pop(name: &str, index: i64, sink: Sink) -> Result<(), Failure> {
+    let list = open(name, List::open)?;
+    let popped = list.with(|list| match index_in(index, list.len()?) {
+        Some(at) => Ok(list.pop_at(at)?.map(|value| (at, value))),
+        None => Ok(None),
+    })?;
+    let put_back = popped.clone();
+    let printed = print(name, index, popped, sink);
+    // Printing may wait for a slow reader, so it is not done under the list's lock.
+    if let (Ok(false) | Err(_), Some((at, value))) = (&printed, put_back) {
+        list.insert(at, &value)?;
+    }
+    printed.map(drop)
+}
+
+fn remove(name: &str, index: i64, count: usize) -> Result<(), Failure> {
+    let done = open(name, List::open)?.with(|list| {
+        let len = list.len()?;
+        let Some(at) = index_in(index, len) else {
+            return Ok(false);
+        };
+        let end = at.saturating_add(count).min(len);
+        list.splice::<&[u8]>(at..end, &[]).map(|()| true)
+    })?;
+    found(done, name, index)
 }
 
 /// `index`, counted from 0, in a list of `len` elements; `None` if there is no such element.
