@@ -156,7 +156,7 @@ impl Family {
     }
 
     /// The value that hides every device, if one is known.
-    pub fn hidden(&self) -> Option<&'static str> {
+    pub fn hiding_value(&self) -> Option<&'static str> {
         self.hide
     }
 }
