@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use shoal::device::{Family, Machine, lease};
+use shoal::device::{Family, Machine, Mask, lease};
 
 use crate::inventory::{Inventory, Listed};
 use crate::output::{Failure, Format, Paint, bytes, has_colours, plain, width};
@@ -446,7 +446,7 @@ fn devices() -> Vec<Finding> {
             continue;
         }
         match shoal::device::visible(family.name()) {
-            Ok(mask) if mask.to_string() != "all" => findings.push(finding(
+            Ok(mask) if mask != Mask::All => findings.push(finding(
                 "mask",
                 Level::Note,
                 format!("{} restricts {} to {mask}", set.join(", "), family.name()),
