@@ -6,8 +6,8 @@ use clap::Subcommand;
 use serde::Serialize;
 use shoal::{Error, Queue};
 
-use crate::input::{Sink, Source};
-use crate::interrupt::{self, Input};
+use crate::input::{Input, Sink, Source};
+use crate::interrupt;
 use crate::number::any_count;
 use crate::object::Object;
 use crate::objects::{open, open_or_create, show};
