@@ -83,8 +83,8 @@ pub use primitives::{
     Acquisition, Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Wake,
 };
 pub use process::{
-    EventKind, Exit, ExitKind, ForkOptions, Outcome, Process, Restart, Spawn, Stdio, Supervisor,
-    Workers, fork,
+    EventKind, Exit, ExitKind, ForkOptions, LeasePart, Outcome, Process, Restart, Spawn, Stdio,
+    Supervisor, Workers, fork,
 };
 pub use queue::{
     Delivered, Followed, Follower, Lease, Queue, QueueRelay, RelayRequest, RelayRoom, Reservation,

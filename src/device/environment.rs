@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::family::{FAMILIES, Family, Order, Source, Style};
+use super::family::{FAMILIES, Family, Ids, Order, Source, Style};
 use super::mask::{Device, DeviceKind, Mask};
 use super::reading::Reading;
 use crate::error::{Error, Result};
@@ -319,11 +319,9 @@ impl Family {
             Error::Invalid { why, .. } => refuse(why.into_owned()),
             other => other,
         };
-        // ROCr compares ids in upper case.
-        let text = if self.layers[0][0].reading == Reading::Rocr && logical != "none" {
-            logical.to_ascii_uppercase()
-        } else {
-            logical.to_owned()
+        let text = match self.ids {
+            Ids::Unique if logical != "none" => logical.to_ascii_uppercase(),
+            _ => logical.to_owned(),
         };
         let asked: Mask = text.parse().map_err(named)?;
         let wrong_kind = |d: &&Device| !self.kinds.contains(&d.kind());

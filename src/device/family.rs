@@ -1,7 +1,8 @@
 //! The table of device families: one row describes all that differs between vendors.
 //!
 //! ```text
-//! family ── layers ──> what the process sees now      (reading.rs, then Mask::compose)
+//! family ── hardware, finder, ids ──> which devices the machine has   (discover)
+//!        ── layers, ends_at_unknown ──> what the process sees now   (reading.rs, then Mask::compose)
 //!        ── kinds, order, counts ──> what may be requested
 //!        ── variable, style, hide ──> what is written
 //!        ── with, neutral ──> what has to change with it
@@ -36,13 +37,60 @@ pub struct Family {
     /// The numbers of devices that a process may have, and what to set for each; empty if any number
     /// is allowed. `None` removes the variable.
     pub(super) counts: &'static [(usize, Settings)],
-    /// Set together with the mask, unless already set.
+    /// Set together with the mask, unless already set. They say in which order the program counts its devices.
     pub(super) with: &'static [(&'static str, &'static str)],
     /// Variables whose indices would count within the new mask: set to this value, or removed, if they are
     /// set. Their restriction is part of the composed mask.
     pub(super) neutral: Settings,
     /// Libraries that read the variable once, when they are loaded.
     pub(super) runtimes: &'static [&'static str],
+    /// The family whose devices these are, if it is another name for them.
+    pub(super) hardware: &'static str,
+    pub(super) finder: Finder,
+    pub(super) ids: Ids,
+    /// An entry of a mask that names no device of the machine ends the list, and a device that is named twice
+    /// empties it. Other runtimes skip such entries.
+    pub(super) ends_at_unknown: bool,
+}
+
+/// How the devices of a machine are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finder {
+    Nvidia,
+    Amd,
+    Intel,
+    /// By the vendor's number on the bus.
+    Bus(Chips),
+    /// The same, for a runtime that counts the cores of the devices.
+    Cores(Chips),
+}
+
+/// How to recognise devices on the bus, by the public list of PCI ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Chips {
+    pub(super) vendor: u64,
+    /// Its device ids; empty for all accelerators and display controllers of the vendor. A vendor that has network
+    /// or disk controllers as well has a list.
+    pub(super) devices: &'static [u64],
+}
+
+/// All accelerators of a vendor.
+const fn vendor(vendor: u64) -> Finder {
+    Finder::Bus(Chips {
+        vendor,
+        devices: &[],
+    })
+}
+
+/// How the ids of devices are spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ids {
+    /// The address on the bus.
+    Bus,
+    /// `GPU-` and a UUID.
+    Uuid,
+    /// `GPU-` and 16 hexadecimal digits, which the runtime compares in upper case.
+    Unique,
 }
 
 /// Variables and their values; `None` removes the variable.
@@ -108,7 +156,7 @@ impl Family {
     }
 
     /// The value that hides every device, if one is known.
-    pub fn hidden(&self) -> Option<&'static str> {
+    pub fn hiding_value(&self) -> Option<&'static str> {
         self.hide
     }
 }
@@ -122,7 +170,12 @@ const fn source(variable: &'static str, reading: Reading) -> Source {
 }
 
 /// A row with one variable and plain indices, for a family of which nothing else is known.
-const fn plain(name: &'static str, variable: &'static str, layers: Layers) -> Family {
+const fn plain(
+    name: &'static str,
+    variable: &'static str,
+    layers: Layers,
+    finder: Finder,
+) -> Family {
     Family {
         name,
         variable,
@@ -135,6 +188,10 @@ const fn plain(name: &'static str, variable: &'static str, layers: Layers) -> Fa
         with: &[],
         neutral: &[],
         runtimes: &[],
+        hardware: name,
+        finder,
+        ids: Ids::Bus,
+        ends_at_unknown: false,
     }
 }
 
@@ -175,7 +232,9 @@ pub(super) static FAMILIES: &[Family] = &[
         // indices mean what nvidia-smi shows only in this one.
         with: &[("CUDA_DEVICE_ORDER", "PCI_BUS_ID")],
         runtimes: &["libcuda.so"],
-        ..plain("cuda", "CUDA_VISIBLE_DEVICES", CUDA)
+        ids: Ids::Uuid,
+        ends_at_unknown: true,
+        ..plain("cuda", "CUDA_VISIBLE_DEVICES", CUDA, Finder::Nvidia)
     },
     Family {
         kinds: &[DeviceKind::Index, DeviceKind::Gpu],
@@ -186,14 +245,17 @@ pub(super) static FAMILIES: &[Family] = &[
             ("GPU_DEVICE_ORDINAL", None),
         ],
         runtimes: &["libhsa-runtime64.so"],
-        ..plain("rocm", "ROCR_VISIBLE_DEVICES", ROCM)
+        ids: Ids::Unique,
+        ..plain("rocm", "ROCR_VISIBLE_DEVICES", ROCM, Finder::Amd)
     },
     Family {
         // Empty means unset here.
         hide: Some("-1"),
         neutral: &[("ROCR_VISIBLE_DEVICES", None), ("GPU_DEVICE_ORDINAL", None)],
         runtimes: &["libamdhip64.so"],
-        ..plain("hip", "HIP_VISIBLE_DEVICES", ROCM)
+        hardware: "rocm",
+        ids: Ids::Unique,
+        ..plain("hip", "HIP_VISIBLE_DEVICES", ROCM, Finder::Amd)
     },
     Family {
         kinds: &[DeviceKind::Index, DeviceKind::Tile],
@@ -201,7 +263,7 @@ pub(super) static FAMILIES: &[Family] = &[
         // The selector also chooses the backend: the choice is kept, and its indices are removed.
         neutral: &[("ONEAPI_DEVICE_SELECTOR", Some("level_zero:*"))],
         runtimes: &["libze_loader.so"],
-        ..plain("level_zero", "ZE_AFFINITY_MASK", LEVEL_ZERO)
+        ..plain("level_zero", "ZE_AFFINITY_MASK", LEVEL_ZERO, Finder::Intel)
     },
     Family {
         kinds: &[DeviceKind::Index, DeviceKind::Tile],
@@ -209,7 +271,13 @@ pub(super) static FAMILIES: &[Family] = &[
         order: Order::Physical,
         neutral: &[("ZE_AFFINITY_MASK", None)],
         runtimes: &["libsycl.so"],
-        ..plain("oneapi", "ONEAPI_DEVICE_SELECTOR", LEVEL_ZERO)
+        hardware: "level_zero",
+        ..plain(
+            "oneapi",
+            "ONEAPI_DEVICE_SELECTOR",
+            LEVEL_ZERO,
+            Finder::Intel,
+        )
     },
     Family {
         // An invalid id ends the list.
@@ -220,6 +288,7 @@ pub(super) static FAMILIES: &[Family] = &[
             "ascend",
             "ASCEND_RT_VISIBLE_DEVICES",
             &[&[source("ASCEND_RT_VISIBLE_DEVICES", Reading::Ascend)]],
+            vendor(0x19e5),
         )
     },
     Family {
@@ -229,6 +298,10 @@ pub(super) static FAMILIES: &[Family] = &[
             "neuron",
             "NEURON_RT_VISIBLE_CORES",
             &[&[source("NEURON_RT_VISIBLE_CORES", Reading::Plain)]],
+            Finder::Cores(Chips {
+                vendor: 0x1d0f,
+                devices: &[0x7064, 0x7164, 0x7264, 0x7364],
+            }),
         )
     },
     Family {
@@ -255,12 +328,17 @@ pub(super) static FAMILIES: &[Family] = &[
             "tpu",
             "TPU_VISIBLE_CHIPS",
             &[&[source("TPU_VISIBLE_CHIPS", Reading::Plain)]],
+            Finder::Bus(Chips {
+                vendor: 0x1ae0,
+                devices: &[0x0027, 0x0056, 0x005e, 0x0062, 0x0063, 0x006f],
+            }),
         )
     },
     plain(
         "habana",
         "HABANA_VISIBLE_MODULES",
         &[&[source("HABANA_VISIBLE_MODULES", Reading::Plain)]],
+        vendor(0x1da3),
     ),
     Family {
         hide: Some("-1"),
@@ -273,17 +351,20 @@ pub(super) static FAMILIES: &[Family] = &[
                 source("CN_VISIBLE_DEVICES", Reading::Mlu),
                 source("MLU_VISIBLE_DEVICES", Reading::Mlu),
             ]],
+            vendor(0xcabc),
         )
     },
     plain(
         "musa",
         "MUSA_VISIBLE_DEVICES",
         &[&[source("MUSA_VISIBLE_DEVICES", Reading::Plain)]],
+        vendor(0x1ed5),
     ),
     plain(
         "supa",
         "SUPA_VISIBLE_DEVICES",
         &[&[source("SUPA_VISIBLE_DEVICES", Reading::Plain)]],
+        vendor(0x1ee0),
     ),
     Family {
         order: Order::Physical,
@@ -291,6 +372,7 @@ pub(super) static FAMILIES: &[Family] = &[
             "tenstorrent",
             "TT_VISIBLE_DEVICES",
             &[&[source("TT_VISIBLE_DEVICES", Reading::Plain)]],
+            vendor(0x1e52),
         )
     },
     Family {
@@ -303,12 +385,14 @@ pub(super) static FAMILIES: &[Family] = &[
                 reading: Reading::Plain,
                 style: Style::Each("npu:"),
             }]],
+            vendor(0x1ed2),
         )
     },
     plain(
         "metax",
         "CUDA_VISIBLE_DEVICES",
         &[&[source("CUDA_VISIBLE_DEVICES", Reading::Plain)]],
+        vendor(0x9999),
     ),
 ];
 

@@ -7,9 +7,8 @@ use super::args;
 use super::handle;
 use super::lease::{self, LeaseHandle};
 use super::options::{check_flags, sized};
-use crate::device::lease::{Lease, Mode};
 use crate::error::{Error, Result};
-use crate::process::{ForkOptions, Spawn, Stdio};
+use crate::process::{ForkOptions, LeasePart, Spawn, Stdio};
 
 /// In `shoal_spawn_options.flags`: the child leads a process group of its own: `shoal_process_signal` with
 /// `group` reaches all of it, and the terminal's Ctrl-C does not.
@@ -177,7 +176,7 @@ unsafe fn devices(options: &SpawnOptions) -> Result<Devices> {
 ///
 /// # Safety
 /// As [`handle::get`] for a lease that is not NULL.
-unsafe fn leased(options: &SpawnOptions) -> Result<Leased> {
+unsafe fn leased(options: &SpawnOptions) -> Result<Option<LeasePart>> {
     if options.reserved != 0 {
         return Err(Error::invalid("reserved", "it is not 0"));
     }
@@ -194,25 +193,24 @@ unsafe fn leased(options: &SpawnOptions) -> Result<Leased> {
     }
     // SAFETY: the caller's contract.
     let lease = unsafe { handle::get(options.lease) }?.lease()?.clone();
-    let (worker, workers) = (options.worker as usize, options.workers.max(1) as usize);
-    Ok(Some((
+    Ok(Some(LeasePart {
         lease,
-        lease::mode(options.lease_mode)?,
-        worker,
-        workers,
-    )))
+        mode: lease::mode(options.lease_mode)?,
+        worker: options.worker as usize,
+        workers: options.workers.max(1) as usize,
+    }))
 }
 
 /// A family of devices and a mask.
 type Devices = Option<(String, String)>;
-/// A lease, what a child sees of it, and which child of how many it is.
-type Leased = Option<(Lease, Mode, usize, usize)>;
 
 /// The description of a program, without its devices and its lease, and these.
 ///
 /// # Safety
 /// As [`spawn`].
-pub(super) unsafe fn program(options: &SpawnOptions) -> Result<(Spawn, Devices, Leased)> {
+pub(super) unsafe fn program(
+    options: &SpawnOptions,
+) -> Result<(Spawn, Devices, Option<LeasePart>)> {
     let alone = SpawnOptions {
         device_family: std::ptr::null(),
         device_mask: std::ptr::null(),
@@ -280,8 +278,8 @@ pub(super) unsafe fn spawn(options: &SpawnOptions) -> Result<Spawn> {
         spawn.devices(family, mask);
     }
     // SAFETY: the caller's contract.
-    if let Some((lease, mode, worker, workers)) = unsafe { leased(options) }? {
-        spawn.lease(&lease, mode, worker, workers);
+    if let Some(part) = unsafe { leased(options) }? {
+        spawn.lease(&part.lease, part.mode, part.worker, part.workers);
     }
     let has = |flag| options.flags & flag != 0;
     if has(SHOAL_SPAWN_NEW_GROUP) {

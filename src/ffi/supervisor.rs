@@ -256,7 +256,7 @@ unsafe fn workers(options: &SupervisorOptions) -> Result<Workers> {
     let program = unsafe { options::read(options.program) }?;
     let program = program.ok_or_else(|| Error::invalid("program", "it is NULL"))?;
     // SAFETY: the caller's contract.
-    let (spawn, devices, lease) = unsafe { spawn::program(&program) }?;
+    let (spawn, devices, part) = unsafe { spawn::program(&program) }?;
     let mut workers = Workers::new(&spawn, options.workers);
     workers
         .restart(match options.restart {
@@ -288,8 +288,8 @@ unsafe fn workers(options: &SupervisorOptions) -> Result<Workers> {
     if let Some((family, mask)) = devices {
         workers.devices(family, mask);
     }
-    if let Some((lease, mode, ..)) = lease {
-        workers.lease(&lease, mode);
+    if let Some(part) = part {
+        workers.lease(&part.lease, part.mode);
     }
     Ok(workers)
 }

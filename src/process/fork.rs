@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::detached;
 use super::handle::Process;
 use super::lookup::device_edits;
-use crate::device::lease::{Lease, Mode};
+use super::spawn::LeasePart;
 use crate::device::{self, EnvEdit};
 use crate::error::Result;
 use crate::sys::exit::exit_at_once;
@@ -27,9 +27,9 @@ pub struct ForkOptions {
     /// vendor's runtime that is already loaded, since that has read its variable. Most runtimes do not
     /// survive a fork anyway.
     pub devices: Vec<(String, String)>,
-    /// Leases that the child also has: each with its mode, the child's worker number and the number of
-    /// workers, as for [`Spawn::lease`](crate::Spawn::lease). The child has no other leases of this process.
-    pub leases: Vec<(Lease, Mode, usize, usize)>,
+    /// Leases that the child also has, as with [`Spawn::lease`](crate::Spawn::lease). The child has no other
+    /// leases of this process.
+    pub leases: Vec<LeasePart>,
     /// Makes the kernel kill the child (`SIGKILL`) when the *thread* that forked it ends, at the latest
     /// with its process. Fork from a thread that lives long enough.
     pub die_with_parent: bool,
@@ -69,9 +69,12 @@ const PANICKED: i32 = 101;
 /// ```
 pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result<Process> {
     let mut edits = device_edits(&options.devices, device::process_variable)?;
-    for (lease, mode, worker, workers) in &options.leases {
-        lease.fd()?;
-        edits.extend(lease.environment(*mode, *worker, *workers)?);
+    for part in &options.leases {
+        part.lease.fd()?;
+        let edit = part
+            .lease
+            .environment(part.mode, part.worker, part.workers)?;
+        edits.extend(edit);
     }
     detached::sweep();
 
@@ -99,10 +102,10 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
 }
 
 /// Runs `act`; a fork in it passes these leases to the child.
-fn with_leases<T>(leases: &[(Lease, Mode, usize, usize)], act: &mut dyn FnMut() -> T) -> T {
+fn with_leases<T>(leases: &[LeasePart], act: &mut dyn FnMut() -> T) -> T {
     match leases.split_first() {
         None => act(),
-        Some(((lease, ..), rest)) => lease.pass_to_forks(|| with_leases(rest, act)),
+        Some((part, rest)) => part.lease.pass_to_forks(|| with_leases(rest, act)),
     }
 }
 

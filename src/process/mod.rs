@@ -44,7 +44,7 @@ mod supervisor;
 
 pub use fork::{ForkOptions, fork};
 pub use handle::{Exit, ExitKind, Process};
-pub use spawn::{Spawn, Stdio};
+pub use spawn::{LeasePart, Spawn, Stdio};
 pub use supervisor::{
     Event, EventKind, MOST_WORKERS, Outcome, Output, OutputFailure, Restart, Supervisor,
     WorkerState, WorkerStatus, Workers,

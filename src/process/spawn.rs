@@ -71,16 +71,20 @@ pub struct Spawn {
     keep_signals: bool,
     die_with_parent: bool,
     devices: Vec<(String, String)>,
-    leases: Vec<Leased>,
+    leases: Vec<LeasePart>,
 }
 
-/// A lease for a child.
+/// A child's part of a lease.
 #[derive(Debug, Clone)]
-struct Leased {
-    lease: Lease,
-    mode: Mode,
-    worker: usize,
-    workers: usize,
+pub struct LeasePart {
+    /// The lease.
+    pub lease: Lease,
+    /// Which of its devices the child sees.
+    pub mode: Mode,
+    /// The child's number among those that share the lease, from 0.
+    pub worker: usize,
+    /// How many share it.
+    pub workers: usize,
 }
 
 impl Spawn {
@@ -264,7 +268,7 @@ impl Spawn {
     /// # Ok::<(), shoal::Error>(())
     /// ```
     pub fn lease(&mut self, lease: &Lease, mode: Mode, worker: usize, workers: usize) -> &mut Self {
-        self.leases.push(Leased {
+        self.leases.push(LeasePart {
             lease: lease.clone(),
             mode,
             worker,

@@ -1,5 +1,7 @@
 //! Descriptors: duplicates, pipes, and the numbers of those that the library keeps.
 
+use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -11,6 +13,14 @@ use crate::error::{Error, Result};
 const FIRST: RawFd = 3;
 /// A number above those that shells and programs usually choose.
 const REMOTE: RawFd = 700;
+
+/// Uses the descriptor as a file, and leaves it open.
+pub(crate) fn with_file<T>(fd: BorrowedFd<'_>, act: impl FnOnce(&File) -> T) -> T {
+    // SAFETY: the descriptor is open while it is borrowed, which is longer than `act` has the file. The file is never
+    // dropped, so it does not close the descriptor.
+    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(fd.as_raw_fd()) });
+    act(&file)
+}
 
 /// A close-on-exec duplicate of `fd`, numbered `above` or higher; `None` if `fd` is not open.
 pub(crate) fn duplicate(fd: RawFd, above: RawFd) -> Result<Option<OwnedFd>> {

@@ -28,9 +28,6 @@ pub(crate) fn missing(file: &str) -> Error {
     directory::exists().err().unwrap_or_else(|| not_found(file))
 }
 
-/// How to get rid of what is no object and no directory.
-const UNLINK: &str = "remove it, for example by `shoal rm`";
-
 /// The error of a name that is not a regular file, unless the path of the directory is at fault. Removing an
 /// object never removes a directory, which may have anything in it.
 pub(crate) fn no_file(file: &str) -> Error {
@@ -39,12 +36,12 @@ pub(crate) fn no_file(file: &str) -> Error {
         Err(err) => return err,
     };
     let kind = std::fs::symlink_metadata(&path).map(|it| it.file_type());
-    let (what, how) = match kind {
+    let (what, advice) = match kind {
         Ok(kind) if kind.is_dir() => ("a directory", "remove it by hand"),
-        Ok(kind) if kind.is_symlink() => ("a symbolic link", UNLINK),
-        _ => ("not a regular file", UNLINK),
+        Ok(kind) if kind.is_symlink() => ("a symbolic link", "`shoal rm` removes it"),
+        _ => ("not a regular file", "`shoal rm` removes it"),
     };
-    Error::corrupt(format!("{path:?} is {what}, and no object: {how}"))
+    Error::corrupt(format!("{path:?} is {what}, and no object: {advice}"))
 }
 
 fn denied(file: &str, errno: i32) -> Error {

@@ -11,7 +11,7 @@ use shoal::{List, Map, Queue, Timeout};
 use crate::{Done, command, finish, shoal, unique};
 
 /// `shoal` with this standard input.
-fn fed(args: &[&str], input: &[u8]) -> Done {
+pub(crate) fn fed(args: &[&str], input: &[u8]) -> Done {
     let mut child = command(args);
     let (reader, mut writer) = std::io::pipe().unwrap();
     child.stdin(Stdio::from(reader));
@@ -36,7 +36,7 @@ fn bytes(args: &[&str]) -> Vec<u8> {
     done.stdout
 }
 
-fn lines(done: Done) -> Vec<Value> {
+pub(crate) fn lines(done: Done) -> Vec<Value> {
     let text = done.ok();
     let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
     lines.collect()
@@ -284,7 +284,7 @@ fn keys_of_a_map_are_those_of_every_language() {
         "mode\tfast\n",
         "count\t8\n",
         "7\t[1]\n",
-        "(\"a\", 1)\ttuple\n",
+        "('a', 1)\ttuple\n",
         "'\\udcffé'\tescaped\n",
         "n\t-3\n",
     ] {
@@ -440,7 +440,15 @@ fn a_closed_stream_is_a_failure_and_nothing_is_lost() {
     }
     run(&["queue", "get", queue.name()], ">&-").failed(1, "cannot write");
     run(&["list", "pop", list.name()], ">&-").failed(1, "cannot write");
-    run(&["ls"], ">&-").failed(1, "cannot write");
+    for prints in [
+        &["ls"][..],
+        &["--help"],
+        &["help"],
+        &["ls", "--help"],
+        &["--version"],
+    ] {
+        run(prints, ">&-").failed(1, "cannot write");
+    }
     run(&["queue", "put", queue.name()], "<&-").failed(1, "cannot read");
     run(&["queue", "put", queue.name(), "--lines"], "<&-").failed(1, "cannot read");
     assert_eq!((queue.len(), list.len().unwrap()), (1, 1));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -473,17 +473,19 @@ fn a_directory_in_the_place_of_an_object_is_named_and_is_to_be_removed_by_hand()
 }
 
 #[test]
-fn a_link_in_the_place_of_an_object_is_removed_as_its_error_says() {
-    let name = unique("link");
-    let path = format!("/dev/shm/shoal.{name}");
-    std::os::unix::fs::symlink("/nowhere", &path).unwrap();
-    let why =
-        format!("{path:?} is a symbolic link, and no object: remove it, for example by `shoal rm`");
-    assert!(shoal(&["stat", &name]).ok().contains(&why));
-    shoal(&["queue", "put", &name, "x", "--create"]).failed(1, &why);
-    shoal(&["rm", &name]).ok();
-    shoal(&["queue", "put", &name, "x", "--create"]).ok();
-    shoal(&["rm", &name]).ok();
+fn a_file_of_another_kind_in_the_place_of_an_object_is_removed_by_rm() {
+    let (link, fifo) = (unique("link"), unique("fifo"));
+    let path = |name: &str| format!("/dev/shm/shoal.{name}");
+    std::os::unix::fs::symlink("nowhere", path(&link)).unwrap();
+    let made = Command::new("mkfifo").arg(path(&fifo)).status();
+    assert!(made.unwrap().success());
+    for (name, what) in [(&link, "a symbolic link"), (&fifo, "not a regular file")] {
+        let why = format!("is {what}, and no object: `shoal rm` removes it");
+        assert!(shoal(&["stat", name]).ok().contains(&why));
+        shoal(&["queue", "put", name, "x", "--create"]).failed(1, &why);
+        shoal(&["rm", name]).ok();
+        shoal(&["stat", name]).failed(3, name);
+    }
 }
 
 #[test]

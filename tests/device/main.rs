@@ -234,7 +234,7 @@ fn an_id_is_looked_up_in_the_inherited_mask() {
 #[test]
 fn hiding_every_device_uses_a_value_that_the_runtime_reads_as_none() {
     for family in families() {
-        match family.hidden() {
+        match family.hiding_value() {
             Some(value) => {
                 for asked in ["", "none"] {
                     assert_eq!(resolve(family.name(), None, asked).unwrap(), value);

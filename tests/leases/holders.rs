@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use shoal::device::EnvEdit;
 use shoal::device::lease::{HolderState, Mode, Request, holders};
-use shoal::{Error, ForkOptions, Spawn, Timeout};
+use shoal::{Error, ForkOptions, LeasePart, Spawn, Timeout};
 
 use crate::place::{Child, LONG, NOW, Place, held, numbers, until, waiting};
 
@@ -53,7 +53,12 @@ fn a_forked_child_that_was_given_the_lease_keeps_it_and_passes_it_on_no_further(
     let request = Request::new(1).machine(machine.clone());
     let lease = request.acquire(LONG).unwrap();
     let options = ForkOptions {
-        leases: vec![(lease.clone(), Mode::Exclusive, 0, 1)],
+        leases: vec![LeasePart {
+            lease: lease.clone(),
+            mode: Mode::Exclusive,
+            worker: 0,
+            workers: 1,
+        }],
         ..Default::default()
     };
     let mut child = Child::new(&options, || {

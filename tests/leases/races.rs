@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use shoal::device::lease::{Lease, Mode, Request, Share, holders};
 use shoal::device::{EnvEdit, Machine};
-use shoal::{ForkOptions, Process, Timeout, fork};
+use shoal::{ForkOptions, LeasePart, Process, Timeout, fork};
 
 use crate::common::{Random, soak_length};
 use crate::directory::become_user;
@@ -206,7 +206,12 @@ fn child(kind: Kind, machine: &Machine, witness: Witness, mut random: Random) ->
     }
     run_under(&lease);
     let options = ForkOptions {
-        leases: vec![(lease.clone(), Mode::IndexOnly, 0, 1)],
+        leases: vec![LeasePart {
+            lease: lease.clone(),
+            mode: Mode::IndexOnly,
+            worker: 0,
+            workers: 1,
+        }],
         ..Default::default()
     };
     let workers: Vec<Process> = (0..3)

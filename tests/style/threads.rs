@@ -12,8 +12,8 @@ use shoal::device::{
     Device, DeviceKind, Discovery, EnvEdit, Family, Found, Machine, Mask, Reading, Seen,
 };
 use shoal::process::{
-    self, EventKind, Exit, ExitKind, ForkOptions, Outcome, Output, OutputFailure, Process, Restart,
-    Spawn, Stdio, Supervisor, WorkerState, WorkerStatus, Workers,
+    self, EventKind, Exit, ExitKind, ForkOptions, LeasePart, Outcome, Output, OutputFailure,
+    Process, Restart, Spawn, Stdio, Supervisor, WorkerState, WorkerStatus, Workers,
 };
 use shoal::*;
 
@@ -82,6 +82,7 @@ fn of_any_thread() -> Vec<Row> {
         // Processes and devices.
         Discovery,
         ForkOptions,
+        LeasePart,
         Machine,
         Process,
         Request,

@@ -139,7 +139,7 @@ impl Bench {
             Some(path) => read(path)?,
             None => self.measure()?,
         };
-        let failed = |why: Box<dyn std::error::Error>| Failure::Bench(why.to_string());
+        let failed = |why: Box<dyn std::error::Error>| Failure::Other(why.to_string());
         if let Some(path) = html {
             write(&path, &harness::page(&report).map_err(failed)?)?;
         }
@@ -182,7 +182,7 @@ impl Bench {
             waits: self.waits,
         };
         harness::run(&options, &|what| tell(format_args!("measuring {what} …\n")))
-            .map_err(|why| Failure::Bench(why.to_string()))
+            .map_err(|why| Failure::Other(why.to_string()))
     }
 
     /// Which part to measure, and with how many busy programs.
@@ -211,13 +211,13 @@ impl Bench {
 
 /// A report from a file of JSON, or from a page that has it inside.
 fn read(path: &Path) -> Result<harness::Report, Failure> {
-    let failed = |why: String| Failure::Bench(format!("{}: {why}", path.display()));
+    let failed = |why: String| Failure::Other(format!("{}: {why}", path.display()));
     let text = fs::read_to_string(path).map_err(|err| failed(err.to_string()))?;
     harness::parse(&text).map_err(|why| failed(why.to_string()))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let failed = |err: io::Error| Failure::Bench(format!("{}: {err}", path.display()));
+    let failed = |err: io::Error| Failure::Other(format!("{}: {err}", path.display()));
     fs::write(path, text).map_err(failed)
 }
 
@@ -237,7 +237,7 @@ fn writable(path: &Path) -> Result<(), Failure> {
 
 /// Counts instructions and compares them with a budget, or writes it.
 fn budget(path: &Path, compiler: &str, update: bool) -> Result<(), Failure> {
-    let failed = |why: String| Failure::Bench(format!("{}: {why}", path.display()));
+    let failed = |why: String| Failure::Other(format!("{}: {why}", path.display()));
     let counted = harness::instructions().map_err(|why| failed(why.to_string()))?;
     if counted.is_empty() {
         return print("Not counted: this process may not trace another one (ptrace).\n");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use serde::Serialize;
-use shoal::device::{self, EnvEdit};
+use shoal::device::{self, EnvEdit, Mask};
 
 use crate::inventory::{COLUMNS, Inventory};
 use crate::number::any_count;
@@ -231,12 +231,16 @@ struct Family {
     family: &'static str,
     variable: &'static str,
     visible: String,
+    #[serde(skip)]
+    is_masked: bool,
     problem: Option<String>,
 }
 
 fn known() -> Vec<Family> {
     let of = |family: &'static device::Family| {
-        let (visible, problem) = match device::visible(family.name()) {
+        let mask = device::visible(family.name());
+        let is_masked = mask != Ok(Mask::All);
+        let (visible, problem) = match mask {
             Ok(mask) => (mask.to_string(), None),
             Err(err) => ("?".to_owned(), Some(err.to_string())),
         };
@@ -244,6 +248,7 @@ fn known() -> Vec<Family> {
             family: family.name(),
             variable: family.variable(),
             visible,
+            is_masked,
             problem,
         }
     };
@@ -252,10 +257,7 @@ fn known() -> Vec<Family> {
 
 /// Shows only the families whose variable restricts them: all devices of the others are visible.
 fn show(format: Format) -> Result<(), Failure> {
-    let masked: Vec<Family> = known()
-        .into_iter()
-        .filter(|it| it.visible != "all")
-        .collect();
+    let masked: Vec<Family> = known().into_iter().filter(|it| it.is_masked).collect();
     format.print(&masked, |out| {
         if masked.is_empty() {
             return writeln!(out, "no device of any family is masked");

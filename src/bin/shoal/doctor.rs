@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use shoal::device::{Family, Machine, lease};
+use shoal::device::{Family, Machine, Mask, lease};
 
 use crate::inventory::{Inventory, Listed};
 use crate::output::{Failure, Format, Paint, bytes, has_colours, plain, width};
@@ -174,7 +174,7 @@ fn kernel() -> Vec<Finding> {
 }
 
 /// The directory of the objects: that of SHOAL_DIR, unless it is empty.
-fn place() -> PathBuf {
+fn objects_directory() -> PathBuf {
     let named = std::env::var_os("SHOAL_DIR").filter(|it| !it.is_empty());
     named.map_or("/dev/shm".into(), PathBuf::from)
 }
@@ -183,7 +183,7 @@ fn place() -> PathBuf {
 const SMALL: u64 = 256 << 20;
 
 fn directory() -> Vec<Finding> {
-    let path = place();
+    let path = objects_directory();
     let place = path.display();
     if path.is_relative() {
         let found = format!("SHOAL_DIR={place} is not an absolute path");
@@ -211,14 +211,16 @@ fn directory() -> Vec<Finding> {
     let grow = format!(
         "mount -o remount,size=8g {place}, as root; in a container start it with --shm-size=8g"
     );
-    findings.push(match () {
-        () if space.free < 16 << 20 => finding("space", Level::Warn, size).advice(format!(
+    findings.push(if space.free < 16 << 20 {
+        finding("space", Level::Warn, size).advice(format!(
             "remove what killed processes left with `shoal gc`, or enlarge it: {grow}"
-        )),
-        () if space.size < SMALL => finding("space", Level::Warn, size).advice(format!(
+        ))
+    } else if space.size < SMALL {
+        finding("space", Level::Warn, size).advice(format!(
             "a full directory makes puts fail with NoSpace; enlarge it: {grow}"
-        )),
-        () => finding("space", Level::Ok, size),
+        ))
+    } else {
+        finding("space", Level::Ok, size)
     });
     if space.files_free < 1000 && space.files > 0 {
         let found = format!("{} files can be created in {place}", space.files_free);
@@ -444,7 +446,7 @@ fn devices() -> Vec<Finding> {
             continue;
         }
         match shoal::device::visible(family.name()) {
-            Ok(mask) if mask.to_string() != "all" => findings.push(finding(
+            Ok(mask) if mask != Mask::All => findings.push(finding(
                 "mask",
                 Level::Note,
                 format!("{} restricts {} to {mask}", set.join(", "), family.name()),

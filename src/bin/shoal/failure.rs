@@ -17,8 +17,6 @@ pub(crate) enum Failure {
     Missing(String),
     /// The command itself.
     Other(String),
-    /// The benchmark itself.
-    Bench(String),
     /// A signal asked the command to end.
     Signal(i32),
     /// The command has reported the failure already.
@@ -63,10 +61,7 @@ impl fmt::Display for Failure {
             Failure::On(object, err) => write!(f, "{object:?}: {err}"),
             Failure::Output(err) => write!(f, "cannot write: {err}"),
             Failure::Input(err) => write!(f, "cannot read: {err}"),
-            Failure::Usage(why)
-            | Failure::Missing(why)
-            | Failure::Other(why)
-            | Failure::Bench(why) => f.write_str(why),
+            Failure::Usage(why) | Failure::Missing(why) | Failure::Other(why) => f.write_str(why),
             Failure::Signal(signal) => write!(f, "ended by signal {signal}"),
             Failure::Reported | Failure::NoReader => Ok(()),
         }

@@ -4,12 +4,8 @@
 //! The first signal sets a flag, which every loop and every wait of a command checks. A second one ends the
 //! process at once, in case the first is not noticed; shared memory stays consistent then, too.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -184,101 +180,5 @@ fn wait_while<T>(
             Err(shoal::Error::Interrupted) => {}
             done => return Ok(done?),
         }
-    }
-}
-
-/// Standard input or a file, read by a thread of its own, so that a signal ends the wait for it.
-pub(crate) struct Input {
-    chunks: Receiver<io::Result<Vec<u8>>>,
-    /// Bytes that were read and not yet requested.
-    rest: Vec<u8>,
-    ended: bool,
-}
-
-impl Input {
-    pub(crate) fn new() -> Self {
-        Self::of(|| streams::check(0).map(|()| io::stdin().lock()))
-    }
-
-    /// A FIFO is opened once another process writes to it.
-    pub(crate) fn file(path: PathBuf) -> Self {
-        Self::of(|| File::open(path))
-    }
-
-    fn of<R: Read>(open: impl FnOnce() -> io::Result<R> + Send + 'static) -> Self {
-        let (send, chunks) = mpsc::sync_channel(16);
-        thread::spawn(move || {
-            let mut input = match open() {
-                Ok(input) => input,
-                Err(err) => return drop(send.send(Err(err))),
-            };
-            let mut buffer = vec![0; 64 << 10];
-            loop {
-                let chunk = match input.read(&mut buffer) {
-                    Ok(0) => return,
-                    Ok(len) => Ok(buffer[..len].to_vec()),
-                    Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(err) => Err(err),
-                };
-                let failed = chunk.is_err();
-                if send.send(chunk).is_err() || failed {
-                    return;
-                }
-            }
-        });
-        Self {
-            chunks,
-            rest: Vec::new(),
-            ended: false,
-        }
-    }
-
-    /// Reads more, or notes the end.
-    fn fill(&mut self) -> Result<(), Failure> {
-        loop {
-            check()?;
-            match self.chunks.recv_timeout(SLICE) {
-                Ok(chunk) => {
-                    self.rest.extend(chunk.map_err(Failure::Input)?);
-                    return Ok(());
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.ended = true;
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// The whole input.
-    pub(crate) fn all(mut self) -> Result<Vec<u8>, Failure> {
-        while !self.ended {
-            self.fill()?;
-        }
-        Ok(self.rest)
-    }
-
-    /// The next parts, each terminated by `end`: those that have been read, and at least one. The last part
-    /// needs no terminator. Empty at the end of the input.
-    pub(crate) fn parts(&mut self, end: u8) -> Result<Vec<Vec<u8>>, Failure> {
-        // Each byte is examined once, however long a part is.
-        let mut seen = 0;
-        while !self.ended && !self.rest[seen..].contains(&end) {
-            seen = self.rest.len();
-            self.fill()?;
-        }
-        let whole = match self.rest.iter().rposition(|&it| it == end) {
-            Some(last) => last + 1,
-            None => self.rest.len(),
-        };
-        let rest = self.rest.split_off(whole);
-        let mut parts: Vec<Vec<u8>> = self.rest.split(|&it| it == end).map(Into::into).collect();
-        // The part after the last terminator is empty.
-        if self.rest.last().is_none_or(|&it| it == end) {
-            parts.pop();
-        }
-        self.rest = rest;
-        Ok(parts)
     }
 }

@@ -98,7 +98,7 @@ impl Inventory {
         let mut families: Vec<&str> = found.devices.iter().map(|it| it.family.name()).collect();
         families.dedup();
         for family in families {
-            match device::seen(&Machine::from_environment(), family) {
+            match device::seen(&machine, family) {
                 Ok(seen) => logical.extend(
                     seen.into_iter()
                         .map(|it| ((family, it.found.id), it.logical)),

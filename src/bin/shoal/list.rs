@@ -2,14 +2,14 @@
 
 use clap::Subcommand;
 use serde::Serialize;
-use shoal::{List, Options};
+use shoal::List;
 
 use crate::input::{Sink, Source};
 use crate::interrupt;
-use crate::number::{any_place, number};
-use crate::objects::check;
+use crate::number::{any_index, number};
+use crate::objects::{open, open_or_create};
 use crate::output::{Failure, Format};
-use crate::value::{Json, Place, one_line};
+use crate::value::{Json, PartOf, one_line};
 
 #[derive(clap::Args)]
 pub(crate) struct ListCommand {
@@ -24,7 +24,7 @@ enum Verb {
         /// The list
         name: String,
         /// Its index, from 0; a negative index counts from the end
-        #[arg(allow_negative_numbers = true, value_parser = any_place)]
+        #[arg(allow_negative_numbers = true, value_parser = any_index)]
         index: i64,
         #[command(flatten)]
         sink: Sink,
@@ -34,7 +34,7 @@ enum Verb {
         /// The list
         name: String,
         /// The index of the first
-        #[arg(long, default_value_t = 0, value_parser = any_place)]
+        #[arg(long, default_value_t = 0, value_parser = any_index)]
         from: i64,
         /// How many at most
         #[arg(long, short = 'n', value_parser = number(0..=usize::MAX))]
@@ -60,7 +60,7 @@ enum Verb {
         /// The list
         name: String,
         /// The index of that other
-        #[arg(allow_negative_numbers = true, value_parser = any_place)]
+        #[arg(allow_negative_numbers = true, value_parser = any_index)]
         index: i64,
         /// The element; without it, the standard input
         #[arg(allow_negative_numbers = true)]
@@ -73,7 +73,7 @@ enum Verb {
         /// The list
         name: String,
         /// Its index
-        #[arg(allow_negative_numbers = true, value_parser = any_place)]
+        #[arg(allow_negative_numbers = true, value_parser = any_index)]
         index: i64,
         /// The new element; without it, the standard input
         #[arg(allow_negative_numbers = true)]
@@ -86,7 +86,7 @@ enum Verb {
         /// The list
         name: String,
         /// Its index
-        #[arg(default_value_t = -1, allow_negative_numbers = true, value_parser = any_place)]
+        #[arg(default_value_t = -1, allow_negative_numbers = true, value_parser = any_index)]
         index: i64,
         #[command(flatten)]
         sink: Sink,
@@ -96,7 +96,7 @@ enum Verb {
         /// The list
         name: String,
         /// The index of the first
-        #[arg(allow_negative_numbers = true, value_parser = any_place)]
+        #[arg(allow_negative_numbers = true, value_parser = any_index)]
         index: i64,
         /// How many
         #[arg(long, short = 'n', default_value_t = 1, value_parser = number(0..=usize::MAX))]
@@ -114,14 +114,7 @@ struct Element<'a> {
 impl ListCommand {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.verb {
-            Verb::Get { name, index, sink } => {
-                let list = open(&name)?;
-                let (at, value) = list.with(|list| {
-                    let at = place(index, list.len()?);
-                    Ok((at, at.map(|at| list.get_vec(at)).transpose()?.flatten()))
-                })?;
-                print(&name, index, at.zip(value), sink).map(drop)
-            }
+            Verb::Get { name, index, sink } => get(&name, index, sink),
             Verb::Ls {
                 name,
                 from,
@@ -139,69 +132,80 @@ impl ListCommand {
                 index,
                 value,
                 source,
-            } => {
-                let value = source.read(value.as_deref(), Place::Element)?;
-                let done = open(&name)?.with(|list| {
-                    let len = list.len()?;
-                    let at = if index == len as i64 {
-                        Some(len)
-                    } else {
-                        place(index, len)
-                    };
-                    let Some(at) = at else { return Ok(false) };
-                    list.splice(at..at, &[&value]).map(|()| true)
-                })?;
-                found(done, &name, index)
-            }
+            } => insert(&name, index, value.as_deref(), &source),
             Verb::Set {
                 name,
                 index,
                 value,
                 source,
-            } => {
-                let value = source.read(value.as_deref(), Place::Element)?;
-                let done = open(&name)?.with(|list| match place(index, list.len()?) {
-                    Some(at) => list.set(at, &value),
-                    None => Ok(false),
-                })?;
-                found(done, &name, index)
-            }
-            Verb::Pop { name, index, sink } => {
-                let list = open(&name)?;
-                let popped = list.with(|list| match place(index, list.len()?) {
-                    Some(at) => Ok(list.pop_at(at)?.map(|value| (at, value))),
-                    None => Ok(None),
-                })?;
-                let put_back = popped.clone();
-                let printed = print(&name, index, popped, sink);
-                // Printing may wait for a slow reader, so it is not done under the list's lock.
-                if let (Ok(false) | Err(_), Some((at, value))) = (&printed, put_back) {
-                    list.insert(at, &value)?;
-                }
-                printed.map(drop)
-            }
-            Verb::Remove { name, index, count } => {
-                let done = open(&name)?.with(|list| {
-                    let len = list.len()?;
-                    let Some(at) = place(index, len) else {
-                        return Ok(false);
-                    };
-                    let end = at.saturating_add(count).min(len);
-                    list.splice::<&[u8]>(at..end, &[]).map(|()| true)
-                })?;
-                found(done, &name, index)
-            }
+            } => set(&name, index, value.as_deref(), &source),
+            Verb::Pop { name, index, sink } => pop(&name, index, sink),
+            Verb::Remove { name, index, count } => remove(&name, index, count),
         }
     }
 }
 
-fn open(name: &str) -> Result<List, Failure> {
-    check(name)?;
-    Ok(List::open(name)?)
+fn get(name: &str, index: i64, sink: Sink) -> Result<(), Failure> {
+    let (at, value) = open(name, List::open)?.with(|list| {
+        let at = index_in(index, list.len()?);
+        Ok((at, at.map(|at| list.get_vec(at)).transpose()?.flatten()))
+    })?;
+    print(name, index, at.zip(value), sink).map(drop)
+}
+
+fn insert(name: &str, index: i64, value: Option<&str>, source: &Source) -> Result<(), Failure> {
+    let value = source.read(value, PartOf::Element)?;
+    let done = open(name, List::open)?.with(|list| {
+        let len = list.len()?;
+        let at = match index == len as i64 {
+            true => Some(len),
+            false => index_in(index, len),
+        };
+        let Some(at) = at else { return Ok(false) };
+        list.splice(at..at, &[&value]).map(|()| true)
+    })?;
+    found(done, name, index)
+}
+
+fn set(name: &str, index: i64, value: Option<&str>, source: &Source) -> Result<(), Failure> {
+    let value = source.read(value, PartOf::Element)?;
+    let list = open(name, List::open)?;
+    let done = list.with(|list| match index_in(index, list.len()?) {
+        Some(at) => list.set(at, &value),
+        None => Ok(false),
+    })?;
+    found(done, name, index)
+}
+
+fn pop(name: &str, index: i64, sink: Sink) -> Result<(), Failure> {
+    let list = open(name, List::open)?;
+    let popped = list.with(|list| match index_in(index, list.len()?) {
+        Some(at) => Ok(list.pop_at(at)?.map(|value| (at, value))),
+        None => Ok(None),
+    })?;
+    let put_back = popped.clone();
+    let printed = print(name, index, popped, sink);
+    // Printing may wait for a slow reader, so it is not done under the list's lock.
+    if let (Ok(false) | Err(_), Some((at, value))) = (&printed, put_back) {
+        list.insert(at, &value)?;
+    }
+    printed.map(drop)
+}
+
+fn remove(name: &str, index: i64, count: usize) -> Result<(), Failure> {
+    let done = open(name, List::open)?.with(|list| {
+        let len = list.len()?;
+        let Some(at) = index_in(index, len) else {
+            return Ok(false);
+        };
+        let end = at.saturating_add(count).min(len);
+        list.splice::<&[u8]>(at..end, &[]).map(|()| true)
+    })?;
+    found(done, name, index)
 }
 
 /// `index`, counted from 0, in a list of `len` elements; `None` if there is no such element.
-fn place(index: i64, len: usize) -> Option<usize> {
+fn index_in(index: i64, len: usize) -> Option<usize> {
     let at = match index {
         0.. => index,
         _ => index.checked_add(i64::try_from(len).ok()?)?,
@@ -228,19 +232,19 @@ fn print(
     let (index, value) = element.unwrap_or_default();
     let shown = Element {
         index,
-        value: Json(&value, Place::Element),
+        value: Json(&value, PartOf::Element),
     };
-    sink.print(&value, Place::Element, &shown)
+    sink.print(&value, PartOf::Element, &shown)
 }
 
 /// How many elements are copied at a time. Other processes wait for the list's lock meanwhile.
 const BATCH: usize = 256;
 
 fn ls(name: &str, from: i64, count: Option<usize>, format: Format) -> Result<(), Failure> {
-    let list = open(name)?;
+    let list = open(name, List::open)?;
     let first = match from {
         0.. => usize::try_from(from).unwrap_or(usize::MAX),
-        _ => place(from, list.len()?).unwrap_or(0),
+        _ => index_in(from, list.len()?).unwrap_or(0),
     };
     let end = count.map_or(usize::MAX, |count| first.saturating_add(count));
     let (mut elements, mut at) = (Vec::new(), first);
@@ -255,11 +259,11 @@ fn ls(name: &str, from: i64, count: Option<usize>, format: Format) -> Result<(),
     }
     let shown = (first..).zip(&elements).map(|(index, value)| Element {
         index,
-        value: Json(value, Place::Element),
+        value: Json(value, PartOf::Element),
     });
     format.print(&shown.collect::<Vec<_>>(), |out| {
         for (index, value) in (first..).zip(&elements) {
-            writeln!(out, "{index}\t{}", one_line(value, Place::Element))?;
+            writeln!(out, "{index}\t{}", one_line(value, PartOf::Element))?;
         }
         Ok(())
     })
@@ -267,15 +271,12 @@ fn ls(name: &str, from: i64, count: Option<usize>, format: Format) -> Result<(),
 
 fn append(name: &str, values: &[String], source: &Source, create: bool) -> Result<(), Failure> {
     let values: Vec<Vec<u8>> = match values.is_empty() {
-        true => vec![source.read(None, Place::Element)?],
+        true => vec![source.read(None, PartOf::Element)?],
         false => values
             .iter()
-            .map(|it| source.read(Some(it), Place::Element))
+            .map(|it| source.read(Some(it), PartOf::Element))
             .collect::<Result<_, _>>()?,
     };
-    let list = match create {
-        true => List::with_options(Some(name), &Options::create().persistent())?,
-        false => open(name)?,
-    };
+    let list = open_or_create(name, create, List::with_options)?;
     Ok(list.extend(&values)?)
 }

@@ -115,14 +115,12 @@ fn parse() -> Result<Cli, ExitCode> {
     matches
         .and_then(|matches| Cli::from_arg_matches(&matches))
         .map_err(|err| {
-            let is_open = if err.use_stderr() {
-                Ok(())
-            } else {
-                streams::check(1)
+            let stream = match err.use_stderr() {
+                true => Ok(()),
+                false => streams::check(1),
             };
-            let printed = is_open
-                .and_then(|()| err.print())
-                .and_then(|()| std::io::stdout().flush());
+            let printed = stream.and_then(|()| err.print());
+            let printed = printed.and_then(|()| std::io::stdout().flush());
             // After `run`, other codes are the program's.
             let is_run = std::env::args_os().nth(1).is_some_and(|it| it == "run");
             match (err.exit_code(), printed) {

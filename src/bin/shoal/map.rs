@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use serde::Serialize;
-use shoal::{Error, Map, Options};
+use shoal::{Error, Map};
 
 use crate::input::{Sink, Source};
 use crate::interrupt;
 use crate::number::any_count;
-use crate::objects::check;
+use crate::objects::{open, open_or_create};
 use crate::output::{Failure, Format, Paint, Progress, duration, has_colours};
-use crate::queue::is_watched;
-use crate::value::{Json, JsonKey, KeyEncoding, Place, key, one_line};
+use crate::queue::may_change;
+use crate::value::{Json, JsonKey, KeyEncoding, PartOf, key, one_line};
 
 #[derive(clap::Args)]
 pub(crate) struct MapCommand {
@@ -142,7 +142,7 @@ impl MapCommand {
                 keys,
                 format,
             } => {
-                let map = open(&name)?;
+                let map = open(&name, Map::open)?;
                 let key = key.map(|it| keys.encoding.read(&it)).transpose()?;
                 let mut left = count.unwrap_or(u64::MAX);
                 let mut show = |change: &Change<'_>| {
@@ -160,11 +160,6 @@ impl MapCommand {
     }
 }
 
-fn open(name: &str) -> Result<Map, Failure> {
-    check(name)?;
-    Ok(Map::open(name)?)
-}
-
 fn missing(name: &str, wanted: &[u8]) -> Failure {
     Failure::Missing(format!("the map {name:?} has no key {:?}", key(wanted)))
 }
@@ -179,23 +174,20 @@ struct Entry<'a> {
 
 fn get(name: &str, wanted: &str, keys: Keys, sink: Sink) -> Result<(), Failure> {
     let wanted = keys.encoding.read(wanted)?;
-    let value = open(name)?.get_vec(&wanted)?;
+    let value = open(name, Map::open)?.get_vec(&wanted)?;
     let value = value.ok_or_else(|| missing(name, &wanted))?;
     let shown = Entry {
         key: JsonKey(&wanted),
-        value: Some(Json(&value, Place::Element)),
+        value: Some(Json(&value, PartOf::Element)),
     };
-    sink.print(&value, Place::Element, &shown).map(drop)
+    sink.print(&value, PartOf::Element, &shown).map(drop)
 }
 
 impl Set {
     fn run(self) -> Result<(), Failure> {
         let wanted = self.keys.encoding.read(&self.key)?;
-        let value = self.source.read(self.value.as_deref(), Place::Element)?;
-        let map = match self.create {
-            true => Map::with_options(Some(&self.name), &Options::create().persistent())?,
-            false => open(&self.name)?,
-        };
+        let value = self.source.read(self.value.as_deref(), PartOf::Element)?;
+        let map = open_or_create(&self.name, self.create, Map::with_options)?;
         match (self.ttl, self.new) {
             (Some(life), _) => map.set_for(&wanted, &value, life)?,
             (None, false) => map.set(&wanted, &value)?,
@@ -213,7 +205,7 @@ impl Set {
 fn del(name: &str, wanted: &[String], keys: Keys) -> Result<(), Failure> {
     let encoded = wanted.iter().map(|it| keys.encoding.read(it));
     let encoded: Vec<Vec<u8>> = encoded.collect::<Result<_, _>>()?;
-    let map = open(name)?;
+    let map = open(name, Map::open)?;
     let mut first = Ok(());
     for key in &encoded {
         if !map.remove(key)? && first.is_ok() {
@@ -224,7 +216,7 @@ fn del(name: &str, wanted: &[String], keys: Keys) -> Result<(), Failure> {
 }
 
 fn ls(name: &str, prefix: Option<&str>, keys: bool, format: Format) -> Result<(), Failure> {
-    let map = open(name)?;
+    let map = open(name, Map::open)?;
     let (mut progress, mut entries) = (Progress::new(), Vec::new());
     for entry in map.iter() {
         interrupt::check()?;
@@ -241,13 +233,13 @@ fn ls(name: &str, prefix: Option<&str>, keys: bool, format: Format) -> Result<()
     }
     let shown = entries.iter().map(|(key, value)| Entry {
         key: JsonKey(key),
-        value: (!keys).then_some(Json(value, Place::Element)),
+        value: (!keys).then_some(Json(value, PartOf::Element)),
     });
     format.print(&shown.collect::<Vec<_>>(), |out| {
         for (name, value) in &entries {
             match keys {
                 true => writeln!(out, "{}", key(name))?,
-                false => writeln!(out, "{}\t{}", key(name), one_line(value, Place::Element))?,
+                false => writeln!(out, "{}\t{}", key(name), one_line(value, PartOf::Element))?,
             }
         }
         Ok(())
@@ -264,7 +256,7 @@ struct Change<'a> {
 
 impl<'a> Change<'a> {
     fn new(change: &'static str, key: &'a [u8], value: Option<&'a [u8]>) -> Self {
-        let value = value.map(|it| Json(it, Place::Element));
+        let value = value.map(|it| Json(it, PartOf::Element));
         Self {
             change,
             entry: Entry {
@@ -311,7 +303,7 @@ fn watch_key(map: &Map, key: &[u8], show: Show<'_>) -> Result<(), Failure> {
     }
     loop {
         match interrupt::wait_to_print(Some(WAIT), |slice| map.wait_key(key, seen, slice)) {
-            Err(Failure::Shoal(Error::Timeout)) if is_watched(map.name()) => continue,
+            Err(Failure::Shoal(Error::Timeout)) if may_change(map.name()) => continue,
             Err(Failure::Shoal(Error::Timeout)) => return Ok(()),
             changed => drop(changed?),
         }
@@ -346,7 +338,7 @@ fn watch_all(map: &Map, show: Show<'_>) -> Result<(), Failure> {
     loop {
         match interrupt::wait_to_print(Some(WAIT), |slice| map.wait_change(seen, slice)) {
             // The expiry of a key wakes no process.
-            Err(Failure::Shoal(Error::Timeout)) if is_watched(map.name()) => {}
+            Err(Failure::Shoal(Error::Timeout)) if may_change(map.name()) => {}
             Err(Failure::Shoal(Error::Timeout)) => return Ok(()),
             changed => seen = changed?,
         }

@@ -25,7 +25,7 @@ pub(crate) fn any_count(text: &str) -> Result<u64, String> {
     number(0..=u64::MAX)(text)
 }
 
-/// Reads the place of an element: negative ones count from the end.
-pub(crate) fn any_place(text: &str) -> Result<i64, String> {
+/// Reads the index of an element: negative ones count from the end.
+pub(crate) fn any_index(text: &str) -> Result<i64, String> {
     number(i64::MIN..=i64::MAX)(text)
 }

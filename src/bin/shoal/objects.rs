@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use shoal::Observer;
+use shoal::{Observer, Options};
 
 use crate::interrupt;
 use crate::object::{Object, facts};
@@ -102,9 +102,34 @@ pub(crate) fn show(it: &Object, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens an object, by the function of its type.
+pub(crate) fn open<T>(
+    name: &str,
+    open: impl FnOnce(&str) -> shoal::Result<T>,
+) -> Result<T, Failure> {
+    check(name)?;
+    Ok(open(name)?)
+}
+
+/// Opens an object, or creates it if it is missing and `create` is set. It then stays until `shoal rm` removes it.
+pub(crate) fn open_or_create<T>(
+    name: &str,
+    create: bool,
+    with_options: impl FnOnce(Option<&str>, &Options) -> shoal::Result<T>,
+) -> Result<T, Failure> {
+    let options = match create {
+        true => Options::create().persistent(),
+        false => {
+            check(name)?;
+            Options::open()
+        }
+    };
+    Ok(with_options(Some(name), &options)?)
+}
+
 /// Fails if no object `name` can be opened. An object that killed processes left counts as missing, because opening
 /// it would remove it.
-pub(crate) fn check(name: &str) -> Result<(), Failure> {
+fn check(name: &str) -> Result<(), Failure> {
     let info = shoal::stat(name)?;
     if info.stale {
         let why = "was left by killed processes: `shoal stat` shows it, `shoal gc` removes it";

@@ -7,8 +7,11 @@ use serde_json::Value;
 
 use crate::python;
 
-/// The most bytes of text that showing one pickle may produce, including what it repeats from its memo.
+/// The most bytes of text that one pickle is shown as, and about the most instructions that are executed.
 const BUDGET: usize = 64 << 10;
+
+/// How deep containers may be nested.
+const DEPTH: usize = 100;
 
 /// The content of a pickle.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub(crate) fn show(bytes: &[u8]) -> Pickled {
     let mut reader = Reader {
         rest: bytes,
         left: BUDGET,
-        nodes: Vec::new(),
+        items: Vec::new(),
         stack: Vec::new(),
         marks: Vec::new(),
         memo: Vec::new(),
@@ -36,10 +39,11 @@ pub(crate) fn show(bytes: &[u8]) -> Pickled {
     }
 }
 
-/// A value that the instructions have made. Its parts are numbers of other values.
-enum Node {
+/// A piece of data. Others refer to it by its place among all pieces, as a container may be part of several, or of
+/// itself.
+enum Item {
     Atom(String),
-    /// Those of a dict are keys and values in turn.
+    /// A container: its type and its elements. Those of a dict are keys and values in turn.
     Many(Shape, Vec<usize>),
 }
 
@@ -52,67 +56,23 @@ enum Shape {
     FrozenSet,
 }
 
-/// How deeply values may lie in each other.
-const DEPTH: usize = 200;
-
-/// Writes values as Python does.
-struct Writer<'a> {
-    nodes: &'a [Node],
-    out: String,
-    /// The values that are being written, from the outermost on.
-    open: Vec<usize>,
-}
-
-impl Writer<'_> {
-    /// `None` if the text exceeds the budget, or the values lie too deep.
-    fn write(&mut self, at: usize) -> Option<()> {
-        let (shape, parts) = match self.nodes.get(at)? {
-            Node::Atom(text) => {
-                self.out.push_str(text);
-                return Some(());
-            }
-            Node::Many(shape, parts) => (*shape, parts),
-        };
-        let has_room = self.out.len() <= BUDGET && self.open.len() < DEPTH;
-        has_room.then_some(())?;
-        if self.open.contains(&at) {
-            self.out.push_str(match shape {
-                Shape::List => "[...]",
-                Shape::Tuple => "(...)",
-                Shape::Dict | Shape::Set | Shape::FrozenSet => "{...}",
-            });
-            return Some(());
+impl Shape {
+    /// What is written before and after the elements.
+    fn brackets(self) -> (&'static str, &'static str) {
+        match self {
+            Shape::List => ("[", "]"),
+            Shape::Tuple => ("(", ")"),
+            Shape::Dict | Shape::Set => ("{", "}"),
+            Shape::FrozenSet => ("frozenset({", "})"),
         }
-        let (begin, end) = match (shape, parts.len()) {
-            (Shape::List, _) => ("[", "]"),
-            (Shape::Tuple, 1) => ("(", ",)"),
-            (Shape::Tuple, _) => ("(", ")"),
-            (Shape::Set, 0) => ("set(", ")"),
-            (Shape::FrozenSet, 0) => ("frozenset(", ")"),
-            (Shape::FrozenSet, _) => ("frozenset({", "})"),
-            (Shape::Dict | Shape::Set, _) => ("{", "}"),
-        };
-        self.out.push_str(begin);
-        self.open.push(at);
-        for (index, part) in parts.iter().enumerate() {
-            self.out.push_str(match (index, shape) {
-                (0, _) => "",
-                (_, Shape::Dict) if index % 2 == 1 => ": ",
-                _ => ", ",
-            });
-            self.write(*part)?;
-        }
-        self.open.pop();
-        self.out.push_str(end);
-        Some(())
     }
 }
 
 struct Reader<'a> {
     rest: &'a [u8],
-    /// How many more bytes of text may be made.
+    /// The number of instructions and of bytes of atoms that may follow.
     left: usize,
-    nodes: Vec<Node>,
+    items: Vec<Item>,
     stack: Vec<usize>,
     marks: Vec<usize>,
     memo: Vec<usize>,
@@ -124,6 +84,7 @@ impl<'a> Reader<'a> {
     /// The data; `None` if it is not plain.
     fn run(&mut self) -> Option<String> {
         loop {
+            self.left = self.left.checked_sub(1)?;
             match self.byte()? {
                 // PROTO, FRAME
                 0x80 => drop(self.take(1)?),
@@ -131,13 +92,9 @@ impl<'a> Reader<'a> {
                 b'.' => {
                     let last = self.stack.pop()?;
                     self.stack.is_empty().then_some(())?;
-                    let mut writer = Writer {
-                        nodes: &self.nodes,
-                        out: String::new(),
-                        open: Vec::new(),
-                    };
-                    writer.write(last)?;
-                    return Some(writer.out);
+                    let mut out = String::new();
+                    self.write(last, &mut Vec::new(), &mut out)?;
+                    return Some(out);
                 }
                 b'N' => self.atom("None".to_owned())?,
                 0x88 => self.atom("True".to_owned())?,
@@ -154,7 +111,8 @@ impl<'a> Reader<'a> {
                     let number = u16::from_le_bytes(self.take(2)?.try_into().ok()?);
                     self.atom(number.to_string())?;
                 }
-                0x8a => self.long()?,
+                0x8a => self.long(1)?,
+                0x8b => self.long(4)?,
                 b'G' => {
                     let number = f64::from_be_bytes(self.take(8)?.try_into().ok()?);
                     self.atom(python::float(number))?;
@@ -165,13 +123,10 @@ impl<'a> Reader<'a> {
                 b'C' => self.bytes(1)?,
                 b'B' => self.bytes(4)?,
                 0x8e => self.bytes(8)?,
-                b']' => self.push(Node::Many(Shape::List, Vec::new()))?,
-                b'}' => self.push(Node::Many(Shape::Dict, Vec::new()))?,
-                0x8f => self.push(Node::Many(Shape::Set, Vec::new()))?,
+                b']' => self.push(Item::Many(Shape::List, Vec::new())),
+                b'}' => self.push(Item::Many(Shape::Dict, Vec::new())),
+                0x8f => self.push(Item::Many(Shape::Set, Vec::new())),
                 b'(' => self.marks.push(self.stack.len()),
-                // POP and POP_MARK, of tuples that contain themselves.
-                b'0' => drop(self.pop_many(1)?),
-                b'1' => drop(self.take_to_mark()?),
                 b'a' => {
                     let item = self.pop_many(1)?;
                     self.extend(Shape::List, item)?;
@@ -195,16 +150,16 @@ impl<'a> Reader<'a> {
                 }
                 0x91 => {
                     let items = self.take_to_mark()?;
-                    self.push(Node::Many(Shape::FrozenSet, items))?;
+                    self.push(Item::Many(Shape::FrozenSet, items));
                 }
-                b')' => self.push(Node::Many(Shape::Tuple, Vec::new()))?,
+                b')' => self.push(Item::Many(Shape::Tuple, Vec::new())),
                 count @ 0x85..=0x87 => {
                     let items = self.pop_many(usize::from(count - 0x84))?;
-                    self.push(Node::Many(Shape::Tuple, items))?;
+                    self.push(Item::Many(Shape::Tuple, items));
                 }
                 b't' => {
                     let items = self.take_to_mark()?;
-                    self.push(Node::Many(Shape::Tuple, items))?;
+                    self.push(Item::Many(Shape::Tuple, items));
                 }
                 // MEMOIZE, BINPUT, LONG_BINPUT: they memoize items under consecutive numbers.
                 0x94 => self.memoize()?,
@@ -226,12 +181,15 @@ impl<'a> Reader<'a> {
                     let at = self.length(4)?;
                     self.recall(at)?;
                 }
+                // POP, POP_MARK: the pickle of a tuple that contains itself.
+                b'0' => drop(self.pop_many(1)?),
+                b'1' => drop(self.take_to_mark()?),
                 // STACK_GLOBAL
                 0x93 => {
                     let names = self.pop_many(2)?;
-                    let names = names.iter().map(|&at| match &self.nodes[at] {
-                        Node::Atom(text) => text.trim_matches('\''),
-                        Node::Many(..) => "?",
+                    let names = names.iter().map(|&it| match &self.items[it] {
+                        Item::Atom(text) => text.trim_matches('\''),
+                        Item::Many(..) => "",
                     });
                     self.name = Some(names.collect::<Vec<_>>().join("."));
                     return None;
@@ -257,39 +215,38 @@ impl<'a> Reader<'a> {
         usize::try_from(u64::from_le_bytes(word)).ok()
     }
 
-    fn push(&mut self, node: Node) -> Option<()> {
-        let text = match &node {
-            Node::Atom(text) => text.len(),
-            Node::Many(..) => 2,
-        };
-        self.left = self.left.checked_sub(text)?;
-        self.stack.push(self.nodes.len());
-        self.nodes.push(node);
-        Some(())
+    fn push(&mut self, item: Item) {
+        self.stack.push(self.items.len());
+        self.items.push(item);
     }
 
     fn atom(&mut self, text: String) -> Option<()> {
-        self.push(Node::Atom(text))
+        self.left = self.left.checked_sub(text.len())?;
+        self.push(Item::Atom(text));
+        Some(())
     }
 
-    fn long(&mut self) -> Option<()> {
-        let length = usize::from(self.byte()?);
-        let bytes = self.take(length)?;
-        self.atom(python::integer(bytes))
+    fn long(&mut self, width: usize) -> Option<()> {
+        let length = self.length(width)?;
+        let number = python::integer(self.take(length)?)?;
+        self.atom(number)
+    }
+
+    /// Bytes that are no longer than their text may be.
+    fn counted(&mut self, width: usize) -> Option<&'a [u8]> {
+        let length = self.length(width)?;
+        (length <= self.left).then_some(())?;
+        self.take(length)
     }
 
     fn string(&mut self, width: usize) -> Option<()> {
-        let length = self.length(width)?;
-        let text = std::str::from_utf8(self.take(length)?).ok()?;
-        (length <= self.left).then_some(())?;
-        self.atom(python::text(text))
+        let text = python::text(self.counted(width)?)?;
+        self.atom(text)
     }
 
     fn bytes(&mut self, width: usize) -> Option<()> {
-        let length = self.length(width)?;
-        let bytes = self.take(length)?;
-        (length <= self.left).then_some(())?;
-        self.atom(python::bytes(bytes))
+        let text = python::bytes(self.counted(width)?);
+        self.atom(text)
     }
 
     fn pop_many(&mut self, count: usize) -> Option<Vec<usize>> {
@@ -301,13 +258,12 @@ impl<'a> Reader<'a> {
 
     fn take_to_mark(&mut self) -> Option<Vec<usize>> {
         let from = self.marks.pop()?;
-        (from <= self.stack.len()).then_some(())?;
-        Some(self.stack.split_off(from))
+        (from <= self.stack.len()).then(|| self.stack.split_off(from))
     }
 
     fn extend(&mut self, shape: Shape, items: Vec<usize>) -> Option<()> {
-        match &mut self.nodes[*self.stack.last()?] {
-            Node::Many(of, all) if *of == shape => all.extend(items),
+        match &mut self.items[*self.stack.last()?] {
+            Item::Many(of, all) if *of == shape => all.extend(items),
             _ => return None,
         }
         Some(())
@@ -321,6 +277,40 @@ impl<'a> Reader<'a> {
     fn recall(&mut self, at: usize) -> Option<()> {
         self.stack.push(*self.memo.get(at)?);
         Some(())
+    }
+
+    /// Writes an item, which is inside of those in `around`. Each call writes something, so the limit of the text
+    /// also limits how often an item is repeated.
+    fn write(&self, item: usize, around: &mut Vec<usize>, out: &mut String) -> Option<()> {
+        match &self.items[item] {
+            Item::Atom(text) => out.push_str(text),
+            Item::Many(Shape::Set, all) if all.is_empty() => out.push_str("set()"),
+            Item::Many(Shape::FrozenSet, all) if all.is_empty() => out.push_str("frozenset()"),
+            Item::Many(shape, all) => {
+                let (open, close) = shape.brackets();
+                out.push_str(open);
+                if around.contains(&item) {
+                    out.push_str("...");
+                } else {
+                    (around.len() < DEPTH).then_some(())?;
+                    around.push(item);
+                    for (at, &part) in all.iter().enumerate() {
+                        out.push_str(match (at, shape) {
+                            (0, _) => "",
+                            (_, Shape::Dict) if at % 2 == 1 => ": ",
+                            _ => ", ",
+                        });
+                        self.write(part, around, out)?;
+                    }
+                    around.pop();
+                    if *shape == Shape::Tuple && all.len() == 1 {
+                        out.push(',');
+                    }
+                }
+                out.push_str(close);
+            }
+        }
+        (out.len() <= BUDGET).then_some(())
     }
 }
 

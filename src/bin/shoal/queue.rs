@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
-use shoal::{Error, Options, Queue};
+use shoal::{Error, Queue};
 
-use crate::input::{Sink, Source};
-use crate::interrupt::{self, Input};
+use crate::input::{Input, Sink, Source};
+use crate::interrupt;
 use crate::number::any_count;
 use crate::object::Object;
-use crate::objects::{check, show};
+use crate::objects::{open, open_or_create, show};
 use crate::output::{Failure, Format, Progress, bytes, duration, say};
-use crate::value::{Json, Place};
+use crate::value::{Json, PartOf};
 
 #[derive(clap::Args)]
 pub(crate) struct QueueCommand {
@@ -135,14 +135,9 @@ impl QueueCommand {
             Verb::Peek(peek) => peek.run(),
             Verb::Tail(tail) => tail.run(),
             Verb::Stat { name, format } => stat(&name, format),
-            Verb::Close { name } => Ok(open(&name)?.close()?),
+            Verb::Close { name } => Ok(open(&name, Queue::open)?.close()?),
         }
     }
-}
-
-fn open(name: &str) -> Result<Queue, Failure> {
-    check(name)?;
-    Ok(Queue::open(name)?)
 }
 
 /// The messages that were put.
@@ -154,10 +149,7 @@ struct Sent {
 
 impl Put {
     fn run(self) -> Result<(), Failure> {
-        let queue = match self.create {
-            true => Queue::with_options(Some(&self.name), &Options::create().persistent())?,
-            false => open(&self.name)?,
-        };
+        let queue = open_or_create(&self.name, self.create, Queue::with_options)?;
         let (mut sent, mut progress) = (Sent::default(), Progress::new());
         let done = self.put(&queue, &mut sent, &mut progress);
         drop(progress);
@@ -189,15 +181,15 @@ impl Put {
                     return Ok(());
                 }
                 for part in parts {
-                    put(&encoding.read(&part, Place::Message)?)?;
+                    put(&encoding.read(&part, PartOf::Message)?)?;
                 }
             }
         }
         if self.messages.is_empty() {
-            return put(&self.source.read(None, Place::Message)?);
+            return put(&self.source.read(None, PartOf::Message)?);
         }
         // All of them are read before the first is put, so that an invalid one prevents all puts.
-        let read = |text: &String| self.source.read(Some(text), Place::Message);
+        let read = |text: &String| self.source.read(Some(text), PartOf::Message);
         let messages = self.messages.iter().map(read);
         let messages: Vec<Vec<u8>> = messages.collect::<Result<_, _>>()?;
         messages.iter().try_for_each(|it| put(it))
@@ -213,7 +205,7 @@ struct Taken<'a> {
 
 impl Get {
     fn run(self) -> Result<(), Failure> {
-        let queue = open(&self.name)?;
+        let queue = open(&self.name, Queue::open)?;
         let limit = if self.all {
             Some(Duration::ZERO)
         } else {
@@ -232,10 +224,10 @@ impl Get {
             };
             let shown = Taken {
                 attempts: lease.attempts(),
-                value: Json(&lease, Place::Message),
+                value: Json(&lease, PartOf::Message),
             };
             // A message that is not printed goes back to the queue when the lease is dropped.
-            if !self.sink.print(&lease, Place::Message, &shown)? {
+            if !self.sink.print(&lease, PartOf::Message, &shown)? {
                 return Ok(());
             }
             lease.ack()?;
@@ -271,7 +263,7 @@ fn copied<T>(
 
 impl Peek {
     fn run(self) -> Result<(), Failure> {
-        let queue = open(&self.name)?;
+        let queue = open(&self.name, Queue::open)?;
         let mut buffer = Vec::new();
         for index in self.skip..self.skip.saturating_add(self.count) {
             interrupt::check()?;
@@ -282,9 +274,9 @@ impl Peek {
             let shown = Seen {
                 index: Some(index),
                 number: None,
-                value: Json(value, Place::Message),
+                value: Json(value, PartOf::Message),
             };
-            if !self.sink.print(value, Place::Message, &shown)? {
+            if !self.sink.print(value, PartOf::Message, &shown)? {
                 break;
             }
         }
@@ -299,7 +291,7 @@ const ALONE_CHECK: u32 = 50;
 
 impl Tail {
     fn run(self) -> Result<(), Failure> {
-        let queue = open(&self.name)?;
+        let queue = open(&self.name, Queue::open)?;
         let mut follower = queue.follow(self.all)?;
         let (mut buffer, mut next, mut idle) = (Vec::new(), follower.next_number(), 0);
         let mut left = self.count.unwrap_or(u64::MAX);
@@ -319,7 +311,7 @@ impl Tail {
             next = follower.next_number();
             let Some(seen) = seen else {
                 idle += 1;
-                let alone = || !is_watched(&self.name);
+                let alone = || !may_change(&self.name);
                 if closed || (idle % ALONE_CHECK == 0 && alone()) {
                     return Ok(());
                 }
@@ -330,9 +322,9 @@ impl Tail {
             let shown = Seen {
                 index: None,
                 number: Some(seen.number),
-                value: Json(value, Place::Message),
+                value: Json(value, PartOf::Message),
             };
-            if !self.sink.print(value, Place::Message, &shown)? {
+            if !self.sink.print(value, PartOf::Message, &shown)? {
                 return Ok(());
             }
             left -= 1;
@@ -342,7 +334,7 @@ impl Tail {
 }
 
 /// Whether the object may still change: another process has it open, or it is persistent.
-pub(crate) fn is_watched(name: &str) -> bool {
+pub(crate) fn may_change(name: &str) -> bool {
     let me = std::process::id();
     shoal::stat(name).is_ok_and(|it| it.persistent || it.participants.iter().any(|it| it.pid != me))
 }

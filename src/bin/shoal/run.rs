@@ -130,6 +130,16 @@ struct Refusal {
     why: String,
 }
 
+impl Refusal {
+    /// The program could not be started.
+    fn of_start(err: Error) -> Self {
+        Refusal {
+            code: exec::code_of(&err),
+            why: err.to_string(),
+        }
+    }
+}
+
 impl From<Error> for Refusal {
     fn from(err: Error) -> Self {
         Refusal {
@@ -170,11 +180,7 @@ impl Run {
                 EnvEdit::Unset(name) => program.env_remove(name),
             };
         }
-        let err = exec::replace(&program);
-        Err(Refusal {
-            code: exec::code_of(&err),
-            why: err.to_string(),
-        })
+        Err(Refusal::of_start(exec::replace(&program)))
     }
 
     fn program(&self) -> Spawn {
@@ -230,24 +236,7 @@ impl Run {
     /// Starts the workers and supervises them until they have ended.
     fn supervise(&self) -> Result<ExitCode, Refusal> {
         let lease = self.acquire()?;
-        let spawn = self.program();
-        let mut workers = Workers::new(&spawn, self.workers.unwrap_or(1));
-        workers
-            .restart(self.restart.unwrap_or_default())
-            .max_restarts(self.max_restarts)
-            .grace(self.grace);
-        if let Some(lease) = &lease {
-            workers.lease(lease, self.mode);
-        }
-        if let Some(mask) = &self.devices {
-            workers.devices(&self.family, mask);
-        }
-        if self.keep_going {
-            workers.keep_going();
-        }
-        if self.no_labels {
-            workers.output(Output::Plain);
-        }
+        let workers = self.described(&self.program(), lease.as_ref());
         // Installed before the workers start, so that no worker misses a signal that ends this program.
         let mut arriving = Signals::new(handled()).map_err(|err| Refusal {
             code: REFUSED,
@@ -255,13 +244,9 @@ impl Run {
         })?;
         interrupt::unblock(&handled());
         interrupt::end_no_more_at_once();
-        let refusal = |err: Error| Refusal {
-            code: exec::code_of(&err),
-            why: err.to_string(),
-        };
-        let supervisor = Arc::new(workers.begin().map_err(refusal)?);
+        let supervisor = Arc::new(workers.begin().map_err(Refusal::of_start)?);
         // The workers hold the lease. It is free once the last of them has ended.
-        drop((workers, spawn, lease));
+        drop((workers, lease));
         let handle = arriving.handle();
         let stopped = AtomicBool::new(false);
         let (ended_by, started) = std::thread::scope(|scope| {
@@ -283,27 +268,30 @@ impl Run {
             let ended_by = self.forward(supervisor, &mut arriving, stopped);
             (ended_by, ended.join())
         });
-        started.unwrap_or(Ok(())).map_err(refusal)?;
-        let outcome = loop {
-            match supervisor.wait(Timeout::Infinite) {
-                Err(Error::Interrupted) => {}
-                outcome => break outcome?,
-            }
-        };
-        let lost = supervisor.output_failure()?;
-        Ok(match outcome {
-            Outcome::Succeeded if lost.is_some() => ExitCode::FAILURE,
-            Outcome::Succeeded => ExitCode::SUCCESS,
-            Outcome::Failed { exit, .. } => match exit.kind {
-                // A crash loop of runs that ended with success is a failure.
-                _ if exit.success() => ExitCode::FAILURE,
-                ExitKind::Exited => code(exit.code),
-                ExitKind::Signaled => ExitCode::from(interrupt::code_of(exit.code)),
-                ExitKind::Unknown => ExitCode::from(REFUSED),
-            },
-            // Ends by the signal, so that the shell sees the reason.
-            Outcome::Stopped => interrupt::end_by(ended_by.unwrap_or(signals::SIGTERM)),
-        })
+        started.unwrap_or(Ok(())).map_err(Refusal::of_start)?;
+        exit_code(&supervisor, ended_by)
+    }
+
+    /// The workers that the options describe.
+    fn described(&self, spawn: &Spawn, lease: Option<&Lease>) -> Workers {
+        let mut workers = Workers::new(spawn, self.workers.unwrap_or(1));
+        workers
+            .restart(self.restart.unwrap_or_default())
+            .max_restarts(self.max_restarts)
+            .grace(self.grace);
+        if let Some(lease) = lease {
+            workers.lease(lease, self.mode);
+        }
+        if let Some(mask) = &self.devices {
+            workers.devices(&self.family, mask);
+        }
+        if self.keep_going {
+            workers.keep_going();
+        }
+        if self.no_labels {
+            workers.output(Output::Plain);
+        }
+        workers
     }
 
     /// Prints what happens to the workers, until they have ended; then the returned channel is disconnected.
@@ -371,6 +359,30 @@ impl Run {
 fn handled() -> Vec<i32> {
     let all: Vec<i32> = ENDING.into_iter().chain(PASSED_ON).collect();
     interrupt::not_ignored(&all)
+}
+
+/// The exit code after the workers' end; ends this process if they ended by a signal.
+fn exit_code(supervisor: &Supervisor, ended_by: Option<i32>) -> Result<ExitCode, Refusal> {
+    let outcome = loop {
+        match supervisor.wait(Timeout::Infinite) {
+            Err(Error::Interrupted) => {}
+            outcome => break outcome?,
+        }
+    };
+    let lost = supervisor.output_failure()?;
+    Ok(match outcome {
+        Outcome::Succeeded if lost.is_some() => ExitCode::FAILURE,
+        Outcome::Succeeded => ExitCode::SUCCESS,
+        Outcome::Failed { exit, .. } => match exit.kind {
+            // A crash loop of runs that ended with success is a failure.
+            _ if exit.success() => ExitCode::FAILURE,
+            ExitKind::Exited => code(exit.code),
+            ExitKind::Signaled => ExitCode::from(interrupt::code_of(exit.code)),
+            ExitKind::Unknown => ExitCode::from(REFUSED),
+        },
+        // Ends by the signal, so that the shell sees the reason.
+        Outcome::Stopped => interrupt::end_by(ended_by.unwrap_or(signals::SIGTERM)),
+    })
 }
 
 fn code(code: i32) -> ExitCode {

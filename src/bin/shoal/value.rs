@@ -11,6 +11,7 @@ use serde::ser::SerializeMap;
 use crate::number::number;
 use crate::output::{Failure, bytes, plain};
 use crate::pickle::{self, Pickled};
+use crate::python;
 
 /// How the values on the command line are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -29,14 +30,14 @@ pub(crate) enum Encoding {
 
 /// What a value is part of: Python encodes a whole number as a message differently from one as an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum PartOf {
     Message,
     Element,
 }
 
 impl Encoding {
     /// The bytes that `text` means.
-    pub(crate) fn read(self, text: &[u8], place: Place) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn read(self, text: &[u8], part_of: PartOf) -> Result<Vec<u8>, Failure> {
         if self == Encoding::Text {
             return Ok(text.to_vec());
         }
@@ -65,12 +66,12 @@ impl Encoding {
                 if let Some(number) = beyond_64_bits(text) {
                     return Err(usage(&format!("{number} is beyond 64 bits")));
                 }
-                if let (Place::Element, Some(number)) = (place, json.as_i64()) {
+                if let (PartOf::Element, Some(number)) = (part_of, json.as_i64()) {
                     return Ok(number.to_le_bytes().to_vec());
                 }
                 let mut pickle = pickle::write(&json);
                 // Eight bytes would be read as a number.
-                if place == Place::Element && pickle.len() == 8 {
+                if part_of == PartOf::Element && pickle.len() == 8 {
                     pickle.push(0);
                 }
                 Ok(pickle)
@@ -135,7 +136,7 @@ impl KeyEncoding {
     pub(crate) fn read(self, text: &str) -> Result<Vec<u8>, Failure> {
         match self {
             KeyEncoding::Text => Ok(text.into()),
-            KeyEncoding::Hex => Encoding::Hex.read(text.as_bytes(), Place::Element),
+            KeyEncoding::Hex => Encoding::Hex.read(text.as_bytes(), PartOf::Element),
             KeyEncoding::PythonBytes => Ok([b"\xffb", text.as_bytes()].concat()),
             KeyEncoding::PythonInt => match number(i128::MIN..=i128::MAX)(text) {
                 Ok(number) => Ok([b"\xffi", number.to_string().as_bytes()].concat()),
@@ -162,7 +163,7 @@ pub(crate) enum Shown<'a> {
 const FRAME: &[u8] = b"\x93SHOAL5\0";
 
 /// Recognises `value` by its bytes.
-pub(crate) fn recognise(value: &[u8], place: Place) -> Shown<'_> {
+pub(crate) fn recognise(value: &[u8], part_of: PartOf) -> Shown<'_> {
     let is_text = |text: &&str| {
         !text
             .chars()
@@ -181,8 +182,8 @@ pub(crate) fn recognise(value: &[u8], place: Place) -> Shown<'_> {
             let count = value.get(8..12).and_then(|it| it.try_into().ok());
             Shown::Frame(u32::from_le_bytes(count.unwrap_or_default()))
         }
-        value => match (place, <[u8; 8]>::try_from(value)) {
-            (Place::Element, Ok(word)) => Shown::Integer(i64::from_le_bytes(word)),
+        value => match (part_of, <[u8; 8]>::try_from(value)) {
+            (PartOf::Element, Ok(word)) => Shown::Integer(i64::from_le_bytes(word)),
             _ => Shown::Bytes,
         },
     }
@@ -199,8 +200,8 @@ fn pickle_text(pickled: &Pickled, len: usize) -> String {
 }
 
 /// `value` for a terminal: a text with its line breaks, anything else on one line.
-pub(crate) fn for_terminal(value: &[u8], place: Place) -> String {
-    match recognise(value, place) {
+pub(crate) fn for_terminal(value: &[u8], part_of: PartOf) -> String {
+    match recognise(value, part_of) {
         Shown::Text(text) => {
             let lines = text.split('\n').map(|line| {
                 let cells = line.split('\t').map(plain);
@@ -208,14 +209,14 @@ pub(crate) fn for_terminal(value: &[u8], place: Place) -> String {
             });
             lines.collect::<Vec<_>>().join("\n")
         }
-        _ => one_line(value, place),
+        _ => one_line(value, part_of),
     }
 }
 
 /// `value` on one line, for people.
-pub(crate) fn one_line(value: &[u8], place: Place) -> String {
+pub(crate) fn one_line(value: &[u8], part_of: PartOf) -> String {
     let size = || bytes(value.len() as u64);
-    match recognise(value, place) {
+    match recognise(value, part_of) {
         Shown::Text(text) => plain(text),
         Shown::Integer(number) => number.to_string(),
         Shown::Pickle(pickled) => plain(&pickle_text(&pickled, value.len())),
@@ -232,13 +233,13 @@ pub(crate) fn one_line(value: &[u8], place: Place) -> String {
 ///
 /// `encoding` is `text`, `integer`, `pickle`, `frame` or `bytes`; `bytes` the length. A text has `text`;
 /// all others have `base64`, and `integer`, `shown` (the data of a pickle) or `class` where that is known.
-pub(crate) struct Json<'a>(pub(crate) &'a [u8], pub(crate) Place);
+pub(crate) struct Json<'a>(pub(crate) &'a [u8], pub(crate) PartOf);
 
 impl Serialize for Json<'_> {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let Json(value, place) = *self;
+        let Json(value, part_of) = *self;
         let mut map = to.serialize_map(None)?;
-        let shown = recognise(value, place);
+        let shown = recognise(value, part_of);
         map.serialize_entry(
             "encoding",
             match &shown {
@@ -284,7 +285,7 @@ fn python_key(key: &[u8], depth: u8) -> Option<String> {
     };
     let text = || str::from_utf8(body).ok().map(str::to_owned);
     match tag {
-        b'b' => Some(format!("b'{}'", body.escape_ascii())),
+        b'b' => Some(python::bytes(body)),
         b'i' | b'f' => text(),
         b'n' => Some("None".to_owned()),
         b't' | b's' if depth > 0 => {
@@ -295,33 +296,21 @@ fn python_key(key: &[u8], depth: u8) -> Option<String> {
                 let length = u32::from_le_bytes(length.try_into().ok()?);
                 let (part, after) = after.split_at_checked(usize::try_from(length).ok()?)?;
                 let nested = python_key(part, depth - 1);
-                parts.push(nested.or_else(|| Some(format!("{:?}", str::from_utf8(part).ok()?)))?);
+                parts.push(nested.or_else(|| python::text(part))?);
                 rest = after;
             }
             let joined = parts.join(", ");
             Some(match tag {
                 b't' if parts.len() == 1 => format!("({joined},)"),
                 b't' => format!("({joined})"),
+                _ if parts.is_empty() => "frozenset()".to_owned(),
                 _ => format!("frozenset({{{joined}}})"),
             })
         }
         b'p' => Some(pickle_text(&pickle::show(body), body.len())),
-        b'u' => Some(format!("'{}'", with_surrogates(body))),
+        b'u' => python::text(body),
         _ => None,
     }
-}
-
-/// UTF-8 that may contain surrogates, which are shown as Python's escapes.
-fn with_surrogates(text: &[u8]) -> String {
-    let (mut shown, mut rest) = (String::new(), text);
-    let is_surrogate = |it: &[u8]| it[0] == 0xed && it[1] >= 0xa0;
-    while let Some(at) = rest.windows(3).position(is_surrogate) {
-        let code = 0xd000 | u32::from(rest[at + 1] & 0x3f) << 6 | u32::from(rest[at + 2] & 0x3f);
-        shown += &String::from_utf8_lossy(&rest[..at]);
-        shown += &format!("\\u{code:04x}");
-        rest = &rest[at + 3..];
-    }
-    shown + &String::from_utf8_lossy(rest)
 }
 
 /// A key as JSON: `text` if it is a text, else `base64` and `shown`.

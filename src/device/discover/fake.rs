@@ -1,8 +1,8 @@
 //! Simulated devices, for tests and experiments.
 
 use super::machine::{Found, parse_bytes};
-use crate::device::family::Family;
-use crate::device::mask::{DeviceKind, MAX_INDEX};
+use crate::device::family::{Family, Ids};
+use crate::device::mask::MAX_INDEX;
 use crate::error::{Error, Result};
 
 /// The devices that `SHOAL_FAKE_DEVICES` describes.
@@ -122,11 +122,9 @@ fn next_index(found: &[Found], family: &Family) -> u32 {
 
 /// An id in the form of the family's real ids.
 fn id(family: &Family, index: u32) -> String {
-    match family.name() {
-        "rocm" | "hip" => format!("GPU-fa4e{index:012x}"),
-        _ if family.kinds().contains(&DeviceKind::Gpu) => {
-            format!("GPU-fa4e0000-0000-4000-8000-{index:012x}")
-        }
-        _ => format!("fa4e:{index:02x}:00.0"),
+    match family.ids {
+        Ids::Unique => format!("GPU-fa4e{index:012x}"),
+        Ids::Uuid => format!("GPU-fa4e0000-0000-4000-8000-{index:012x}"),
+        Ids::Bus => format!("fa4e:{index:02x}:00.0"),
     }
 }

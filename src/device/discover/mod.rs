@@ -21,7 +21,7 @@ mod nvml;
 mod pci;
 mod seen;
 
-use super::family::{FAMILIES, Family};
+use super::family::{FAMILIES, Family, Finder};
 use crate::error::Result;
 pub use machine::{Discovery, Found, Machine, parse_bytes};
 pub(crate) use seen::through;
@@ -65,11 +65,12 @@ impl Machine {
     }
 
     fn find(&self, family: &'static Family, found: &mut Discovery) {
-        let devices = match family.name() {
-            "cuda" => self.nvidia(family, &mut found.notes),
-            "rocm" => amd::find(self, family),
-            "level_zero" => pci::intel(self, family),
-            _ => pci::find(self, family),
+        let devices = match family.finder {
+            Finder::Nvidia => self.nvidia(family, &mut found.notes),
+            Finder::Amd => amd::find(self, family),
+            Finder::Intel => pci::intel(self, family),
+            Finder::Bus(chips) => pci::find(self, family, chips),
+            Finder::Cores(chips) => pci::cores(self, family, chips),
         };
         found.devices.extend(devices);
     }
@@ -96,14 +97,8 @@ impl Machine {
 
 /// The family of the hardware, for a family that is another name for it.
 fn hardware(family: &'static Family) -> &'static Family {
-    let name = match family.name() {
-        "hip" => "rocm",
-        "oneapi" => "level_zero",
-        name => name,
-    };
-    FAMILIES
-        .iter()
-        .find(|it| it.name() == name)
+    let mut all = FAMILIES.iter();
+    all.find(|it| it.name() == family.hardware)
         .unwrap_or(family)
 }
 

@@ -12,57 +12,36 @@
 
 use super::files;
 use super::machine::{Found, Machine};
-use crate::device::family::Family;
-
-/// How to recognise a family's devices on the bus.
-struct Chips {
-    family: &'static str,
-    vendor: u64,
-    /// Its device ids; empty for all accelerators and display controllers of the vendor.
-    devices: &'static [u64],
-}
+use crate::device::family::{Chips, Family};
 
 /// Base classes of PCI: display controllers and processing accelerators.
 const BASES: [u64; 2] = [0x03, 0x12];
 
-/// Vendors by the public list of PCI ids. Google and Amazon have network and disk controllers as well, so
-/// that their accelerators are listed.
-const CHIPS: [Chips; 10] = [
-    all("ascend", 0x19e5),
-    Chips {
-        family: "neuron",
-        vendor: 0x1d0f,
-        devices: &[0x7064, 0x7164, 0x7264, 0x7364],
-    },
-    Chips {
-        family: "tpu",
-        vendor: 0x1ae0,
-        devices: &[0x0027, 0x0056, 0x005e, 0x0062, 0x0063, 0x006f],
-    },
-    all("habana", 0x1da3),
-    all("mlu", 0xcabc),
-    all("musa", 0x1ed5),
-    all("supa", 0x1ee0),
-    all("tenstorrent", 0x1e52),
-    all("furiosa", 0x1ed2),
-    all("metax", 0x9999),
-];
-
-const fn all(family: &'static str, vendor: u64) -> Chips {
-    Chips {
-        family,
-        vendor,
-        devices: &[],
-    }
+/// The devices of a family with these chips.
+pub(super) fn find(machine: &Machine, family: &'static Family, chips: Chips) -> Vec<Found> {
+    numbered(family, on_bus(machine, family, chips))
 }
 
-/// The devices of a family that is known by its vendor's number; none for other families.
-pub(super) fn find(machine: &Machine, family: &'static Family) -> Vec<Found> {
-    let Some(chips) = CHIPS.iter().find(|it| it.family == family.name()) else {
-        return Vec::new();
-    };
+/// The cores of the devices of a family with these chips.
+pub(super) fn cores(machine: &Machine, family: &'static Family, chips: Chips) -> Vec<Found> {
+    let root = machine.sysfs.join("devices/virtual/neuron_device");
+    let devices = files::numbered(&root, "neuron");
+    let mut found = Vec::new();
+    for ((_, device), (address, name)) in devices.iter().zip(on_bus(machine, family, chips)) {
+        for (core, _) in files::numbered(root.join(device), "neuron_core") {
+            found.push((
+                format!("{address}/core{core}"),
+                format!("{name} core {core}"),
+            ));
+        }
+    }
+    numbered(family, found)
+}
+
+/// The addresses and names of devices.
+fn on_bus(machine: &Machine, family: &Family, chips: Chips) -> Vec<(String, String)> {
     let bus = machine.sysfs.join("bus/pci/devices");
-    let mut chips: Vec<(String, u64)> = files::names(&bus)
+    let mut found: Vec<(String, u64)> = files::names(&bus)
         .into_iter()
         .filter_map(|name| {
             let fact = |what| files::number(bus.join(&name).join(what));
@@ -74,32 +53,9 @@ pub(super) fn find(machine: &Machine, family: &'static Family) -> Vec<Found> {
             (meant && vendor == chips.vendor).then_some((files::address(&name)?, device))
         })
         .collect();
-    chips.sort_unstable();
-    let found = chips.iter().map(|(address, device)| {
-        let name = format!("{} {device:04x}", family.name());
-        (address.clone(), name)
-    });
-    let found: Vec<_> = found.collect();
-    if family.name() == "neuron" {
-        return numbered(family, cores(machine, &found));
-    }
-    numbered(family, found)
-}
-
-/// The runtime of this family counts cores and not devices.
-fn cores(machine: &Machine, chips: &[(String, String)]) -> Vec<(String, String)> {
-    let root = machine.sysfs.join("devices/virtual/neuron_device");
-    let devices = files::numbered(&root, "neuron");
-    let mut found = Vec::new();
-    for ((_, device), (address, name)) in devices.iter().zip(chips) {
-        for (core, _) in files::numbered(root.join(device), "neuron_core") {
-            found.push((
-                format!("{address}/core{core}"),
-                format!("{name} core {core}"),
-            ));
-        }
-    }
-    found
+    found.sort_unstable();
+    let named = |(address, device)| (address, format!("{} {device:04x}", family.name()));
+    found.into_iter().map(named).collect()
 }
 
 /// Intel's devices, which have a driver of DRM.

@@ -3,7 +3,6 @@
 use super::machine::{Found, Machine};
 use crate::device::family::Family;
 use crate::device::mask::{Device, Mask};
-use crate::device::reading::Reading;
 use crate::error::{Error, Result};
 
 /// A device that a process sees, and its number there.
@@ -30,8 +29,7 @@ pub fn seen(machine: &Machine, family: &str) -> Result<Vec<Seen>> {
     let mask = crate::device::environment::visible(family)?;
     let devices = machine.discover(Some(family))?.devices;
     let family = crate::device::environment::family(family)?;
-    let is_cuda = family.layers[0][0].reading == Reading::Cuda;
-    read(family, devices, &mask, is_cuda)
+    read(family, devices, &mask, family.ends_at_unknown)
 }
 
 /// The devices among these that `mask` shows; they need not be all of the machine.
@@ -39,8 +37,13 @@ pub(crate) fn through(family: &Family, devices: Vec<Found>, mask: &Mask) -> Resu
     read(family, devices, mask, false)
 }
 
-/// `as_cuda`: see [`seen`].
-fn read(family: &Family, devices: Vec<Found>, mask: &Mask, as_cuda: bool) -> Result<Vec<Seen>> {
+/// `ends_at_unknown`: see the column of the family.
+fn read(
+    family: &Family,
+    devices: Vec<Found>,
+    mask: &Mask,
+    ends_at_unknown: bool,
+) -> Result<Vec<Seen>> {
     let Mask::List(list) = mask else {
         let all = devices.into_iter().map(|found| Seen {
             logical: found.index,
@@ -66,8 +69,8 @@ fn read(family: &Family, devices: Vec<Found>, mask: &Mask, as_cuda: bool) -> Res
         let found = hits.next().filter(|_| hits.next().is_none());
         let is_there = |it: &Found| seen.iter().any(|seen| seen.found.id == it.id);
         match found {
-            None if as_cuda => break,
-            Some(found) if is_there(found) && as_cuda => return Ok(Vec::new()),
+            None if ends_at_unknown => break,
+            Some(found) if is_there(found) && ends_at_unknown => return Ok(Vec::new()),
             Some(found) if !is_there(found) => seen.push(Seen {
                 found: found.clone(),
                 logical,

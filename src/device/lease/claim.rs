@@ -25,13 +25,13 @@
 //! dropped.
 
 use std::fs::File;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::device;
 use crate::error::{Error, Result};
+use crate::sys::fd::with_file;
 use crate::sys::public_dir::{PublicDir, open_file};
 use crate::sys::{limits, ofd, process};
 
@@ -210,13 +210,13 @@ pub(super) fn describe(own: BorrowedFd<'_>, text: &str, is_new: bool) {
     // A write beyond the limit of file sizes would raise a signal.
     let most = limits::file_size().map_or(usize::MAX, |limit| limit as usize);
     let text = &text.as_bytes()[..most.min(text.len())];
-    // SAFETY: an open descriptor, which is not closed by this value.
-    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(own.as_raw_fd()) });
-    let _ = file.write_all_at(text, 0);
-    // The earlier text may be longer.
-    if !is_new {
-        let _ = file.set_len(text.len() as u64);
-    }
+    with_file(own, |file| {
+        let _ = file.write_all_at(text, 0);
+        // The earlier text may be longer.
+        if !is_new {
+            let _ = file.set_len(text.len() as u64);
+        }
+    });
 }
 
 /// A request, as seen by other processes.

@@ -15,10 +15,6 @@ use crate::sys::fd::{duplicate, keep_on_exec};
 /// The variable that tells a child which of the devices that it sees are its own.
 const INDEX: &str = "SHOAL_DEVICE_INDEX";
 
-/// CUDA's variable for the order of devices, and its value for the driver's order.
-const ORDER: &str = "CUDA_DEVICE_ORDER";
-const BUS_ORDER: &str = "PCI_BUS_ID";
-
 /// Which devices the workers of a lease see.
 ///
 /// In every mode, `SHOAL_DEVICE_INDEX` has the numbers of the worker's devices among those that it sees.
@@ -209,7 +205,7 @@ impl Lease {
     /// An error if numbers mean other devices in the program than here: those of its existing mask, or those
     /// that it would get.
     fn check_order(&self, mode: Mode, lookup: &impl Fn(&str) -> Option<String>) -> Result<()> {
-        let Some(order) = self.other_order(lookup) else {
+        let Some((variable, usual, order)) = self.other_order(lookup) else {
             return Ok(());
         };
         let is_certain = match self.0.family.inherited(lookup)? {
@@ -220,19 +216,26 @@ impl Lease {
             return Ok(());
         }
         Err(Error::invalid(
-            format!("{ORDER}={order}"),
+            format!("{variable}={order}"),
             format!(
-                "which devices the numbers in {} mean then is not known: set it to {BUS_ORDER}, or name \
+                "which devices the numbers in {} mean then is not known: set it to {usual}, or name \
                  the devices there by their ids",
                 self.0.family.variable()
             ),
         ))
     }
 
-    /// The order in which the program counts its devices, if that is not the driver's.
-    fn other_order(&self, lookup: &impl Fn(&str) -> Option<String>) -> Option<String> {
-        let is_cuda = self.0.family.name() == "cuda";
-        lookup(ORDER).filter(|it| is_cuda && it != BUS_ORDER)
+    /// The variable that sets the order in which the program counts its devices, its usual value and the present
+    /// one, if that is another.
+    fn other_order(
+        &self,
+        lookup: &impl Fn(&str) -> Option<String>,
+    ) -> Option<(&'static str, &'static str, String)> {
+        let mut with = self.0.family.with.iter();
+        with.find_map(|&(variable, usual)| {
+            let order = lookup(variable).filter(|it| it != usual)?;
+            Some((variable, usual, order))
+        })
     }
 
     fn masked(&self, mask: &str, lookup: &impl Fn(&str) -> Option<String>) -> Result<Vec<EnvEdit>> {

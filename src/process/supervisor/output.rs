@@ -8,10 +8,8 @@
 //! A process that a worker has started may keep a pipe open after the worker's end. That pipe is read until
 //! the worker is restarted or the supervisor ends.
 
-use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +18,7 @@ use super::lines::{Lines, whole_lines};
 use super::report::OutputFailure;
 use crate::error::Result;
 use crate::sys::clock::{Deadline, now_ns};
-use crate::sys::fd::Kept;
+use crate::sys::fd::{Kept, with_file};
 use crate::sys::poll::{self, Signal};
 use crate::sys::{fd, futex, thread};
 
@@ -196,9 +194,7 @@ impl Stream {
         let Some(pipe) = self.pipe.get() else {
             return Piece::End;
         };
-        // SAFETY: it is open, and not closed here.
-        let mut pipe = ManuallyDrop::new(unsafe { File::from_raw_fd(pipe.as_raw_fd()) });
-        let read = match pipe.read(piece) {
+        let read = match with_file(pipe.as_fd(), |mut pipe| pipe.read(piece)) {
             Ok(0) => Piece::End,
             Ok(len) => {
                 self.lines.feed(&piece[..len], out);
@@ -252,20 +248,19 @@ impl Stream {
 
 /// Writes all of `bytes`. False if it was abandoned.
 fn write_all(shared: &Shared, to: RawFd, mut bytes: &[u8]) -> std::io::Result<bool> {
-    // SAFETY: the descriptor is one of the standard streams, or one that `Shared` keeps open. It is not
-    // closed here.
-    let mut file = ManuallyDrop::new(unsafe { File::from_raw_fd(to) });
+    // SAFETY: the descriptor is one of the standard streams, or one that `Shared` keeps open.
+    let to = unsafe { BorrowedFd::borrow_raw(to) };
     while !bytes.is_empty() {
         if shared.abandon.load(Ordering::Acquire) {
             return Ok(false);
         }
         let len = whole_lines(bytes, WRITE);
-        match poll::writable(file.as_fd(), Deadline::At(now_ns() + SLICE_NS)) {
+        match poll::writable(to, Deadline::At(now_ns() + SLICE_NS)) {
             Ok(false) => continue,
             Ok(true) => {}
             Err(_) => return Ok(false),
         }
-        match file.write(&bytes[..len]) {
+        match with_file(to, |mut file| file.write(&bytes[..len])) {
             Ok(0) => return Ok(false),
             Ok(written) => bytes = &bytes[written..],
             // A terminal or pipe that another process has made non-blocking.
