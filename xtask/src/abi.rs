@@ -5,10 +5,10 @@
 //! Names are those of C without `SHOAL_`; a struct `shoal_queue_options` is the class `QueueOptions`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use syn::{Attribute, Expr, Fields, FnArg, Item, ItemEnum, ItemFn, ItemStruct, Lit, Meta, Type};
 
+use crate::files::{self, at};
 use crate::header;
 use crate::step::root;
 
@@ -92,28 +92,26 @@ fn generate() -> Result<Generated, String> {
     let mut functions = String::new();
     for file in files.chain(&["bindings.rs"]) {
         let path = root().join("src/ffi").join(file);
-        let failed = |err: &dyn std::fmt::Display| format!("{}: {err}", path.display());
-        let source = fs::read_to_string(&path).map_err(|err| failed(&err))?;
-        let parsed = syn::parse_file(&source).map_err(|err| failed(&err))?;
+        let parsed = syn::parse_file(&files::read(&path)?).map_err(at(&path))?;
         for item in &parsed.items {
             match item {
                 Item::Const(it) if it.ident.to_string().starts_with("SHOAL_") => {
                     let name = it.ident.to_string();
-                    let value = number(&it.expr).map_err(|err| failed(&err))?;
+                    let value = number(&it.expr).map_err(at(&path))?;
                     constants += &format!("{} = {value}\n", &name["SHOAL_".len()..]);
                 }
                 Item::Enum(it) if is_of_c(&it.attrs) => {
-                    enums += &enumeration(it, &names).map_err(|err| failed(&err))?;
+                    enums += &enumeration(it, &names).map_err(at(&path))?;
                 }
                 Item::Struct(it) if is_of_c(&it.attrs) => {
                     let to = match OF_PROCESSES.contains(file) {
                         true => &mut process_structs,
                         false => &mut structs,
                     };
-                    *to += &structure(it, &names).map_err(|err| failed(&err))?;
+                    *to += &structure(it, &names).map_err(at(&path))?;
                 }
                 Item::Fn(it) if it.sig.abi.is_some() => {
-                    functions += &prototype(it).map_err(|err| failed(&err))?;
+                    functions += &prototype(it).map_err(at(&path))?;
                 }
                 _ => {}
             }
@@ -145,7 +143,7 @@ fn of_structs(of: &str, structs: &str) -> String {
 
 /// The C name that cbindgen gives to each Rust type.
 fn c_names() -> Result<BTreeMap<String, String>, String> {
-    let config = fs::read_to_string(root().join("cbindgen.toml")).map_err(|err| err.to_string())?;
+    let config = files::read(root().join("cbindgen.toml"))?;
     let pairs = config.lines().filter_map(|line| line.split_once(" = "));
     let pairs = pairs.filter_map(|(name, new)| {
         let new = new.trim_matches('"').strip_prefix("shoal_")?;

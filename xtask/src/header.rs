@@ -6,6 +6,7 @@
 
 use std::fs;
 
+use crate::files;
 use crate::step::root;
 use crate::tsan;
 
@@ -78,9 +79,7 @@ pub(crate) fn write(name: &str, text: &str, check: bool) -> Result<(), String> {
         return Ok(());
     }
     if !check {
-        let dir = path.parent().ok_or("the file has no directory")?;
-        fs::create_dir_all(dir).map_err(|err| format!("{}: {err}", dir.display()))?;
-        return fs::write(&path, text).map_err(|err| format!("{}: {err}", path.display()));
+        return files::write(path, text);
     }
     let pairs = old.lines().zip(text.lines());
     let line = pairs.take_while(|(old, new)| old == new).count();
@@ -151,7 +150,7 @@ fn around(guard: &str, introduction: &str, top: &str, declarations: &str, end: &
 /// The version in Cargo.toml.
 pub(crate) fn package_version() -> Result<String, String> {
     let manifest = root().join("Cargo.toml");
-    let text = fs::read_to_string(&manifest).map_err(|err| err.to_string())?;
+    let text = files::read(&manifest)?;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("version = \""));
@@ -276,7 +275,7 @@ fn function(declaration: &str) -> String {
 /// The documentation of a file of src/ffi: the lines at its beginning that start with `//!`.
 fn documentation(file: &str) -> Result<String, String> {
     let path = root().join("src/ffi").join(file);
-    let source = fs::read_to_string(&path).map_err(|err| format!("{}: {err}", path.display()))?;
+    let source = files::read(&path)?;
     let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
     let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
     Ok(lines.map(|line| format!("{line}\n")).collect())

@@ -13,6 +13,7 @@ mod cpython;
 mod deb;
 mod demo;
 mod dist;
+mod files;
 mod header;
 mod html;
 mod install;

@@ -1,6 +1,5 @@
 //! `cargo xtask test`: every check and every test.
 
-use std::fs;
 use std::process::Command;
 
 use crate::abi;
@@ -8,6 +7,7 @@ use crate::bench;
 use crate::bridge;
 use crate::consumers;
 use crate::dist;
+use crate::files;
 use crate::leftovers::Leftovers;
 use crate::man;
 use crate::python::{self, Environment};
@@ -157,16 +157,11 @@ fn restore_signals() {
 
 /// The test programs in `tests/`.
 fn programs() -> Result<Vec<String>, String> {
-    let folder = root().join("tests");
-    let entries = fs::read_dir(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
-    let programs = entries
-        .flatten()
-        .filter(|it| it.path().join("main.rs").exists());
-    let mut names: Vec<String> = programs
-        .filter_map(|it| it.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    Ok(names)
+    let programs = files::entries(root().join("tests"))?.into_iter();
+    let names = programs
+        .filter(|it| it.join("main.rs").exists())
+        .filter_map(|it| it.file_name()?.to_str().map(str::to_owned));
+    Ok(names.collect())
 }
 
 /// Builds each of `parts` with `args`, and the program of `first`, one after the other. Then runs them side by side.
