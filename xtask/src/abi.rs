@@ -1,4 +1,4 @@
-//! `cargo xtask abi`: generates the C interface for ctypes from src/ffi, in bindings/python/src/shoal: constants
+//! The part of `cargo xtask header` for Python: the C interface for ctypes, in bindings/python/src/shoal: constants
 //! and functions in _abi.py, structs of objects in _structs.py, which a program imports with its first object, and
 //! those of processes, workers and leases of devices in _process_structs.py.
 //!
@@ -16,7 +16,7 @@ const WIDTH: usize = 100;
 
 const ABI: &str = "\"\"\"The constants and functions of the C interface, as ctypes sees them.
 
-Generated from src/ffi by `cargo xtask abi`; edit there.
+Generated from src/ffi by `cargo xtask header`; edit there.
 \"\"\"
 
 from __future__ import annotations
@@ -55,15 +55,8 @@ const CTYPES: [&str; 12] = [
     "c_void_p",
 ];
 
-/// Writes all files that are generated from src/ffi, including the C headers, or with `check` only checks that
-/// they are up to date.
-pub(crate) fn everything(check: bool) -> Result<(), String> {
-    header::headers(check)?;
-    abi(check)
-}
-
 /// Writes Python's files, or with `check` only checks that they are up to date.
-pub(crate) fn abi(check: bool) -> Result<(), String> {
+pub(crate) fn declarations(check: bool) -> Result<(), String> {
     let Generated {
         abi,
         structs,
@@ -135,7 +128,7 @@ fn of_structs(of: &str, structs: &str) -> String {
     }
     format!(
         "\"\"\"The structs of {of} in the C interface, as ctypes sees them.\n\n\
-         Generated from src/ffi by `cargo xtask abi`; edit there.\n\"\"\"\n\n\
+         Generated from src/ffi by `cargo xtask header`; edit there.\n\"\"\"\n\n\
          from __future__ import annotations\n\n{imports}\nfrom ._sized import Sized\n\n\
          TYPE_CHECKING = False\nif TYPE_CHECKING:\n    from typing import Any\n{structs}"
     )

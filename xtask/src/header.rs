@@ -1,5 +1,4 @@
-//! `cargo xtask header`: generates include/shoal.h and include/shoal_bindings.h from src/ffi, and by `abi` Python's
-//! declarations.
+//! `cargo xtask header`: generates include/shoal.h and include/shoal_bindings.h from src/ffi.
 //!
 //! A header is an introduction and sections. A section is the output of cbindgen for some files, under the
 //! documentation of the first of them. Types are declared in an earlier section than their use.

@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use crate::abi;
 use crate::bench;
 use crate::bridge;
 use crate::consumers;
 use crate::dist;
 use crate::files;
+use crate::generated;
 use crate::leftovers::Leftovers;
 use crate::man;
 use crate::python::{self, Environment};
@@ -61,8 +61,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
         run_command(lint.env("PYO3_NO_PYTHON", "1"))
     });
     steps.step("header", || {
-        abi::everything(true)?;
-        symbols::run(true)?;
+        generated::run(true)?;
         symbols::compat()?;
         man::check()
     });
