@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syn::{Attribute, Expr, Fields, FnArg, Item, ItemEnum, ItemFn, ItemStruct, Lit, Meta, Type};
 
-use crate::files::{self, at};
+use crate::files::{self, at, root};
 use crate::header;
-use crate::step::root;
 
 const WIDTH: usize = 100;
 

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::files::{self, at};
+use crate::command::{cargo, program, run, run_for_long};
+use crate::files::{self, at, target};
 use crate::leftovers::Leftovers;
 use crate::python::Environment;
-use crate::step::{cargo, program, run, run_for_long, target};
 
 /// The parts of the benchmark whose peers are separate programs.
 const WITH_PEERS: [&str; 3] = ["queue", "map", "curves"];

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::files::{self, at};
+use crate::command::{self, program, run as run_command, run_expecting};
+use crate::files::{self, at, root, target};
 use crate::python::Environment;
-use crate::step::{self, program, root, run as run_command, run_expecting, target};
 
 /// The time limit for the start of the server and the bridges.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ const WATCHDOG: Duration = Duration::from_secs(60);
 /// features, and cargo gives both builds the same file name (`libshoal.so` has no hash in it): in one folder each
 /// build would overwrite the other.
 pub(crate) fn cargo(command: &str) -> Command {
-    let mut cargo = step::cargo(command);
+    let mut cargo = command::cargo(command);
     cargo.args(["--package", "shoal-bridge", "--target-dir"]);
     cargo.arg(built());
     cargo

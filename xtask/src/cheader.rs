@@ -3,8 +3,7 @@
 //! `header` writes them in one form, so a few rules are enough: a comment that starts with `/**` belongs to the
 //! declaration that follows it, and a section starts with a comment that starts with a line of dashes.
 
-use crate::files;
-use crate::step::root;
+use crate::files::{self, root};
 
 /// The files, and the title of the section for declarations before the first heading.
 const FILES: [(&str, &str); 2] = [("shoal.h", "General"), ("shoal_bindings.h", "Bindings")];

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::files::{self, at};
+use crate::command::run as run_command;
+use crate::files::{self, at, root, target};
 use crate::installed::{Installed, file_below, run_all, say, tool};
 use crate::link::{needs_no_library, stays_loaded};
-use crate::step::{root, run as run_command, target};
 
 impl Installed {
     /// Builds the programs of tests/install in each way, and runs them.

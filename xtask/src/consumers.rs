@@ -8,15 +8,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::command::{cargo, program, run as run_command};
 use crate::deb;
-use crate::files::{self, at};
+use crate::files::{self, at, target};
 use crate::install::{self, Options};
 use crate::installed::{Installed, files_below, is_there, run_all, run_program, say, tool};
 use crate::languages;
 use crate::link::stays_loaded;
 use crate::manual::EXAMPLES;
 use crate::python::Environment;
-use crate::step::{cargo, program, run as run_command, target};
 use crate::{symbols, unusual};
 
 const WARNINGS: [&str; 6] = [

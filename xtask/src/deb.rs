@@ -14,12 +14,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::files::{self, at};
+use crate::command::{cargo, program, run as run_command};
+use crate::files::{self, at, root, target};
 use crate::header::package_version;
 use crate::install::{self, Options};
 use crate::installed::{files_below, is_there, on_path, say};
 use crate::link::{soname, stays_loaded};
-use crate::step::{cargo, program, root, run as run_command, target};
 
 /// The beginning of the first line of each description. It is short, because lists of packages cut off long lines.
 const SYNOPSIS: &str = "shared-memory queues, maps and locks";
@@ -315,7 +315,7 @@ pub(crate) fn try_out() -> Result<(), String> {
     let mut run = Command::new(&out);
     run.arg(format!("deb-{}", std::process::id()))
         .env("LD_LIBRARY_PATH", &library);
-    crate::step::run_expecting(&mut run, &["C got: hello from C"])?;
+    crate::command::run_expecting(&mut run, &["C got: hello from C"])?;
     let mut version = Command::new(system.join("usr/bin/shoal"));
     run_command(version.arg("--version"))?;
 

@@ -5,10 +5,11 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::files;
+use crate::command::{cargo, program, run as run_command, run_expecting};
+use crate::files::{self, root, target};
 use crate::leftovers::Leftovers;
 use crate::python::Environment;
-use crate::step::{Steps, cargo, program, root, run as run_command, run_expecting, target};
+use crate::step::Steps;
 
 /// A program in `examples/python`, what it shows, and lines that it has to print.
 pub(crate) struct Example {

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::command::{cargo, program, run as run_command};
 use crate::demo::{EXAMPLES, TEXTS, run_example};
-use crate::files::{self, at};
+use crate::files::{self, at, root, target};
 use crate::installed::file_below;
 use crate::link::stays_loaded;
 use crate::python::{self, Environment};
-use crate::step::{Steps, cargo, program, root, run as run_command, target};
+use crate::step::Steps;
 
 /// The licences, whose texts are in the top folder. A package for Python has only files of its own folder, so they
 /// are there too.

@@ -1,8 +1,30 @@
-//! Files and folders, with errors that name them.
+//! The folders of the project, and files, with errors that name them.
 
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The project's top folder.
+pub(crate) fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_path_buf()
+}
+
+/// The folder in which cargo puts its results, such as `release/libshoal.so`.
+pub(crate) fn target() -> PathBuf {
+    let program = std::env::current_exe();
+    let folder = program.ok().and_then(|it| folder_of_results(&it));
+    folder.unwrap_or_else(|| root().join("target"))
+}
+
+/// The folder of cargo's results, from the path of this program, which is one of them: `debug/xtask`. It is right with
+/// CARGO_TARGET_DIR, with CARGO_BUILD_TARGET, and with any configuration of cargo.
+fn folder_of_results(program: &Path) -> Option<PathBuf> {
+    let mut above = program.ancestors().skip(1);
+    // Its own tests are in `debug/deps`.
+    let profile = above.find(|it| !it.ends_with("deps"))?;
+    profile.parent().map(Path::to_path_buf)
+}
 
 /// Puts the name of a file or a program before an error.
 pub(crate) fn at<E: Display>(name: impl AsRef<Path>) -> impl Fn(E) -> String {
@@ -39,4 +61,27 @@ pub(crate) fn copy_into(file: &Path, folder: &Path) -> Result<(), String> {
     fs::copy(file, folder.join(name))
         .map(|_| ())
         .map_err(at(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_results_of_cargo_are_found_wherever_it_puts_them() {
+        for (program, folder) in [
+            ("/shoal/target/debug/xtask", "/shoal/target"),
+            (
+                "/shoal/target/debug/deps/xtask-0123456789abcdef",
+                "/shoal/target",
+            ),
+            (
+                "/elsewhere/x86_64-unknown-linux-gnu/debug/xtask",
+                "/elsewhere/x86_64-unknown-linux-gnu",
+            ),
+        ] {
+            let found = folder_of_results(Path::new(program));
+            assert_eq!(found, Some(PathBuf::from(folder)));
+        }
+    }
 }

@@ -5,8 +5,7 @@
 
 use std::fs;
 
-use crate::files;
-use crate::step::root;
+use crate::files::{self, root};
 use crate::tsan;
 
 /// The sections of shoal.h: the file that introduces each, and the others.

@@ -6,10 +6,9 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use crate::cheader::{Item, Kind, Section};
-use crate::files;
+use crate::files::{self, target};
 use crate::manual::{Failure, Manual, description, first_sentence, killed, no_example};
 use crate::roff::{Block, blocks};
-use crate::step::target;
 
 /// Writes the page to `file`, or to `target/manual.html`, and prints the path.
 pub(crate) fn run(file: Option<&str>) -> Result<(), String> {

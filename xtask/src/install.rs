@@ -21,10 +21,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use crate::files::{self, at};
+use crate::command::{cargo, run as run_command};
+use crate::files::{self, at, root, target};
 use crate::header::package_version;
 use crate::link::{link, soname};
-use crate::step::{cargo, root, run as run_command, target};
 use crate::{html, man};
 
 /// The list of installed files, relative to the prefix.

@@ -8,10 +8,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::files::{self, at};
+use crate::command::{program, run as run_command, run_expecting};
+use crate::files::{self, at, root, target};
 use crate::installed::{Installed, is_there, say};
 use crate::python::Environment;
-use crate::step::{program, root, run as run_command, run_expecting, target};
 
 const PAGE: &str = "docs/languages.md";
 
@@ -109,12 +109,15 @@ fn command(language: &str, page: &str, installed: &Installed) -> Result<Option<C
                 .next()
                 .unwrap_or_default()
                 .to_owned();
-            return Ok(Some(crate::step::program(environment.python(), &program)));
+            return Ok(Some(crate::command::program(
+                environment.python(),
+                &program,
+            )));
         }
         // The same features and profile as before, so that cargo does not build again.
         "Rust" => {
             let script = script.replace("cargo run", "run --quiet --release --features cli");
-            return Ok(Some(crate::step::cargo(&script)));
+            return Ok(Some(crate::command::cargo(&script)));
         }
         "Java" => match java() {
             Some(folder) => path = format!("{}:{path}", folder.display()),

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use crate::files::{self, at};
-use crate::step::{program, root, run};
+use crate::command::{program, run};
+use crate::files::{self, at, root};
 use crate::symbols;
 
 /// The flags of the linker, which CMakeLists.txt reads too.

@@ -8,6 +8,7 @@ mod bench;
 mod bridge;
 mod cheader;
 mod cmake;
+mod command;
 mod consumers;
 mod cpython;
 mod deb;

@@ -9,12 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cheader::{Item, Kind, Section};
-use crate::files;
+use crate::command::program;
+use crate::files::{self, target};
 use crate::manual::{
     Failure, Manual, description, first_sentence, killed, no_example, split_outside,
 };
 use crate::roff::{blocks, code, escaped, inline, page};
-use crate::step::{program, target};
 
 /// Writes the pages into `folder`, or into `target/man`, and prints the path.
 pub(crate) fn run(folder: Option<&str>) -> Result<(), String> {

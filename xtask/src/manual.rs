@@ -7,9 +7,8 @@
 use std::collections::BTreeSet;
 
 use crate::cheader::{Header, Item, Kind, Section};
-use crate::files;
+use crate::files::{self, root};
 use crate::roff::{Block, blocks};
-use crate::step::root;
 
 /// Programs whose functions are examples: each is a comment and the function that follows it.
 pub(crate) const EXAMPLES: [&str; 3] = [

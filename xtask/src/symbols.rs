@@ -10,9 +10,8 @@ use std::fs;
 use std::process::Command;
 
 use crate::cheader::{Header, Item, Kind};
-use crate::files::{self, at};
+use crate::files::{self, at, root};
 use crate::header::{package_version, write};
-use crate::step::root;
 
 /// The version script.
 pub(crate) const MAP: &str = "packaging/libshoal.map";

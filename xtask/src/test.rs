@@ -4,14 +4,15 @@ use std::process::Command;
 
 use crate::bench;
 use crate::bridge;
+use crate::command::{cargo, program, run as run_command, run_side_by_side};
 use crate::consumers;
 use crate::dist;
-use crate::files;
+use crate::files::{self, root};
 use crate::generated;
 use crate::leftovers::Leftovers;
 use crate::man;
 use crate::python::{self, Environment};
-use crate::step::{Steps, cargo, program, root, run as run_command, run_side_by_side};
+use crate::step::Steps;
 use crate::symbols;
 
 /// The tests of calls that the compiled module of the Python package replaces. They run without that module as
