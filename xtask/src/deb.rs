@@ -69,19 +69,10 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
         destdir: Some(all.clone()),
         ..Options::default()
     })?;
-    // The package manager has its own list.
-    let list = all.join("usr/share/shoal/installed.txt");
-    fs::remove_file(&list).map_err(at(&list))?;
-    // Debian's libraries are not executable.
-    let so = format!("usr/lib/{multiarch}/libshoal.so.{version}");
-    fs::set_permissions(all.join(&so), fs::Permissions::from_mode(0o644)).map_err(at(so))?;
-    // Debian's zsh searches vendor-completions instead of site-functions.
-    let zsh = all.join("usr/share/zsh");
-    let moved = fs::rename(zsh.join("site-functions"), zsh.join("vendor-completions"));
-    moved.map_err(at(&zsh))?;
-    let pages = files_below(&all.join("usr/share/man"));
-    run_command(program("gzip", "-9n").args(pages))?;
-    links_to_pages(&all.join("usr/share/man"))?;
+    arrange_for_debian(
+        &all.join("usr"),
+        &format!("lib/{multiarch}/libshoal.so.{version}"),
+    )?;
 
     let architecture = output_of("dpkg", "--print-architecture")?;
     let libc = format!("libc6 (>= 2.{})", newest_libc(&all)?);
@@ -117,9 +108,8 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
             let path = file.strip_prefix(&all).unwrap_or(file);
             if (package.has)(&format!("/{}", path.display())) {
                 let place = tree.join(path);
-                let parent = place.parent().unwrap_or(&tree);
-                let moved = fs::create_dir_all(parent).and_then(|()| fs::rename(file, &place));
-                moved.map_err(at(&place))?;
+                files::create_dir(place.parent().unwrap_or(&tree))?;
+                fs::rename(file, &place).map_err(at(&place))?;
             }
         }
         control(&tree, &package, &version, &architecture, &library)?;
@@ -137,6 +127,23 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
         true => Ok(built),
         false => Err(format!("no package contains {left:?}")),
     }
+}
+
+/// Changes what is installed below `usr` to what the rules of Debian ask for.
+fn arrange_for_debian(usr: &Path, library: &str) -> Result<(), String> {
+    // The package manager has its own list.
+    let list = usr.join("share/shoal/installed.txt");
+    fs::remove_file(&list).map_err(at(&list))?;
+    // Debian's libraries are not executable.
+    let library = usr.join(library);
+    fs::set_permissions(&library, fs::Permissions::from_mode(0o644)).map_err(at(&library))?;
+    // Debian's zsh searches vendor-completions instead of site-functions.
+    let zsh = usr.join("share/zsh");
+    let moved = fs::rename(zsh.join("site-functions"), zsh.join("vendor-completions"));
+    moved.map_err(at(&zsh))?;
+    let pages = usr.join("share/man");
+    run_command(program("gzip", "-9n").args(files_below(&pages)))?;
+    links_to_pages(&pages)
 }
 
 fn of_command(path: &str) -> bool {
