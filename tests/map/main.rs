@@ -16,4 +16,6 @@ mod faults;
 mod holds;
 mod hostile;
 mod kills;
+#[cfg(feature = "crash-points")]
+mod model;
 mod ordered;
