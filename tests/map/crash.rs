@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::common::alone;
 use crate::common::crash::lives;
-use crate::model::{Model, contents, state_of, with, without};
+use crate::crash_model::{Model, contents, state_of, with, without};
 use shoal::{Error, Map, Options, Watched};
 
 /// The keys in the order in which the map is walked.

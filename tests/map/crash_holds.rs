@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::common::crash::lives;
 use crate::common::{FOREVER, NOWAIT, alone, millis};
-use crate::model::{Model, contents, state_of, with, without};
+use crate::crash_model::{Model, contents, state_of, with, without};
 use shoal::Map;
 
 const LONG: Duration = Duration::from_secs(1000);

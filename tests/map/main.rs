@@ -11,11 +11,11 @@ mod crash;
 #[cfg(feature = "crash-points")]
 mod crash_holds;
 #[cfg(feature = "crash-points")]
+mod crash_model;
+#[cfg(feature = "crash-points")]
 mod crash_watch;
 mod faults;
 mod holds;
 mod hostile;
 mod kills;
-#[cfg(feature = "crash-points")]
-mod model;
 mod ordered;
