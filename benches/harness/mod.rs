@@ -96,7 +96,7 @@ use failure::Failure;
 use load::{BATCH, LARGE, Load};
 use machine::Machine;
 use payload::Touch;
-use report::{Gap, Goal, Skipped};
+use report::{Gap, Goal, Skipped, Throughput};
 use rounds::in_turns;
 use stores::Store;
 
@@ -228,23 +228,9 @@ fn transports(options: &Options, report: &mut Report) -> Vec<Transport> {
 fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Result<(), Failure> {
     let transports = transports(options, report);
     let sizes = &options.sizes;
-    let (in_place, copied): (Vec<_>, Vec<_>) = transports.iter().partition(|it| it.is_in_place());
-    // Messages that are copied have bare memory as their baseline too.
-    let trips: Vec<_> = transports
-        .iter()
-        .filter(|&&it| it != Transport::InPlace)
-        .collect();
     for &size in sizes.iter().filter(|size| ROUND_TRIPS.contains(size)) {
         progress(&format!("{size} B there and back"));
-        let window = |&&transport: &&Transport| latency::window(transport, size, options);
-        for (&transport, done) in trips.iter().zip(in_turns(&trips, options.repeat, window)?) {
-            match done {
-                Ok(windows) => report
-                    .round_trips
-                    .push(latency::trip(*transport, size, &windows)),
-                Err(why) => report.skipped.push(why),
-            }
-        }
+        round_trips(size, &transports, options, report)?;
     }
     let eligible: Vec<usize> = sizes
         .iter()
@@ -256,50 +242,89 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
     for (&topology, sizes) in all.chain(oversubscribed) {
         for &size in sizes {
             progress(&format!("{topology}, {size} B"));
-            let load = |transport, batch| Load {
-                transport,
-                size,
-                topology,
-                batch,
-                touch: Touch::All,
-            };
-            let mut loads = Vec::new();
-            if size >= LARGE && topology == Topology::PAIR {
-                loads.extend(in_place.iter().map(|&transport| load(transport, 1)));
-            }
-            for &transport in &copied {
-                loads.push(load(transport, 1));
-                if transport == Transport::Shoal {
-                    loads.push(load(transport, BATCH));
-                }
-            }
-            let window = |load: &Load| traffic::window(load, options);
-            for (load, done) in loads.iter().zip(in_turns(&loads, options.repeat, window)?) {
-                match done {
-                    Ok(windows) => report.throughput.push(traffic::rate(load, &windows)),
-                    Err(why) => report.skipped.push(why),
-                }
-            }
+            throughput(size, topology, &transports, options, report)?;
         }
     }
-    // The cost of carrying messages without that of writing and reading them, against memcpy.
-    let size = 64 << 10;
     let own = transports.contains(&Transport::Shoal);
-    if own && sizes.contains(&size) && options.topologies.contains(&Topology::PAIR) {
+    if own && sizes.contains(&COPIED) && options.topologies.contains(&Topology::PAIR) {
         progress("64 KiB copied in and out");
-        let load = Load {
-            transport: Transport::Shoal,
-            size,
-            topology: Topology::PAIR,
-            batch: 1,
-            touch: Touch::Ends,
-        };
-        let window = |load: &Load| traffic::window(load, options);
-        if let Some(Ok(windows)) = in_turns(&[load], options.repeat, window)?.first() {
-            report.copied = Some(traffic::rate(&load, windows));
+        report.copied = copied(options)?;
+    }
+    Ok(())
+}
+
+fn round_trips(
+    size: usize,
+    transports: &[Transport],
+    options: &Options,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    // Messages that are copied have bare memory as their baseline too.
+    let mut trips = transports.to_vec();
+    trips.retain(|&it| it != Transport::InPlace);
+    let window = |&transport: &Transport| latency::window(transport, size, options);
+    for (&transport, done) in trips.iter().zip(in_turns(&trips, options.repeat, window)?) {
+        match done {
+            Ok(windows) => report
+                .round_trips
+                .push(latency::trip(transport, size, &windows)),
+            Err(why) => report.skipped.push(why),
         }
     }
     Ok(())
+}
+
+fn throughput(
+    size: usize,
+    topology: Topology,
+    transports: &[Transport],
+    options: &Options,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let load = |transport, batch| Load {
+        transport,
+        size,
+        topology,
+        batch,
+        touch: Touch::All,
+    };
+    let (in_place, copied): (Vec<_>, Vec<_>) = transports.iter().partition(|it| it.is_in_place());
+    let mut loads = Vec::new();
+    if size >= LARGE && topology == Topology::PAIR {
+        loads.extend(in_place.iter().map(|&transport| load(transport, 1)));
+    }
+    for &transport in &copied {
+        loads.push(load(transport, 1));
+        if transport == Transport::Shoal {
+            loads.push(load(transport, BATCH));
+        }
+    }
+    let window = |load: &Load| traffic::window(load, options);
+    for (load, done) in loads.iter().zip(in_turns(&loads, options.repeat, window)?) {
+        match done {
+            Ok(windows) => report.throughput.push(traffic::rate(load, &windows)),
+            Err(why) => report.skipped.push(why),
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of a message of [`copied`].
+const COPIED: usize = 64 << 10;
+
+/// The cost of carrying messages without that of writing and reading them, against memcpy.
+fn copied(options: &Options) -> Result<Option<Throughput>, Failure> {
+    let load = Load {
+        transport: Transport::Shoal,
+        size: COPIED,
+        topology: Topology::PAIR,
+        batch: 1,
+        touch: Touch::Ends,
+    };
+    let window = |load: &Load| traffic::window(load, options);
+    let done = in_turns(&[load], options.repeat, window)?;
+    let windows = done.first().and_then(|it| it.as_ref().ok());
+    Ok(windows.map(|windows| traffic::rate(&load, windows)))
 }
 
 /// Judges every goal for which this run has figures. Waits are measured alone.

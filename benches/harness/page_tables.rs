@@ -352,20 +352,9 @@ fn baseline(report: &Report) -> String {
     let Some(it) = &report.baseline else {
         return String::new();
     };
-    let timed = [
-        (
-            "a cache line there and back, median",
-            &it.cache_line_median_ns,
-        ),
-        ("the same, p99", &it.cache_line_p99_ns),
-        (
-            "the same, mean of many in one go",
-            &it.cache_line_batch_mean_ns,
-        ),
-        ("a futex wake there and back, median", &it.futex_median_ns),
-        ("the same, p99", &it.futex_p99_ns),
-    ];
-    let timed = timed.map(|(what, it)| vec![what.to_owned(), format!("{} ns", spread(it))]);
+    let timed = it
+        .timed()
+        .map(|(what, it)| vec![what.to_owned(), format!("{} ns", spread(it))]);
     let copied = it.memcpy.iter().map(|it| {
         let what = format!("memcpy of {} on one core", size(it.size));
         vec![what, format!("{} GB/s", short(it.gigabytes))]

@@ -69,6 +69,25 @@ pub(crate) struct Baseline {
     pub(crate) memcpy: Vec<Copying>,
 }
 
+impl Baseline {
+    /// What was timed, with its name.
+    pub(crate) fn timed(&self) -> [(&'static str, &Spread); 5] {
+        [
+            (
+                "a cache line there and back, median",
+                &self.cache_line_median_ns,
+            ),
+            ("the same, 99th percentile", &self.cache_line_p99_ns),
+            (
+                "the same, mean of many in one go",
+                &self.cache_line_batch_mean_ns,
+            ),
+            ("a futex wake there and back, median", &self.futex_median_ns),
+            ("the same, 99th percentile", &self.futex_p99_ns),
+        ]
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Copying {
     pub(crate) size: usize,

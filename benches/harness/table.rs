@@ -109,20 +109,7 @@ fn of_baseline(it: &Baseline) -> String {
         let empty = String::new();
         vec![what, short(value), empty.clone(), empty, unit.to_owned()]
     };
-    let timed = [
-        (
-            "a cache line there and back, median",
-            &it.cache_line_median_ns,
-        ),
-        ("the same, 99th percentile", &it.cache_line_p99_ns),
-        (
-            "the same, mean of many in one go",
-            &it.cache_line_batch_mean_ns,
-        ),
-        ("a futex wake there and back, median", &it.futex_median_ns),
-        ("the same, 99th percentile", &it.futex_p99_ns),
-    ];
-    let timed = timed.map(|(what, times)| {
+    let timed = it.timed().map(|(what, times)| {
         let [median, least, most] = spread(times);
         vec![what.to_owned(), median, least, most, "ns".to_owned()]
     });

@@ -13,6 +13,7 @@ use crate::sys::clock::Timeout;
 pub const SHOAL_FOREVER: i64 = -1;
 
 /// A timeout of 0: the call does not wait.
+#[allow(dead_code, reason = "only C programs use it")]
 pub const SHOAL_NOWAIT: i64 = 0;
 
 /// Bytes that belong to the caller.

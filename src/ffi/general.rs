@@ -17,6 +17,7 @@ use crate::segment::{self, Kind};
 pub const SHOAL_ABI_VERSION: u32 = 0;
 
 /// The kinds of shared objects.
+#[allow(dead_code, reason = "only C programs use it")]
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectKind {

@@ -212,21 +212,28 @@ pub struct WorkerEvent {
 
 sized!(WorkerEvent, "shoal_worker_event.size", 288);
 
-const _: () = {
-    assert!(WorkerState::Waiting as u32 == SHOAL_WORKER_WAITING);
-    assert!(WorkerState::Running as u32 == SHOAL_WORKER_RUNNING);
-    assert!(WorkerState::Restarting as u32 == SHOAL_WORKER_RESTARTING);
-    assert!(WorkerState::Ended as u32 == SHOAL_WORKER_ENDED);
-    assert!(WorkerState::Failed as u32 == SHOAL_WORKER_FAILED);
-    assert!(EventKind::Started as u32 == SHOAL_WORKER_EVENT_STARTED);
-    assert!(EventKind::Exited as u32 == SHOAL_WORKER_EVENT_EXITED);
-    assert!(EventKind::Restarting as u32 == SHOAL_WORKER_EVENT_RESTARTING);
-    assert!(EventKind::StartFailed as u32 == SHOAL_WORKER_EVENT_START_FAILED);
-    assert!(EventKind::GaveUp as u32 == SHOAL_WORKER_EVENT_GAVE_UP);
-    assert!(EventKind::Stopping as u32 == SHOAL_WORKER_EVENT_STOPPING);
-    assert!(EventKind::Killing as u32 == SHOAL_WORKER_EVENT_KILLING);
-    assert!(EventKind::GuardianLost as u32 == SHOAL_WORKER_EVENT_GUARDIAN_LOST);
-};
+fn state_of(state: WorkerState) -> u32 {
+    match state {
+        WorkerState::Waiting => SHOAL_WORKER_WAITING,
+        WorkerState::Running => SHOAL_WORKER_RUNNING,
+        WorkerState::Restarting => SHOAL_WORKER_RESTARTING,
+        WorkerState::Ended => SHOAL_WORKER_ENDED,
+        WorkerState::Failed => SHOAL_WORKER_FAILED,
+    }
+}
+
+fn kind_of(kind: EventKind) -> u32 {
+    match kind {
+        EventKind::Started => SHOAL_WORKER_EVENT_STARTED,
+        EventKind::Exited => SHOAL_WORKER_EVENT_EXITED,
+        EventKind::Restarting => SHOAL_WORKER_EVENT_RESTARTING,
+        EventKind::StartFailed => SHOAL_WORKER_EVENT_START_FAILED,
+        EventKind::GaveUp => SHOAL_WORKER_EVENT_GAVE_UP,
+        EventKind::Stopping => SHOAL_WORKER_EVENT_STOPPING,
+        EventKind::Killing => SHOAL_WORKER_EVENT_KILLING,
+        EventKind::GuardianLost => SHOAL_WORKER_EVENT_GUARDIAN_LOST,
+    }
+}
 
 /// The kind and the code of an exit.
 fn exit_of(exit: Option<Exit>) -> (u32, i32) {
@@ -430,7 +437,7 @@ pub unsafe extern "C" fn shoal_supervisor_worker(
             let (exit_kind, exit_code) = exit_of(status.exit);
             Ok(WorkerStatus {
                 size: 0,
-                state: status.state as u32,
+                state: state_of(status.state),
                 pid: status.pid,
                 restarts: status.restarts,
                 exit_kind,
@@ -474,7 +481,7 @@ pub unsafe extern "C" fn shoal_supervisor_event(
                 worker: event
                     .worker
                     .map_or(SHOAL_EVERY_WORKER, |worker| worker as i64),
-                kind: event.kind as u32,
+                kind: kind_of(event.kind),
                 pid: event.pid,
                 exit_kind,
                 exit_code,

@@ -50,8 +50,6 @@ use super::stamp;
 
 /// How many handles may be attached at a time.
 const COUNT: u64 = 1024;
-/// Bytes of the table.
-const SIZE: u64 = size_of::<Table>() as u64;
 /// Slots that are open at first.
 const FIRST: u32 = 16;
 const PAGE: u64 = 4096;
@@ -96,7 +94,7 @@ pub(crate) struct Table {
 
 const _: () = assert!(std::mem::offset_of!(Table, slots) == SLOTS as usize);
 const _: () = assert!(stamp::PARTICIPANTS + slots_end(FIRST) <= PAGE);
-const _: () = assert!(stamp::PARTICIPANTS + SIZE <= stamp::DATA);
+const _: () = assert!(stamp::PARTICIPANTS + size_of::<Table>() as u64 <= stamp::DATA);
 
 // SAFETY: atomics only.
 unsafe impl Shared for Table {}

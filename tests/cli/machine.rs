@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
+use shoal::device::Machine;
+use shoal::device::lease::Request;
 use shoal::{Event, Lock, Options, Queue, Semaphore, Timeout};
 
 use crate::objects::Directory;
@@ -32,17 +34,22 @@ fn every_check_of_doctor_has_a_level_and_each_warning_has_advice() {
     }
 }
 
-#[test]
-fn doctor_reports_that_nothing_works_without_a_directory() {
-    let directory = Directory::new();
-    let missing = format!("{}/missing", directory.0);
-    let mut doctor = command(&["doctor", "--json"]);
-    let done = finish(doctor.env("SHOAL_DIR", &missing));
+/// What `doctor` says about the directory, with which it finds fault.
+fn fault_of_directory(doctor: &mut Command) -> Value {
+    let done = finish(doctor);
     assert_eq!((done.code, done.err.as_str()), (Some(1), ""));
     let findings: Value = serde_json::from_str(&done.out).unwrap();
     let mut findings = findings.as_array().unwrap().iter();
     let it = findings.find(|it| it["check"] == "directory").unwrap();
     assert_eq!(it["level"], "bad");
+    it.clone()
+}
+
+#[test]
+fn doctor_reports_that_nothing_works_without_a_directory() {
+    let directory = Directory::new();
+    let missing = format!("{}/missing", directory.0);
+    let it = fault_of_directory(command(&["doctor", "--json"]).env("SHOAL_DIR", &missing));
     assert!(it["found"].as_str().unwrap().contains(&missing), "{it}");
     assert!(it["advice"].as_str().unwrap().contains("SHOAL_DIR"), "{it}");
 }
@@ -51,12 +58,7 @@ fn doctor_reports_that_nothing_works_without_a_directory() {
 fn doctor_reports_a_relative_directory() {
     let mut doctor = command(&["doctor", "--json"]);
     doctor.current_dir("/dev").env("SHOAL_DIR", "shm");
-    let done = finish(&mut doctor);
-    assert_eq!((done.code, done.err.as_str()), (Some(1), ""));
-    let findings: Value = serde_json::from_str(&done.out).unwrap();
-    let mut findings = findings.as_array().unwrap().iter();
-    let it = findings.find(|it| it["check"] == "directory").unwrap();
-    assert_eq!(it["level"], "bad");
+    let it = fault_of_directory(&mut doctor);
     let found = it["found"].as_str().unwrap();
     assert!(found.contains("not an absolute path"), "{it}");
 }
@@ -238,14 +240,19 @@ fn completions_and_man_pages_know_every_command() {
     assert!(finish(shell.args(["-c", &check])).ok().contains("shoal"));
 }
 
+/// A request for two of these pretended devices.
+fn request_of_two(devices: &str, leases: &str) -> Request {
+    let mut machine = Machine::from_environment();
+    machine.fake = Some(devices.to_owned());
+    machine.leases = leases.into();
+    Request::new(2).machine(machine)
+}
+
 #[test]
 fn devices_are_listed_with_their_holders() {
     let directory = Directory::new();
     let leases = format!("{}/leases", directory.0);
-    let mut machine = shoal::device::Machine::from_environment();
-    machine.fake = Some("cuda:3:24G:20G:15".to_owned());
-    machine.leases = leases.clone().into();
-    let request = shoal::device::lease::Request::new(2).machine(machine);
+    let request = request_of_two("cuda:3:24G:20G:15", &leases);
     let lease = request.command("train").acquire(Timeout::Infinite).unwrap();
     let devices = |args: &[&str]| {
         let mut list = command(&[&["devices"], args].concat());
@@ -298,10 +305,7 @@ fn devices_are_listed_with_their_holders() {
 fn devices_are_leased_even_if_their_holder_wrote_nothing() {
     let directory = Directory::new();
     let leases = format!("{}/leases", directory.0);
-    let mut machine = shoal::device::Machine::from_environment();
-    machine.fake = Some("cuda:3".to_owned());
-    machine.leases = leases.clone().into();
-    let request = shoal::device::lease::Request::new(2).machine(machine);
+    let request = request_of_two("cuda:3", &leases);
     let _lease = request.acquire(Timeout::Infinite).unwrap();
     // As after a write to a full file system.
     for claim in fs::read_dir(&leases).unwrap() {

@@ -10,6 +10,7 @@ pub(crate) mod corruption;
 #[cfg(feature = "crash-points")]
 pub(crate) mod crash;
 pub(crate) mod group;
+pub(crate) mod progress;
 pub(crate) mod ready;
 pub(crate) mod shm;
 pub(crate) mod turn;

@@ -1,20 +1,15 @@
 //! A process that uses a list in every way is repeatedly killed at random, while another one reads it. Each time
 //! the list is compared with a model in which the operation during which it died happened wholly or not at all.
-//!
-//! The number of a step determines its operation, and is stored in shared memory before and after the step. So the
-//! survivor knows what the killed process was doing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::company::{LEAST_DONE, LEAST_KILLS, Words};
+use crate::common::progress::{Progress, Replica};
 use crate::common::{Random, alone, fork, soak_length};
 use shoal::List;
 
 type Model = Vec<Vec<u8>>;
 
-/// The most steps until a kill. The survivor repeats all of them on the model.
-const LIFE: u64 = 3000;
 /// About this many elements at most.
 const MANY: usize = 300;
 
@@ -120,28 +115,11 @@ fn imagine(model: &mut Model, number: u64) {
     }
 }
 
-/// How many steps were begun, and how many done.
-fn steps(words: &Words) -> [&AtomicU64; 2] {
-    [0, 1].map(|at| &words[at])
-}
-
-fn work(list: &List, words: &Words) {
-    let [begun, done] = steps(words);
-    let first = done.load(Ordering::SeqCst);
-    for number in first..first + LIFE {
-        begun.store(number + 1, Ordering::SeqCst);
-        apply(list, number);
-        done.store(number + 1, Ordering::SeqCst);
-    }
-    loop {
-        std::thread::park();
-    }
-}
-
 fn kill_for(length: Duration) -> (u64, u64) {
     let list = List::anonymous().unwrap();
     let words = Words::new(2);
-    let (mut random, mut model, mut at) = (Random(0x5eed), Model::new(), 0);
+    let (mut random, mut replica) = (Random(0x5eed), Replica::<Model>::default());
+    let progress = Progress::of(&words, 0);
     // In half of the cases this process is the first to take the lock of the dead one.
     let reader = fork(|| {
         loop {
@@ -150,31 +128,26 @@ fn kill_for(length: Duration) -> (u64, u64) {
         }
     });
     let (began, mut kills) = (Instant::now(), 0);
-    while began.elapsed() < length || kills <= LEAST_KILLS || at <= LEAST_DONE {
-        let worker = fork(|| work(&list, &words));
+    while began.elapsed() < length || kills <= LEAST_KILLS || progress.done() <= LEAST_DONE {
+        let worker = fork(|| progress.work(|number| apply(&list, number)));
         std::thread::sleep(Duration::from_micros(500 + random.below(8_000)));
         worker.kill();
         kills += 1;
-        let [begun, done] = steps(&words).map(|it| it.load(Ordering::SeqCst));
-        while at < done {
-            imagine(&mut model, at);
-            at += 1;
-        }
         let found = list.range_vec(0..usize::MAX).unwrap();
-        if found != model {
-            assert_eq!(begun, done + 1, "it had done {done} steps, and no other");
-            imagine(&mut model, at);
-            at += 1;
-            let what = step(done);
-            assert!(found == model, "{what:?} as step {done} was done by half");
-            steps(&words)[1].store(begun, Ordering::SeqCst);
+        if let Some((number, _)) = replica.follow(&progress, &found, imagine) {
+            let wholly = found == replica.model;
+            assert!(
+                wholly,
+                "{:?} as step {number} was done by half",
+                step(number)
+            );
         }
     }
     reader.kill();
     list.verify().unwrap();
     list.clear().unwrap();
     list.verify().unwrap();
-    (kills, steps(&words)[1].load(Ordering::SeqCst))
+    (kills, progress.done())
 }
 
 #[test]

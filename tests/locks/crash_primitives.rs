@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use crate::common::company::Words;
 use crate::common::crash::{killed_at, lived, lives};
-use crate::common::{Bell, FOREVER, NOWAIT, alone, fork, millis};
+use crate::common::{Bell, Child, FOREVER, NOWAIT, alone, fork, millis};
 use shoal::crash;
 use shoal::{Acquisition, Barrier, Condition, Error, Event, Lock, Options, RwLock, Semaphore};
 
@@ -155,22 +155,25 @@ fn an_event_is_set_or_not_at_whichever_step_a_set_is_killed() {
     }
 }
 
+/// Two processes that wait for the condition, in this order.
+fn two_waiters(lock: &Lock, changed: &Condition) -> [Child; 2] {
+    [1, 2].map(|count| {
+        let waiter = fork(|| {
+            let _guard = lock.lock(FOREVER).unwrap();
+            assert!(changed.wait(lock, FOREVER).unwrap().notified);
+        });
+        while changed.waiting().unwrap() < count {
+            std::thread::yield_now();
+        }
+        waiter
+    })
+}
+
 #[test]
 fn a_notification_skips_dead_waiters() {
     let _alone = alone();
     let (lock, changed) = (Lock::anonymous().unwrap(), Condition::anonymous().unwrap());
-    let waiter = || {
-        let _guard = lock.lock(FOREVER).unwrap();
-        assert!(changed.wait(&lock, FOREVER).unwrap().notified);
-    };
-    let first = fork(waiter);
-    while changed.waiting().unwrap() < 1 {
-        std::thread::yield_now();
-    }
-    let second = fork(waiter);
-    while changed.waiting().unwrap() < 2 {
-        std::thread::yield_now();
-    }
+    let [first, second] = two_waiters(&lock, &changed);
     first.kill();
     changed.notify(1).unwrap();
     second.ends_well();
@@ -181,18 +184,7 @@ fn a_notification_skips_dead_waiters() {
 fn the_notification_of_a_waiter_that_dies_goes_to_another() {
     let _alone = alone();
     let (lock, changed) = (Lock::anonymous().unwrap(), Condition::anonymous().unwrap());
-    let waiter = || {
-        let _guard = lock.lock(FOREVER).unwrap();
-        assert!(changed.wait(&lock, FOREVER).unwrap().notified);
-    };
-    let first = fork(waiter);
-    while changed.waiting().unwrap() < 1 {
-        std::thread::yield_now();
-    }
-    let second = fork(waiter);
-    while changed.waiting().unwrap() < 2 {
-        std::thread::yield_now();
-    }
+    let [first, second] = two_waiters(&lock, &changed);
     // The first gets an error, and cannot repair: the lock is taken.
     let guard = lock.lock(FOREVER).unwrap();
     changed.notify(1).unwrap();

@@ -4,22 +4,12 @@
 //! invariant intact and the operation done wholly or not at all. N grows until the child
 //! completes the operation.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 
 use crate::common::alone;
 use crate::common::crash::lives;
+use crate::crash_model::{Model, contents, state_of, with, without};
 use shoal::{Error, Map, Options, Watched};
-
-type Model = BTreeMap<Vec<u8>, Vec<u8>>;
-
-fn contents(map: &Map) -> Model {
-    let all: Vec<_> = map.iter().collect::<Result<_, _>>().unwrap();
-    let len = all.len();
-    let model: Model = all.into_iter().collect();
-    assert_eq!((model.len(), map.len().unwrap()), (len, len));
-    model
-}
 
 /// The keys in the order in which the map is walked.
 fn order(map: &Map) -> Vec<Vec<u8>> {
@@ -78,8 +68,7 @@ fn kill_at_every_step(
         map.verify()
             .unwrap_or_else(|err| panic!("step {step}: {err}"));
         let after = contents(&map);
-        let state = allowed.iter().rposition(|model| *model == after);
-        let state = state.unwrap_or_else(|| panic!("step {step}: done by half"));
+        let state = state_of(&after, &allowed, step);
         assert!(
             told_of_changes(&watched, &allowed[0], &after),
             "step {step}"
@@ -118,18 +107,6 @@ fn few(map: &Map) {
     }
     map.set(b"large", &[9; 100_000]).unwrap();
     map.set(b"counter", &7i64.to_le_bytes()).unwrap();
-}
-
-fn with(model: &Model, key: &[u8], value: &[u8]) -> Vec<Model> {
-    let mut model = model.clone();
-    model.insert(key.to_vec(), value.to_vec());
-    vec![model]
-}
-
-fn without(model: &Model, key: &[u8]) -> Vec<Model> {
-    let mut model = model.clone();
-    model.remove(key);
-    vec![model]
 }
 
 #[test]

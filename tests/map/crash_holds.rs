@@ -4,34 +4,30 @@
 //! A child runs the operation and dies at step N. The survivor then finds every invariant intact and
 //! an allowed state, and can run every operation.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::common::crash::lives;
 use crate::common::{FOREVER, NOWAIT, alone, millis};
+use crate::crash_model::{Model, contents, state_of, with, without};
 use shoal::Map;
 
-type Model = BTreeMap<Vec<u8>, Vec<u8>>;
-
 const LONG: Duration = Duration::from_secs(1000);
-
-fn contents(map: &Map) -> Model {
-    map.iter().collect::<Result<_, _>>().unwrap()
-}
 
 /// Kills `operation` at every step. `states` are those its changes lead through, from what was
 /// prepared.
 fn kill_everywhere(
     prepare: impl Fn(&Map),
     operation: impl Fn(&Map),
-    states: impl Fn(&Map, Model) -> Vec<Model>,
+    states: impl Fn(&Map, &Model) -> Vec<Model>,
 ) {
     let _alone = alone();
     for step in 1.. {
         assert!(step < 5000, "the operation never ends");
         let map = Map::anonymous().unwrap();
         prepare(&map);
-        let allowed = states(&map, contents(&map));
+        let before = contents(&map);
+        let mut allowed = states(&map, &before);
+        allowed.insert(0, before);
         let lived = lives(step, || operation(&map));
         // The process that takes a hold next ends those of the dead.
         for key in contents(&map).keys() {
@@ -41,8 +37,7 @@ fn kill_everywhere(
         map.verify()
             .unwrap_or_else(|err| panic!("step {step}: {err}"));
         let after = contents(&map);
-        let state = allowed.iter().rposition(|model| *model == after);
-        let state = state.unwrap_or_else(|| panic!("step {step}: done by half"));
+        let state = state_of(&after, &allowed, step);
         operation(&map);
         map.verify().unwrap();
         map.clear().unwrap();
@@ -65,14 +60,8 @@ fn few(map: &Map) {
     map.set_for(b"expiring", b"v", LONG).unwrap();
 }
 
-fn with(mut model: Model, key: &[u8], value: &[u8]) -> Vec<Model> {
-    let before = model.clone();
-    model.insert(key.to_vec(), value.to_vec());
-    vec![before, model]
-}
-
-fn same(_: &Map, model: Model) -> Vec<Model> {
-    vec![model]
+fn same(_: &Map, _: &Model) -> Vec<Model> {
+    Vec::new()
 }
 
 #[test]
@@ -112,12 +101,7 @@ fn a_viewed_value_that_is_replaced_or_removed_loses_no_memory() {
                 map.remove(key).unwrap();
                 drop(views);
             },
-            |_, mut before| {
-                let mut states = vec![before.clone()];
-                before.remove(key);
-                states.push(before);
-                states
-            },
+            |_, before| without(before, key),
         );
     }
 }
@@ -133,7 +117,7 @@ fn a_clear_under_views_loses_nothing() {
             map.clear().unwrap();
             drop(view);
         },
-        |_, before| vec![before, Model::new()],
+        |_, _| vec![Model::new()],
     );
 }
 
@@ -186,8 +170,8 @@ fn each_of_many_keys_is_set_or_is_not() {
     kill_everywhere(
         few,
         |map| map.set_many(&items).unwrap(),
-        |map, mut model| {
-            let mut states = vec![model.clone()];
+        |map, before| {
+            let (mut model, mut states) = (before.clone(), Vec::new());
             let mut items = items.clone();
             items.sort_by_key(|(key, _)| map.shard_of(key));
             for (key, value) in items {

@@ -1,22 +1,19 @@
 //! Processes that use a map in every way are killed at random. Each time the map is compared with a model in which
 //! the operation during which they died happened wholly or not at all.
 //!
-//! Each worker has keys of its own. The number of a step determines its operation, and is stored in shared memory
-//! before and after the step. So the survivor knows what the killed process was doing.
+//! Each worker has keys of its own.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::company::{LEAST_DONE, LEAST_KILLS, Words};
+use crate::common::progress::{Progress, Replica};
 use crate::common::{Child, FOREVER, Random, alone, fork, soak_length};
 use shoal::{Map, Options};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 const WORKERS: usize = 3;
-/// The most steps until a kill. The survivor repeats all of them on the model, while others continue.
-const LIFE: u64 = 3000;
 const LONG: Duration = Duration::from_secs(10_000);
 
 /// The operations, each of one worker's keys.
@@ -155,24 +152,6 @@ fn imagine(model: &mut Model, worker: usize, number: u64) {
     }
 }
 
-/// How many steps a worker has begun, and how many it has done.
-fn steps(words: &Words, worker: usize) -> [&AtomicU64; 2] {
-    [0, 1].map(|at| &words[2 * worker + at])
-}
-
-fn work(map: &Map, words: &Words, worker: usize) {
-    let [begun, done] = steps(words, worker);
-    let first = done.load(Ordering::SeqCst);
-    for number in first..first + LIFE {
-        begun.store(number + 1, Ordering::SeqCst);
-        apply(map, worker, number);
-        done.store(number + 1, Ordering::SeqCst);
-    }
-    loop {
-        std::thread::park();
-    }
-}
-
 fn contents(map: &Map, worker: usize) -> Model {
     let all = map.iter().map(Result::unwrap);
     all.filter(|(key, _)| key[0] == worker as u8).collect()
@@ -189,12 +168,14 @@ fn kill_users_of(options: &Options, length: Duration) -> (u64, u64) {
     let map = Map::with_options(None, options).unwrap();
     let words = Words::new(2 * WORKERS);
     let mut random = Random(0x5eed);
-    let mut models: Vec<(Model, u64)> = vec![Default::default(); WORKERS];
-    let start = |worker: usize| fork(|| work(&map, &words, worker));
+    let mut replicas = vec![Replica::<Model>::default(); WORKERS];
+    let start = |worker: usize| {
+        fork(|| Progress::of(&words, worker).work(|number| apply(&map, worker, number)))
+    };
     let mut workers: Vec<Option<Child>> = (0..WORKERS).map(|it| Some(start(it))).collect();
     let (began, mut kills) = (Instant::now(), 0);
     let done = || -> u64 {
-        let each = (0..WORKERS).map(|it| steps(&words, it)[1].load(Ordering::SeqCst));
+        let each = (0..WORKERS).map(|it| Progress::of(&words, it).done());
         each.sum()
     };
     while began.elapsed() < length || kills <= LEAST_KILLS || done() <= LEAST_DONE {
@@ -203,21 +184,15 @@ fn kill_users_of(options: &Options, length: Duration) -> (u64, u64) {
         workers[victim].take().unwrap().kill();
         kills += 1;
         // Its lock goes to the next process that asks.
-        let (_, key, _) = step(victim, models[victim].1);
+        let (_, key, _) = step(victim, replicas[victim].next());
         drop(map.lock_key(&key, FOREVER).unwrap());
-        let [begun, done] = steps(&words, victim).map(|it| it.load(Ordering::SeqCst));
-        let (model, at) = &mut models[victim];
-        while *at < done {
-            imagine(model, victim, *at);
-            *at += 1;
-        }
-        let found = contents(&map, victim);
-        if found != *model {
-            assert_eq!(begun, done + 1, "it had done {done} steps, and no other");
-            let before = model.clone();
-            imagine(model, victim, *at);
-            *at += 1;
-            let what = step(victim, done).0;
+        let (progress, found) = (Progress::of(&words, victim), contents(&map, victim));
+        let replica = &mut replicas[victim];
+        let under_way = replica.follow(&progress, &found, |model, number| {
+            imagine(model, victim, number);
+        });
+        if let Some((number, before)) = under_way {
+            let (model, what) = (&mut replica.model, step(victim, number).0);
             if let Operation::SetMany = what {
                 // Each key is set or is not.
                 let keys = before.keys().chain(model.keys());
@@ -228,13 +203,13 @@ fn kill_users_of(options: &Options, length: Duration) -> (u64, u64) {
                 };
                 assert!(
                     keys.clone().all(wholly),
-                    "step {done}, {what:?}, a key by half"
+                    "step {number}, {what:?}, a key by half"
                 );
                 assert!(found.keys().all(|key| keys.clone().any(|it| it == key)));
                 *model = found.clone();
             }
-            assert!(found == *model, "{what:?} as step {done} was done by half");
-            steps(&words, victim)[1].store(begun, Ordering::SeqCst);
+            let wholly = found == *model;
+            assert!(wholly, "{what:?} as step {number} was done by half");
         }
         workers[victim] = Some(start(victim));
     }

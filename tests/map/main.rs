@@ -11,6 +11,8 @@ mod crash;
 #[cfg(feature = "crash-points")]
 mod crash_holds;
 #[cfg(feature = "crash-points")]
+mod crash_model;
+#[cfg(feature = "crash-points")]
 mod crash_watch;
 mod faults;
 mod holds;

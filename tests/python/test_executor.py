@@ -21,42 +21,12 @@ import pytest
 
 import shoal
 from conftest import Script, ends_well, wait_until
-
-initialised: List[Any] = []
-
-
-def square(number: int) -> int:
-    return number * number
-
-
-def initialise(what: Any) -> None:
-    initialised.append(what)
-
-
-def see_initialised() -> List[Any]:
-    return initialised
-
-
-def fail(message: str) -> None:
-    raise LookupError(message)
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+from tasks import die, fail, initialise, raises_when_unpickled, see_initialised, square
 
 
 def hang(started: Any) -> None:
     started.set()
     time.sleep(60)
-
-
-def raises_when_unpickled() -> Any:
-    return Unreadable()
-
-
-class Unreadable:
-    def __reduce__(self) -> Any:
-        return fail, ("unpickled",)
 
 
 # -- executors ----------------------------------------------------------------------------------

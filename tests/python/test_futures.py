@@ -7,7 +7,6 @@ import concurrent.futures
 import multiprocessing as std
 import os
 import pickle
-import signal
 import threading
 import time
 import weakref
@@ -21,40 +20,15 @@ import shoal
 import shoal.multiprocessing as mp
 from conftest import Script, ends_well, interrupt_everywhere, wait_until
 from shoal.futures import ProcessPoolExecutor
-
-initialised: List[Any] = []
-
-
-def square(number: int) -> int:
-    return number * number
-
-
-def initialise(what: Any) -> None:
-    initialised.append(what)
-
-
-def see_initialised() -> List[Any]:
-    return initialised
-
-
-def fail(message: str) -> None:
-    raise LookupError(message)
+from tasks import die, fail, initialise, raises_when_unpickled, see_initialised, square
 
 
 def leave(code: int) -> None:
     raise SystemExit(code)
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def end_quietly() -> None:
     os._exit(0)
-
-
-def raises_when_unpickled() -> Any:
-    return Unreadable()
 
 
 def note(folder: Path, number: int) -> None:
@@ -64,11 +38,6 @@ def note(folder: Path, number: int) -> None:
 def sleep_for(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
-
-
-class Unreadable:
-    def __reduce__(self) -> Any:
-        return fail, ("unpickled",)
 
 
 def test_calls_run_and_their_errors_are_raised(ctx: Any) -> None:

@@ -144,19 +144,23 @@ fn a_put_that_pads_the_end_of_the_ring_happens_or_does_not() {
     assert!(steps >= 9, "{steps}");
 }
 
+/// Puts this batch at every step.
+fn put_up_to_some_message(options: &Options, batch: &[Vec<u8>]) {
+    kill_everywhere(
+        options,
+        |queue| filled(queue, 0..5),
+        |queue| assert_eq!(queue.put_many(batch, NOWAIT).unwrap(), batch.len()),
+        |before| {
+            let done = 0..=batch.len();
+            done.map(|done| and(before, &batch[..done])).collect()
+        },
+    );
+}
+
 #[test]
 fn a_batch_is_put_up_to_some_message() {
     let batch: Vec<Vec<u8>> = (10..15).map(message).collect();
-    kill_everywhere(
-        &small(),
-        |queue| filled(queue, 0..5),
-        |queue| assert_eq!(queue.put_many(&batch, NOWAIT).unwrap(), batch.len()),
-        |before| {
-            (0..=batch.len())
-                .map(|done| and(before, &batch[..done]))
-                .collect()
-        },
-    );
+    put_up_to_some_message(&small(), &batch);
 }
 
 #[test]
@@ -164,16 +168,7 @@ fn a_large_batch_is_put_up_to_some_message() {
     // More than a batch holds back before it publishes.
     let batch: Vec<Vec<u8>> = (0..4).map(|index| vec![index; 40_000]).collect();
     let options = Options::create().capacity(1 << 20).max_capacity(1 << 20);
-    kill_everywhere(
-        &options,
-        |queue| filled(queue, 0..5),
-        |queue| assert_eq!(queue.put_many(&batch, NOWAIT).unwrap(), batch.len()),
-        |before| {
-            (0..=batch.len())
-                .map(|done| and(before, &batch[..done]))
-                .collect()
-        },
-    );
+    put_up_to_some_message(&options, &batch);
 }
 
 #[test]

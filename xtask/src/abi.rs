@@ -1,22 +1,21 @@
-//! `cargo xtask abi`: generates the C interface for ctypes from src/ffi, in bindings/python/src/shoal: constants
+//! The part of `cargo xtask header` for Python: the C interface for ctypes, in bindings/python/src/shoal: constants
 //! and functions in _abi.py, structs of objects in _structs.py, which a program imports with its first object, and
 //! those of processes, workers and leases of devices in _process_structs.py.
 //!
 //! Names are those of C without `SHOAL_`; a struct `shoal_queue_options` is the class `QueueOptions`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use syn::{Attribute, Expr, Fields, FnArg, Item, ItemEnum, ItemFn, ItemStruct, Lit, Meta, Type};
 
+use crate::files::{self, at, root};
 use crate::header;
-use crate::step::root;
 
 const WIDTH: usize = 100;
 
 const ABI: &str = "\"\"\"The constants and functions of the C interface, as ctypes sees them.
 
-Generated from src/ffi by `cargo xtask abi`; edit there.
+Generated from src/ffi by `cargo xtask header`; edit there.
 \"\"\"
 
 from __future__ import annotations
@@ -55,15 +54,8 @@ const CTYPES: [&str; 12] = [
     "c_void_p",
 ];
 
-/// Writes all files that are generated from src/ffi, including the C headers, or with `check` only checks that
-/// they are up to date.
-pub(crate) fn everything(check: bool) -> Result<(), String> {
-    header::headers(check)?;
-    abi(check)
-}
-
 /// Writes Python's files, or with `check` only checks that they are up to date.
-pub(crate) fn abi(check: bool) -> Result<(), String> {
+pub(crate) fn declarations(check: bool) -> Result<(), String> {
     let Generated {
         abi,
         structs,
@@ -92,28 +84,26 @@ fn generate() -> Result<Generated, String> {
     let mut functions = String::new();
     for file in files.chain(&["bindings.rs"]) {
         let path = root().join("src/ffi").join(file);
-        let failed = |err: &dyn std::fmt::Display| format!("{}: {err}", path.display());
-        let source = fs::read_to_string(&path).map_err(|err| failed(&err))?;
-        let parsed = syn::parse_file(&source).map_err(|err| failed(&err))?;
+        let parsed = syn::parse_file(&files::read(&path)?).map_err(at(&path))?;
         for item in &parsed.items {
             match item {
                 Item::Const(it) if it.ident.to_string().starts_with("SHOAL_") => {
                     let name = it.ident.to_string();
-                    let value = number(&it.expr).map_err(|err| failed(&err))?;
+                    let value = number(&it.expr).map_err(at(&path))?;
                     constants += &format!("{} = {value}\n", &name["SHOAL_".len()..]);
                 }
                 Item::Enum(it) if is_of_c(&it.attrs) => {
-                    enums += &enumeration(it, &names).map_err(|err| failed(&err))?;
+                    enums += &enumeration(it, &names).map_err(at(&path))?;
                 }
                 Item::Struct(it) if is_of_c(&it.attrs) => {
                     let to = match OF_PROCESSES.contains(file) {
                         true => &mut process_structs,
                         false => &mut structs,
                     };
-                    *to += &structure(it, &names).map_err(|err| failed(&err))?;
+                    *to += &structure(it, &names).map_err(at(&path))?;
                 }
                 Item::Fn(it) if it.sig.abi.is_some() => {
-                    functions += &prototype(it).map_err(|err| failed(&err))?;
+                    functions += &prototype(it).map_err(at(&path))?;
                 }
                 _ => {}
             }
@@ -137,7 +127,7 @@ fn of_structs(of: &str, structs: &str) -> String {
     }
     format!(
         "\"\"\"The structs of {of} in the C interface, as ctypes sees them.\n\n\
-         Generated from src/ffi by `cargo xtask abi`; edit there.\n\"\"\"\n\n\
+         Generated from src/ffi by `cargo xtask header`; edit there.\n\"\"\"\n\n\
          from __future__ import annotations\n\n{imports}\nfrom ._sized import Sized\n\n\
          TYPE_CHECKING = False\nif TYPE_CHECKING:\n    from typing import Any\n{structs}"
     )
@@ -145,7 +135,7 @@ fn of_structs(of: &str, structs: &str) -> String {
 
 /// The C name that cbindgen gives to each Rust type.
 fn c_names() -> Result<BTreeMap<String, String>, String> {
-    let config = fs::read_to_string(root().join("cbindgen.toml")).map_err(|err| err.to_string())?;
+    let config = files::read(root().join("cbindgen.toml"))?;
     let pairs = config.lines().filter_map(|line| line.split_once(" = "));
     let pairs = pairs.filter_map(|(name, new)| {
         let new = new.trim_matches('"').strip_prefix("shoal_")?;

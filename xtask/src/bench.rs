@@ -5,9 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::command::{cargo, program, run, run_for_long};
+use crate::files::{self, at, target};
 use crate::leftovers::Leftovers;
 use crate::python::Environment;
-use crate::step::{cargo, program, run, run_for_long, target};
 
 /// The parts of the benchmark whose peers are separate programs.
 const WITH_PEERS: [&str; 3] = ["queue", "map", "curves"];
@@ -40,7 +41,7 @@ pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
 /// `build --release --features cli`.
 pub(crate) fn budget(update: bool) -> Result<(), String> {
     let mut compiler = program("rustc", "--version");
-    let version = compiler.output().map_err(|err| format!("rustc: {err}"))?;
+    let version = compiler.output().map_err(at("rustc"))?;
     let mut count = cargo("run --quiet --release --features cli --bin shoal -- bench");
     count.args(["--budget", BUDGET, "--compiler"]);
     count.arg(String::from_utf8_lossy(&version.stdout).trim());
@@ -123,7 +124,7 @@ fn check(args: &[&str]) -> Result<bool, String> {
 /// missing ones; a log beside them has the reason.
 fn build_peers() -> Result<PathBuf, String> {
     let folder = target().join("peers");
-    std::fs::create_dir_all(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
+    files::create_dir(&folder)?;
     eprintln!("building the peers …");
     for (name, library) in [
         ("boost", "-lrt"),
@@ -145,7 +146,7 @@ fn build_peers() -> Result<PathBuf, String> {
         compile.args(["--manifest-path", "benches/peers/Cargo.toml", "--bin", name]);
         if attempt(compile.arg("--target-dir").arg(&build), &path)? {
             let built = build.join("release").join(name);
-            std::fs::copy(&built, &path).map_err(|err| format!("{}: {err}", built.display()))?;
+            std::fs::copy(&built, &path).map_err(at(&built))?;
         }
     }
     Ok(folder)
@@ -156,13 +157,13 @@ fn attempt(command: &mut Command, path: &Path) -> Result<bool, String> {
     // If the build fails now, an earlier result is not measured.
     let _ = std::fs::remove_file(path);
     let log = path.with_extension("log");
-    let failed = |err: std::io::Error| format!("{}: {err}", log.display());
-    let mut file = File::create(&log).map_err(failed)?;
-    let copy = file.try_clone().map_err(failed)?;
+    let failed = at(&log);
+    let mut file = File::create(&log).map_err(&failed)?;
+    let copy = file.try_clone().map_err(&failed)?;
     let done = run(command.stdout(Stdio::null()).stderr(copy));
     if let Err(why) = &done {
         // Without a compiler the log would be empty.
-        writeln!(file, "{why}").map_err(failed)?;
+        writeln!(file, "{why}").map_err(&failed)?;
         eprintln!("a peer is left out: {}", log.display());
     }
     Ok(done.is_ok())

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::command::{self, program, run as run_command, run_expecting};
+use crate::files::{self, at, root, target};
 use crate::python::Environment;
-use crate::step::{self, program, root, run as run_command, run_expecting, target};
 
 /// The time limit for the start of the server and the bridges.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -16,7 +17,7 @@ const WATCHDOG: Duration = Duration::from_secs(60);
 /// features, and cargo gives both builds the same file name (`libshoal.so` has no hash in it): in one folder each
 /// build would overwrite the other.
 pub(crate) fn cargo(command: &str) -> Command {
-    let mut cargo = step::cargo(command);
+    let mut cargo = command::cargo(command);
     cargo.args(["--package", "shoal-bridge", "--target-dir"]);
     cargo.arg(built());
     cargo
@@ -52,26 +53,22 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
         folder: folder.clone(),
         processes: Vec::new(),
     };
-    let failed = |what: &str, why: std::io::Error| format!("{what}: {why}");
-    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|why| failed("a port", why))?;
-    let port = listener
-        .local_addr()
-        .map_err(|why| failed("a port", why))?
-        .port();
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(at("a port"))?;
+    let port = listener.local_addr().map_err(at("a port"))?.port();
     drop(listener);
     for name in ["one", "two", "store"] {
-        fs::create_dir_all(folder.join(name)).map_err(|why| failed(name, why))?;
+        files::create_dir(folder.join(name))?;
     }
     let config = format!(
         "listen: 127.0.0.1:{port}\njetstream {{ store_dir: {:?}\n sync_interval: always }}\n",
         folder.join("store")
     );
     let file = folder.join("server.conf");
-    fs::write(&file, config).map_err(|why| failed("the server's configuration", why))?;
+    files::write(&file, config)?;
     let mut start = program(server, "-c");
     start.arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
     demo.processes
-        .push(start.spawn().map_err(|why| failed("nats-server", why))?);
+        .push(start.spawn().map_err(at("nats-server"))?);
     let begun = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if begun.elapsed() > WATCHDOG {
@@ -85,7 +82,7 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
         start.arg(machine).env("NATS_URL", &url);
         start.env("SHOAL_DIR", folder.join(machine));
         demo.processes
-            .push(start.spawn().map_err(|why| failed("shoal-bridge", why))?);
+            .push(start.spawn().map_err(at("shoal-bridge"))?);
     }
     let example = |machine: &str, role: &str| {
         let mut run = program(environment.python(), "");
@@ -94,9 +91,7 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
         run.env("SHOAL_DIR", folder.join(machine));
         run
     };
-    let mut worker = example("two", "work")
-        .spawn()
-        .map_err(|why| failed("the worker", why))?;
+    let mut worker = example("two", "work").spawn().map_err(at("the worker"))?;
     let produced = run_expecting(
         &mut example("one", "produce"),
         &["10 results came back, the last is 81"],

@@ -3,9 +3,7 @@
 //! `header` writes them in one form, so a few rules are enough: a comment that starts with `/**` belongs to the
 //! declaration that follows it, and a section starts with a comment that starts with a line of dashes.
 
-use std::fs;
-
-use crate::step::root;
+use crate::files::{self, root};
 
 /// The files, and the title of the section for declarations before the first heading.
 const FILES: [(&str, &str); 2] = [("shoal.h", "General"), ("shoal_bindings.h", "Bindings")];
@@ -58,9 +56,7 @@ impl Header {
     pub(crate) fn read() -> Result<Self, String> {
         let mut texts = Vec::new();
         for (name, _) in FILES {
-            let path = root().join("include").join(name);
-            let text = fs::read_to_string(&path);
-            texts.push(text.map_err(|err| format!("{}: {err}", path.display()))?);
+            texts.push(files::read(root().join("include").join(name))?);
         }
         let mut header = Self::parse(FILES[0].0, FILES[0].1, &texts[0]);
         let bindings = Self::parse(FILES[1].0, FILES[1].1, &texts[1]);
@@ -280,7 +276,7 @@ mod tests {
     fn the_headers_of_the_checkout_are_read_whole() {
         let header = Header::read().unwrap();
         let text = ["shoal.h", "shoal_bindings.h"]
-            .map(|name| fs::read_to_string(root().join("include").join(name)).unwrap())
+            .map(|name| files::read(root().join("include").join(name)).unwrap())
             .concat();
         let declared = text.matches("\nSHOAL_API").count();
         assert_eq!(header.functions().count(), declared);

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
+use crate::command::run as run_command;
+use crate::files::{self, at, root, target};
 use crate::installed::{Installed, file_below, run_all, say, tool};
 use crate::link::{needs_no_library, stays_loaded};
-use crate::step::{root, run as run_command, target};
 
 impl Installed {
     /// Builds the programs of tests/install in each way, and runs them.
@@ -57,7 +58,7 @@ impl Installed {
         )?;
         let place = self.scratch.join("cmake-place");
         let _ = fs::remove_dir_all(&place);
-        fs::create_dir_all(&place).map_err(|err| format!("{}: {err}", place.display()))?;
+        files::create_dir(&place)?;
         for (destdir, below) in [("", "relative"), ("destdir", "destdir/")] {
             let prefix = if destdir.is_empty() {
                 "relative"
@@ -92,8 +93,8 @@ impl Installed {
         install.arg(&build).arg("--prefix").arg(&staged);
         run_command(install.env_remove("DESTDIR").stdout(Stdio::null()))?;
         let _ = fs::remove_dir_all(&moved);
-        fs::rename(&staged, &moved).map_err(|err| format!("{}: {err}", staged.display()))?;
-        fs::remove_dir_all(&build).map_err(|err| format!("{}: {err}", build.display()))?;
+        fs::rename(&staged, &moved).map_err(at(&staged))?;
+        fs::remove_dir_all(&build).map_err(at(&build))?;
 
         run_all(&moved.join("bin"), &["exchange"])?;
         let found = format!("-DCMAKE_PREFIX_PATH={}", moved.display());

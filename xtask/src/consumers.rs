@@ -8,14 +8,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::command::{cargo, program, run as run_command};
 use crate::deb;
+use crate::files::{self, at, target};
 use crate::install::{self, Options};
 use crate::installed::{Installed, files_below, is_there, run_all, run_program, say, tool};
 use crate::languages;
 use crate::link::stays_loaded;
 use crate::manual::EXAMPLES;
 use crate::python::Environment;
-use crate::step::{cargo, program, run as run_command, target};
 use crate::{symbols, unusual};
 
 const WARNINGS: [&str; 6] = [
@@ -50,7 +51,7 @@ impl Installed {
         say("the symbols of the shared library");
         let mut nm = program("nm", "-D --defined-only");
         let output = nm.arg(self.lib().join("libshoal.so")).output();
-        let output = output.map_err(|err| format!("nm: {err}"))?;
+        let output = output.map_err(at("nm"))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let functions = text.lines().filter(|line| line.contains(" T "));
         let found: BTreeSet<String> = functions
@@ -145,7 +146,7 @@ impl Installed {
             let output = ask
                 .env("PKG_CONFIG_PATH", self.lib().join("pkgconfig"))
                 .output();
-            let output = output.map_err(|err| format!("pkg-config: {err}"))?;
+            let output = output.map_err(at("pkg-config"))?;
             let flags = String::from_utf8_lossy(&output.stdout).into_owned();
             let out = self.scratch.join("program");
             // The linker only warns that some functions of a static C library need the shared one.
@@ -281,11 +282,10 @@ fn uninstall_leaves_nothing() -> Result<(), String> {
         ..Options::default()
     };
     let own = destdir.join("opt/shoal/share/man/of-another-program");
-    let made = fs::create_dir_all(&own);
-    made.map_err(|err| format!("{}: {err}", own.display()))?;
+    files::create_dir(&own)?;
     install::install(&options)?;
     let config = destdir.join("opt/shoal/lib/some-machine/cmake/shoal/shoal-config.cmake");
-    let text = fs::read_to_string(&config).map_err(|err| format!("{}: {err}", config.display()))?;
+    let text = files::read(&config)?;
     if !text.contains("\"${_shoal_prefix}/../../../..\"") {
         return Err(format!(
             "{} does not lead up to the prefix",

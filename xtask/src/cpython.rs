@@ -1,8 +1,9 @@
 //! `cargo xtask cpython-tests`: runs the standard library's own tests of `multiprocessing` and of executors on
 //! `shoal.multiprocessing`.
 
+use crate::command::{cargo, program, run, run_for_long};
+use crate::files::target;
 use crate::python::{self, Environment};
-use crate::step::{cargo, program, run, run_for_long, target};
 
 /// The options of the task: the interpreter, and the arguments of the judge.
 fn options<'a>(args: &[&'a str]) -> Result<(&'a str, Vec<&'a str>), String> {

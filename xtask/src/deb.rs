@@ -14,11 +14,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::command::{cargo, program, run as run_command};
+use crate::files::{self, at, root, target};
 use crate::header::package_version;
 use crate::install::{self, Options};
 use crate::installed::{files_below, is_there, on_path, say};
 use crate::link::{soname, stays_loaded};
-use crate::step::{cargo, program, root, run as run_command, target};
 
 /// The beginning of the first line of each description. It is short, because lists of packages cut off long lines.
 const SYNOPSIS: &str = "shared-memory queues, maps and locks";
@@ -68,20 +69,10 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
         destdir: Some(all.clone()),
         ..Options::default()
     })?;
-    // The package manager has its own list.
-    let list = all.join("usr/share/shoal/installed.txt");
-    fs::remove_file(&list).map_err(|err| format!("{}: {err}", list.display()))?;
-    // Debian's libraries are not executable.
-    let so = format!("usr/lib/{multiarch}/libshoal.so.{version}");
-    fs::set_permissions(all.join(&so), fs::Permissions::from_mode(0o644))
-        .map_err(|err| format!("{so}: {err}"))?;
-    // Debian's zsh searches vendor-completions instead of site-functions.
-    let zsh = all.join("usr/share/zsh");
-    let moved = fs::rename(zsh.join("site-functions"), zsh.join("vendor-completions"));
-    moved.map_err(|err| format!("{}: {err}", zsh.display()))?;
-    let pages = files_below(&all.join("usr/share/man"));
-    run_command(program("gzip", "-9n").args(pages))?;
-    links_to_pages(&all.join("usr/share/man"))?;
+    arrange_for_debian(
+        &all.join("usr"),
+        &format!("lib/{multiarch}/libshoal.so.{version}"),
+    )?;
 
     let architecture = output_of("dpkg", "--print-architecture")?;
     let libc = format!("libc6 (>= 2.{})", newest_libc(&all)?);
@@ -117,9 +108,8 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
             let path = file.strip_prefix(&all).unwrap_or(file);
             if (package.has)(&format!("/{}", path.display())) {
                 let place = tree.join(path);
-                let parent = place.parent().unwrap_or(&tree);
-                let moved = fs::create_dir_all(parent).and_then(|()| fs::rename(file, &place));
-                moved.map_err(|err| format!("{}: {err}", place.display()))?;
+                files::create_dir(place.parent().unwrap_or(&tree))?;
+                fs::rename(file, &place).map_err(at(&place))?;
             }
         }
         control(&tree, &package, &version, &architecture, &library)?;
@@ -137,6 +127,23 @@ fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
         true => Ok(built),
         false => Err(format!("no package contains {left:?}")),
     }
+}
+
+/// Changes what is installed below `usr` to what the rules of Debian ask for.
+fn arrange_for_debian(usr: &Path, library: &str) -> Result<(), String> {
+    // The package manager has its own list.
+    let list = usr.join("share/shoal/installed.txt");
+    fs::remove_file(&list).map_err(at(&list))?;
+    // Debian's libraries are not executable.
+    let library = usr.join(library);
+    fs::set_permissions(&library, fs::Permissions::from_mode(0o644)).map_err(at(&library))?;
+    // Debian's zsh searches vendor-completions instead of site-functions.
+    let zsh = usr.join("share/zsh");
+    let moved = fs::rename(zsh.join("site-functions"), zsh.join("vendor-completions"));
+    moved.map_err(at(&zsh))?;
+    let pages = usr.join("share/man");
+    run_command(program("gzip", "-9n").args(files_below(&pages)))?;
+    links_to_pages(&pages)
 }
 
 fn of_command(path: &str) -> bool {
@@ -187,8 +194,7 @@ fn control(
         ));
     }
     let documents = format!("usr/share/doc/{}", package.name);
-    let read =
-        |name: &str| fs::read_to_string(root().join(name)).map_err(|err| format!("{name}: {err}"));
+    let read = |name: &str| files::read(root().join(name));
     // Debian's packages refer to its copy of the Apache licence.
     let licence = format!(
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n\
@@ -202,14 +208,8 @@ fn control(
     files.push((changes.clone(), read("CHANGELOG.md")?));
     for (name, text) in files {
         let path = tree.join(&name);
-        let written = path
-            .parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| {
-                fs::write(&path, text)?;
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
-            });
-        written.map_err(|err| format!("{}: {err}", path.display()))?;
+        files::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).map_err(at(&path))?;
     }
     run_command(program("gzip", "-9n").arg(tree.join(changes)))?;
     // The modes in a package must not depend on the builder's umask.
@@ -234,7 +234,7 @@ fn links_to_pages(folder: &Path) -> Result<(), String> {
         if let Some(to) = text.trim().strip_prefix(".so ") {
             let linked = fs::remove_file(&page)
                 .and_then(|()| std::os::unix::fs::symlink(format!("../{to}.gz"), &page));
-            linked.map_err(|err| format!("{}: {err}", page.display()))?;
+            linked.map_err(at(&page))?;
         }
     }
     Ok(())
@@ -248,7 +248,7 @@ fn newest_libc(folder: &Path) -> Result<u32, String> {
         if !name.contains("/libshoal.so.") && !name.ends_with("/bin/shoal") || file.is_symlink() {
             continue;
         }
-        let bytes = fs::read(&file).map_err(|err| format!("{name}: {err}"))?;
+        let bytes = fs::read(&file).map_err(at(name))?;
         let text = String::from_utf8_lossy(&bytes);
         let versions = text.split("GLIBC_2.").skip(1);
         let numbers = versions.filter_map(|rest| {
@@ -264,9 +264,7 @@ fn newest_libc(folder: &Path) -> Result<u32, String> {
 }
 
 fn output_of(name: &str, args: &str) -> Result<String, String> {
-    let output = program(name, args)
-        .output()
-        .map_err(|err| format!("{name}: {err}"))?;
+    let output = program(name, args).output().map_err(at(name))?;
     match String::from_utf8_lossy(&output.stdout).trim() {
         "" => Err(format!("{name} {args} prints nothing")),
         printed => Ok(printed.to_owned()),
@@ -284,11 +282,10 @@ pub(crate) fn try_out() -> Result<(), String> {
     let system = target().join("consumers/system");
     let _ = fs::remove_dir_all(&system);
     let database = system.join("var/lib/dpkg");
-    let made = ["info", "updates"]
-        .iter()
-        .try_for_each(|it| fs::create_dir_all(database.join(it)));
-    made.and_then(|()| fs::write(database.join("status"), ""))
-        .map_err(|err| format!("{}: {err}", database.display()))?;
+    for name in ["info", "updates"] {
+        files::create_dir(database.join(name))?;
+    }
+    files::write(database.join("status"), "")?;
     // The programs use the C library of this system, so the dependencies of the packages are not in the empty one.
     let dpkg = |args: &str| {
         let mut dpkg = program(
@@ -315,7 +312,7 @@ pub(crate) fn try_out() -> Result<(), String> {
         .env("PKG_CONFIG_LIBDIR", library.join("pkgconfig"));
     ask.env("PKG_CONFIG_ALLOW_SYSTEM_CFLAGS", "1")
         .env("PKG_CONFIG_ALLOW_SYSTEM_LIBS", "1");
-    let output = ask.output().map_err(|err| format!("pkg-config: {err}"))?;
+    let output = ask.output().map_err(at("pkg-config"))?;
     let out = target().join("consumers/program");
     let mut compile = program("cc", "-std=c99 examples/c/exchange.c -o");
     compile
@@ -325,7 +322,7 @@ pub(crate) fn try_out() -> Result<(), String> {
     let mut run = Command::new(&out);
     run.arg(format!("deb-{}", std::process::id()))
         .env("LD_LIBRARY_PATH", &library);
-    crate::step::run_expecting(&mut run, &["C got: hello from C"])?;
+    crate::command::run_expecting(&mut run, &["C got: hello from C"])?;
     let mut version = Command::new(system.join("usr/bin/shoal"));
     run_command(version.arg("--version"))?;
 

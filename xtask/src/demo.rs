@@ -5,9 +5,11 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use crate::command::{cargo, program, run as run_command, run_expecting};
+use crate::files::{self, root, target};
 use crate::leftovers::Leftovers;
 use crate::python::Environment;
-use crate::step::{Steps, cargo, program, root, run as run_command, run_expecting, target};
+use crate::step::Steps;
 
 /// A program in `examples/python`, what it shows, and lines that it has to print.
 pub(crate) struct Example {
@@ -164,7 +166,7 @@ fn command_line() -> Result<(), String> {
 fn native() -> Result<PathBuf, String> {
     let release = target().join("release");
     let out = release.join("native");
-    std::fs::create_dir_all(&out).map_err(|err| format!("{}: {err}", out.display()))?;
+    files::create_dir(&out)?;
     let flags = "-O2 -Wall -Wextra -Iinclude -Ibindings/cpp";
     for (compiler, standard, source, name) in [
         ("cc", "-std=c99", "examples/c/peer.c", "peer-c"),

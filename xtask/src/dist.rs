@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::command::{cargo, program, run as run_command};
 use crate::demo::{EXAMPLES, TEXTS, run_example};
+use crate::files::{self, at, root, target};
 use crate::installed::file_below;
 use crate::link::stays_loaded;
 use crate::python::{self, Environment};
-use crate::step::{Steps, cargo, program, root, run as run_command, target};
+use crate::step::Steps;
 
 /// The licences, whose texts are in the top folder. A package for Python has only files of its own folder, so they
 /// are there too.
@@ -47,8 +49,11 @@ pub(crate) fn build() -> Result<PathBuf, String> {
     let folder = target().join("dist");
     let _ = fs::remove_dir_all(&folder);
     environment.build_wheel(&folder)?;
-    let entries = fs::read_dir(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
-    let mut paths = entries.flatten().map(|entry| entry.path());
+    wheel_in(&folder)
+}
+
+fn wheel_in(folder: &Path) -> Result<PathBuf, String> {
+    let mut paths = files::entries(folder)?.into_iter();
     let wheel = paths.find(|path| path.extension().is_some_and(|it| it == "whl"));
     wheel.ok_or_else(|| format!("there is no wheel in {}", folder.display()))
 }
@@ -73,7 +78,7 @@ pub(crate) fn build_sources() -> Result<PathBuf, String> {
 pub(crate) fn is_whole(sources: &Path) -> Result<(), String> {
     let mut list = program("tar", "-tzf");
     let output = list.arg(sources).output();
-    let output = output.map_err(|err| format!("tar: {err}"))?;
+    let output = output.map_err(at("tar"))?;
     let names = String::from_utf8_lossy(&output.stdout).into_owned();
     let in_rust = |name: &str| Some(PathBuf::from(name.split_once("/rust/")?.1));
     let files: BTreeSet<PathBuf> = names.lines().filter_map(in_rust).collect();
@@ -82,8 +87,7 @@ pub(crate) fn is_whole(sources: &Path) -> Result<(), String> {
         .iter()
         .filter(|it| it.extension().is_some_and(|it| it == "rs"))
     {
-        let text = fs::read_to_string(root().join(file));
-        let text = text.map_err(|err| format!("{}: {err}", file.display()))?;
+        let text = files::read(root().join(file))?;
         let named = ["#[path = \"", "include_str!(\""].map(|it| text.split(it).skip(1));
         for name in named.into_iter().flatten() {
             let name = name.split('"').next().unwrap_or_default();
@@ -137,7 +141,7 @@ fn is_refused(sources: &Path, library: Option<&str>, why: &str) -> Result<(), St
         .env_remove("CARGO")
         .env_remove("SHOAL_LIBRARY")
         .envs(library.map(|it| ("SHOAL_LIBRARY", it)));
-    let output = install.output().map_err(|err| format!("pip: {err}"))?;
+    let output = install.output().map_err(at("pip"))?;
     let printed = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     let lines = printed.lines().filter(|line| line.contains(why)).count();
     match (
@@ -166,11 +170,7 @@ fn wheel_from(sources: &Path) -> Result<PathBuf, String> {
         .env_remove("SHOAL_LIBRARY")
         .env("CARGO_TARGET_DIR", target().join("sources"));
     run_command(&mut wheel)?;
-    let entries = fs::read_dir(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
-    let mut paths = entries.flatten().map(|entry| entry.path());
-    paths
-        .next()
-        .ok_or_else(|| format!("there is no wheel in {}", folder.display()))
+    wheel_in(&folder)
 }
 
 /// Installs the wheel into an empty environment, in a folder outside the checkout, and runs the examples there.
@@ -200,8 +200,7 @@ fn has_licences(folder: &Path) -> Result<(), String> {
     for name in LICENCES {
         let file = file_below(folder, name)?;
         let about = file.with_file_name("../METADATA");
-        let metadata = fs::read_to_string(&about);
-        let metadata = metadata.map_err(|err| format!("{}: {err}", about.display()))?;
+        let metadata = files::read(&about)?;
         if !metadata.contains(&format!("\nLicense-File: {name}\n")) {
             return Err(format!("{} does not name {name}", about.display()));
         }
@@ -212,18 +211,16 @@ fn has_licences(folder: &Path) -> Result<(), String> {
 /// Copies the examples and their input files into a folder.
 fn copy_examples(folder: &Path) -> Result<(), String> {
     let examples = folder.join("examples/python");
-    let copied = fs::create_dir_all(&examples).and_then(|()| {
-        for text in TEXTS.split_whitespace() {
-            fs::copy(root().join(text), folder.join(text))?;
+    files::create_dir(&examples)?;
+    for text in TEXTS.split_whitespace() {
+        files::copy_into(&root().join(text), folder)?;
+    }
+    for file in files::entries(root().join("examples/python"))? {
+        if file.is_file() {
+            files::copy_into(&file, &examples)?;
         }
-        for entry in fs::read_dir(root().join("examples/python"))?.flatten() {
-            if entry.path().is_file() {
-                fs::copy(entry.path(), examples.join(entry.file_name()))?;
-            }
-        }
-        Ok(())
-    });
-    copied.map_err(|err| format!("{}: {err}", folder.display()))
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
-//! `cargo xtask header`: generates include/shoal.h and include/shoal_bindings.h from src/ffi, and by `abi` Python's
-//! declarations.
+//! `cargo xtask header`: generates include/shoal.h and include/shoal_bindings.h from src/ffi.
 //!
 //! A header is an introduction and sections. A section is the output of cbindgen for some files, under the
 //! documentation of the first of them. Types are declared in an earlier section than their use.
 
 use std::fs;
 
-use crate::step::root;
+use crate::files::{self, root};
 use crate::tsan;
 
 /// The sections of shoal.h: the file that introduces each, and the others.
@@ -78,9 +77,7 @@ pub(crate) fn write(name: &str, text: &str, check: bool) -> Result<(), String> {
         return Ok(());
     }
     if !check {
-        let dir = path.parent().ok_or("the file has no directory")?;
-        fs::create_dir_all(dir).map_err(|err| format!("{}: {err}", dir.display()))?;
-        return fs::write(&path, text).map_err(|err| format!("{}: {err}", path.display()));
+        return files::write(path, text);
     }
     let pairs = old.lines().zip(text.lines());
     let line = pairs.take_while(|(old, new)| old == new).count();
@@ -151,7 +148,7 @@ fn around(guard: &str, introduction: &str, top: &str, declarations: &str, end: &
 /// The version in Cargo.toml.
 pub(crate) fn package_version() -> Result<String, String> {
     let manifest = root().join("Cargo.toml");
-    let text = fs::read_to_string(&manifest).map_err(|err| err.to_string())?;
+    let text = files::read(&manifest)?;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("version = \""));
@@ -276,7 +273,7 @@ fn function(declaration: &str) -> String {
 /// The documentation of a file of src/ffi: the lines at its beginning that start with `//!`.
 fn documentation(file: &str) -> Result<String, String> {
     let path = root().join("src/ffi").join(file);
-    let source = fs::read_to_string(&path).map_err(|err| format!("{}: {err}", path.display()))?;
+    let source = files::read(&path)?;
     let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
     let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
     Ok(lines.map(|line| format!("{line}\n")).collect())

@@ -3,13 +3,12 @@
 //! It has the contents of the pages of [`man`](crate::man), in the order of the headers.
 
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cheader::{Item, Kind, Section};
+use crate::files::{self, target};
 use crate::manual::{Failure, Manual, description, first_sentence, killed, no_example};
 use crate::roff::{Block, blocks};
-use crate::step::target;
 
 /// Writes the page to `file`, or to `target/manual.html`, and prints the path.
 pub(crate) fn run(file: Option<&str>) -> Result<(), String> {
@@ -22,7 +21,7 @@ pub(crate) fn run(file: Option<&str>) -> Result<(), String> {
 /// Writes the page into a file.
 pub(crate) fn write(file: &Path) -> Result<(), String> {
     let text = Manual::read()?.html()?;
-    fs::write(file, text).map_err(|err| format!("{}: {err}", file.display()))
+    files::write(file, text)
 }
 
 const STYLE: &str = "\

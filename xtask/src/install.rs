@@ -21,9 +21,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use crate::command::{cargo, run as run_command};
+use crate::files::{self, at, root, target};
 use crate::header::package_version;
 use crate::link::{link, soname};
-use crate::step::{cargo, root, run as run_command, target};
 use crate::{html, man};
 
 /// The list of installed files, relative to the prefix.
@@ -264,8 +265,7 @@ fn packages(to: &mut Installation, options: &Options, version: &str) -> Result<(
         ("shoal-config-version.cmake", "cmake/shoal"),
     ] {
         let template = root().join("packaging").join(format!("{name}.in"));
-        let text = fs::read_to_string(&template);
-        let text = text.map_err(|err| format!("{}: {err}", template.display()))?;
+        let text = files::read(&template)?;
         let text = marks
             .iter()
             .fold(text, |text, (mark, value)| text.replace(mark, value));
@@ -300,7 +300,7 @@ fn manual(to: &mut Installation) -> Result<(), String> {
 fn of_command(to: &mut Installation, command: &Path) -> Result<(), String> {
     let run = |args: &[&str]| {
         let output = Command::new(command).args(args).output();
-        let output = output.map_err(|err| format!("{}: {err}", command.display()))?;
+        let output = output.map_err(at(&command))?;
         match output.status.success() {
             true => Ok(output.stdout),
             false => Err(format!(
@@ -312,7 +312,7 @@ fn of_command(to: &mut Installation, command: &Path) -> Result<(), String> {
     };
     let pages = target().join("man1");
     let _ = fs::remove_dir_all(&pages);
-    fs::create_dir_all(&pages).map_err(|err| format!("{}: {err}", pages.display()))?;
+    files::create_dir(&pages)?;
     run(&["man", &pages.to_string_lossy()])?;
     to.tree(&pages, "share/man/man1")?;
     for (shell, path) in [
@@ -389,12 +389,11 @@ impl Installation {
     fn copy_of(&mut self, other: &Self) -> Result<(), String> {
         for path in &other.files {
             let from = other.folder.join(path);
-            let failed = |err: std::io::Error| format!("{}: {err}", from.display());
             if let Ok(to) = fs::read_link(&from) {
                 self.put(path, |scratch| symlink(&to, scratch))?;
                 continue;
             }
-            let mode = fs::metadata(&from).map_err(failed)?.permissions().mode();
+            let mode = fs::metadata(&from).map_err(at(&from))?.permissions().mode();
             self.file(&from, path, mode)?;
         }
         Ok(())
@@ -413,7 +412,7 @@ impl Installation {
             make(&scratch)?;
             fs::rename(&scratch, &place)
         });
-        put.map_err(|err| format!("{}: {err}", place.display()))?;
+        put.map_err(at(&place))?;
         self.files.push(path.to_owned());
         Ok(())
     }
@@ -441,11 +440,8 @@ impl Installation {
 
     /// All files of a folder and its subfolders.
     fn tree(&mut self, source: &Path, path: &str) -> Result<(), String> {
-        let entries = fs::read_dir(source).map_err(|err| format!("{}: {err}", source.display()))?;
-        let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-        names.sort();
-        for name in names {
-            let from = source.join(&name);
+        for from in files::entries(source)? {
+            let name = from.file_name().unwrap_or_default();
             let path = format!("{path}/{}", name.to_string_lossy());
             match from.is_dir() {
                 true => self.tree(&from, &path)?,

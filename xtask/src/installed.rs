@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::command::{cargo, program, run as run_command, run_expecting};
+use crate::files::target;
 use crate::install::{self, Options};
 use crate::manual::EXAMPLES;
-use crate::step::{cargo, program, run as run_command, run_expecting, target};
 
 /// What the programs of tests/install print.
 const EXCHANGED: &str = "resize 17.png, 2000";

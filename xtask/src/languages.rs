@@ -8,9 +8,10 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::command::{program, run as run_command, run_expecting};
+use crate::files::{self, at, root, target};
 use crate::installed::{Installed, is_there, say};
 use crate::python::Environment;
-use crate::step::{program, root, run as run_command, run_expecting, target};
 
 const PAGE: &str = "docs/languages.md";
 
@@ -32,7 +33,7 @@ pub(crate) fn run(installed: &Installed) -> Result<(), String> {
     let _ = fs::remove_dir_all(folder.join("examples"));
     copy(&root().join("examples"), &folder.join("examples"))?;
     let objects = PathBuf::from(format!("/dev/shm/shoal-languages-{}", std::process::id()));
-    fs::create_dir_all(&objects).map_err(|err| format!("{}: {err}", objects.display()))?;
+    files::create_dir(&objects)?;
     let done = chain(installed, &folder, &objects);
     let left = fs::read_dir(&objects).map_or(0, Iterator::count);
     let _ = fs::remove_dir_all(&objects);
@@ -43,7 +44,7 @@ pub(crate) fn run(installed: &Installed) -> Result<(), String> {
 }
 
 fn chain(installed: &Installed, folder: &Path, objects: &Path) -> Result<(), String> {
-    let text = fs::read_to_string(root().join(PAGE)).map_err(|err| format!("{PAGE}: {err}"))?;
+    let text = files::read(root().join(PAGE))?;
     let holder = folder.join("holder");
     let mut compile = program("cc", "-std=c99 tests/install/holder.c -pthread -ldl -lm -o");
     compile
@@ -57,7 +58,7 @@ fn chain(installed: &Installed, folder: &Path, objects: &Path) -> Result<(), Str
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|err| format!("{}: {err}", holder.display()))?;
+        .map_err(at(&holder))?;
     let mut output = BufReader::new(held.stdout.take().ok_or("no output")?);
     let mut ready = String::new();
     let _ = output.read_line(&mut ready);
@@ -108,12 +109,15 @@ fn command(language: &str, page: &str, installed: &Installed) -> Result<Option<C
                 .next()
                 .unwrap_or_default()
                 .to_owned();
-            return Ok(Some(crate::step::program(environment.python(), &program)));
+            return Ok(Some(crate::command::program(
+                environment.python(),
+                &program,
+            )));
         }
         // The same features and profile as before, so that cargo does not build again.
         "Rust" => {
             let script = script.replace("cargo run", "run --quiet --release --features cli");
-            return Ok(Some(crate::step::cargo(&script)));
+            return Ok(Some(crate::command::cargo(&script)));
         }
         "Java" => match java() {
             Some(folder) => path = format!("{}:{path}", folder.display()),
@@ -164,16 +168,12 @@ fn java() -> Option<PathBuf> {
 
 /// Copies a folder without `node_modules`.
 fn copy(from: &Path, to: &Path) -> Result<(), String> {
-    let failed = |err: std::io::Error| format!("{}: {err}", from.display());
-    fs::create_dir_all(to).map_err(failed)?;
-    for entry in fs::read_dir(from).map_err(failed)?.flatten() {
-        let (path, name) = (entry.path(), entry.file_name());
-        match path.is_dir() {
-            true if name == "node_modules" => {}
-            true => copy(&path, &to.join(name))?,
-            false => {
-                fs::copy(&path, to.join(name)).map_err(failed)?;
-            }
+    files::create_dir(to)?;
+    for path in files::entries(from)? {
+        match path.file_name() {
+            Some(name) if path.is_dir() && name != "node_modules" => copy(&path, &to.join(name))?,
+            _ if path.is_dir() => {}
+            _ => files::copy_into(&path, to)?,
         }
     }
     Ok(())

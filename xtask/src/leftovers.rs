@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::step::{self, program, target};
+use crate::command::{self, program};
+use crate::files::target;
 
 /// The shared objects that existed when the task began.
 pub(crate) struct Leftovers(BTreeSet<String>);
@@ -24,7 +25,7 @@ impl Leftovers {
         // A process that was just killed may take a moment to end; until then its files are not collected.
         for _ in 0..150 {
             if shoal.exists() {
-                step::run(program(&shoal, "gc").stdout(Stdio::null()))?;
+                command::run(program(&shoal, "gc").stdout(Stdio::null()))?;
             }
             left = objects().difference(&self.0).cloned().collect();
             // Other programs may use the library on this machine.

@@ -1,10 +1,10 @@
 //! Links the shared library from the static one: the linker gives each symbol its version (packaging/libshoal.map)
 //! and hides all others. Cargo has no option for that.
 
-use std::fs;
 use std::path::Path;
 
-use crate::step::{program, root, run};
+use crate::command::{program, run};
+use crate::files::{self, at, root};
 use crate::symbols;
 
 /// The flags of the linker, which CMakeLists.txt reads too.
@@ -19,7 +19,7 @@ pub(crate) fn link(archive: &Path, out: &Path) -> Result<(), String> {
     link.arg(archive).arg("-Wl,--no-whole-archive");
     link.arg(format!("-Wl,-soname,{}", soname()?));
     link.arg(format!("-Wl,--version-script={}", symbols::MAP));
-    let flags = fs::read_to_string(root().join(FLAGS)).map_err(|err| format!("{FLAGS}: {err}"))?;
+    let flags = files::read(root().join(FLAGS))?;
     link.args(flags.lines().filter(|line| line.starts_with('-')));
     run(link.arg("-o").arg(out)).map_err(|why| match given.trim() {
         "" => format!("the shared library cannot be linked: {why}"),
@@ -39,7 +39,7 @@ fn words_of(given: &str) -> (&str, &str) {
 
 /// The name by which programs find the library at run time, from build.rs.
 pub(crate) fn soname() -> Result<String, String> {
-    let text = fs::read_to_string(root().join("build.rs")).map_err(|err| err.to_string())?;
+    let text = files::read(root().join("build.rs"))?;
     let (_, rest) = text
         .split_once("-soname,")
         .ok_or("build.rs has no soname")?;
@@ -69,7 +69,7 @@ pub(crate) fn needs_no_library(program: &Path) -> Result<(), String> {
 fn dynamic(file: &Path) -> Result<String, String> {
     let mut read = program("readelf", "--dynamic --wide");
     let output = read.arg(file).output();
-    let output = output.map_err(|err| format!("readelf: {err}"))?;
+    let output = output.map_err(at("readelf"))?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

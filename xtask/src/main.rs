@@ -8,11 +8,14 @@ mod bench;
 mod bridge;
 mod cheader;
 mod cmake;
+mod command;
 mod consumers;
 mod cpython;
 mod deb;
 mod demo;
 mod dist;
+mod files;
+mod generated;
 mod header;
 mod html;
 mod install;
@@ -57,9 +60,8 @@ const USAGE: &str = "usage: cargo xtask <task>
   bench --python --busy 0,1,2,4
                      the same beside this many programs that compute
   header [--check]   write the files that are generated from src/ffi, or check that they are up to date:
-                     the headers in include/, Python's declarations (as `abi` does), and the versions of
-                     the library's symbols (as `symbols` does)
-  abi [--check]      Python's declarations alone
+                     the headers in include/, Python's declarations, and the versions of the library's
+                     symbols (as `symbols` does)
   install [--prefix P] [--libdir lib] [--library-only] [-- ARGS]
                      build, with these arguments of cargo, and install; the environment variable DESTDIR is put
                      in front of all paths
@@ -90,8 +92,8 @@ fn main() -> ExitCode {
         ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
         ["budget"] => bench::budget(false),
         ["budget", "--update"] => bench::budget(true),
-        ["header"] => abi::everything(false).and_then(|()| symbols::run(false)),
-        ["header", "--check"] => abi::everything(true).and_then(|()| symbols::run(true)),
+        ["header"] => generated::run(false),
+        ["header", "--check"] => generated::run(true),
         ["install", rest @ ..] => Options::parse(rest).and_then(|it| install::run(&it)),
         ["uninstall", rest @ ..] => Options::parse(rest).and_then(|it| install::uninstall(&it)),
         ["symbols"] => symbols::run(false),
@@ -102,8 +104,6 @@ fn main() -> ExitCode {
         ["man", "--html"] => html::run(None),
         ["man", "--html", file] if !file.starts_with('-') => html::run(Some(file)),
         ["man", folder] if !folder.starts_with('-') => man::run(Some(folder)),
-        ["abi"] => abi::abi(false),
-        ["abi", "--check"] => abi::abi(true),
         [] => Err(USAGE.to_owned()),
         words => Err(format!(
             "{USAGE}\n\n`cargo xtask {}` is none of these",

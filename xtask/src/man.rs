@@ -9,11 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cheader::{Item, Kind, Section};
+use crate::command::program;
+use crate::files::{self, target};
 use crate::manual::{
     Failure, Manual, description, first_sentence, killed, no_example, split_outside,
 };
 use crate::roff::{blocks, code, escaped, inline, page};
-use crate::step::{program, target};
 
 /// Writes the pages into `folder`, or into `target/man`, and prints the path.
 pub(crate) fn run(folder: Option<&str>) -> Result<(), String> {
@@ -28,10 +29,7 @@ pub(crate) fn write(folder: &Path) -> Result<usize, String> {
     let manual = Manual::read()?;
     let pages = manual.pages()?;
     for (name, text) in &pages {
-        let path = folder.join(name);
-        let parent = path.parent().unwrap_or(folder);
-        let written = fs::create_dir_all(parent).and_then(|()| fs::write(&path, text));
-        written.map_err(|err| format!("{}: {err}", path.display()))?;
+        files::write(folder.join(name), text)?;
     }
     Ok(pages.len())
 }

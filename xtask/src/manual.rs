@@ -5,11 +5,10 @@
 //! Tests compile all of these.
 
 use std::collections::BTreeSet;
-use std::fs;
 
 use crate::cheader::{Header, Item, Kind, Section};
+use crate::files::{self, root};
 use crate::roff::{Block, blocks};
-use crate::step::root;
 
 /// Programs whose functions are examples: each is a comment and the function that follows it.
 pub(crate) const EXAMPLES: [&str; 3] = [
@@ -43,8 +42,7 @@ impl Manual {
     pub(crate) fn read() -> Result<Self, String> {
         let mut text = String::new();
         for path in EXAMPLES.map(|name| root().join(name)) {
-            let read = fs::read_to_string(&path);
-            text += &read.map_err(|err| format!("{}: {err}", path.display()))?;
+            text += &files::read(path)?;
         }
         let header = Header::read()?;
         let mut examples = Vec::new();

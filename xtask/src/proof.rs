@@ -7,8 +7,10 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::command::{self, cargo, program};
+use crate::files::target;
 use crate::leftovers::Leftovers;
-use crate::step::{self, Steps, cargo, program, target};
+use crate::step::Steps;
 
 const X86: &str = "x86_64-unknown-linux-gnu";
 const ARM: &str = "aarch64-unknown-linux-gnu";
@@ -68,7 +70,7 @@ fn forged() -> Result<(), String> {
     if std::env::var_os("SHOAL_SOAK_SECONDS").is_none() {
         fuzzer.env("SHOAL_SOAK_SECONDS", FORGED_SECONDS);
     }
-    step::run_for_long(&mut fuzzer)
+    command::run_for_long(&mut fuzzer)
 }
 
 fn miri() -> Result<(), String> {
@@ -85,7 +87,7 @@ fn miri() -> Result<(), String> {
     miri.env("MIRIFLAGS", flags)
         .env("PROPTEST_CASES", "2")
         .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
-    step::run_for_long(in_folder(&mut miri, "miri"))
+    command::run_for_long(in_folder(&mut miri, "miri"))
 }
 
 fn address_sanitizer() -> Result<(), String> {
@@ -97,7 +99,7 @@ fn address_sanitizer() -> Result<(), String> {
         tests.env("RUSTFLAGS", "-Zsanitizer=address");
         // Some tests leak a handle on purpose.
         tests.env("ASAN_OPTIONS", "detect_leaks=0");
-        step::run_for_long(in_folder(&mut tests, "address"))?;
+        command::run_for_long(in_folder(&mut tests, "address"))?;
     }
     Ok(())
 }
@@ -114,7 +116,7 @@ fn thread_sanitizer() -> Result<(), String> {
         // This test needs more speed than an instrumented program has.
         tests.args(["--skip", "the_ring_of_a_stream"]);
         tests.env("RUSTFLAGS", "-Zsanitizer=thread");
-        step::run_for_long(in_folder(&mut tests, "thread"))?;
+        command::run_for_long(in_folder(&mut tests, "thread"))?;
     }
     Ok(())
 }
@@ -135,7 +137,7 @@ fn arm() -> Result<(), String> {
         tests.env(format!("{variable}_LINKER"), "aarch64-linux-gnu-gcc");
         let runner = format!("qemu-aarch64 -L {ARM_LIBRARIES}");
         tests.env(format!("{variable}_RUNNER"), runner);
-        step::run_for_long(in_folder(&mut tests, "arm"))?;
+        command::run_for_long(in_folder(&mut tests, "arm"))?;
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::step::{self, program, root, target};
+use crate::command::{self, program};
+use crate::files::{root, target};
 
 /// The tools that build the package.
 const BUILD: (&str, &str) = ("import hatchling", "hatchling");
@@ -86,7 +87,7 @@ impl Environment {
                 ));
             }
             let mut make = Command::new(interpreter);
-            step::run(make.args(["-m", "venv", "--clear"]).arg(folder)).map_err(|why| {
+            command::run(make.args(["-m", "venv", "--clear"]).arg(folder)).map_err(|why| {
                 format!("{why}\n(on Debian and Ubuntu: apt install python3-venv)")
             })?;
         }
@@ -100,7 +101,7 @@ impl Environment {
         let library = target().join("release/libshoal.so");
         let mut install =
             self.pip("--no-build-isolation --no-deps --force-reinstall ./bindings/python");
-        step::run(install.env("SHOAL_LIBRARY", library))
+        command::run(install.env("SHOAL_LIBRARY", library))
     }
 
     /// Builds the package's wheel into `folder`, with the same library.
@@ -110,7 +111,7 @@ impl Environment {
         let mut build = program(&self.python, wheel);
         build.args(["--no-deps", "./bindings/python", "--wheel-dir"]);
         let library = target().join("release/libshoal.so");
-        step::run(build.arg(folder).env("SHOAL_LIBRARY", library))
+        command::run(build.arg(folder).env("SHOAL_LIBRARY", library))
     }
 
     /// Installs the packages that the tests need. Tests of numpy arrays and of cloudpickle are skipped without them.
@@ -149,7 +150,7 @@ impl Environment {
         if works(&self.python, imports) {
             return Ok(());
         }
-        step::run(&mut self.pip(packages))
+        command::run(&mut self.pip(packages))
     }
 
     fn pip(&self, args: &str) -> Command {

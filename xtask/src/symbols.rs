@@ -10,8 +10,8 @@ use std::fs;
 use std::process::Command;
 
 use crate::cheader::{Header, Item, Kind};
+use crate::files::{self, at, root};
 use crate::header::{package_version, write};
-use crate::step::root;
 
 /// The version script.
 pub(crate) const MAP: &str = "packaging/libshoal.map";
@@ -78,7 +78,7 @@ fn updated(
 
 /// Each function with its version, in the form of `nm`.
 pub(crate) fn versioned() -> Result<BTreeSet<String>, String> {
-    let text = fs::read_to_string(root().join(MAP)).map_err(|err| format!("{MAP}: {err}"))?;
+    let text = files::read(root().join(MAP))?;
     let nodes = parse(&text).into_iter();
     let names =
         nodes.flat_map(|(node, names)| names.into_iter().map(move |it| format!("{it}@@{node}")));
@@ -108,7 +108,7 @@ fn render(nodes: &[Node]) -> String {
 pub(crate) fn compat() -> Result<(), String> {
     let git = |args: &[&str]| {
         let output = Command::new("git").args(args).current_dir(root()).output();
-        let output = output.map_err(|err| format!("git: {err}"))?;
+        let output = output.map_err(at("git"))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok::<_, String>(output.status.success().then_some(text))
     };
@@ -124,11 +124,11 @@ pub(crate) fn compat() -> Result<(), String> {
     let mut faults = Vec::new();
     for name in ["shoal.h", "shoal_bindings.h"] {
         let path = format!("include/{name}");
-        let now = fs::read_to_string(root().join(&path)).map_err(|err| format!("{path}: {err}"))?;
+        let now = files::read(root().join(&path))?;
         let parse = |text: &str| Header::parse("shoal.h", "General", text);
         faults.extend(changes(&parse(&file(&path)?), &parse(&now)));
     }
-    let map = fs::read_to_string(root().join(MAP)).map_err(|err| format!("{MAP}: {err}"))?;
+    let map = files::read(root().join(MAP))?;
     let now: BTreeMap<String, BTreeSet<String>> = parse(&map).into_iter().collect();
     for (node, functions) in parse(&file(MAP)?) {
         if !now

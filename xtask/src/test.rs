@@ -1,17 +1,18 @@
 //! `cargo xtask test`: every check and every test.
 
-use std::fs;
 use std::process::Command;
 
-use crate::abi;
 use crate::bench;
 use crate::bridge;
+use crate::command::{cargo, program, run as run_command, run_side_by_side};
 use crate::consumers;
 use crate::dist;
+use crate::files::{self, root};
+use crate::generated;
 use crate::leftovers::Leftovers;
 use crate::man;
 use crate::python::{self, Environment};
-use crate::step::{Steps, cargo, program, root, run as run_command, run_side_by_side};
+use crate::step::Steps;
 use crate::symbols;
 
 /// The tests of calls that the compiled module of the Python package replaces. They run without that module as
@@ -61,8 +62,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
         run_command(lint.env("PYO3_NO_PYTHON", "1"))
     });
     steps.step("header", || {
-        abi::everything(true)?;
-        symbols::run(true)?;
+        generated::run(true)?;
         symbols::compat()?;
         man::check()
     });
@@ -76,44 +76,17 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     });
     // This build has the crash points, so that most of the code is compiled once. The optimised programs have
     // none.
-    steps.step("rust, C, C++ and bridge tests, crash points", || {
-        let server = Environment::prepare("python3")?.install_server()?;
-        let mut bridge = bridge::cargo("test");
-        // The tests of the bridge mostly wait for servers and for each other.
-        bridge
-            .env("NATS_SERVER", server)
-            .env("RUST_TEST_THREADS", "4");
-        let parts = ["--lib", "--bins", "--doc"].map(str::to_owned);
-        let programs = programs()?.into_iter().map(|it| format!("--test {it}"));
-        side_by_side(
-            "test --features cli,crash-points",
-            programs.chain(parts),
-            Some(bridge),
-        )
-    });
+    steps.step("rust, C, C++ and bridge tests, crash points", all_rust);
     // Without debug assertions, the remaining checks must refuse hostile segments, and races have other timing.
     // The other test programs would do the same work again.
-    steps.step("rust tests, optimised", || {
-        let programs = OPTIMISED.map(|name| format!("--test {name}"));
-        side_by_side("test --release --features cli", programs.into_iter(), None)
-    });
+    steps.step("rust tests, optimised", optimised);
     let mut interpreters = vec!["python3".to_owned()];
     if choice.all_pythons {
         interpreters.extend(python::others());
     }
     for interpreter in interpreters {
         steps.step(&format!("python tests ({interpreter})"), || {
-            step("build --release --features cli")?;
-            let environment = Environment::prepare(&interpreter)?;
-            environment.install()?;
-            environment.install_tools()?;
-            run_command(&mut program(
-                environment.python(),
-                "-m pytest tests/python -q -n 4 --dist worksteal",
-            ))?;
-            let mut pure = program(environment.python(), "-m pytest -q -n 4 --dist worksteal");
-            pure.args(COMPILED.map(|file| format!("tests/python/test_{file}.py")));
-            run_command(pure.env("SHOAL_PURE", "1"))
+            of_python(&interpreter)
         });
     }
     steps.step("instructions of hot paths", || bench::budget(false));
@@ -125,6 +98,41 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     ]);
     steps.step("nothing stays behind", || leftovers.none_after());
     steps.finish()
+}
+
+fn all_rust() -> Result<(), String> {
+    let server = Environment::prepare("python3")?.install_server()?;
+    let mut bridge = bridge::cargo("test");
+    // The tests of the bridge mostly wait for servers and for each other.
+    bridge
+        .env("NATS_SERVER", server)
+        .env("RUST_TEST_THREADS", "4");
+    let parts = ["--lib", "--bins", "--doc"].map(str::to_owned);
+    let programs = programs()?.into_iter().map(|it| format!("--test {it}"));
+    side_by_side(
+        "test --features cli,crash-points",
+        programs.chain(parts),
+        Some(bridge),
+    )
+}
+
+fn optimised() -> Result<(), String> {
+    let programs = OPTIMISED.map(|name| format!("--test {name}"));
+    side_by_side("test --release --features cli", programs.into_iter(), None)
+}
+
+fn of_python(interpreter: &str) -> Result<(), String> {
+    step("build --release --features cli")?;
+    let environment = Environment::prepare(interpreter)?;
+    environment.install()?;
+    environment.install_tools()?;
+    run_command(&mut program(
+        environment.python(),
+        "-m pytest tests/python -q -n 4 --dist worksteal",
+    ))?;
+    let mut pure = program(environment.python(), "-m pytest -q -n 4 --dist worksteal");
+    pure.args(COMPILED.map(|file| format!("tests/python/test_{file}.py")));
+    run_command(pure.env("SHOAL_PURE", "1"))
 }
 
 /// Runs programs that use libraries which start processes.
@@ -157,16 +165,11 @@ fn restore_signals() {
 
 /// The test programs in `tests/`.
 fn programs() -> Result<Vec<String>, String> {
-    let folder = root().join("tests");
-    let entries = fs::read_dir(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
-    let programs = entries
-        .flatten()
-        .filter(|it| it.path().join("main.rs").exists());
-    let mut names: Vec<String> = programs
-        .filter_map(|it| it.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    Ok(names)
+    let programs = files::entries(root().join("tests"))?.into_iter();
+    let names = programs
+        .filter(|it| it.join("main.rs").exists())
+        .filter_map(|it| it.file_name()?.to_str().map(str::to_owned));
+    Ok(names.collect())
 }
 
 /// Builds each of `parts` with `args`, and the program of `first`, one after the other. Then runs them side by side.

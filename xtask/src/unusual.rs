@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::files::{root, target};
 use crate::installed::{files_below, is_there, say};
-use crate::step::{root, target};
 
 pub(crate) fn run() -> Result<(), String> {
     let folder = target().join("consumers/unusual");

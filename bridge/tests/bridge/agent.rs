@@ -25,153 +25,203 @@ fn agent() {
 }
 
 fn serve() {
-    let mut queues: HashMap<String, &'static Queue> = HashMap::new();
-    let mut maps: HashMap<String, &'static Map> = HashMap::new();
-    let mut leases: HashMap<u64, Lease<'static>> = HashMap::new();
-    let mut next = 0;
+    let mut session = Session::default();
     for line in std::io::stdin().lock().lines() {
         let line = line.unwrap();
-        let words: Vec<&str> = line.split(' ').collect();
-        let number = |at: usize| words[at].parse::<u64>().unwrap();
-        let within = |at: usize| Timeout::Val(Duration::from_millis(number(at)));
-        let mut queue = |at: usize| {
-            let name = words[at];
-            *queues
-                .entry(name.to_owned())
-                .or_insert_with(|| Box::leak(Box::new(Queue::create(name).unwrap())))
-        };
-        let mut map = |at: usize| {
-            let name = words[at];
-            *maps
-                .entry(name.to_owned())
-                .or_insert_with(|| Box::leak(Box::new(Map::create(name).unwrap())))
-        };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let answer = match words[0] {
+        let words = Words(line.split(' ').collect());
+        let answer = session
+            .of_queue(&words)
+            .or_else(|| session.of_lease(&words))
+            .or_else(|| session.of_map(&words));
+        let answer = answer.unwrap_or_else(|| panic!("an agent has no command {line:?}"));
+        println!("> {answer}");
+        std::io::stdout().flush().unwrap();
+    }
+}
+
+/// A command and its arguments.
+struct Words<'a>(Vec<&'a str>);
+
+impl Words<'_> {
+    fn text(&self, at: usize) -> &str {
+        self.0[at]
+    }
+
+    fn bytes(&self, at: usize) -> &[u8] {
+        self.0[at].as_bytes()
+    }
+
+    fn number(&self, at: usize) -> u64 {
+        self.0[at].parse().unwrap()
+    }
+
+    fn duration(&self, at: usize) -> Duration {
+        Duration::from_millis(self.number(at))
+    }
+
+    fn within(&self, at: usize) -> Timeout {
+        Timeout::Val(self.duration(at))
+    }
+}
+
+/// The objects that an agent uses, by their names, and its leases, by their numbers.
+#[derive(Default)]
+struct Session {
+    queues: HashMap<String, &'static Queue>,
+    maps: HashMap<String, &'static Map>,
+    leases: HashMap<u64, Lease<'static>>,
+    next: u64,
+}
+
+impl Session {
+    /// The queue that the first argument names.
+    fn queue(&mut self, words: &Words<'_>) -> &'static Queue {
+        let name = words.text(1);
+        self.queues
+            .entry(name.to_owned())
+            .or_insert_with(|| Box::leak(Box::new(Queue::create(name).unwrap())))
+    }
+
+    /// The map that the first argument names.
+    fn map(&mut self, words: &Words<'_>) -> &'static Map {
+        let name = words.text(1);
+        self.maps
+            .entry(name.to_owned())
+            .or_insert_with(|| Box::leak(Box::new(Map::create(name).unwrap())))
+    }
+
+    fn of_queue(&mut self, words: &Words<'_>) -> Option<String> {
+        Some(match words.text(0) {
             // Creates a queue with room for this many messages, before another command of this agent uses it.
             "bounded" => {
-                let options = Options::create().max_items(number(2));
-                let made = Queue::with_options(Some(words[1]), &options).unwrap();
-                queues.insert(words[1].to_owned(), Box::leak(Box::new(made)));
+                let options = Options::create().max_items(words.number(2));
+                let made = Queue::with_options(Some(words.text(1)), &options).unwrap();
+                let made = Box::leak(Box::new(made));
+                self.queues.insert(words.text(1).to_owned(), made);
                 "ok".to_owned()
             }
-            // Creates a map of at most this many bytes, before another command of this agent uses it.
-            "bounded-map" => {
-                let options = Options::create().max_capacity(number(2));
-                let made = Map::with_options(Some(words[1]), &options).unwrap();
-                maps.insert(words[1].to_owned(), Box::leak(Box::new(made)));
-                "ok".to_owned()
-            }
-            "put" => said(queue(1).put(words[2].as_bytes(), within(3)), |()| {
-                "ok".to_owned()
-            }),
+            "put" => done(self.queue(words).put(words.bytes(2), words.within(3))),
             // Puts this many messages, each with its number.
             "puts" => {
-                let put =
-                    |i: u64| queue(1).put(format!("{}{i}", words[3]).as_bytes(), Timeout::Infinite);
-                said((0..number(2)).try_for_each(put), |()| "ok".to_owned())
+                let (queue, text) = (self.queue(words), words.text(3));
+                let put = |i: u64| queue.put(format!("{text}{i}").as_bytes(), Timeout::Infinite);
+                done((0..words.number(2)).try_for_each(put))
             }
             // Puts a message of this many bytes.
             "large" => {
-                let bytes: Vec<u8> = (0..number(2)).map(|i| (i % 251) as u8).collect();
-                said(queue(1).put(&bytes, within(3)), |()| "ok".to_owned())
+                let bytes: Vec<u8> = (0..words.number(2)).map(|i| (i % 251) as u8).collect();
+                done(self.queue(words).put(&bytes, words.within(3)))
             }
-            "lease" => said(queue(1).lease(within(2)), |lease| {
-                next += 1;
+            "len" => self.queue(words).len().to_string(),
+            // Leases and acks messages until none arrives within this time. Answers with their texts.
+            "work" => {
+                let mut texts = Vec::new();
+                while let Ok(lease) = self.queue(words).lease(words.within(2)) {
+                    texts.push(text(&lease));
+                    lease.ack().unwrap();
+                }
+                texts.join(",")
+            }
+            "close" => done(self.queue(words).close()),
+            "unlink" => done(shoal::unlink(words.text(1))),
+            _ => return None,
+        })
+    }
+
+    fn of_lease(&mut self, words: &Words<'_>) -> Option<String> {
+        Some(match words.text(0) {
+            "lease" => said(self.queue(words).lease(words.within(2)), |lease| {
+                self.next += 1;
                 let shown = if lease.len() > 200 {
                     checksum(&lease)
                 } else {
                     text(&lease)
                 };
-                let answer = format!("{next} {} {shown}", lease.attempts());
-                leases.insert(next, lease);
+                let answer = format!("{} {} {shown}", self.next, lease.attempts());
+                self.leases.insert(self.next, lease);
                 answer
             }),
-            "ack" => said(leases.remove(&number(1)).unwrap().ack(), |()| {
-                "ok".to_owned()
-            }),
+            "ack" => done(self.leases.remove(&words.number(1)).unwrap().ack()),
             "nack" => {
-                let delay = Duration::from_millis(number(2));
-                said(leases.remove(&number(1)).unwrap().nack(delay), |()| {
-                    "ok".to_owned()
-                })
+                let lease = self.leases.remove(&words.number(1)).unwrap();
+                done(lease.nack(words.duration(2)))
             }
-            "len" => queue(1).len().to_string(),
-            // Leases and acks messages until none arrives within this time. Answers with their texts.
-            "work" => {
-                let mut done = Vec::new();
-                while let Ok(lease) = queue(1).lease(within(2)) {
-                    done.push(text(&lease));
-                    lease.ack().unwrap();
-                }
-                done.join(",")
-            }
-            "set" => said(map(1).set(words[2].as_bytes(), words[3].as_bytes()), |()| {
+            _ => return None,
+        })
+    }
+
+    fn of_map(&mut self, words: &Words<'_>) -> Option<String> {
+        Some(match words.text(0) {
+            // Creates a map of at most this many bytes, before another command of this agent uses it.
+            "bounded-map" => {
+                let options = Options::create().max_capacity(words.number(2));
+                let made = Map::with_options(Some(words.text(1)), &options).unwrap();
+                let made = Box::leak(Box::new(made));
+                self.maps.insert(words.text(1).to_owned(), made);
                 "ok".to_owned()
-            }),
-            "set-for" => {
-                let life = Duration::from_millis(number(4));
-                let set = map(1).set_for(words[2].as_bytes(), words[3].as_bytes(), life);
-                said(set, |()| "ok".to_owned())
             }
-            "remove" => said(map(1).remove(words[2].as_bytes()), |was| was.to_string()),
+            "set" => done(self.map(words).set(words.bytes(2), words.bytes(3))),
+            "set-for" => {
+                let (key, value) = (words.bytes(2), words.bytes(3));
+                done(self.map(words).set_for(key, value, words.duration(4)))
+            }
+            "large-value" => {
+                let bytes = vec![b'x'; words.number(3) as usize];
+                done(self.map(words).set(words.bytes(2), &bytes))
+            }
+            "remove" => said(self.map(words).remove(words.bytes(2)), |was| {
+                was.to_string()
+            }),
             "get" => said(
-                map(1).get_versioned(words[2].as_bytes()),
+                self.map(words).get_versioned(words.bytes(2)),
                 |value| match value {
                     Some((value, version)) => format!("{version} {}", text(&value)),
                     None => "none".to_owned(),
                 },
             ),
             // Waits until the key's version differs from this one.
-            "wait" => said(
-                map(1).wait_key(words[2].as_bytes(), number(3), within(4)),
-                |version| version.to_string(),
-            ),
+            "wait" => {
+                let (key, version) = (words.bytes(2), words.number(3));
+                let waited = self.map(words).wait_key(key, version, words.within(4));
+                said(waited, |version| version.to_string())
+            }
             "swap" => {
-                let swapped = map(1).compare_swap_version(
-                    words[2].as_bytes(),
-                    number(3),
-                    Some(words[4].as_bytes()),
-                );
+                let (key, version) = (words.bytes(2), words.number(3));
+                let map = self.map(words);
+                let swapped = map.compare_swap_version(key, version, Some(words.bytes(4)));
                 said(swapped, |swapped| swapped.to_string())
             }
-            // Adds 1 this many times, by swaps. Answers with how many swaps succeeded and how many had an unknown
-            // outcome.
-            "add" => {
-                let (mut added, mut unknown) = (0, 0);
-                while added + unknown < number(3) {
-                    let Some((value, version)) = map(1).get_versioned(words[2].as_bytes()).unwrap()
-                    else {
-                        continue;
-                    };
-                    let more = text(&value).parse::<u64>().unwrap() + 1;
-                    match map(1).compare_swap_version(
-                        words[2].as_bytes(),
-                        version,
-                        Some(more.to_string().as_bytes()),
-                    ) {
-                        Ok(true) => added += 1,
-                        Ok(false) => {}
-                        Err(shoal::Error::RelayBehind { .. }) => unknown += 1,
-                        Err(why) => panic!("{why}"),
-                    }
-                }
-                format!("{added} {unknown}")
-            }
-            "large-value" => {
-                let bytes = vec![b'x'; number(3) as usize];
-                said(map(1).set(words[2].as_bytes(), &bytes), |()| {
-                    "ok".to_owned()
-                })
-            }
-            "close" => said(queue(1).close(), |()| "ok".to_owned()),
-            "unlink" => said(shoal::unlink(words[1]), |()| "ok".to_owned()),
-            "count" => said(map(1).len(), |len| len.to_string()),
-            other => panic!("an agent has no command {other:?}"),
-        };
-        println!("> {answer}");
-        std::io::stdout().flush().unwrap();
+            "add" => add(self.map(words), words.bytes(2), words.number(3)),
+            "count" => said(self.map(words).len(), |len| len.to_string()),
+            _ => return None,
+        })
     }
+}
+
+/// Adds 1 this many times, by swaps. Answers with how many swaps succeeded and how many had an unknown outcome.
+fn add(map: &Map, key: &[u8], times: u64) -> String {
+    let (mut added, mut unknown) = (0, 0);
+    while added + unknown < times {
+        let Some((value, version)) = map.get_versioned(key).unwrap() else {
+            continue;
+        };
+        let more = (text(&value).parse::<u64>().unwrap() + 1).to_string();
+        match map.compare_swap_version(key, version, Some(more.as_bytes())) {
+            Ok(true) => added += 1,
+            Ok(false) => {}
+            Err(shoal::Error::RelayBehind { .. }) => unknown += 1,
+            Err(why) => panic!("{why}"),
+        }
+    }
+    format!("{added} {unknown}")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn done(result: shoal::Result<()>) -> String {
+    said(result, |()| "ok".to_owned())
 }
 
 fn said<T>(done: shoal::Result<T>, ok: impl FnOnce(T) -> String) -> String {

@@ -60,6 +60,14 @@ impl Machine {
         machine
     }
 
+    /// A server and two machines whose bridges are connected to it, each with an agent.
+    pub fn pair(args: &[&str]) -> (Server, [Self; 2], [Agent; 2]) {
+        let server = Server::start();
+        let machines = [(); 2].map(|()| Self::up(&server, args));
+        let agents = machines.each_ref().map(Self::agent);
+        (server, machines, agents)
+    }
+
     pub fn folder(&self) -> &Path {
         &self.folder
     }

@@ -39,10 +39,7 @@ pub fn worked(agent: &mut Agent, mut answer: String, wanted: usize) -> Vec<Strin
 
 #[test]
 fn a_message_put_on_one_machine_is_processed_on_another() {
-    let server = Server::start();
-    let here = Machine::up(&server, &["--queue", "jobs"]);
-    let there = Machine::up(&server, &["--queue", "jobs"]);
-    let (mut producer, mut worker) = (here.agent(), there.agent());
+    let (_server, [here, there], [mut producer, mut worker]) = Machine::pair(&["--queue", "jobs"]);
     assert_eq!(producer.ask("put jobs hello 1000"), "ok");
     let (lease, attempts, message) = leased(&worker.ask("lease jobs 30000"));
     assert_eq!((attempts, &*message), (1, "hello"));
@@ -58,10 +55,7 @@ fn a_message_put_on_one_machine_is_processed_on_another() {
 
 #[test]
 fn a_returned_message_is_delivered_again_with_its_number_of_attempts() {
-    let server = Server::start();
-    let here = Machine::up(&server, &["--queue", "jobs"]);
-    let there = Machine::up(&server, &["--queue", "jobs"]);
-    let (mut near, mut far) = (here.agent(), there.agent());
+    let (_server, [here, _there], [mut near, mut far]) = Machine::pair(&["--queue", "jobs"]);
     near.ask("put jobs again 1000");
     let (lease, ..) = leased(&near.ask("lease jobs 30000"));
     assert_eq!(near.ask(&format!("nack {lease} 400")), "ok");
@@ -74,10 +68,7 @@ fn a_returned_message_is_delivered_again_with_its_number_of_attempts() {
 
 #[test]
 fn a_worker_that_is_killed_leaves_its_message_to_other_machines() {
-    let server = Server::start();
-    let here = Machine::up(&server, &["--queue", "jobs"]);
-    let there = Machine::up(&server, &["--queue", "jobs"]);
-    let (mut near, mut far) = (here.agent(), there.agent());
+    let (_server, [_here, _there], [mut near, mut far]) = Machine::pair(&["--queue", "jobs"]);
     near.ask("put jobs orphan 1000");
     leased(&near.ask("lease jobs 30000"));
     far.tell("lease jobs 30000");
@@ -114,10 +105,7 @@ fn a_message_that_was_delivered_too_often_is_a_dead_letter_on_the_server() {
 
 #[test]
 fn a_large_message_goes_through_the_object_store_and_leaves_nothing_there() {
-    let server = Server::start();
-    let here = Machine::up(&server, &["--queue", "jobs"]);
-    let there = Machine::up(&server, &["--queue", "jobs"]);
-    let (mut near, mut far) = (here.agent(), there.agent());
+    let (server, [_here, there], [mut near, mut far]) = Machine::pair(&["--queue", "jobs"]);
     const SIZE: usize = 3_000_000;
     assert_eq!(near.ask(&format!("large jobs {SIZE} 5000")), "ok");
     let (lease, _, message) = leased(&far.ask("lease jobs 30000"));
@@ -130,10 +118,7 @@ fn a_large_message_goes_through_the_object_store_and_leaves_nothing_there() {
 
 #[test]
 fn messages_of_one_machine_arrive_in_order_although_some_are_large() {
-    let server = Server::start();
-    let here = Machine::up(&server, &["--queue", "jobs"]);
-    let there = Machine::up(&server, &["--queue", "jobs"]);
-    let (mut near, mut far) = (here.agent(), there.agent());
+    let (_server, [here, _there], [mut near, mut far]) = Machine::pair(&["--queue", "jobs"]);
     let sizes = [300, 3_000_000, 400, 1_500_000, 500, 600, 2_000_000, 700];
     for size in sizes {
         assert_eq!(near.ask(&format!("large jobs {size} 5000")), "ok");
@@ -149,10 +134,7 @@ fn messages_of_one_machine_arrive_in_order_although_some_are_large() {
 
 #[test]
 fn a_queue_that_a_program_has_closed_leaves_its_messages_to_other_machines() {
-    let server = Server::start();
-    let here = Machine::up(&server, &["--queue", "jobs"]);
-    let there = Machine::up(&server, &["--queue", "jobs"]);
-    let (mut near, mut far) = (here.agent(), there.agent());
+    let (server, [here, _there], [mut near, mut far]) = Machine::pair(&["--queue", "jobs"]);
     near.tell("lease jobs 60000");
     let begun = Instant::now();
     while !is_pulled_from(&server, "shoal_q_jobs") {

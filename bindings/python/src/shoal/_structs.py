@@ -1,6 +1,6 @@
 """The structs of objects in the C interface, as ctypes sees them.
 
-Generated from src/ffi by `cargo xtask abi`; edit there.
+Generated from src/ffi by `cargo xtask header`; edit there.
 """
 
 from __future__ import annotations
