@@ -219,10 +219,8 @@ impl Settler {
                     while let Some(next) = acknowledgement {
                         sent = self.send(&link, &mut exchange, &mut group, next).await;
                         let goes_on = sent.is_ok() && exchange.len() < WINDOW;
-                        acknowledgement = match goes_on {
-                            true => acknowledgements.try_recv().ok(),
-                            false => None,
-                        };
+                        let next = || acknowledgements.try_recv().ok();
+                        acknowledgement = goes_on.then(next).flatten();
                     }
                     sent.and(send_group(&mut exchange, &mut group).await)
                 }
