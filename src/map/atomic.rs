@@ -3,7 +3,7 @@
 use super::entry::{Pair, fits};
 use super::ops::Map;
 use super::relayed::NewValue;
-use crate::copy::{Room, room};
+use crate::copy::Room;
 use crate::error::{Error, Result};
 use crate::sys::clock::Timeout;
 
@@ -19,15 +19,8 @@ impl Map {
         self.read(key, |value| (value.to_vec(), value.version()))
     }
 
-    /// [`get_versioned`](Self::get_versioned) into `buf`: the value's length, and its version.
-    ///
-    /// # Errors
-    /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
-    pub fn get_versioned_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<(usize, u64)>> {
-        self.get_versioned_to(key, room(buf))
-    }
-
-    /// The same into memory that need not be initialised.
+    /// [`get_versioned`](Self::get_versioned) into `buf`, which need not be initialised: the value's length, and
+    /// its version. `BufferTooSmall` with the length needed.
     pub(crate) fn get_versioned_to(
         &self,
         key: &[u8],
