@@ -111,7 +111,8 @@ impl List {
 
     /// Runs `work` with the list locked: other processes see what it does as one operation. If this
     /// process is killed meanwhile, each single operation in it has happened or not. `work` must use
-    /// the list only through its argument; a call on this handle from inside it is an error.
+    /// the list only through its argument: a call on this handle from inside it is an error, and one on another
+    /// handle of the same list waits for ever.
     ///
     /// ```
     /// # let list = shoal::List::anonymous()?;

@@ -50,6 +50,7 @@ use super::companion;
 use super::fifo;
 use super::file::ObjectFile;
 use super::liveness::{MemberId, ProcessLiveness};
+use super::name::PUBLISHED;
 use super::participants::{Section, Table};
 
 /// An attachment. Boxed, since the table below points to it.
@@ -300,6 +301,11 @@ impl Peers for Attachment {
     #[inline]
     fn me(&self) -> &AtomicU64 {
         &self.me
+    }
+
+    fn object(&self) -> &str {
+        let file = &self.file.published;
+        file.strip_prefix(PUBLISHED).unwrap_or(file)
     }
 
     fn lives(&self, owner: Owner) -> Result<bool> {

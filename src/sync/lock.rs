@@ -49,6 +49,9 @@ pub(crate) trait Peers: Send + Sync + std::panic::RefUnwindSafe {
     /// The caller's owner word, from [`pack`]. A forked child has another one, or is `NOBODY`.
     fn me(&self) -> &AtomicU64;
 
+    /// The name of their object, for messages.
+    fn object(&self) -> &str;
+
     /// Whether `owner` is still attached; asks the kernel.
     fn lives(&self, owner: Owner) -> Result<bool>;
 }

@@ -107,8 +107,7 @@ impl RobustMutex {
             return Err(no_slot());
         }
         if self.cell.is_mine(me) {
-            let why = "this thread is inside another call on the same object; end that one first";
-            return Err(Error::invalid("call", why));
+            return Err(self.is_nested());
         }
         let grace = Deadline::Never.slice(Self::GRACE_NS);
         let deadline = match deadline {
@@ -135,6 +134,14 @@ impl RobustMutex {
                 other => return other,
             }
         }
+    }
+
+    /// This thread has the lock already: a function that it gave to another call makes this one, or a signal
+    /// handler does.
+    fn is_nested(&self) -> Error {
+        let why =
+            "it is made inside another call of this thread on the same object; end that call first";
+        Error::invalid(format!("call on {:?}", self.peers.object()), why)
     }
 
     /// Ends the waits for the lock through this handle.
@@ -231,6 +238,10 @@ mod tests {
     impl Peers for Peer {
         fn me(&self) -> &AtomicU64 {
             &self.me
+        }
+
+        fn object(&self) -> &str {
+            "it"
         }
 
         fn lives(&self, owner: Owner) -> Result<bool> {

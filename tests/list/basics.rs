@@ -36,7 +36,8 @@ fn a_call_inside_a_call_of_the_same_thread_is_refused_and_changes_nothing() {
     list.extend(&[b"2", b"1"]).unwrap();
     let refused = |result: Result<(), Error>| {
         let said = result.unwrap_err().to_string();
-        assert!(said.starts_with("invalid call: "), "{said}");
+        let wanted = format!("invalid call on {:?}: ", list.name());
+        assert!(said.starts_with(&wanted), "{said}");
     };
     list.with(|_| {
         refused(list.append(b"3"));
