@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{NOWAIT, beside_others, fork, millis};
+use crate::common::{NOWAIT, alone, beside_others, fork, millis};
 use shoal::{
     Barrier, Condition, Error, Event, Lock, Map, Options, Queue, RwLock, Semaphore, Timeout,
 };
@@ -29,7 +29,8 @@ fn stop_with(name: &str, locks: impl IntoIterator<Item = u64>) {
 
 #[test]
 fn a_wait_with_a_time_ends_though_a_process_is_stopped_in_a_call() {
-    let _turn = beside_others();
+    // A child that another test forks meanwhile would take the place of the second handle.
+    let _alone = alone();
     let create = Options::create();
 
     let semaphore = Semaphore::with_options(None, 1, &create).unwrap();
