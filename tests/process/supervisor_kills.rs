@@ -305,6 +305,17 @@ fn a_guardian_that_is_killed_while_the_supervisor_stops_leaves_nothing_of_the_wo
     reaper.adopted();
 }
 
+#[test]
+fn a_supervisor_whose_guardian_is_stopped_stops_its_workers_and_ends() {
+    let _alone = alone();
+    let reaper = Reaper::new();
+    let supervisor = Workers::new(&sh("sleep 600"), 2).start().unwrap();
+    signal_guardian(libc::SIGSTOP);
+    supervisor.stop(Timeout::Val(Duration::ZERO)).unwrap();
+    std::mem::drop(supervisor);
+    reaper.adopted();
+}
+
 /// Whether the next worker kills its guardian before it has asked for the guardian's death signal, and how often
 /// that worker has counted since. It shares this process's memory.
 static KILLS_GUARDIAN: AtomicBool = AtomicBool::new(false);

@@ -174,7 +174,8 @@ impl Guardian {
         unsafe { *shared.order.get() = order };
         // SYNC: publish(order)
         shared.owner.store(GUARDIAN, Ordering::Release);
-        self.wake();
+        self.send(WAKE);
+        let limit = clock::now_ns() + SLICE_NS;
         loop {
             // SYNC: observe(answer)
             if shared.owner.load(Ordering::Acquire) == HOST {
@@ -185,13 +186,22 @@ impl Guardian {
                 return Err(Error::GuardianKilled);
             }
             futex::wait(&shared.owner, GUARDIAN, clock::now_ns() + SLICE_NS / 10);
+            self.resume_after(limit);
         }
     }
 
-    fn wake(&self) {
+    fn send(&self, signal: libc::c_int) {
         // While the state is READY, the guardian is not reaped, except between the `wait4` of its thread and the
         // store of ENDED. The kernel does not reuse a number that soon. SAFETY: integers.
-        unsafe { libc::kill(self.pid(), WAKE) };
+        unsafe { libc::kill(self.pid(), signal) };
+    }
+
+    /// A guardian that has not answered by then may be stopped (`SIGSTOP`): it is continued, so that no call waits
+    /// for it for ever.
+    fn resume_after(&self, limit: u64) {
+        if clock::now_ns() > limit {
+            self.send(libc::SIGCONT);
+        }
     }
 
     /// Kills what the workers have left, ends the guardian, and waits for its end. False if the guardian was killed
@@ -199,9 +209,11 @@ impl Guardian {
     pub(crate) fn finish(&self) -> bool {
         let shared = &*self.shared;
         shared.stop.store(true, Ordering::Release);
+        let limit = clock::now_ns() + SLICE_NS;
         while self.is_there() {
-            self.wake();
+            self.send(WAKE);
             futex::wait(&shared.state, READY, clock::now_ns() + SLICE_NS / 10);
+            self.resume_after(limit);
         }
         shared.has_killed_all.load(Ordering::Acquire)
     }
