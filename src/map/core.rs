@@ -354,7 +354,7 @@ impl Core {
         owner: Owner,
     ) -> Result<Option<Hold>> {
         let holds = shard.store.holds();
-        self.release_dead_holds_in(shard, owner)?;
+        self.release_dead_holds_in(shard)?;
         if let Some(held) = holds.take(kind, what, owner) {
             return Ok(Some(held));
         }
@@ -369,11 +369,11 @@ impl Core {
     }
 
     /// Ends the holds of dead processes on a shard's entries. True if there were any.
-    fn release_dead_holds_in(&self, shard: &LockedShard<'_>, owner: Owner) -> Result<bool> {
+    pub(super) fn release_dead_holds_in(&self, shard: &LockedShard<'_>) -> Result<bool> {
         let (store, mut any) = (&shard.store, false);
         if store.holds().any() {
             for held in store.holds().all().filter(Hold::is_entry) {
-                if held.owner != owner && !self.is_attached(held.owner)? {
+                if !self.is_attached(held.owner)? {
                     store.release(&held)?;
                     any = true;
                 }
@@ -384,10 +384,10 @@ impl Core {
 
     /// The same for all shards. The caller has none of their locks.
     fn release_dead_holds(&self) -> Result<bool> {
-        let (owner, mut any) = (self.owner(), false);
+        let mut any = false;
         for index in 0..self.shard_count() {
             if self.store(index).holds().any() {
-                any |= self.release_dead_holds_in(&self.lock(index)?, owner)?;
+                any |= self.release_dead_holds_in(&self.lock(index)?)?;
             }
         }
         Ok(any)

@@ -79,7 +79,8 @@ impl Map {
         })
     }
 
-    /// Removes every key that has expired, and returns how many there were.
+    /// Removes every key that has expired, and returns how many there were. Frees the memory of values that dead
+    /// processes held, too.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -89,6 +90,7 @@ impl Map {
             let mut next = Some(0);
             while let Some(from) = next {
                 let shard = self.core.lock(index)?;
+                self.core.release_dead_holds_in(&shard)?;
                 if !shard.store.has_expiring() {
                     break;
                 }

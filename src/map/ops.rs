@@ -69,7 +69,7 @@ const TRIES: u32 = 3;
 /// A value of this many bytes or more is copied outside the lock: some ten microseconds of work.
 pub(super) const LARGE: usize = 256 << 10;
 /// A number that changes with every incompatible change of the layout or the hash.
-pub(super) const LAYOUT: u64 = 0x4d41_5000_0000_0007;
+pub(super) const LAYOUT: u64 = 0x4d41_5000_0000_0008;
 
 plain_open!(Map, "map");
 shared_object!(Map, "map", |it| it.core.segment());
@@ -409,8 +409,8 @@ impl Map {
         segment.unlink_if_unused(|| self.is_empty())
     }
 
-    /// Removes every key, one part of the map after the other, and gives the memory back. A key that another
-    /// process sets meanwhile may remain.
+    /// Removes every key, one part of the map after the other, and gives the memory back, that of values which dead
+    /// processes held or wrote included. A key that another process sets meanwhile may remain.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -421,7 +421,8 @@ impl Map {
                 drop(shard);
                 return self.request_clear();
             }
-            let cleared = shard.store.clear();
+            let released = self.core.release_dead_holds_in(&shard);
+            let cleared = released.and_then(|_| shard.store.clear());
             drop(shard);
             self.core.notify_changed(index);
             cleared?;

@@ -9,20 +9,22 @@
 //! behind the heap, 4 lines of 64 bytes for each of the 1024 participants
 //! offset  size  field
 //!      0     4  reading  1 while a thread of this participant reads, else 0
+//!      4     4  of       in a participant's first line: its generation, once it has cleared its lines
 //! ```
 //! Entering is one swap, after which the reads happen (on Arm, where the swap is no full barrier, a fence
 //! follows). A process that gives memory back first makes it unreachable and then reads these lines: either
 //! it sees the reader, or the reader does not see the memory. It waits some microseconds for the readers to
 //! end. If one does not end, for example because it was stopped, the memory stays until its extent is freed
-//! the next time. A dead reader is ignored, and the next participant in its slot clears its lines. A
-//! participant that dies before its lines are counted in `pages` has read nothing.
+//! the next time. A dead reader is ignored: the generation in its lines is of no participant. The next participant
+//! in its slot clears the lines when it first reads, and then stores its own generation there. A participant
+//! that dies before its lines are counted in `pages` has read nothing.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use crate::error::{Error, Result};
 use crate::heap::{Backing, Memory, PAGE};
-use crate::layout::{Offset, Region, Shared, SharedRef};
+use crate::layout::{Offset, Owner, Region, Shared, SharedRef};
 use crate::segment::Segment;
 
 /// The most threads of one process that may read at the same time. Further threads take the lock.
@@ -38,7 +40,8 @@ const TRIES: u32 = 1000;
 #[repr(C)]
 struct Line {
     reading: AtomicU32,
-    _unused: [AtomicU32; 15],
+    of: AtomicU32,
+    _unused: [AtomicU32; 14],
 }
 
 type ParticipantLines = [Line; LANES];
@@ -47,6 +50,7 @@ type ParticipantLines = [Line; LANES];
 struct Lines([ParticipantLines; PARTICIPANTS]);
 
 const _: () = assert!(size_of::<Line>() == 64 && SIZE == 256 << 10);
+const _: () = assert!(std::mem::offset_of!(Line, of) == 4);
 const _: () = assert!((SIZE / PAGE) as u32 * PARTICIPANTS_PER_PAGE == PARTICIPANTS as u32);
 
 // SAFETY: `repr(C)`, atomics only.
@@ -132,6 +136,10 @@ impl Readers {
             // The previous participant in this slot may have died while it read.
             line.reading.store(0, Ordering::SeqCst);
         }
+        // Last: from now on the marks in these lines are this participant's.
+        ours[0]
+            .of
+            .store(segment.owner().generation, Ordering::SeqCst);
         known.store(ptr::from_ref(ours).cast_mut().cast(), Ordering::Release);
         Some(ours)
     }
@@ -171,9 +179,14 @@ impl Readers {
                     has_ended(line)
                 })
             };
-            let mut lines = self.lines_of(slot).iter();
-            lines.all(|line| has_ended(line) || ends_soon(line))
-                || matches!(segment.is_taken(slot), Ok(false))
+            let lines = self.lines_of(slot);
+            if lines.iter().all(has_ended) {
+                return true;
+            }
+            let generation = lines[0].of.load(Ordering::SeqCst);
+            let owner = Owner { slot, generation };
+            matches!(segment.is_attached(owner), Ok(false))
+                || lines.iter().all(|line| has_ended(line) || ends_soon(line))
         })
     }
 }
@@ -276,9 +289,13 @@ mod tests {
         let full = committed(&map);
         assert!(map.remove(b"large").unwrap());
         assert!(committed(&map) + (1 << 20) <= full);
-        // A participant that has left does not read.
+        // A participant that has left does not read, also if another that never read has its slot now.
         std::mem::forget(other.core.memory().enter());
+        let slot = other.core.segment().slot();
         drop(other);
+        assert!(left(&map) < 1 << 16);
+        let next = Map::open(map.name()).unwrap();
+        assert_eq!(next.core.segment().slot(), slot);
         assert!(left(&map) < 1 << 16);
         map.verify().unwrap();
     }

@@ -358,12 +358,6 @@ impl Segment {
         self.handle.known()
     }
 
-    /// Whether a process is attached with this slot.
-    pub(crate) fn is_taken(&self, slot: u16) -> Result<bool> {
-        let region = self.region();
-        Table::of(&region)?.is_taken(slot)
-    }
-
     /// Whether any handle but this one is attached in `section`.
     pub(crate) fn has_others(&self, section: Section) -> Result<bool> {
         Table::of(&self.region())?.has_others(section, self.slot())

@@ -221,11 +221,6 @@ impl Table {
         Owner { slot, generation }
     }
 
-    /// Whether a living process holds `slot`; asks the kernel.
-    pub(super) fn is_taken(&self, slot: u16) -> Result<bool> {
-        self.slot(slot)?.map_or(Ok(false), Slot::is_held)
-    }
-
     /// Whether `owner` is still attached; asks the kernel.
     pub(super) fn is_attached(&self, owner: Owner) -> Result<bool> {
         let Some(slot) = self.slot(owner.slot)? else {

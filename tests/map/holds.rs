@@ -390,3 +390,28 @@ fn a_large_value_that_does_not_fit_leaves_the_old_one() {
     map.set(b"k", &vec![3; 900_000]).unwrap();
     map.verify().unwrap();
 }
+
+#[test]
+fn values_that_dead_processes_held_are_freed_by_clear_and_by_purge() {
+    let _alone = alone();
+    for free in [|map: &Map| map.clear(), |map: &Map| map.purge().map(drop)] {
+        let map = map();
+        map.set(b"k", &vec![1; 4 << 20]).unwrap();
+        let viewed = Bell::new();
+        let reader = fork(|| {
+            let _view = map.view(b"k").unwrap().unwrap();
+            viewed.ring();
+            loop {
+                std::thread::park();
+            }
+        });
+        viewed.hear();
+        assert!(map.remove(b"k").unwrap());
+        reader.kill();
+        // Nothing else asks about the dead reader.
+        assert!(bytes_in_use(&map) > 4 << 20);
+        free(&map).unwrap();
+        assert!(bytes_in_use(&map) < 1 << 20);
+        map.verify().unwrap();
+    }
+}
