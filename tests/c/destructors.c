@@ -18,7 +18,7 @@ static void *runs(void *q)
     return NULL;
 }
 
-/* Runs `last` in the last destructors of a thread that has waited. */
+/* Runs `last` in the last destructors of a thread that has waited, and failed. */
 static void at_the_end(void (*last)(void *), shoal_queue *q)
 {
     pthread_t thread;
@@ -45,9 +45,27 @@ static void a_wait_does_not_keep_the_object(void)
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_queue_open(name, NULL, &again, NULL));
 }
 
+static void fails(void *q)
+{
+    shoal_queue *none;
+    (void)q;
+    check_says(__FILE__, __LINE__, "timed out");
+    SAYS(SHOAL_ERR_NOT_FOUND, "no-such-queue", shoal_queue_open("no-such-queue", NULL, &none, NULL));
+    SAYS(SHOAL_ERR_INVALID, "NULL", shoal_queue_put(NULL, "", 0, SHOAL_NOWAIT));
+    CHECK(strstr(shoal_last_error(), "no-such-queue") == NULL);
+}
+
+static void a_failure_has_its_sentence(void)
+{
+    shoal_queue *q = new_queue();
+    at_the_end(fails, q);
+    shoal_queue_free(q);
+}
+
 int main(void)
 {
     a_wait_does_not_keep_the_object();
+    a_failure_has_its_sentence();
     puts("destructors: ok");
     return 0;
 }
