@@ -227,9 +227,10 @@ pub unsafe extern "C" fn shoal_unlink(name: *const c_char, kind: RawKind) -> Sta
 /// affected.
 ///
 /// A thread that waits at a barrier breaks it, as on a timeout; one that waits for a condition has the lock
-/// again when it returns. The descriptor of a queue or a pipe becomes readable. A thread that waits for a
-/// process, a supervisor or a lease returns within a tenth of a second, others at once. Waits in a forked
-/// child or in the parent do not end.
+/// again when it returns, unless the waits through the lock were ended. The descriptor of a queue or a pipe
+/// becomes readable. A thread that waits for a process, a supervisor or a lease, or for a condition with this
+/// lock, returns within a tenth of a second, others at once. Waits in a forked child or in the parent do not
+/// end.
 ///
 /// ```c
 /// static void *consumer(void *q)

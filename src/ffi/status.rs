@@ -1,7 +1,7 @@
 //! The boundary of the C interface: every call runs in [`guard`], which converts errors and panics to a status.
 
 use std::cell::{Cell, RefCell, UnsafeCell};
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result, Status};
@@ -13,12 +13,27 @@ const TEXT: usize = 1024;
 
 thread_local! {
     /// The failure of the calling thread's last call that failed.
-    static LAST: RefCell<Option<Failure>> = const { RefCell::new(None) };
-    /// Whether `SHOWN` is the text of `LAST`. The text is made on the first request, since most failures are
-    /// timeouts of 0.
+    static LAST: RefCell<Last> = const { RefCell::new(Last(None)) };
+    /// Whether `SHOWN` is the text of the last failure. The text is made on the first request, since most
+    /// failures are timeouts of 0.
     static IS_SHOWN: Cell<bool> = const { Cell::new(true) };
+    /// Whether `LAST` is destroyed: then the text is made at once.
+    static IS_GONE: Cell<bool> = const { Cell::new(false) };
     /// The text of the last error. It has no destructor, so that it stays valid until the thread has ended.
     static SHOWN: UnsafeCell<[u8; TEXT]> = const { UnsafeCell::new([0; TEXT]) };
+}
+
+/// A failure whose text is made at the latest when the thread's variables are destroyed: destructors that run
+/// later may ask for it.
+struct Last(Option<Failure>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        IS_GONE.set(true);
+        if !IS_SHOWN.get() {
+            show(self.0.as_ref());
+        }
+    }
 }
 
 /// Why the body of a C function failed.
@@ -80,12 +95,21 @@ fn guarded<T, E: Into<Failure>>(call: impl FnOnce() -> Result<T, E>) -> Result<T
         }),
     };
     let status = failure.status();
-    // Fails only while the thread is being torn down; the caller still gets the status.
+    keep(failure);
+    Err(status)
+}
+
+/// Keeps the failure for `last_error`.
+#[inline(never)]
+fn keep(failure: Failure) {
+    if IS_GONE.get() {
+        return show(Some(&failure));
+    }
+    // Does not fail: it is not gone.
     let _ = LAST.try_with(|last| {
-        *last.borrow_mut() = Some(failure);
+        last.borrow_mut().0 = Some(failure);
         IS_SHOWN.set(false);
     });
-    Err(status)
 }
 
 fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
@@ -96,26 +120,25 @@ fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
 
 /// The calling thread's last error as text, "" if there was none.
 pub(super) fn last_error() -> *const c_char {
-    let shown = SHOWN.with(UnsafeCell::get);
     if !IS_SHOWN.get() {
-        let text = catch_unwind(|| {
-            LAST.try_with(|last| last.borrow().as_ref().map(ToString::to_string))
-                .unwrap_or_default()
-        });
-        let text = c_string(text.ok().flatten().unwrap_or_default());
-        // SAFETY: only this thread has a pointer to it, and Rust holds no reference to it.
-        show(&text, unsafe { &mut *shown });
-        IS_SHOWN.set(true);
+        // Not destroyed: it would be shown.
+        let _ = LAST.try_with(|last| show(last.borrow().0.as_ref()));
     }
-    shown.cast()
+    SHOWN.with(UnsafeCell::get).cast()
 }
 
-/// Copies a text and its NUL, cut if it is too long.
-fn show(text: &CStr, shown: &mut [u8; TEXT]) {
+/// Makes the text of a failure, cut if it is too long.
+#[cold]
+fn show(failure: Option<&Failure>) {
+    let text = catch_unwind(AssertUnwindSafe(|| failure.map(ToString::to_string)));
+    let text = c_string(text.ok().flatten().unwrap_or_default());
     // The text comes from a `String`, and has no NULs.
     let text = cut(text.to_str().unwrap_or_default(), TEXT - 1);
+    // SAFETY: only this thread has a pointer to it, and Rust holds no other reference to it.
+    let shown = unsafe { &mut *SHOWN.with(UnsafeCell::get) };
     shown[..text.len()].copy_from_slice(text.as_bytes());
     shown[text.len()] = 0;
+    IS_SHOWN.set(true);
 }
 
 /// As many whole characters of a text as `room` bytes can have.
@@ -138,6 +161,8 @@ pub(super) fn c_string(text: String) -> CString {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CStr;
+
     use super::*;
 
     fn last() -> &'static str {

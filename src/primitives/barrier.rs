@@ -337,7 +337,7 @@ impl Barrier {
 
     fn sleep_until(&self, at: u32, deadline: Deadline) -> Result<()> {
         let place = self.state.waiters.own(&self.segment, at)?;
-        place.sleep(&self.policy, deadline, || {
+        place.sleep(&self.policy, None, deadline, || {
             let _guard = self.enter_until(deadline)?;
             self.check_waiters()
         })?;

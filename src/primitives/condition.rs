@@ -7,7 +7,7 @@
 //!                                           notified
 //! ```
 //! A waiter takes its entry before it releases the program's lock, and gives the entry up only when
-//! it has that lock again. If it is notified and dies before that, the other waiters find the
+//! it has that lock again, or will not take it. If it is notified and dies before that, the other waiters find the
 //! notification at the end of a slice and pass it on. If it dies later, it holds the program's lock, and
 //! the next owner of that lock gets `OwnerDied`.
 
@@ -125,11 +125,13 @@ impl Condition {
     /// `Invalid` if the lock is not held, or not by this thread if it is recursive; `Interrupted` when a
     /// signal handler ran, and `Detached` when the [waits through this handle](Self::end_waits) were ended,
     /// with the lock held again; `Exhausted` if 1024 wait already. `Detached`, without the lock, if the waits
-    /// through the lock's handle were ended.
+    /// through the lock's handle were ended: a thread that is waiting then notices within a tenth of a second.
     pub fn wait(&self, lock: &Lock, timeout: impl IntoTimeout) -> Result<Wake> {
         let deadline = Deadline::after(timeout);
-        // The thread is counted until the lock is taken again, even after a notification.
+        // The thread is counted until the lock is taken again, even after a notification: at the lock too,
+        // which it uses after the sleep.
         self.policy.waits.count();
+        lock.waits().count();
         let place = self.enlist_until(deadline)?;
         let depth = match lock.release_all() {
             Ok(depth) => depth,
@@ -138,15 +140,14 @@ impl Condition {
                 return Err(err);
             }
         };
-        let slept = self.sleep_until(place, deadline);
+        let slept = self.sleep_until(place, deadline, Some(lock.waits()));
         let detached = slept == Err(Error::Detached);
-        let taken = lock.take_back(depth);
-        let mut notified = self.leave(place)?;
-        if notified && (detached || taken.is_err()) {
-            // The caller gets an error instead of the notification, so another waiter gets it.
-            self.notify(1)?;
-            notified = false;
-        }
+        let taken = match detached && lock.waits().is_ended() {
+            true => Err(Error::Detached),
+            false => lock.take_back(depth),
+        };
+        // A caller that gets an error instead of the notification leaves it to another waiter.
+        let notified = self.give_up(place, !detached && taken.is_ok())?;
         let taken = taken?;
         match slept {
             // A notification or a dead owner must be reported, so they take precedence over the error.
@@ -186,13 +187,13 @@ impl Condition {
     /// # Errors
     /// `Timeout`; `Interrupted`; `Invalid` if the place belongs to another process.
     pub fn sleep(&self, place: u32, timeout: impl IntoTimeout) -> Result<()> {
-        self.sleep_until(place, Deadline::after(timeout))
+        self.sleep_until(place, Deadline::after(timeout), None)
     }
 
-    fn sleep_until(&self, place: u32, deadline: Deadline) -> Result<()> {
+    fn sleep_until(&self, place: u32, deadline: Deadline, lock: Option<&Waits>) -> Result<()> {
         let place = self.state.waiters.own(&self.segment, place)?;
         let look = || self.pass_on(&self.enter_until(deadline)?);
-        place.sleep(&self.policy, deadline, look).map(drop)
+        place.sleep(&self.policy, lock, deadline, look).map(drop)
     }
 
     /// Gives up the place, and returns whether it was notified.
@@ -200,11 +201,21 @@ impl Condition {
     /// # Errors
     /// `Invalid` if the place belongs to another process.
     pub fn leave(&self, place: u32) -> Result<bool> {
+        self.give_up(place, true)
+    }
+
+    /// Gives up the place. Returns whether it was notified; if not `keeps`, the notification is passed on.
+    fn give_up(&self, place: u32, keeps: bool) -> Result<bool> {
         let _guard = self.enter()?;
         let place = self.state.waiters.own(&self.segment, place)?;
         let notified = place.state() == NOTIFIED;
+        let passed = match notified && !keeps {
+            // Notified first: a kill in between notifies one waiter too many, not one too few.
+            true => self.notify_before(1, place.number()),
+            false => Ok(()),
+        };
         place.free();
-        Ok(notified)
+        passed.map(|()| notified && keeps)
     }
 
     /// Wakes at most `count` waiters, the longest waiting first. Call it with the lock held:

@@ -235,6 +235,11 @@ impl Lock {
         Ok(taken)
     }
 
+    /// The threads that wait through this handle.
+    pub(super) fn waits(&self) -> &Waits {
+        &self.policy.waits
+    }
+
     /// Whether the lock is recursive.
     pub fn is_recursive(&self) -> bool {
         self.cell.is_recursive()

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{ObjectContents, Segment};
-use crate::sync::{Slept, WaitPolicy, crash::crash_point, pack, unpack};
+use crate::sync::{Slept, WaitPolicy, Waits, crash::crash_point, pack, unpack};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::{self, Waited};
 
@@ -86,13 +86,15 @@ impl Waiter {
         self.set_state(FREE);
     }
 
-    /// Sleeps until the state changes. Calls `check` after each slice of the sleep.
+    /// Sleeps until the state changes. Calls `check` after each slice of the sleep. If `also` is ended, it leaves
+    /// after the slice.
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; those of `check`.
     pub(super) fn sleep(
         &self,
         policy: &WaitPolicy,
+        also: Option<&Waits>,
         deadline: Deadline,
         mut check: impl FnMut() -> Result<()>,
     ) -> Result<u32> {
@@ -107,6 +109,7 @@ impl Waiter {
             }
             let (until, waits) = (deadline.slice(nap.ns()), &policy.waits);
             waits.enter()?;
+            also.map_or(Ok(()), Waits::check)?;
             let sleep = || futex::wait_marked(&self.state, WAITING, until, waits.mark());
             match policy.slept(sleep) {
                 Waited::Woken => policy.set_idle(false),

@@ -31,6 +31,7 @@
 //! stays open.
 
 use std::cell::RefCell;
+use std::mem::{self, ManuallyDrop};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -56,8 +57,15 @@ static GENERATION: AtomicU32 = AtomicU32::new(0);
 static COUNTED: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
-    /// Where the calling thread is counted.
-    static INSIDE: RefCell<Vec<*const Waits>> = const { RefCell::new(Vec::new()) };
+    /// Where the calling thread is counted. It has no destructor: the last destructors of a thread may wait, and
+    /// are counted like other calls. It has memory only while the thread is counted.
+    static INSIDE: RefCell<ManuallyDrop<Vec<*const Waits>>> =
+        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+}
+
+/// Takes the list of the places where the calling thread is counted, with its memory.
+fn take_inside() -> Vec<*const Waits> {
+    INSIDE.with(|inside| mem::take(&mut **inside.borrow_mut()))
 }
 
 /// In a forked child: the parent's threads that waited do not exist here.
@@ -65,7 +73,7 @@ pub(crate) fn forked() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
     COUNTED.store(0, Ordering::Relaxed);
     // The fork may be in a callback of a call that has slept; in the child, that call is not counted.
-    let _ = INSIDE.try_with(|inside| inside.try_borrow_mut().map(|mut all| all.clear()));
+    let _ = INSIDE.with(|inside| inside.try_borrow_mut().map(|mut all| all.clear()));
 }
 
 /// A handle through which threads wait.
@@ -125,7 +133,7 @@ impl Waits {
     }
 
     fn count_thread(&self) {
-        let is_new = INSIDE.try_with(|inside| {
+        let is_new = INSIDE.with(|inside| {
             let mut inside = inside.borrow_mut();
             let is_new = !inside.contains(&ptr::from_ref(self));
             if is_new {
@@ -134,8 +142,7 @@ impl Waits {
             }
             is_new
         });
-        // An exiting thread has no list any more. It stays counted, and the handle is kept.
-        if is_new.unwrap_or(true) {
+        if is_new {
             self.count_in();
         }
     }
@@ -201,12 +208,10 @@ impl Waits {
 /// this one.
 pub(crate) fn set_aside<T>(act: impl FnOnce() -> T) -> T {
     let generation = GENERATION.load(Ordering::Relaxed);
-    let aside = INSIDE.try_with(|inside| std::mem::take(&mut *inside.borrow_mut()));
+    let aside = take_inside();
     let done = act();
-    if GENERATION.load(Ordering::Relaxed) == generation
-        && let Ok(aside) = aside
-    {
-        let _ = INSIDE.try_with(|inside| inside.borrow_mut().extend(aside));
+    if GENERATION.load(Ordering::Relaxed) == generation {
+        INSIDE.with(|inside| inside.borrow_mut().extend(aside));
     }
     done
 }
@@ -228,14 +233,11 @@ pub(crate) unsafe fn left() {
 /// As [`left`].
 #[cold]
 unsafe fn leave() {
-    // An exiting thread has no list any more.
-    let _ = INSIDE.try_with(|inside| {
-        for waits in inside.borrow_mut().drain(..) {
-            // SAFETY: this thread is counted there, so it was not freed: the caller's contract.
-            unsafe { (*waits).inside.fetch_sub(1, Ordering::Release) };
-            COUNTED.fetch_sub(1, Ordering::Relaxed);
-        }
-    });
+    for waits in take_inside() {
+        // SAFETY: this thread is counted there, so it was not freed: the caller's contract.
+        unsafe { (*waits).inside.fetch_sub(1, Ordering::Release) };
+        COUNTED.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

@@ -170,6 +170,14 @@ static shoal_status waits_for_the_condition(void *c)
     return status;
 }
 
+static shoal_condition *of_the_lock;
+
+static shoal_status waits_with_the_lock(void *l)
+{
+    LOCKS(false, shoal_lock_lock, l, SHOAL_FOREVER);
+    return shoal_condition_wait(of_the_lock, l, SHOAL_FOREVER, NULL);
+}
+
 /* The objects, on each of which the calls wait. */
 
 static shoal_queue *one_message(uint64_t most)
@@ -222,12 +230,14 @@ static void *taken(void *(*take)(void *), void *handle)
 
 static void *a_map_with_a_locked_key(void) { return taken(holds_the_key, new_map()); }
 
-static void *a_taken_lock(void)
+static void *a_lock(void)
 {
     shoal_lock *l;
     OK(shoal_lock_open(NULL, &creates, &l, NULL));
-    return taken(holds_the_lock, l);
+    return l;
 }
+
+static void *a_taken_lock(void) { return taken(holds_the_lock, a_lock()); }
 
 static void *an_array(void)
 {
@@ -329,6 +339,7 @@ static const struct {
     {a_map, waits_for_the_key, frees_map},
     {a_map, waits_for_a_change, frees_map},
     {a_taken_lock, locks, frees_lock},
+    {a_lock, waits_with_the_lock, frees_lock},
     {an_array, locks_the_array, frees_array},
     {a_semaphore, acquires, frees_semaphore},
     {an_event, waits_for_the_event, frees_event},
@@ -464,6 +475,7 @@ int main(void)
 {
     size_t i;
     OK(shoal_lock_open(NULL, &creates, &of_the_condition, NULL));
+    OK(shoal_condition_open(NULL, &creates, &of_the_lock, NULL));
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
         waits_that_are_ended_end(i);
         a_handle_can_be_freed_while_threads_sleep_in_it(i);
@@ -473,6 +485,7 @@ int main(void)
     a_childs_free_does_not_wait_for_its_parents_threads();
     what_is_no_handle_has_no_waits();
     shoal_lock_free(of_the_condition);
+    shoal_condition_free(of_the_lock);
     puts("end_waits: ok");
     return 0;
 }

@@ -150,6 +150,11 @@ fn freeing_a_handle_ends_its_waits_in_c() {
 }
 
 #[test]
+fn the_last_destructors_of_a_thread_may_wait_and_fail() {
+    c_test("destructors");
+}
+
+#[test]
 fn a_thread_that_is_cancelled_in_a_call_ends_after_the_call() {
     c_test("cancel");
 }

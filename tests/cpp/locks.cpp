@@ -6,6 +6,7 @@
 
 #include <array>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <thread>
@@ -113,11 +114,31 @@ static void a_guard_does_not_own_what_a_wait_could_not_lock_again() {
     CHECK(!hold.owns_lock() && !lock.try_lock());
     other.unlock();
 
-    // The waits through the condition are ended: the lock is held again.
+    // The waits through the condition are ended, and those through this handle of the lock are not: it is held
+    // again.
     changed.end_waits();
-    hold = std::unique_lock(lock);
+    hold = std::unique_lock(other);
     THROWS(SHOAL_ERR_CLOSED, changed.wait(hold));
     CHECK(hold.owns_lock());
+}
+
+static void a_mutex_can_be_destroyed_while_a_thread_waits_with_it() {
+    auto changed = shoal::condition::anonymous();
+    auto lock = std::make_unique<shoal::mutex>(shoal::mutex::anonymous());
+    std::thread waits([&changed, &lock = *lock] {
+        std::unique_lock hold(lock);
+        shoal_status status = SHOAL_OK;
+        try {
+            changed.wait(hold);
+        } catch (const shoal::error &err) {
+            status = err.status();
+        }
+        CHECK(status == SHOAL_ERR_CLOSED && !hold.owns_lock());
+    });
+    while (changed.stat().waiting == 0) std::this_thread::yield();
+    lock.reset();
+    waits.join();
+    CHECK(changed.stat().waiting == 0);
 }
 
 /// A forked child leaves the scope of a guard, while this process waits inside it.
@@ -275,6 +296,7 @@ int main() {
     a_try_that_fails_leaves_the_flag_of_the_holder();
     a_condition_tells_that_the_owner_died_meanwhile();
     a_guard_does_not_own_what_a_wait_could_not_lock_again();
+    a_mutex_can_be_destroyed_while_a_thread_waits_with_it();
     guards_of_the_parent_do_nothing_in_a_child();
     a_signal_handler_ends_waits_but_no_lock();
     a_handle_is_lent_and_taken_over();

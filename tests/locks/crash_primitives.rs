@@ -242,6 +242,49 @@ fn a_waiter_killed_at_every_step_loses_no_notification() {
 }
 
 #[test]
+fn a_waiter_killed_while_it_leaves_without_the_lock_loses_no_notification() {
+    let _alone = alone();
+    for step in 1.. {
+        let (lock, changed) = (Lock::anonymous().unwrap(), Condition::anonymous().unwrap());
+        let notified = Bell::new();
+        let mut first = killed_at(step, || {
+            let _ = lock.acquire(FOREVER).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    notified.hear();
+                    lock.end_waits();
+                });
+                let woken = changed.wait(&lock, FOREVER);
+                assert_eq!(woken, Err(Error::Detached));
+            });
+        });
+        while changed.waiting().unwrap() < 1 && !first.has_ended() {
+            std::thread::yield_now();
+        }
+        let second = fork(|| {
+            let _guard = lock.lock(FOREVER).unwrap();
+            assert!(changed.wait(&lock, FOREVER).unwrap().notified);
+        });
+        while changed.waiting().unwrap() < 2 && !first.has_ended() {
+            std::thread::yield_now();
+        }
+        while changed.waiting().unwrap() < 1 {
+            std::thread::yield_now();
+        }
+        // The first has to wait for the lock after its notification, until its waits are ended.
+        let guard = lock.lock(FOREVER).unwrap();
+        changed.notify(1).unwrap();
+        notified.ring();
+        let done = lived(&mut first);
+        drop(guard);
+        second.ends_well();
+        if done {
+            break;
+        }
+    }
+}
+
+#[test]
 fn the_notification_of_a_dead_waiter_is_passed_on_before_its_slot_is_reused() {
     let _alone = alone();
     let condition = Condition::anonymous().unwrap();

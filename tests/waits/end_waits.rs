@@ -198,6 +198,14 @@ fn every_wait_for_an_event_or_notification_ends() {
         drop(guard);
         woken.map(drop)
     });
+    let both = (Lock::anonymous().unwrap(), Condition::anonymous().unwrap());
+    let end = |it: &Both| it.0.end_waits();
+    detaches(both, end, |(lock, changed)| {
+        let _ = lock.acquire(FOREVER)?;
+        let woken = changed.wait(lock, FOREVER);
+        assert!(!lock.is_held() && changed.waiting()? <= 1);
+        woken.map(drop)
+    });
 }
 
 #[test]

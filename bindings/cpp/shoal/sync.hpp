@@ -138,11 +138,15 @@ public:
     /// The same for a lock that a std::unique_lock holds. If the lock is not held after a failure, `lock` does
     /// not own it any more.
     bool wait(std::unique_lock<mutex> &lock, duration timeout = forever) {
+        shoal_lock *const locked = lock.mutex()->handle();
         const shoal_status status = wait_status(*lock.mutex(), timeout);
         if (status == SHOAL_ERR_CLOSED) {
-            // The waits of the condition or those of the lock were ended. In the second case it is not held.
+            // The waits of the condition or those of the lock were ended. In the second case it is not held, and
+            // the mutex may have been destroyed.
             const error closed(status);
-            if (lock.mutex()->stat().depth == 0) lock.release();
+            shoal_lock_stats stats{};
+            stats.size = sizeof stats;
+            if (shoal_lock_stat(locked, &stats) != SHOAL_OK || stats.depth == 0) lock.release();
             detail::fail(closed);
         }
         return was_notified(status);
