@@ -310,6 +310,8 @@ impl Differ<'_> {
         self.same("subjects", &theirs.subjects, &wanted.subjects)?;
         self.same("discard", &theirs.discard, &wanted.discard)?;
         self.same("no_ack", &theirs.no_ack, &false)?;
+        // A restart of the server would lose what the programs of this machine count as stored.
+        self.same("storage", &theirs.storage, &wanted.storage)?;
         self.same("sealed", &theirs.sealed, &false)?;
         self.same("max_msg_size", &theirs.max_message_size.max(0), &0)?;
         self.same("mirror", &theirs.mirror.is_some(), &false)?;

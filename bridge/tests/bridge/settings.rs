@@ -97,9 +97,9 @@ fn a_setting_that_is_changed_while_a_bridge_runs_ends_it_and_is_named() {
     }
 }
 
-#[test]
-fn a_bucket_that_would_drop_values_or_refuse_further_ones_is_refused() {
-    let bucket = || stream::Config {
+/// The bucket of a map, as a bridge makes it.
+fn of_map() -> stream::Config {
+    stream::Config {
         name: "KV_shoal_m_config".to_owned(),
         subjects: vec!["$KV.shoal_m_config.>".to_owned()],
         discard: stream::DiscardPolicy::New,
@@ -107,29 +107,46 @@ fn a_bucket_that_would_drop_values_or_refuse_further_ones_is_refused() {
         allow_rollup: true,
         allow_message_ttl: true,
         ..Default::default()
-    };
-    for (config, why) in [
-        (
-            stream::Config {
-                max_messages: 100,
-                ..bucket()
-            },
-            "has max_msgs 100",
-        ),
-        (
-            stream::Config {
-                discard_new_per_subject: true,
-                ..bucket()
-            },
-            "has discard_new_per_subject true",
-        ),
-    ] {
-        let server = Server::start();
-        make(&server, config);
-        let (code, said) = Machine::new(&server, &["--map", "config"]).run_to_end();
-        assert_eq!(code, Some(3), "{said}");
-        assert!(said.contains(why), "{said}");
     }
+}
+
+fn bucket_is_refused(config: stream::Config, why: &str) {
+    let server = Server::start();
+    make(&server, config);
+    let (code, said) = Machine::new(&server, &["--map", "config"]).run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains(why), "{said}");
+}
+
+#[test]
+fn a_bucket_that_would_drop_values_or_refuse_further_ones_is_refused() {
+    let config = stream::Config {
+        max_messages: 100,
+        ..of_map()
+    };
+    bucket_is_refused(config, "has max_msgs 100");
+    let config = stream::Config {
+        discard_new_per_subject: true,
+        ..of_map()
+    };
+    bucket_is_refused(config, "has discard_new_per_subject true");
+}
+
+#[test]
+fn a_stream_or_bucket_that_a_restart_of_the_server_empties_is_refused() {
+    let why = "has storage Memory, this bridge needs File";
+    let config = stream::Config {
+        storage: stream::StorageType::Memory,
+        ..of_map()
+    };
+    bucket_is_refused(config, why);
+    let server = Server::start();
+    let config = stream::Config {
+        storage: stream::StorageType::Memory,
+        ..of_queue()
+    };
+    make(&server, config);
+    is_refused(&server, why);
 }
 
 #[test]
