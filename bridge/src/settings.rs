@@ -48,6 +48,8 @@ pub(crate) const MARKERS: Duration = Duration::from_secs(24 * 60 * 60);
 /// of each value to this, so it is the shortest that the server accepts. A bucket of another program may keep markers
 /// for longer, or none: the bridges compare lifetimes themselves, and do not need these markers.
 const EXPIRED: Duration = Duration::from_secs(1);
+/// After how long without a bridge the server removes the consumer of a watch. The client has no option for it.
+const WATCH_INACTIVE: Duration = Duration::from_secs(30);
 /// How many values of each key the server keeps, so that it knows the ids of the last changes after a restart.
 pub(crate) const HISTORY: i64 = 8;
 
@@ -296,7 +298,20 @@ fn compare_map(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()
     differ.same("max_age", &theirs.max_age, &Duration::ZERO)?;
     let per_subject = theirs.discard_new_per_subject;
     differ.same("discard_new_per_subject", &per_subject, &false)?;
-    differ.same("max_msgs", &theirs.max_messages.max(-1), &-1)
+    differ.same("max_msgs", &theirs.max_messages.max(-1), &-1)?;
+    // The server would refuse the consumer of each watch.
+    let limit = theirs
+        .consumer_limits
+        .as_ref()
+        .map(|it| it.inactive_threshold);
+    match limit.filter(|limit| *limit > Duration::ZERO && *limit < WATCH_INACTIVE) {
+        Some(limit) => differ.same(
+            "consumer_limits.inactive_threshold",
+            &limit,
+            &WATCH_INACTIVE,
+        ),
+        None => Ok(()),
+    }
 }
 
 struct Differ<'a> {

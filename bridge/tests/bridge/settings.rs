@@ -133,6 +133,18 @@ fn a_bucket_that_would_drop_values_or_refuse_further_ones_is_refused() {
 }
 
 #[test]
+fn a_bucket_that_allows_no_watch_is_refused() {
+    let config = stream::Config {
+        consumer_limits: Some(stream::ConsumerLimits {
+            inactive_threshold: std::time::Duration::from_secs(5),
+            max_ack_pending: 0,
+        }),
+        ..of_map()
+    };
+    bucket_is_refused(config, "has consumer_limits.inactive_threshold 5s");
+}
+
+#[test]
 fn a_stream_or_bucket_that_a_restart_of_the_server_empties_is_refused() {
     let why = "has storage Memory, this bridge needs File";
     let config = stream::Config {
