@@ -21,6 +21,9 @@ use crate::error::{Error, Result};
 /// How long the server has for an answer.
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 
+/// The oldest version of the server with all that the bridge needs: lifetimes of single messages.
+const OLDEST: (u32, u32) = (2, 11);
+
 /// The counters of the connection.
 #[derive(Debug, Default)]
 pub(crate) struct LinkCounters {
@@ -59,8 +62,8 @@ impl Link {
     /// Connects once.
     ///
     /// # Errors
-    /// `Refused` if the server does not accept the credentials, `Certificate` if one is not trusted, `Away` if
-    /// it does not answer.
+    /// `Refused` if the server does not accept the credentials, `Certificate` if one is not trusted, `Differs` if
+    /// its version is too old, `Away` if it does not answer.
     pub(crate) async fn connect(
         context: &Context,
         name: &str,
@@ -115,6 +118,16 @@ impl Link {
         if !tokio::time::timeout(ANSWER, up).await.unwrap_or(false) {
             return Err(Error::away(what(), "the connection was lost immediately"));
         }
+        let version = link.client.server_info().version;
+        if is_older(&version) {
+            return Err(Error::Differs {
+                what: format!("the server ({})", servers.join(", ")),
+                setting: "version",
+                theirs: version,
+                ours: format!("{}.{} or later", OLDEST.0, OLDEST.1),
+                advice: "install a later server",
+            });
+        }
         Ok(link)
     }
 
@@ -168,6 +181,15 @@ impl Link {
             Err(_) if self.received() != before => Ok(()),
             Err(_) => Err(Error::away("the client", "nothing is sent or received")),
         }
+    }
+}
+
+/// Whether a server of this version is older than [`OLDEST`]. A version of another form counts as a later one.
+fn is_older(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split('.').map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < OLDEST,
+        _ => false,
     }
 }
 
@@ -281,6 +303,21 @@ impl Links {
         tokio::select! {
             () = link.changed(epoch) => {}
             _ = self.0.changed() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_compared_by_its_numbers() {
+        for older in ["2.10.26", "2.9.25", "1.14.0", "v2.10.0-RC.1"] {
+            assert!(is_older(older), "{older}");
+        }
+        for newer in ["2.11.0", "2.12.1", "3.0.0", "2.11.0-preview.2", "", "x.y"] {
+            assert!(!is_older(newer), "{newer}");
         }
     }
 }
