@@ -22,11 +22,16 @@ impl Context {
             let what = || format!("nkey file {}", self.nkey);
             let seed =
                 std::fs::read_to_string(&self.nkey).map_err(|why| Error::invalid(what(), why))?;
-            if !seed.trim().starts_with("SU") || KeyPair::from_seed(seed.trim()).is_err() {
-                let why = "it does not contain the seed of a user, which begins with SU";
-                return Err(Error::invalid(what(), why));
-            }
-            options = options.nkey(seed.trim().to_owned());
+            // The public key may follow, and lines of dashes may enclose the seed.
+            let seed = seed.lines().map(str::trim);
+            let seed = seed
+                .filter(|line| line.starts_with("SU"))
+                .find(|line| KeyPair::from_seed(line).is_ok());
+            let seed = seed.ok_or_else(|| {
+                let why = "no line of it is the seed of a user, which begins with SU";
+                Error::invalid(what(), why)
+            })?;
+            options = options.nkey(seed.to_owned());
         } else if !self.user.is_empty() {
             options = options.user_and_password(self.user.clone(), self.password.clone());
         } else if !self.token.is_empty() {

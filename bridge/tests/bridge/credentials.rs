@@ -96,6 +96,12 @@ fn the_right_key_is_accepted_and_another_is_refused() {
         &[("NATS_NKEY", &seed("other", &other))],
         CREDENTIALS,
     );
+    // Other usual forms of the file.
+    let (line, public) = (known.seed().unwrap(), known.public_key());
+    let block = format!("-----BEGIN USER NKEY SEED-----\n{line}\n------END USER NKEY SEED------\n");
+    for text in [format!("{line}\n{public}\n"), block] {
+        works(&server, &[("NATS_NKEY", &folder.write("form", text))]);
+    }
     // The same from a context file.
     let context = serde_json::json!({ "url": server.url(), "nkey": seed("known", &known) });
     let context = folder.write("context.json", context.to_string());
