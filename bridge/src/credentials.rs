@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use async_nats::ConnectOptions;
 use async_nats::rustls::pki_types::pem::PemObject;
 use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use async_nats::rustls::sign::CertifiedKey;
+use async_nats::{ConnectOptions, rustls};
 use nkeys::KeyPair;
 
 use crate::context::Context;
@@ -37,10 +38,16 @@ impl Context {
         } else if !self.token.is_empty() {
             options = options.token(self.token.clone());
         }
-        for file in [&self.ca, &self.cert] {
-            pem::<CertificateDer<'_>>(file, "certificate")?;
+        pem::<CertificateDer<'_>>(&self.ca, "certificate")?;
+        if !self.cert.is_empty() {
+            let certificates = pem(&self.cert, "certificate")?;
+            let mut keys = pem(&self.key, "key")?;
+            // As the client, which would find the same, and try again.
+            pair(certificates, keys.swap_remove(0)).map_err(|why| {
+                let what = format!("TLS certificate {} with key {}", self.cert, self.key);
+                Error::invalid(what, why)
+            })?;
         }
-        pem::<PrivateKeyDer<'_>>(&self.key, "key")?;
         if !self.ca.is_empty() {
             options = options.add_root_certificates(PathBuf::from(&self.ca));
             options = options.require_tls(true);
@@ -55,21 +62,39 @@ impl Context {
     }
 }
 
-/// An error if `file` is given and does not contain at least one of these in PEM form, each of them complete.
-fn pem<T: PemObject>(file: &str, kind: &str) -> Result<()> {
+/// The certificates or keys in PEM form in `file`, which contains at least one, if it is given. Each has to be
+/// complete.
+fn pem<T: PemObject>(file: &str, kind: &str) -> Result<Vec<T>> {
     if file.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let what = || format!("TLS file {file}");
     let text = std::fs::read(file).map_err(|why| Error::invalid(what(), why))?;
-    let mut found = T::pem_slice_iter(&text).peekable();
-    if found.peek().is_none() {
-        return Err(Error::invalid(
-            what(),
-            format!("it contains no {kind} in PEM form"),
-        ));
+    // In the first line of a PKCS #8 key, or in a header of an older one.
+    if kind == "key" && text.windows(9).any(|word| word == b"ENCRYPTED") {
+        let why = "the key in it is encrypted; the bridge needs one without a password (`openssl pkey -in FILE`)";
+        return Err(Error::invalid(what(), why));
     }
-    found
-        .try_for_each(|it| it.map(drop))
-        .map_err(|why| Error::invalid(what(), format!("a {kind} in it is malformed: {why}")))
+    let found: Vec<_> = T::pem_slice_iter(&text).collect();
+    if found.is_empty() {
+        let why = format!("it contains no {kind} in PEM form");
+        return Err(Error::invalid(what(), why));
+    }
+    let found: std::result::Result<_, _> = found.into_iter().collect();
+    found.map_err(|why| Error::invalid(what(), format!("a {kind} in it is malformed: {why}")))
+}
+
+/// An error if no TLS connection can be made with this certificate and this key.
+fn pair(
+    certificates: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> std::result::Result<(), String> {
+    let provider = rustls::crypto::ring::default_provider();
+    match CertifiedKey::from_der(certificates, key, &provider) {
+        Ok(_) => Ok(()),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err("the key is that of another certificate".to_owned())
+        }
+        Err(why) => Err(why.to_string()),
+    }
 }

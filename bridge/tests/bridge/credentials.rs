@@ -290,6 +290,31 @@ fn a_server_that_requests_a_certificate_gets_that_of_the_bridge() {
 }
 
 #[test]
+fn a_certificate_and_a_key_that_cannot_be_used_are_wrong_usage_and_are_named() {
+    let folder = Folder::new("pair");
+    let ours = Authority::new(&folder, "ours");
+    let [cert, _] = ours.certify(&folder, "client");
+    let [_, other] = ours.certify(&folder, "other");
+    let block =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let encrypted = folder.write("encrypted", block);
+    for (key, why) in [
+        (&other, "the key is that of another certificate"),
+        (&encrypted, "is encrypted"),
+    ] {
+        let mut machine = Machine::at("nats://127.0.0.1:9", &["--queue", "jobs"]);
+        let env = [("NATS_CERT", &cert), ("NATS_KEY", key)];
+        machine.env = env
+            .map(|(name, file)| (name.to_owned(), file.clone()))
+            .into();
+        let (code, said) = machine.run_to_end();
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(why) && said.contains(key.as_str()), "{said}");
+        assert!(key != &other || said.contains(&cert), "{said}");
+    }
+}
+
+#[test]
 fn a_variable_that_is_not_text_is_refused_by_name() {
     for name in ["NATS_URL", "NATS_CREDS", "NATS_CONTEXT"] {
         let done = Command::new("timeout")
