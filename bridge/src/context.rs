@@ -5,7 +5,8 @@
 //! `creds`, `nkey`, `user`, `password`, `token`, `ca`, `cert`, `key` and `tls_first`; other fields are
 //! ignored. Variables: `NATS_URL`, `NATS_CREDS`, `NATS_NKEY`, `NATS_USER`, `NATS_PASSWORD`, `NATS_TOKEN`,
 //! `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and `NATS_CONTEXT` for the file. A field that is set in the file takes
-//! precedence over a variable.
+//! precedence over a variable. If the file has credentials of any kind, those of the variables are not used, except
+//! the password of the file's user.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -78,7 +79,8 @@ impl Context {
     }
 
     /// Reads a context file: `file`, or the context of that name in the folder of the `nats` command line, or
-    /// the one that `NATS_CONTEXT` names. Fields that are missing come from the environment.
+    /// the one that `NATS_CONTEXT` names. Fields that are missing come from the environment, but no credentials if the
+    /// file has some.
     ///
     /// # Errors
     /// `Invalid`: there is no such file, or it is not JSON of this form; or a variable is not UTF-8.
@@ -100,18 +102,22 @@ impl Context {
             Some(file) => Self::read(&found(file, &variable))?,
             None => Self::default(),
         };
-        for (field, name) in [
-            (&mut context.url, "NATS_URL"),
-            (&mut context.creds, "NATS_CREDS"),
-            (&mut context.nkey, "NATS_NKEY"),
-            (&mut context.user, "NATS_USER"),
-            (&mut context.password, "NATS_PASSWORD"),
-            (&mut context.token, "NATS_TOKEN"),
-            (&mut context.ca, "NATS_CA"),
-            (&mut context.cert, "NATS_CERT"),
-            (&mut context.key, "NATS_KEY"),
+        // Variables of another server must not replace the credentials of the file, nor be sent to its server.
+        let of_file = [&context.creds, &context.nkey, &context.user, &context.token];
+        let has_proof = of_file.iter().any(|it| !it.is_empty()) || context.url.contains('@');
+        let needs_password = !has_proof || !context.user.is_empty();
+        for (field, name, is_other) in [
+            (&mut context.url, "NATS_URL", false),
+            (&mut context.creds, "NATS_CREDS", has_proof),
+            (&mut context.nkey, "NATS_NKEY", has_proof),
+            (&mut context.user, "NATS_USER", has_proof),
+            (&mut context.password, "NATS_PASSWORD", !needs_password),
+            (&mut context.token, "NATS_TOKEN", has_proof),
+            (&mut context.ca, "NATS_CA", false),
+            (&mut context.cert, "NATS_CERT", false),
+            (&mut context.key, "NATS_KEY", false),
         ] {
-            if field.is_empty() {
+            if field.is_empty() && !is_other {
                 *field = variable(name).unwrap_or_default();
             }
         }
@@ -329,6 +335,44 @@ mod tests {
         std::fs::write(&file, r#"{"url": "a", "token": null}"#).unwrap();
         let context = Context::load_from(Some(&file), with(&[("NATS_TOKEN", "t")]));
         assert_eq!(context.unwrap().token, "t");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn credentials_of_the_environment_do_not_replace_those_of_a_file() {
+        let folder = std::env::temp_dir().join(format!("shoal-bridge-own-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("own.json");
+        let load = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let variables = with(&[
+                ("NATS_CREDS", "/creds"),
+                ("NATS_NKEY", "/nkey"),
+                ("NATS_USER", "other"),
+                ("NATS_PASSWORD", "p"),
+                ("NATS_TOKEN", "t"),
+                ("NATS_CA", "/ca"),
+            ]);
+            let context = Context::load_from(Some(&file), variables).unwrap();
+            assert_eq!(context.ca, "/ca");
+            [
+                context.creds,
+                context.nkey,
+                context.user,
+                context.password,
+                context.token,
+            ]
+        };
+        let token = r#"{"url": "a", "token": "mine"}"#;
+        assert_eq!(load(token), ["", "", "", "", "mine"]);
+        let user = r#"{"url": "a", "user": "me"}"#;
+        assert_eq!(load(user), ["", "", "me", "p", ""]);
+        assert_eq!(load(r#"{"creds": "/mine"}"#), ["/mine", "", "", "", ""]);
+        assert_eq!(load(r#"{"url": "nats://me:p@a"}"#), ["", "", "", "", ""]);
+        assert_eq!(
+            load(r#"{"url": "a"}"#),
+            ["/creds", "/nkey", "other", "p", "t"]
+        );
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
