@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use async_nats::rustls::pki_types::pem::PemObject;
 use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use async_nats::rustls::sign::CertifiedKey;
-use async_nats::{ConnectOptions, rustls};
+use async_nats::{ConnectOptions, ServerAddr, rustls};
 use nkeys::KeyPair;
+use percent_encoding::percent_decode_str;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -37,6 +38,12 @@ impl Context {
             options = options.user_and_password(self.user.clone(), self.password.clone());
         } else if !self.token.is_empty() {
             options = options.token(self.token.clone());
+        } else {
+            options = match self.of_addresses()? {
+                Some((user, Some(password))) => options.user_and_password(user, password),
+                Some((token, None)) => options.token(token),
+                None => options,
+            };
         }
         pem::<CertificateDer<'_>>(&self.ca, "certificate")?;
         if !self.cert.is_empty() {
@@ -59,6 +66,35 @@ impl Context {
             options = options.tls_first();
         }
         Ok(options)
+    }
+}
+
+impl Context {
+    /// The user and password, or the token, that the addresses contain. The client does not read them.
+    fn of_addresses(&self) -> Result<Option<(String, Option<String>)>> {
+        let wrong = |why| Error::invalid("address of the server", why);
+        let mut found = None;
+        for address in self.addresses() {
+            // Its errors may contain a secret.
+            let parsed = address.parse::<ServerAddr>();
+            let parsed =
+                parsed.map_err(|_| wrong("it is not nats://host:port or tls://host:port"))?;
+            let decoded = |text: &str| match percent_decode_str(text).decode_utf8() {
+                Ok(text) => Ok(text.into_owned()),
+                Err(_) => Err(wrong("the user, password or token in it is not UTF-8")),
+            };
+            let Some(user) = parsed.username() else {
+                continue;
+            };
+            let password = parsed.password().map(decoded).transpose()?;
+            let proof = (decoded(user)?, password);
+            if *found.get_or_insert_with(|| proof.clone()) != proof {
+                return Err(wrong(
+                    "two of them contain different credentials; set NATS_USER and NATS_PASSWORD, or NATS_TOKEN",
+                ));
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -82,6 +82,19 @@ fn a_token_is_sent_to_the_server() {
 }
 
 #[test]
+fn the_user_or_token_in_an_address_is_sent_to_the_server() {
+    let user = server("authorization { user: \"u@x\", password: \"p:a/b\" }".to_owned());
+    let at = |server: &Server, who: &str| format!("nats://{who}@127.0.0.1:{}", server.port());
+    works(&user, &[("NATS_URL", &at(&user, "u%40x:p%3Aa%2Fb"))]);
+    is_refused(&user, &[("NATS_URL", &at(&user, "u%40x:p"))], CREDENTIALS);
+    let token = server("authorization { token: \"t/k\" }".to_owned());
+    works(&token, &[("NATS_URL", &at(&token, "t%2Fk"))]);
+    let two = format!("{},{}", at(&token, "a:b"), at(&token, "a:c"));
+    let (code, said) = with(&token, &[("NATS_URL", &two)]).run_to_end();
+    assert!(code == Some(2) && said.contains("NATS_PASSWORD"), "{said}");
+}
+
+#[test]
 fn the_right_key_is_accepted_and_another_is_refused() {
     let (known, other) = (KeyPair::new_user(), KeyPair::new_user());
     let server = server(format!(
