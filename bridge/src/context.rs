@@ -2,11 +2,11 @@
 //!
 //! Both come from a context file of the `nats` command line, or from the environment, and never from
 //! arguments, which every user of the machine can read. A context file is JSON with the fields `url`,
-//! `creds`, `nkey`, `user`, `password`, `token`, `ca`, `cert`, `key` and `tls_first`; other fields are
-//! ignored. Variables: `NATS_URL`, `NATS_CREDS`, `NATS_NKEY`, `NATS_USER`, `NATS_PASSWORD`, `NATS_TOKEN`,
-//! `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and `NATS_CONTEXT` for the file. A field that is set in the file takes
-//! precedence over a variable. If the file has credentials of any kind, those of the variables are not used, except
-//! the password of the file's user.
+//! `creds`, `nkey`, `user`, `password`, `token`, `ca`, `cert`, `key`, `tls_first` and `inbox_prefix`. A file with
+//! other settings of a connection is refused; what only describes it is ignored. Variables: `NATS_URL`, `NATS_CREDS`,
+//! `NATS_NKEY`, `NATS_USER`, `NATS_PASSWORD`, `NATS_TOKEN`, `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and `NATS_CONTEXT` for
+//! the file. A field that is set in the file takes precedence over a variable. If the file has credentials of any kind,
+//! those of the variables are not used, except the password of the file's user.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,19 @@ const VARIABLES: [&str; 10] = [
     "NATS_KEY",
 ];
 
+/// The settings of a context file that change where a connection goes, or as whom, and that the bridge does not have.
+const UNKNOWN: [&str; 9] = [
+    "jetstream_domain",
+    "jetstream_api_prefix",
+    "nsc",
+    "user_jwt",
+    "user_seed",
+    "socks_proxy",
+    "windows_cert_store",
+    "windows_cert_match_by",
+    "windows_cert_match",
+];
+
 /// A server and the credentials for it.
 #[derive(Clone, Default)]
 pub struct Context {
@@ -56,6 +69,8 @@ pub struct Context {
     pub key: String,
     /// Whether the server expects a TLS handshake first.
     pub tls_first: bool,
+    /// The first part of the subjects on which answers arrive, instead of `_INBOX`.
+    pub inbox_prefix: String,
 }
 
 /// The output has no secrets, so that it can be logged.
@@ -99,7 +114,7 @@ impl Context {
     fn load_from(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let named = variable("NATS_CONTEXT").map(PathBuf::from);
         let mut context = match file.or(named.as_deref()) {
-            Some(file) => Self::read(&found(file, &variable))?,
+            Some(file) => Self::read(&found(file, &variable), variable("HOME").as_deref())?,
             None => Self::default(),
         };
         // Variables of another server must not replace the credentials of the file, nor be sent to its server.
@@ -135,7 +150,8 @@ impl Context {
         Ok(context)
     }
 
-    fn read(file: &Path) -> Result<Self> {
+    /// Reads a context file. `home` takes the place of `~` in it.
+    fn read(file: &Path, home: Option<&str>) -> Result<Self> {
         let what = || format!("context file {}", file.display());
         let text = std::fs::read_to_string(file).map_err(|why| Error::invalid(what(), why))?;
         // The errors contain no value, which may be a secret.
@@ -152,6 +168,18 @@ impl Context {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(_) => Err(wrong(name, "text")),
         };
+        let path = |name: &str| -> Result<String> {
+            let file = text(name)?;
+            let of_home = home.and_then(|home| Some((home, file.strip_prefix("~/")?)));
+            Ok(of_home.map_or(file.clone(), |(home, rest)| {
+                format!("{}/{rest}", home.trim_end_matches('/'))
+            }))
+        };
+        // Without them the bridge would go to another server or account, or as another user.
+        if let Some(name) = UNKNOWN.iter().find(|name| is_set(fields.get(**name))) {
+            let why = format!("the bridge has no {name:?}; remove it from the file");
+            return Err(Error::invalid(what(), why));
+        }
         let tls_first = match fields.get("tls_first") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(first)) => *first,
@@ -159,15 +187,16 @@ impl Context {
         };
         Ok(Self {
             url: text("url")?,
-            creds: text("creds")?,
-            nkey: text("nkey")?,
+            creds: path("creds")?,
+            nkey: path("nkey")?,
             user: text("user")?,
             password: text("password")?,
             token: text("token")?,
-            ca: text("ca")?,
-            cert: text("cert")?,
-            key: text("key")?,
+            ca: path("ca")?,
+            cert: path("cert")?,
+            key: path("key")?,
             tls_first,
+            inbox_prefix: text("inbox_prefix")?,
         })
     }
 
@@ -220,6 +249,11 @@ impl Context {
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
         self.url.split(',').map(str::trim)
     }
+}
+
+/// Whether a field has a value: the `nats` command line writes those that are not set as empty texts.
+fn is_set(field: Option<&Value>) -> bool {
+    !matches!(field, None | Some(Value::Null)) && field.and_then(Value::as_str) != Some("")
 }
 
 /// The file itself if it exists, or the context of that name in the folder of the `nats` command line.
@@ -373,6 +407,48 @@ mod tests {
             load(r#"{"url": "a"}"#),
             ["/creds", "/nkey", "other", "p", "t"]
         );
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_is_used_as_a_whole_or_refused_by_the_name_of_a_field() {
+        let folder = std::env::temp_dir().join(format!("shoal-bridge-all-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("all.json");
+        let load = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Context::load_from(Some(&file), with(&[("HOME", "/home/me/")]))
+        };
+        for name in UNKNOWN {
+            let why = load(&format!(r#"{{"{name}": "some"}}"#))
+                .unwrap_err()
+                .to_string();
+            assert!(why.contains("all.json") && why.contains(name), "{why}");
+            load(&format!(r#"{{"{name}": ""}}"#)).unwrap();
+            load(&format!(r#"{{"{name}": null}}"#)).unwrap();
+        }
+        let files = r#"{"creds": "~/a", "nkey": "~/b", "ca": "~/c", "cert": "~/d", "key": "~/e/~/f", "inbox_prefix": "_MY"}"#;
+        let context = load(files).unwrap();
+        let files = [
+            context.creds,
+            context.nkey,
+            context.ca,
+            context.cert,
+            context.key,
+        ];
+        assert_eq!(
+            files,
+            ["a", "b", "c", "d", "e/~/f"].map(|file| format!("/home/me/{file}"))
+        );
+        assert_eq!(context.inbox_prefix, "_MY");
+        for prefix in ["a.*", "a b", "a..b", ">"] {
+            let why = Context {
+                inbox_prefix: prefix.to_owned(),
+                ..Context::at(DEFAULT_URL)
+            };
+            let why = why.options().await.unwrap_err().to_string();
+            assert!(why.contains("inbox_prefix"), "{why}");
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -62,6 +62,16 @@ impl Context {
         if !self.cert.is_empty() {
             options = options.add_client_certificate((&self.cert).into(), (&self.key).into());
         }
+        if !self.inbox_prefix.is_empty() {
+            let mut words = self.inbox_prefix.split('.');
+            let is_word =
+                |word: &str| !word.is_empty() && !word.contains(['*', '>', ' ', '\t', '\r', '\n']);
+            if !words.all(is_word) {
+                let why = format!("{:?} is not words with dots between", self.inbox_prefix);
+                return Err(Error::invalid("inbox_prefix", why));
+            }
+            options = options.custom_inbox_prefix(&self.inbox_prefix);
+        }
         if self.tls_first {
             options = options.tls_first();
         }

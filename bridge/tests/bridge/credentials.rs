@@ -74,6 +74,20 @@ const CREDENTIALS: &str = "the server refuses the credentials";
 const NO_TLS: &str = "no TLS connection to nats://127.0.0.1:";
 
 #[test]
+fn a_user_that_may_receive_answers_on_other_subjects_only_sets_the_inbox_prefix() {
+    let server = server(
+        "authorization { users: [ { user: u, password: p, permissions: { subscribe: \"_MY.>\" } } ] }"
+            .to_owned(),
+    );
+    let folder = Folder::new("inbox");
+    let context = serde_json::json!({
+        "url": server.url(), "user": "u", "password": "p", "inbox_prefix": "_MY",
+    });
+    let context = folder.write("context.json", context.to_string());
+    works(&server, &[("NATS_CONTEXT", &context)]);
+}
+
+#[test]
 fn a_token_is_sent_to_the_server() {
     let server = server("authorization { token: right }".to_owned());
     works(&server, &[("NATS_TOKEN", "right")]);
