@@ -104,7 +104,10 @@ impl Link {
                     why: why.to_string(),
                 },
                 ConnectErrorKind::ServerParse => Error::invalid("address of the server", &why),
-                _ => Error::away(what(), why),
+                _ => match tls_hint(&why) {
+                    Some(hint) => Error::away(what(), format!("{why}: {hint}")),
+                    None => Error::away(what(), why),
+                },
             })?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
@@ -218,6 +221,28 @@ fn is_untrusted_certificate(why: &ConnectError) -> bool {
         }
     }
     false
+}
+
+/// What a failure to connect says about the server's TLS, where its own text does not.
+fn tls_hint(why: &ConnectError) -> Option<&'static str> {
+    let mut cause = why.source();
+    while let Some(err) = cause {
+        let inner = err.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidMessage(_)) = tls.or_else(|| err.downcast_ref()) {
+            return Some(
+                "the server does not use TLS on this port, or sends its greeting before it (tls_first is for handshake_first)",
+            );
+        }
+        // The client has no kind of error for it.
+        if err.to_string() == "expected INFO, got nothing" {
+            return Some(
+                "perhaps it expects a TLS handshake first (\"tls_first\": true in a context file)",
+            );
+        }
+        cause = err.source();
+    }
+    None
 }
 
 /// Whether the server has refused the client's credentials, or one side does not trust a certificate.

@@ -275,6 +275,31 @@ fn a_server_is_trusted_only_by_its_certificate() {
     }
 }
 
+/// Checks that a bridge with these variables cannot connect, and that the status says why.
+#[track_caller]
+fn fails(server: &Server, env: &[(&str, &str)], why: &str) {
+    let mut machine = with(server, env);
+    machine.start();
+    machine.wait_for(why, |report| report.last_error.contains(why));
+}
+
+#[test]
+fn the_error_for_a_wrong_use_of_tls_says_what_the_server_does() {
+    let folder = Folder::new("hints");
+    let ours = Authority::new(&folder, "ours");
+    let [cert, key] = ours.certify(&folder, "server");
+    let ca = [("NATS_CA", ours.file.as_str())];
+    fails(
+        &Server::start(),
+        &ca,
+        "the server does not use TLS on this port",
+    );
+    let first = server(format!(
+        "tls {{ cert_file: {cert:?}, key_file: {key:?}, handshake_first: true }}"
+    ));
+    fails(&first, &ca, "perhaps it expects a TLS handshake first");
+}
+
 #[test]
 fn a_server_that_requests_a_certificate_gets_that_of_the_bridge() {
     let folder = Folder::new("mtls");
