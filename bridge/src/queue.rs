@@ -165,6 +165,13 @@ impl BridgedQueue {
 
     /// Creates or checks the streams and the consumer of the queue.
     pub(crate) async fn set_up(&self, link: &Link) -> Result<PullConsumer> {
+        let done = self.make_streams(link).await;
+        self.bridge_counters
+            .record_set_up(&self.carried.name, done.is_ok());
+        done
+    }
+
+    async fn make_streams(&self, link: &Link) -> Result<PullConsumer> {
         let choices = &self.carried.choices;
         let stream = settings::queue_stream(&link.jetstream, &self.names, choices).await?;
         let created = stream.cached_info().created;

@@ -473,9 +473,20 @@ fn an_ack_without_a_responder_is_repeated_until_the_stream_s_server_is_back() {
 
 #[test]
 fn no_clock_that_can_jump_is_read() {
-    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for file in std::fs::read_dir(sources).unwrap() {
-        let path = file.unwrap().path();
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let to = if path.is_dir() {
+                &mut folders
+            } else {
+                &mut files
+            };
+            to.push(path);
+        }
+    }
+    for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
         for clock in [
             "SystemTime",
@@ -544,5 +555,23 @@ fn a_cluster_of_three_loses_nothing_when_its_servers_are_killed_in_turn() {
             std::thread::sleep(Duration::from_millis(20));
         }
         server.resume();
+    }
+}
+
+#[test]
+fn a_server_that_has_no_jetstream_any_more_is_not_shown_as_connected() {
+    let mut server = Server::start();
+    for args in [["--queue", "jobs"], ["--map", "config"]] {
+        let machine = Machine::up(&server, &args);
+        server.kill();
+        server.configure("jetstream {", "jetstream { enabled: false,");
+        server.resume();
+        machine.wait_for("the loss", |report| {
+            !report.connected && report.connects == 2
+        });
+        server.kill();
+        server.configure("jetstream { enabled: false,", "jetstream {");
+        server.resume();
+        machine.wait_for("the server", |report| report.connected);
     }
 }
