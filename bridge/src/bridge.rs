@@ -43,6 +43,8 @@ pub struct BridgeOptions {
     pub metrics: Option<u16>,
     /// How many copies of the object store for large messages a cluster keeps.
     pub replicas: usize,
+    /// The largest size of the object store in bytes; `None` is unlimited.
+    pub large_max_bytes: Option<i64>,
 }
 
 impl BridgeOptions {
@@ -56,6 +58,7 @@ impl BridgeOptions {
             maps: Vec::new(),
             metrics: None,
             replicas: 1,
+            large_max_bytes: None,
         }
     }
 
@@ -129,6 +132,8 @@ pub(crate) struct Settings {
     pub(crate) prefix: String,
     pub(crate) counters: Arc<Counters>,
     pub(crate) large: Arc<Large>,
+    /// All queues of the bridge.
+    pub(crate) queues: Vec<Carried>,
 }
 
 /// Runs a bridge until `stop` is ready. The next bridge of this machine continues its unfinished work, so it
@@ -195,11 +200,16 @@ async fn work(
     ended: &mut mpsc::UnboundedReceiver<Ended>,
 ) -> Result<()> {
     let bucket = names::object_bucket(&options.prefix);
-    let large = Arc::new(Large::new(bucket, options.replicas));
+    let large = Arc::new(Large::new(
+        bucket,
+        options.replicas,
+        options.large_max_bytes,
+    ));
     let settings = Settings {
         prefix: options.prefix.clone(),
         counters: counters.clone(),
         large: large.clone(),
+        queues: options.queues.clone(),
     };
     let (queues, maps) = (options.queues.clone(), options.maps.clone());
     let objects = objects::attach(queues, maps, settings, threads).await?;

@@ -62,7 +62,14 @@ pub(crate) async fn queue_stream(
     names: &Names,
     choices: &Choices,
 ) -> Result<Stream> {
-    let wanted = Config {
+    let wanted = of_names(names, choices);
+    let stream = get_or_make(jetstream, &wanted).await?;
+    compare_queue(&stream.cached_info().config, &wanted, choices)?;
+    Ok(stream)
+}
+
+fn of_names(names: &Names, choices: &Choices) -> Config {
+    Config {
         name: names.stream.clone(),
         subjects: vec![names.subject.clone()],
         retention: RetentionPolicy::WorkQueue,
@@ -72,10 +79,28 @@ pub(crate) async fn queue_stream(
         num_replicas: choices.replicas.unwrap_or(1),
         duplicate_window: choices.dedup.unwrap_or(DEDUP),
         ..Config::default()
+    }
+}
+
+/// The stream of the dead letters of a queue that is carried without them, with the settings of the queue. Its limits
+/// are not compared: a person may choose others.
+pub(crate) async fn dead_letter_stream(
+    jetstream: &jetstream::Context,
+    names: &Names,
+    of_queue: &Choices,
+) -> Result<()> {
+    let compared = Choices {
+        max_messages: None,
+        max_bytes: None,
+        ..of_queue.clone()
+    };
+    // An account may require a limit of each stream.
+    let wanted = Config {
+        max_messages: -1,
+        ..of_names(names, of_queue)
     };
     let stream = get_or_make(jetstream, &wanted).await?;
-    compare_queue(&stream.cached_info().config, &wanted, choices)?;
-    Ok(stream)
+    compare_queue(&stream.cached_info().config, &wanted, &compared)
 }
 
 /// The stream of a map's bucket. It is an ordinary bucket, which other clients can use.

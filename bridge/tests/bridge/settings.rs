@@ -4,7 +4,7 @@ use async_nats::jetstream::{consumer, stream};
 
 use crate::direct::{make, on};
 use crate::machine::Machine;
-use crate::server::Server;
+use crate::server::{Server, Setup};
 
 fn is_refused(server: &Server, why: &str) {
     let (code, said) = Machine::new(server, &["--queue", "jobs"]).run_to_end();
@@ -169,4 +169,43 @@ fn the_advice_for_a_setting_of_a_consumer_names_the_command_that_changes_it() {
     let (code, said) = machine.run_to_end();
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("`nats consumer edit`"), "{said}");
+}
+
+/// The largest size of a stream.
+fn max_bytes(server: &Server, stream: &'static str) -> i64 {
+    on(server, |jetstream| async move {
+        let stream = jetstream.get_stream(stream).await.unwrap();
+        stream.cached_info().config.max_bytes
+    })
+}
+
+#[test]
+fn an_account_that_requires_a_limit_of_each_stream_gets_one_for_all() {
+    let account = "accounts { A { users: [ { user: u, password: p } ], \
+                   jetstream { max_file: 1GiB, max_mem: 1MiB, max_bytes_required: true } } }\nno_auth_user: u";
+    let server = Server::with(&Setup {
+        extra: account.to_owned(),
+        ..Setup::default()
+    });
+    let args = [
+        "--queue",
+        "jobs:max-bytes=1MiB",
+        "--queue",
+        "mail:max-bytes=2MiB",
+        "--queue",
+        "mail.dead:max-bytes=3MiB",
+        "--large-max-bytes",
+        "64MiB",
+    ];
+    let machine = Machine::up(&server, &args);
+    assert_eq!(max_bytes(&server, "shoal_q_jobs_2Edead"), 1 << 20);
+    assert_eq!(max_bytes(&server, "shoal_q_mail_2Edead"), 3 << 20);
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("large mail 2000000 10000"), "ok");
+    let got = agent.ask("lease mail 60000");
+    assert!(got.starts_with("1 1 2000000-"), "{got}");
+    assert_eq!(max_bytes(&server, "OBJ_shoal_large"), 64 << 20);
+    drop(machine);
+    // A person may have chosen other limits for the dead letters of a queue.
+    drop(Machine::up(&server, &["--queue", "mail:max-bytes=2MiB"]));
 }
