@@ -26,6 +26,9 @@ const CHECK: Duration = Duration::from_secs(5);
 /// How often the report is written.
 const REPORT: Duration = Duration::from_secs(1);
 
+/// What the server refuses if the user may not use a subject.
+const PERMISSION: &str = "a permission that the bridge needs (docs/bridge.md lists them)";
+
 /// The options of a bridge.
 #[derive(Debug, Clone)]
 pub struct BridgeOptions {
@@ -280,7 +283,14 @@ async fn connect(
         while link.is_up() {
             match objects.set_up(&link).await {
                 Ok(()) => return Ok(link),
-                Err(why) => pause_or_fail(why, counters, &mut pause).await?,
+                Err(why) => {
+                    let denied = counters.link.denied();
+                    let why = match why.is_temporary() && !denied.is_empty() {
+                        true => Error::refused(PERMISSION, denied),
+                        false => why,
+                    };
+                    pause_or_fail(why, counters, &mut pause).await?;
+                }
             }
         }
     }

@@ -202,6 +202,11 @@ impl Counters {
         let link = &self.link;
         let active = self.is_active.load(Ordering::Relaxed);
         let is_set_up = self.is_set_up.load(Ordering::Relaxed) && lock(&self.not_found).is_empty();
+        let mut last_error = lock(&self.last_error).clone();
+        let denied = link.denied();
+        if !last_error.contains(&denied) {
+            last_error = format!("{last_error}; the server: {denied}");
+        }
         Report {
             pid: std::process::id(),
             machine: machine.to_owned(),
@@ -211,7 +216,7 @@ impl Counters {
             connects: link.connects.load(Ordering::Relaxed),
             losses: link.losses.load(Ordering::Relaxed),
             metrics: self.metrics.load(Ordering::Relaxed),
-            last_error: lock(&self.last_error).clone(),
+            last_error,
             queues: lock(&self.queues)
                 .iter()
                 .map(|(name, of)| of.report(name))

@@ -6,8 +6,8 @@
 
 use std::error::Error as _;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, ClientError, ConnectError, ConnectErrorKind, Event, ServerError};
@@ -35,6 +35,9 @@ pub(crate) struct LinkCounters {
     pub(crate) is_up: AtomicBool,
     /// Whether the bridge ends, and its connection with it.
     pub(crate) is_ending: AtomicBool,
+    /// What the server does not permit: its last message about that on this connection. Such a request is not
+    /// answered, so what the tasks report is that the time is over.
+    denied: Mutex<String>,
     /// The number of the bridge's present client. Earlier clients may still report that they connect or end.
     newest: AtomicU64,
 }
@@ -44,6 +47,15 @@ impl LinkCounters {
     fn begin(&self) -> u64 {
         self.is_up.store(false, Ordering::Relaxed);
         self.newest.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// What the server does not permit on this connection; empty if nothing is known.
+    pub(crate) fn denied(&self) -> String {
+        self.set_denied().clone()
+    }
+
+    fn set_denied(&self) -> MutexGuard<'_, String> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -272,6 +284,7 @@ fn record_event(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, 
             if is_ours {
                 link.connects.fetch_add(1, Ordering::Relaxed);
                 link.is_up.store(true, Ordering::Relaxed);
+                link.set_denied().clear();
                 tracing::info!("connected");
             }
         }
@@ -284,6 +297,15 @@ fn record_event(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, 
                 link.is_up.store(false, Ordering::Relaxed);
                 link.losses.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!("the connection is lost; what is put waits in shared memory");
+            }
+        }
+        Event::ServerError(ServerError::Other(why))
+            if is_ours && why.contains("Permissions Violation") =>
+        {
+            // The report has it as well as the errors that it causes, so a repetition replaces none of these.
+            let before = std::mem::replace(&mut *link.set_denied(), why.clone());
+            if before != *why {
+                counters.record_error(&format!("the server: {why}"));
             }
         }
         // The client reports some events, such as a failure to connect, every 2 s.
