@@ -26,6 +26,9 @@ const CHECK: Duration = Duration::from_secs(5);
 /// How often the report is written.
 const REPORT: Duration = Duration::from_secs(1);
 
+/// What the server refuses if the user may not use a subject.
+const PERMISSION: &str = "a permission that the bridge needs (docs/bridge.md lists them)";
+
 /// The options of a bridge.
 #[derive(Debug, Clone)]
 pub struct BridgeOptions {
@@ -43,6 +46,8 @@ pub struct BridgeOptions {
     pub metrics: Option<u16>,
     /// How many copies of the object store for large messages a cluster keeps.
     pub replicas: usize,
+    /// The largest size of the object store in bytes; `None` is unlimited.
+    pub large_max_bytes: Option<i64>,
 }
 
 impl BridgeOptions {
@@ -56,6 +61,7 @@ impl BridgeOptions {
             maps: Vec::new(),
             metrics: None,
             replicas: 1,
+            large_max_bytes: None,
         }
     }
 
@@ -129,6 +135,8 @@ pub(crate) struct Settings {
     pub(crate) prefix: String,
     pub(crate) counters: Arc<Counters>,
     pub(crate) large: Arc<Large>,
+    /// All queues of the bridge.
+    pub(crate) queues: Vec<Carried>,
 }
 
 /// Runs a bridge until `stop` is ready. The next bridge of this machine continues its unfinished work, so it
@@ -195,11 +203,16 @@ async fn work(
     ended: &mut mpsc::UnboundedReceiver<Ended>,
 ) -> Result<()> {
     let bucket = names::object_bucket(&options.prefix);
-    let large = Arc::new(Large::new(bucket, options.replicas));
+    let large = Arc::new(Large::new(
+        bucket,
+        options.replicas,
+        options.large_max_bytes,
+    ));
     let settings = Settings {
         prefix: options.prefix.clone(),
         counters: counters.clone(),
         large: large.clone(),
+        queues: options.queues.clone(),
     };
     let (queues, maps) = (options.queues.clone(), options.maps.clone());
     let objects = objects::attach(queues, maps, settings, threads).await?;
@@ -270,7 +283,14 @@ async fn connect(
         while link.is_up() {
             match objects.set_up(&link).await {
                 Ok(()) => return Ok(link),
-                Err(why) => pause_or_fail(why, counters, &mut pause).await?,
+                Err(why) => {
+                    let denied = counters.link.denied();
+                    let why = match why.is_temporary() && !denied.is_empty() {
+                        true => Error::refused(PERMISSION, denied),
+                        false => why,
+                    };
+                    pause_or_fail(why, counters, &mut pause).await?;
+                }
             }
         }
     }

@@ -97,6 +97,8 @@ pub(crate) struct Sender {
 /// The outcome of a change, and the present value of the key if it is known.
 enum Outcome {
     Done(Option<Change>),
+    /// The key has the version with which it was compared. Nothing was stored.
+    Same(Option<Change>),
     Conflict(Option<Change>),
     Refused(String),
     /// It may have been stored.
@@ -154,6 +156,7 @@ impl Sender {
         let outcome = self.settle(&request, &key).await;
         let counters = &self.map.counters;
         if let Outcome::Done(Some(change))
+        | Outcome::Same(Some(change))
         | Outcome::Conflict(Some(change))
         | Outcome::Unknown(Some(change)) = &outcome
         {
@@ -169,6 +172,7 @@ impl Sender {
                 counters.sent.add(1);
                 request.done()
             }
+            Outcome::Same(_) => request.done(),
             Outcome::Conflict(_) => {
                 counters.conflicts.add(1);
                 request.conflict()
@@ -326,7 +330,7 @@ impl Sender {
                     let there = change.as_ref().filter(|change| change.value.is_some());
                     let has = there.map_or(0, |change| change.revision);
                     return if has == version {
-                        Outcome::Done(change)
+                        Outcome::Same(change)
                     } else {
                         Outcome::Conflict(change)
                     };

@@ -2,18 +2,16 @@
 //!
 //! Both come from a context file of the `nats` command line, or from the environment, and never from
 //! arguments, which every user of the machine can read. A context file is JSON with the fields `url`,
-//! `creds`, `nkey`, `user`, `password`, `token`, `ca`, `cert`, `key` and `tls_first`; other fields are
-//! ignored. Variables: `NATS_URL`, `NATS_CREDS`, `NATS_NKEY`, `NATS_USER`, `NATS_PASSWORD`, `NATS_TOKEN`,
-//! `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and `NATS_CONTEXT` for the file. A field that is set in the file takes
-//! precedence over a variable.
+//! `creds`, `nkey`, `user`, `password`, `token`, `ca`, `cert`, `key`, `tls_first` and `inbox_prefix`. A file with
+//! other settings of a connection is refused; what only describes it is ignored. Variables: `NATS_URL`, `NATS_CREDS`,
+//! `NATS_NKEY`, `NATS_USER`, `NATS_PASSWORD`, `NATS_TOKEN`, `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and `NATS_CONTEXT` for
+//! the file. A field that is set in the file takes precedence over a variable. If the file has credentials of any kind,
+//! those of the variables are not used, except the password of the file's user.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-use async_nats::rustls::pki_types::pem::PemObject;
-use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use async_nats::{ConnectOptions, ServerAddr};
-use nkeys::KeyPair;
+use async_nats::ServerAddr;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -33,6 +31,19 @@ const VARIABLES: [&str; 10] = [
     "NATS_CA",
     "NATS_CERT",
     "NATS_KEY",
+];
+
+/// The settings of a context file that change where a connection goes, or as whom, and that the bridge does not have.
+const UNKNOWN: [&str; 9] = [
+    "jetstream_domain",
+    "jetstream_api_prefix",
+    "nsc",
+    "user_jwt",
+    "user_seed",
+    "socks_proxy",
+    "windows_cert_store",
+    "windows_cert_match_by",
+    "windows_cert_match",
 ];
 
 /// A server and the credentials for it.
@@ -58,6 +69,8 @@ pub struct Context {
     pub key: String,
     /// Whether the server expects a TLS handshake first.
     pub tls_first: bool,
+    /// The first part of the subjects on which answers arrive, instead of `_INBOX`.
+    pub inbox_prefix: String,
 }
 
 /// The output has no secrets, so that it can be logged.
@@ -81,7 +94,8 @@ impl Context {
     }
 
     /// Reads a context file: `file`, or the context of that name in the folder of the `nats` command line, or
-    /// the one that `NATS_CONTEXT` names. Fields that are missing come from the environment.
+    /// the one that `NATS_CONTEXT` names. Fields that are missing come from the environment, but no credentials if the
+    /// file has some.
     ///
     /// # Errors
     /// `Invalid`: there is no such file, or it is not JSON of this form; or a variable is not UTF-8.
@@ -100,21 +114,25 @@ impl Context {
     fn load_from(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let named = variable("NATS_CONTEXT").map(PathBuf::from);
         let mut context = match file.or(named.as_deref()) {
-            Some(file) => Self::read(&found(file, &variable))?,
+            Some(file) => Self::read(&found(file, &variable), variable("HOME").as_deref())?,
             None => Self::default(),
         };
-        for (field, name) in [
-            (&mut context.url, "NATS_URL"),
-            (&mut context.creds, "NATS_CREDS"),
-            (&mut context.nkey, "NATS_NKEY"),
-            (&mut context.user, "NATS_USER"),
-            (&mut context.password, "NATS_PASSWORD"),
-            (&mut context.token, "NATS_TOKEN"),
-            (&mut context.ca, "NATS_CA"),
-            (&mut context.cert, "NATS_CERT"),
-            (&mut context.key, "NATS_KEY"),
+        // Variables of another server must not replace the credentials of the file, nor be sent to its server.
+        let of_file = [&context.creds, &context.nkey, &context.user, &context.token];
+        let has_proof = of_file.iter().any(|it| !it.is_empty()) || context.url.contains('@');
+        let needs_password = !has_proof || !context.user.is_empty();
+        for (field, name, is_other) in [
+            (&mut context.url, "NATS_URL", false),
+            (&mut context.creds, "NATS_CREDS", has_proof),
+            (&mut context.nkey, "NATS_NKEY", has_proof),
+            (&mut context.user, "NATS_USER", has_proof),
+            (&mut context.password, "NATS_PASSWORD", !needs_password),
+            (&mut context.token, "NATS_TOKEN", has_proof),
+            (&mut context.ca, "NATS_CA", false),
+            (&mut context.cert, "NATS_CERT", false),
+            (&mut context.key, "NATS_KEY", false),
         ] {
-            if field.is_empty() {
+            if field.is_empty() && !is_other {
                 *field = variable(name).unwrap_or_default();
             }
         }
@@ -132,7 +150,8 @@ impl Context {
         Ok(context)
     }
 
-    fn read(file: &Path) -> Result<Self> {
+    /// Reads a context file. `home` takes the place of `~` in it.
+    fn read(file: &Path, home: Option<&str>) -> Result<Self> {
         let what = || format!("context file {}", file.display());
         let text = std::fs::read_to_string(file).map_err(|why| Error::invalid(what(), why))?;
         // The errors contain no value, which may be a secret.
@@ -149,6 +168,18 @@ impl Context {
             Some(Value::String(text)) => Ok(text.clone()),
             Some(_) => Err(wrong(name, "text")),
         };
+        let path = |name: &str| -> Result<String> {
+            let file = text(name)?;
+            let of_home = home.and_then(|home| Some((home, file.strip_prefix("~/")?)));
+            Ok(of_home.map_or(file.clone(), |(home, rest)| {
+                format!("{}/{rest}", home.trim_end_matches('/'))
+            }))
+        };
+        // Without them the bridge would go to another server or account, or as another user.
+        if let Some(name) = UNKNOWN.iter().find(|name| is_set(fields.get(**name))) {
+            let why = format!("the bridge has no {name:?}; remove it from the file");
+            return Err(Error::invalid(what(), why));
+        }
         let tls_first = match fields.get("tls_first") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(first)) => *first,
@@ -156,15 +187,16 @@ impl Context {
         };
         Ok(Self {
             url: text("url")?,
-            creds: text("creds")?,
-            nkey: text("nkey")?,
+            creds: path("creds")?,
+            nkey: path("nkey")?,
             user: text("user")?,
             password: text("password")?,
             token: text("token")?,
-            ca: text("ca")?,
-            cert: text("cert")?,
-            key: text("key")?,
+            ca: path("ca")?,
+            cert: path("cert")?,
+            key: path("key")?,
             tls_first,
+            inbox_prefix: text("inbox_prefix")?,
         })
     }
 
@@ -217,63 +249,11 @@ impl Context {
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &str> {
         self.url.split(',').map(str::trim)
     }
-
-    /// The options of a connection.
-    pub(crate) async fn options(&self) -> Result<ConnectOptions> {
-        let mut options = ConnectOptions::new();
-        if !self.creds.is_empty() {
-            let what = format!("credentials file {}", self.creds);
-            let read = options.credentials_file(&self.creds).await;
-            options = read.map_err(|why| Error::invalid(what, why))?;
-        } else if !self.nkey.is_empty() {
-            let what = || format!("nkey file {}", self.nkey);
-            let seed =
-                std::fs::read_to_string(&self.nkey).map_err(|why| Error::invalid(what(), why))?;
-            if !seed.trim().starts_with("SU") || KeyPair::from_seed(seed.trim()).is_err() {
-                let why = "it does not contain the seed of a user, which begins with SU";
-                return Err(Error::invalid(what(), why));
-            }
-            options = options.nkey(seed.trim().to_owned());
-        } else if !self.user.is_empty() {
-            options = options.user_and_password(self.user.clone(), self.password.clone());
-        } else if !self.token.is_empty() {
-            options = options.token(self.token.clone());
-        }
-        for file in [&self.ca, &self.cert] {
-            pem::<CertificateDer<'_>>(file, "certificate")?;
-        }
-        pem::<PrivateKeyDer<'_>>(&self.key, "key")?;
-        if !self.ca.is_empty() {
-            options = options.add_root_certificates(PathBuf::from(&self.ca));
-            options = options.require_tls(true);
-        }
-        if !self.cert.is_empty() {
-            options = options.add_client_certificate((&self.cert).into(), (&self.key).into());
-        }
-        if self.tls_first {
-            options = options.tls_first();
-        }
-        Ok(options)
-    }
 }
 
-/// An error if `file` is given and does not contain at least one of these in PEM form, each of them complete.
-fn pem<T: PemObject>(file: &str, kind: &str) -> Result<()> {
-    if file.is_empty() {
-        return Ok(());
-    }
-    let what = || format!("TLS file {file}");
-    let text = std::fs::read(file).map_err(|why| Error::invalid(what(), why))?;
-    let mut found = T::pem_slice_iter(&text).peekable();
-    if found.peek().is_none() {
-        return Err(Error::invalid(
-            what(),
-            format!("it contains no {kind} in PEM form"),
-        ));
-    }
-    found
-        .try_for_each(|it| it.map(drop))
-        .map_err(|why| Error::invalid(what(), format!("a {kind} in it is malformed: {why}")))
+/// Whether a field has a value: the `nats` command line writes those that are not set as empty texts.
+fn is_set(field: Option<&Value>) -> bool {
+    !matches!(field, None | Some(Value::Null)) && field.and_then(Value::as_str) != Some("")
 }
 
 /// The file itself if it exists, or the context of that name in the folder of the `nats` command line.
@@ -389,6 +369,86 @@ mod tests {
         std::fs::write(&file, r#"{"url": "a", "token": null}"#).unwrap();
         let context = Context::load_from(Some(&file), with(&[("NATS_TOKEN", "t")]));
         assert_eq!(context.unwrap().token, "t");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn credentials_of_the_environment_do_not_replace_those_of_a_file() {
+        let folder = std::env::temp_dir().join(format!("shoal-bridge-own-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("own.json");
+        let load = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            let variables = with(&[
+                ("NATS_CREDS", "/creds"),
+                ("NATS_NKEY", "/nkey"),
+                ("NATS_USER", "other"),
+                ("NATS_PASSWORD", "p"),
+                ("NATS_TOKEN", "t"),
+                ("NATS_CA", "/ca"),
+            ]);
+            let context = Context::load_from(Some(&file), variables).unwrap();
+            assert_eq!(context.ca, "/ca");
+            [
+                context.creds,
+                context.nkey,
+                context.user,
+                context.password,
+                context.token,
+            ]
+        };
+        let token = r#"{"url": "a", "token": "mine"}"#;
+        assert_eq!(load(token), ["", "", "", "", "mine"]);
+        let user = r#"{"url": "a", "user": "me"}"#;
+        assert_eq!(load(user), ["", "", "me", "p", ""]);
+        assert_eq!(load(r#"{"creds": "/mine"}"#), ["/mine", "", "", "", ""]);
+        assert_eq!(load(r#"{"url": "nats://me:p@a"}"#), ["", "", "", "", ""]);
+        assert_eq!(
+            load(r#"{"url": "a"}"#),
+            ["/creds", "/nkey", "other", "p", "t"]
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_is_used_as_a_whole_or_refused_by_the_name_of_a_field() {
+        let folder = std::env::temp_dir().join(format!("shoal-bridge-all-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("all.json");
+        let load = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Context::load_from(Some(&file), with(&[("HOME", "/home/me/")]))
+        };
+        for name in UNKNOWN {
+            let why = load(&format!(r#"{{"{name}": "some"}}"#))
+                .unwrap_err()
+                .to_string();
+            assert!(why.contains("all.json") && why.contains(name), "{why}");
+            load(&format!(r#"{{"{name}": ""}}"#)).unwrap();
+            load(&format!(r#"{{"{name}": null}}"#)).unwrap();
+        }
+        let files = r#"{"creds": "~/a", "nkey": "~/b", "ca": "~/c", "cert": "~/d", "key": "~/e/~/f", "inbox_prefix": "_MY"}"#;
+        let context = load(files).unwrap();
+        let files = [
+            context.creds,
+            context.nkey,
+            context.ca,
+            context.cert,
+            context.key,
+        ];
+        assert_eq!(
+            files,
+            ["a", "b", "c", "d", "e/~/f"].map(|file| format!("/home/me/{file}"))
+        );
+        assert_eq!(context.inbox_prefix, "_MY");
+        for prefix in ["a.*", "a b", "a..b", ">"] {
+            let why = Context {
+                inbox_prefix: prefix.to_owned(),
+                ..Context::at(DEFAULT_URL)
+            };
+            let why = why.options().await.unwrap_err().to_string();
+            assert!(why.contains("inbox_prefix"), "{why}");
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -1,5 +1,6 @@
 //! The counters of a bridge, for `status` and for metrics.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
@@ -83,9 +84,9 @@ counters! {
         counter dead_letters,
         /// Messages that could not be decoded here and were left to other machines.
         counter undecodable,
-        /// Messages in the server's stream that are delivered to no machine.
+        /// Messages in the server's stream that are delivered to no machine, read every five seconds.
         gauge server_pending,
-        /// Messages that the server has delivered to some machine and that are not acked.
+        /// Messages that the server has delivered to some machine and that are not acked, read every five seconds.
         gauge server_in_flight,
         /// How often pull requests were repeated because nothing came although the server had messages.
         counter stalls,
@@ -159,6 +160,8 @@ pub(crate) struct Counters {
     pub(crate) link: crate::link::LinkCounters,
     pub(crate) queues: std::sync::Mutex<Vec<(String, Arc<QueueCounters>)>>,
     pub(crate) maps: std::sync::Mutex<Vec<(String, Arc<MapCounters>)>>,
+    /// The objects whose streams or buckets were not found at the last attempt.
+    not_found: std::sync::Mutex<HashSet<String>>,
     last_error: std::sync::Mutex<String>,
 }
 
@@ -175,6 +178,15 @@ impl Counters {
         counters
     }
 
+    /// Records whether the streams or the bucket of an object were found, or created.
+    pub(crate) fn record_set_up(&self, name: &str, is_there: bool) {
+        let mut not_found = lock(&self.not_found);
+        match is_there {
+            true => not_found.remove(name),
+            false => not_found.insert(name.to_owned()),
+        };
+    }
+
     /// Logs an error as a warning, unless it is the same as the last one.
     pub(crate) fn record_error(&self, why: &str) {
         let mut last = lock(&self.last_error);
@@ -189,7 +201,12 @@ impl Counters {
     pub(crate) fn report(&self, machine: &str, servers: &[String]) -> Report {
         let link = &self.link;
         let active = self.is_active.load(Ordering::Relaxed);
-        let is_set_up = self.is_set_up.load(Ordering::Relaxed);
+        let is_set_up = self.is_set_up.load(Ordering::Relaxed) && lock(&self.not_found).is_empty();
+        let mut last_error = lock(&self.last_error).clone();
+        let denied = link.denied();
+        if !last_error.contains(&denied) {
+            last_error = format!("{last_error}; the server: {denied}");
+        }
         Report {
             pid: std::process::id(),
             machine: machine.to_owned(),
@@ -199,7 +216,7 @@ impl Counters {
             connects: link.connects.load(Ordering::Relaxed),
             losses: link.losses.load(Ordering::Relaxed),
             metrics: self.metrics.load(Ordering::Relaxed),
-            last_error: lock(&self.last_error).clone(),
+            last_error,
             queues: lock(&self.queues)
                 .iter()
                 .map(|(name, of)| of.report(name))

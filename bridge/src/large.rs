@@ -45,14 +45,16 @@ const SWEEP: Duration = Duration::from_secs(60 * 60);
 pub(crate) struct Large {
     pub(crate) bucket: String,
     replicas: usize,
+    max_bytes: Option<i64>,
     reads: Semaphore,
 }
 
 impl Large {
-    pub(crate) fn new(bucket: String, replicas: usize) -> Self {
+    pub(crate) fn new(bucket: String, replicas: usize, max_bytes: Option<i64>) -> Self {
         Self {
             bucket,
             replicas,
+            max_bytes,
             reads: Semaphore::new(READS),
         }
     }
@@ -69,6 +71,7 @@ impl Large {
         let config = Config {
             bucket: self.bucket.clone(),
             num_replicas: self.replicas,
+            max_bytes: self.max_bytes.unwrap_or(-1),
             ..Config::default()
         };
         let made = jetstream.create_object_store(config).await;
@@ -285,7 +288,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_object_is_stored_once_and_deleted_without_a_trace() {
         let server = Server::start();
-        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1, None));
         let bytes: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
         large.put(&link, "a-1", &bytes).await.unwrap();
         let stored = messages(&large, &link).await;
@@ -304,7 +307,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_object_of_another_size_than_its_note_says_is_not_there() {
         let server = Server::start();
-        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1, None));
         large.put(&link, "a-1", &[7; 300_000]).await.unwrap();
         let stream = large.stream(&link.jetstream).await.unwrap();
         let note = large.note(&stream, "a-1").await.unwrap().unwrap();
@@ -325,7 +328,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn an_object_whose_chunks_are_gone_is_not_found() {
         let server = Server::start();
-        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1, None));
         large.put(&link, "a-1", &[7; 300_000]).await.unwrap();
         let stream = large.stream(&link.jetstream).await.unwrap();
         let chunks = large.chunk_subject(">");
@@ -337,7 +340,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn chunks_without_a_note_are_removed_once_they_stop_growing() {
         let server = Server::start();
-        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1, None));
         large.put(&link, "a-1", &[7; 300_000]).await.unwrap();
         let whole = messages(&large, &link).await;
         let chunk = || async {
@@ -361,7 +364,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn the_object_of_a_message_that_is_gone_or_does_not_name_it_is_deleted_and_no_other() {
         let server = Server::start();
-        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1, None));
         let config = jetstream::stream::Config {
             name: "q".to_owned(),
             ..Default::default()

@@ -6,6 +6,7 @@ pub mod bridge;
 mod change;
 pub mod context;
 pub mod counters;
+mod credentials;
 mod delivery;
 mod demand;
 pub mod detach;

@@ -6,8 +6,8 @@
 
 use std::error::Error as _;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, ClientError, ConnectError, ConnectErrorKind, Event, ServerError};
@@ -21,6 +21,9 @@ use crate::error::{Error, Result};
 /// How long the server has for an answer.
 pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 
+/// The oldest version of the server with all that the bridge needs: lifetimes of single messages.
+const OLDEST: (u32, u32) = (2, 11);
+
 /// The counters of the connection.
 #[derive(Debug, Default)]
 pub(crate) struct LinkCounters {
@@ -32,6 +35,9 @@ pub(crate) struct LinkCounters {
     pub(crate) is_up: AtomicBool,
     /// Whether the bridge ends, and its connection with it.
     pub(crate) is_ending: AtomicBool,
+    /// What the server does not permit: its last message about that on this connection. Such a request is not
+    /// answered, so what the tasks report is that the time is over.
+    denied: Mutex<String>,
     /// The number of the bridge's present client. Earlier clients may still report that they connect or end.
     newest: AtomicU64,
 }
@@ -41,6 +47,15 @@ impl LinkCounters {
     fn begin(&self) -> u64 {
         self.is_up.store(false, Ordering::Relaxed);
         self.newest.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// What the server does not permit on this connection; empty if nothing is known.
+    pub(crate) fn denied(&self) -> String {
+        self.set_denied().clone()
+    }
+
+    fn set_denied(&self) -> MutexGuard<'_, String> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,8 +74,8 @@ impl Link {
     /// Connects once.
     ///
     /// # Errors
-    /// `Refused` if the server does not accept the credentials, `Certificate` if one is not trusted, `Away` if
-    /// it does not answer.
+    /// `Refused` if the server does not accept the credentials, `Certificate` if one is not trusted, `Differs` if
+    /// its version is too old, `Away` if it does not answer.
     pub(crate) async fn connect(
         context: &Context,
         name: &str,
@@ -101,7 +116,10 @@ impl Link {
                     why: why.to_string(),
                 },
                 ConnectErrorKind::ServerParse => Error::invalid("address of the server", &why),
-                _ => Error::away(what(), why),
+                _ => match tls_hint(&why) {
+                    Some(hint) => Error::away(what(), format!("{why}: {hint}")),
+                    None => Error::away(what(), why),
+                },
             })?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
@@ -114,6 +132,16 @@ impl Link {
         let up = async { link.epoch.wait_for(|epoch| epoch % 2 == 1).await.is_ok() };
         if !tokio::time::timeout(ANSWER, up).await.unwrap_or(false) {
             return Err(Error::away(what(), "the connection was lost immediately"));
+        }
+        let version = link.client.server_info().version;
+        if is_older(&version) {
+            return Err(Error::Differs {
+                what: format!("the server ({})", servers.join(", ")),
+                setting: "version",
+                theirs: version,
+                ours: format!("{}.{} or later", OLDEST.0, OLDEST.1),
+                advice: "install a later server",
+            });
         }
         Ok(link)
     }
@@ -171,6 +199,15 @@ impl Link {
     }
 }
 
+/// Whether a server of this version is older than [`OLDEST`]. A version of another form counts as a later one.
+fn is_older(version: &str) -> bool {
+    let mut numbers = version.trim_start_matches('v').split('.').map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < OLDEST,
+        _ => false,
+    }
+}
+
 /// Whether the server's or the bridge's certificate is the cause. In that case a retry does not help.
 fn is_untrusted_certificate(why: &ConnectError) -> bool {
     use rustls::AlertDescription as Alert;
@@ -196,6 +233,28 @@ fn is_untrusted_certificate(why: &ConnectError) -> bool {
         }
     }
     false
+}
+
+/// What a failure to connect says about the server's TLS, where its own text does not.
+fn tls_hint(why: &ConnectError) -> Option<&'static str> {
+    let mut cause = why.source();
+    while let Some(err) = cause {
+        let inner = err.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(rustls::Error::InvalidMessage(_)) = tls.or_else(|| err.downcast_ref()) {
+            return Some(
+                "the server does not use TLS on this port, or sends its greeting before it (tls_first is for handshake_first)",
+            );
+        }
+        // The client has no kind of error for it.
+        if err.to_string() == "expected INFO, got nothing" {
+            return Some(
+                "perhaps it expects a TLS handshake first (\"tls_first\": true in a context file)",
+            );
+        }
+        cause = err.source();
+    }
+    None
 }
 
 /// Whether the server has refused the client's credentials, or one side does not trust a certificate.
@@ -225,6 +284,7 @@ fn record_event(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, 
             if is_ours {
                 link.connects.fetch_add(1, Ordering::Relaxed);
                 link.is_up.store(true, Ordering::Relaxed);
+                link.set_denied().clear();
                 tracing::info!("connected");
             }
         }
@@ -237,6 +297,15 @@ fn record_event(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, 
                 link.is_up.store(false, Ordering::Relaxed);
                 link.losses.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!("the connection is lost; what is put waits in shared memory");
+            }
+        }
+        Event::ServerError(ServerError::Other(why))
+            if is_ours && why.contains("Permissions Violation") =>
+        {
+            // The report has it as well as the errors that it causes, so a repetition replaces none of these.
+            let before = std::mem::replace(&mut *link.set_denied(), why.clone());
+            if before != *why {
+                counters.record_error(&format!("the server: {why}"));
             }
         }
         // The client reports some events, such as a failure to connect, every 2 s.
@@ -281,6 +350,21 @@ impl Links {
         tokio::select! {
             () = link.changed(epoch) => {}
             _ = self.0.changed() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_compared_by_its_numbers() {
+        for older in ["2.10.26", "2.9.25", "1.14.0", "v2.10.0-RC.1"] {
+            assert!(is_older(older), "{older}");
+        }
+        for newer in ["2.11.0", "2.12.1", "3.0.0", "2.11.0-preview.2", "", "x.y"] {
+            assert!(!is_older(newer), "{newer}");
         }
     }
 }

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use shoal_bridge::bridge::{self, BridgeOptions};
 use shoal_bridge::context::Context;
 use shoal_bridge::options::Carried;
-use shoal_bridge::{detach, error, names, status};
+use shoal_bridge::{detach, error, names, options, status};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -96,6 +96,9 @@ struct Run {
         allow_negative_numbers = true
     )]
     replicas: usize,
+    /// The limit of the server for all large messages together, such as 10GiB, when a bridge creates their store
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    large_max_bytes: Option<i64>,
     /// The name of this machine in logs and reports, instead of its host name
     #[arg(long, value_name = "NAME")]
     machine: Option<String>,
@@ -106,6 +109,11 @@ struct Status {
     /// As JSON
     #[arg(long)]
     json: bool,
+}
+
+fn size(text: &str) -> Result<i64, &'static str> {
+    let given = options::bytes(text).filter(|it| *it > 0);
+    given.ok_or("expected a size, such as 65536, 64KiB or 2GiB")
 }
 
 fn replicas(text: &str) -> Result<usize, &'static str> {
@@ -174,6 +182,7 @@ impl Run {
         options.maps = self.maps;
         options.metrics = self.metrics;
         options.replicas = self.replicas;
+        options.large_max_bytes = self.large_max_bytes;
         if let Some(machine) = self.machine {
             options.machine = machine;
         }

@@ -128,7 +128,10 @@ impl BridgedMap {
         }
         let set = self.relay.set_max_payload(longest);
         set.map_err(|why| Error::object(&self.carried.name, why))?;
-        settings::map_stream(&link.jetstream, &self.names, &self.carried.choices).await
+        let made = settings::map_stream(&link.jetstream, &self.names, &self.carried.choices).await;
+        self.bridge_counters
+            .record_set_up(&self.carried.name, made.is_ok());
+        made
     }
 
     /// Starts the threads and tasks. They run until the bridge ends.

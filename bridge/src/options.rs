@@ -195,7 +195,8 @@ fn duration(text: &str) -> Option<Duration> {
     (time <= LONGEST_TIME).then_some(time)
 }
 
-fn bytes(text: &str) -> Option<i64> {
+/// A size as settings have it: bytes, or `64KiB`, `10MiB`, `2GiB`.
+pub fn bytes(text: &str) -> Option<i64> {
     let at = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());

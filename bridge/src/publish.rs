@@ -131,6 +131,7 @@ impl Publisher {
                 }
                 _ = tick.tick() => {
                     take_long(&link, &mut exchange, &mut refused);
+                    self.report_silence(&exchange);
                     exchange.resend(Instant::now()).await
                 }
             };
@@ -141,6 +142,17 @@ impl Publisher {
                 self.bridge_counters.record_error(&why.to_string());
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
+        }
+    }
+
+    /// Reports publishes that the server has read twice on this connection, and does not answer.
+    fn report_silence<T>(&self, exchange: &Exchange<T>) {
+        let silent = exchange.silent(2, Instant::now()).len();
+        if silent > 0 {
+            self.bridge_counters.record_error(&format!(
+                "{}: the server does not answer {silent} publishes; its log says why (a full disk?)",
+                self.subject
+            ));
         }
     }
 

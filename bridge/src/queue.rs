@@ -56,6 +56,8 @@ pub(crate) struct BridgedQueue {
     pub(crate) names: Names,
     /// The names of its dead letters.
     pub(crate) dead: Names,
+    /// The settings of the dead letters, if this bridge carries them as well.
+    dead_choices: Option<settings::Choices>,
     pub(crate) relay: Arc<QueueRelay>,
     pub(crate) counters: Arc<QueueCounters>,
     pub(crate) bridge_counters: Arc<Counters>,
@@ -129,10 +131,12 @@ impl BridgedQueue {
         let (letters, letter_inbox) = mpsc::unbounded_channel();
         let (arrivals, arrival_inbox) = mpsc::unbounded_channel();
         let names = Names::new(&settings.prefix, &carried.name);
-        let dead = Names::new(&settings.prefix, &format!("{}.dead", carried.name));
+        let name_of_dead = format!("{}.dead", carried.name);
+        let dead = settings.queues.iter().find(|it| it.name == name_of_dead);
         let this = Self {
             names,
-            dead,
+            dead: Names::new(&settings.prefix, &name_of_dead),
+            dead_choices: dead.map(|dead| dead.choices.clone()),
             relay: Arc::new(relay),
             counters: settings.counters.queue(&carried.name),
             bridge_counters: settings.counters.clone(),
@@ -165,6 +169,13 @@ impl BridgedQueue {
 
     /// Creates or checks the streams and the consumer of the queue.
     pub(crate) async fn set_up(&self, link: &Link) -> Result<PullConsumer> {
+        let done = self.make_streams(link).await;
+        self.bridge_counters
+            .record_set_up(&self.carried.name, done.is_ok());
+        done
+    }
+
+    async fn make_streams(&self, link: &Link) -> Result<PullConsumer> {
         let choices = &self.carried.choices;
         let stream = settings::queue_stream(&link.jetstream, &self.names, choices).await?;
         let created = stream.cached_info().created;
@@ -177,13 +188,12 @@ impl BridgedQueue {
             );
             self.begin_era();
         }
-        if !self.is_dead_letters() {
-            let of_dead = settings::Choices {
-                max_messages: None,
-                max_bytes: None,
-                ..choices.clone()
-            };
-            settings::queue_stream(&link.jetstream, &self.dead, &of_dead).await?;
+        match &self.dead_choices {
+            _ if self.is_dead_letters() => {}
+            Some(chosen) => {
+                settings::queue_stream(&link.jetstream, &self.dead, chosen).await?;
+            }
+            None => settings::dead_letter_stream(&link.jetstream, &self.dead, choices).await?,
         }
         let consumer = settings::queue_consumer(&stream, &self.names, choices).await?;
         self.set_ack_wait(consumer.cached_info().config.ack_wait);

@@ -48,6 +48,8 @@ pub(crate) const MARKERS: Duration = Duration::from_secs(24 * 60 * 60);
 /// of each value to this, so it is the shortest that the server accepts. A bucket of another program may keep markers
 /// for longer, or none: the bridges compare lifetimes themselves, and do not need these markers.
 const EXPIRED: Duration = Duration::from_secs(1);
+/// After how long without a bridge the server removes the consumer of a watch. The client has no option for it.
+const WATCH_INACTIVE: Duration = Duration::from_secs(30);
 /// How many values of each key the server keeps, so that it knows the ids of the last changes after a restart.
 pub(crate) const HISTORY: i64 = 8;
 
@@ -60,7 +62,14 @@ pub(crate) async fn queue_stream(
     names: &Names,
     choices: &Choices,
 ) -> Result<Stream> {
-    let wanted = Config {
+    let wanted = of_names(names, choices);
+    let stream = get_or_make(jetstream, &wanted).await?;
+    compare_queue(&stream.cached_info().config, &wanted, choices)?;
+    Ok(stream)
+}
+
+fn of_names(names: &Names, choices: &Choices) -> Config {
+    Config {
         name: names.stream.clone(),
         subjects: vec![names.subject.clone()],
         retention: RetentionPolicy::WorkQueue,
@@ -70,10 +79,28 @@ pub(crate) async fn queue_stream(
         num_replicas: choices.replicas.unwrap_or(1),
         duplicate_window: choices.dedup.unwrap_or(DEDUP),
         ..Config::default()
+    }
+}
+
+/// The stream of the dead letters of a queue that is carried without them, with the settings of the queue. Its limits
+/// are not compared: a person may choose others.
+pub(crate) async fn dead_letter_stream(
+    jetstream: &jetstream::Context,
+    names: &Names,
+    of_queue: &Choices,
+) -> Result<()> {
+    let compared = Choices {
+        max_messages: None,
+        max_bytes: None,
+        ..of_queue.clone()
+    };
+    // An account may require a limit of each stream.
+    let wanted = Config {
+        max_messages: -1,
+        ..of_names(names, of_queue)
     };
     let stream = get_or_make(jetstream, &wanted).await?;
-    compare_queue(&stream.cached_info().config, &wanted, choices)?;
-    Ok(stream)
+    compare_queue(&stream.cached_info().config, &wanted, &compared)
 }
 
 /// The stream of a map's bucket. It is an ordinary bucket, which other clients can use.
@@ -296,7 +323,20 @@ fn compare_map(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()
     differ.same("max_age", &theirs.max_age, &Duration::ZERO)?;
     let per_subject = theirs.discard_new_per_subject;
     differ.same("discard_new_per_subject", &per_subject, &false)?;
-    differ.same("max_msgs", &theirs.max_messages.max(-1), &-1)
+    differ.same("max_msgs", &theirs.max_messages.max(-1), &-1)?;
+    // The server would refuse the consumer of each watch.
+    let limit = theirs
+        .consumer_limits
+        .as_ref()
+        .map(|it| it.inactive_threshold);
+    match limit.filter(|limit| *limit > Duration::ZERO && *limit < WATCH_INACTIVE) {
+        Some(limit) => differ.same(
+            "consumer_limits.inactive_threshold",
+            &limit,
+            &WATCH_INACTIVE,
+        ),
+        None => Ok(()),
+    }
 }
 
 struct Differ<'a> {
@@ -310,6 +350,8 @@ impl Differ<'_> {
         self.same("subjects", &theirs.subjects, &wanted.subjects)?;
         self.same("discard", &theirs.discard, &wanted.discard)?;
         self.same("no_ack", &theirs.no_ack, &false)?;
+        // A restart of the server would lose what the programs of this machine count as stored.
+        self.same("storage", &theirs.storage, &wanted.storage)?;
         self.same("sealed", &theirs.sealed, &false)?;
         self.same("max_msg_size", &theirs.max_message_size.max(0), &0)?;
         self.same("mirror", &theirs.mirror.is_some(), &false)?;

@@ -506,7 +506,8 @@ mod tests {
             let settings = Settings {
                 prefix: "t".to_owned(),
                 counters,
-                large: Arc::new(Large::new("large".to_owned(), 1)),
+                large: Arc::new(Large::new("large".to_owned(), 1, None)),
+                queues: Vec::new(),
             };
             let (queue, _) = BridgedQueue::new(Carried::new(&name), relay, &settings);
             let (sender, links) = Links::new();
@@ -562,12 +563,8 @@ mod tests {
     async fn the_object_of_a_store_that_is_gone_needs_no_deletion() {
         let server = Server::start();
         let test = TestQueue::new(&server, "gone").await;
-        let deletion = delete(
-            test.queue.clone(),
-            test.links.clone(),
-            "a-1".to_owned(),
-            None,
-        );
+        let (queue, links) = (test.queue.clone(), test.links.clone());
+        let deletion = delete(queue, links, "a-1".to_owned(), None);
         let limit = Duration::from_secs(60);
         tokio::time::timeout(limit, deletion).await.unwrap();
     }

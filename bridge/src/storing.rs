@@ -163,7 +163,7 @@ mod tests {
     #[tokio::test]
     async fn an_object_without_room_leaves_the_room_to_others() {
         let server = Server::start();
-        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1, None));
         let config = Config {
             bucket: "large".to_owned(),
             max_bytes: 1 << 20,
@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn an_object_is_one_for_other_programs_too() {
         let server = Server::start();
-        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1, None));
         large.put(&link, "a-1", b"abc").await.unwrap();
         let store = large.store(&link.jetstream).await.unwrap();
         let note = store.info("a-1").await.unwrap();

@@ -74,11 +74,38 @@ const CREDENTIALS: &str = "the server refuses the credentials";
 const NO_TLS: &str = "no TLS connection to nats://127.0.0.1:";
 
 #[test]
+fn a_user_that_may_receive_answers_on_other_subjects_only_sets_the_inbox_prefix() {
+    let server = server(
+        "authorization { users: [ { user: u, password: p, permissions: { subscribe: \"_MY.>\" } } ] }"
+            .to_owned(),
+    );
+    let folder = Folder::new("inbox");
+    let context = serde_json::json!({
+        "url": server.url(), "user": "u", "password": "p", "inbox_prefix": "_MY",
+    });
+    let context = folder.write("context.json", context.to_string());
+    works(&server, &[("NATS_CONTEXT", &context)]);
+}
+
+#[test]
 fn a_token_is_sent_to_the_server() {
     let server = server("authorization { token: right }".to_owned());
     works(&server, &[("NATS_TOKEN", "right")]);
     is_refused(&server, &[("NATS_TOKEN", "other")], CREDENTIALS);
     is_refused(&server, &[], CREDENTIALS);
+}
+
+#[test]
+fn the_user_or_token_in_an_address_is_sent_to_the_server() {
+    let user = server("authorization { user: \"u@x\", password: \"p:a/b\" }".to_owned());
+    let at = |server: &Server, who: &str| format!("nats://{who}@127.0.0.1:{}", server.port());
+    works(&user, &[("NATS_URL", &at(&user, "u%40x:p%3Aa%2Fb"))]);
+    is_refused(&user, &[("NATS_URL", &at(&user, "u%40x:p"))], CREDENTIALS);
+    let token = server("authorization { token: \"t/k\" }".to_owned());
+    works(&token, &[("NATS_URL", &at(&token, "t%2Fk"))]);
+    let two = format!("{},{}", at(&token, "a:b"), at(&token, "a:c"));
+    let (code, said) = with(&token, &[("NATS_URL", &two)]).run_to_end();
+    assert!(code == Some(2) && said.contains("NATS_PASSWORD"), "{said}");
 }
 
 #[test]
@@ -96,6 +123,12 @@ fn the_right_key_is_accepted_and_another_is_refused() {
         &[("NATS_NKEY", &seed("other", &other))],
         CREDENTIALS,
     );
+    // Other usual forms of the file.
+    let (line, public) = (known.seed().unwrap(), known.public_key());
+    let block = format!("-----BEGIN USER NKEY SEED-----\n{line}\n------END USER NKEY SEED------\n");
+    for text in [format!("{line}\n{public}\n"), block] {
+        works(&server, &[("NATS_NKEY", &folder.write("form", text))]);
+    }
     // The same from a context file.
     let context = serde_json::json!({ "url": server.url(), "nkey": seed("known", &known) });
     let context = folder.write("context.json", context.to_string());
@@ -242,6 +275,31 @@ fn a_server_is_trusted_only_by_its_certificate() {
     }
 }
 
+/// Checks that a bridge with these variables cannot connect, and that the status says why.
+#[track_caller]
+fn fails(server: &Server, env: &[(&str, &str)], why: &str) {
+    let mut machine = with(server, env);
+    machine.start();
+    machine.wait_for(why, |report| report.last_error.contains(why));
+}
+
+#[test]
+fn the_error_for_a_wrong_use_of_tls_says_what_the_server_does() {
+    let folder = Folder::new("hints");
+    let ours = Authority::new(&folder, "ours");
+    let [cert, key] = ours.certify(&folder, "server");
+    let ca = [("NATS_CA", ours.file.as_str())];
+    fails(
+        &Server::start(),
+        &ca,
+        "the server does not use TLS on this port",
+    );
+    let first = server(format!(
+        "tls {{ cert_file: {cert:?}, key_file: {key:?}, handshake_first: true }}"
+    ));
+    fails(&first, &ca, "perhaps it expects a TLS handshake first");
+}
+
 #[test]
 fn a_server_that_requests_a_certificate_gets_that_of_the_bridge() {
     let folder = Folder::new("mtls");
@@ -281,6 +339,31 @@ fn a_server_that_requests_a_certificate_gets_that_of_the_bridge() {
     }
     let (code, said) = with(&server, &[("NATS_NKEY", &other)]).run_to_end();
     assert!(code == Some(2) && said.contains(&other), "{said}");
+}
+
+#[test]
+fn a_certificate_and_a_key_that_cannot_be_used_are_wrong_usage_and_are_named() {
+    let folder = Folder::new("pair");
+    let ours = Authority::new(&folder, "ours");
+    let [cert, _] = ours.certify(&folder, "client");
+    let [_, other] = ours.certify(&folder, "other");
+    let block =
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAA=\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let encrypted = folder.write("encrypted", block);
+    for (key, why) in [
+        (&other, "the key is that of another certificate"),
+        (&encrypted, "is encrypted"),
+    ] {
+        let mut machine = Machine::at("nats://127.0.0.1:9", &["--queue", "jobs"]);
+        let env = [("NATS_CERT", &cert), ("NATS_KEY", key)];
+        machine.env = env
+            .map(|(name, file)| (name.to_owned(), file.clone()))
+            .into();
+        let (code, said) = machine.run_to_end();
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(why) && said.contains(key.as_str()), "{said}");
+        assert!(key != &other || said.contains(&cert), "{said}");
+    }
 }
 
 #[test]

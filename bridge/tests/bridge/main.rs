@@ -15,6 +15,7 @@ mod kept;
 mod machine;
 mod maps;
 mod moving;
+mod permissions;
 mod proxy;
 mod queues;
 mod server;

@@ -348,3 +348,16 @@ fn no_swap_is_lost_while_servers_and_bridges_are_killed() {
     };
     println!("{done} done, {unknown} unknown: {read}");
 }
+
+#[test]
+fn a_comparison_that_stores_nothing_is_not_counted_as_sent() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--map", "config"]);
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("swap config a 0 x"), "true");
+    assert_eq!(agent.ask("remove config b"), "false");
+    // It is counted after the others.
+    assert_eq!(agent.ask("swap config a 0 y"), "false");
+    let report = machine.wait_for("the conflict", |report| report.maps[0].conflicts == 1);
+    assert_eq!(report.maps[0].sent, 1, "{report:#?}");
+}

@@ -256,3 +256,34 @@ fn help_that_cannot_be_written_is_a_failure() {
         assert!(said.contains("cannot write"), "{said}");
     }
 }
+
+/// The port of a server that greets its clients with this text, and answers pings.
+fn greeter(greeting: &'static str) -> u16 {
+    use std::io::{BufRead, BufReader, Write};
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let _ = (&client).write_all(greeting.as_bytes());
+                for line in BufReader::new(&client).lines().map_while(Result::ok) {
+                    if line == "PING" {
+                        let _ = (&client).write_all(b"PONG\r\n");
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_server_that_is_too_old_is_refused_by_its_version() {
+    let greeting = r#"INFO {"server_id":"x","server_name":"x","version":"2.10.26","go":"x","host":"127.0.0.1","port":4222,"headers":true,"max_payload":1048576,"proto":1,"client_id":1}"#;
+    let port = greeter(Box::leak(format!("{greeting}\r\n").into_boxed_str()));
+    let machine = Machine::at(&format!("nats://127.0.0.1:{port}"), &["--queue", "jobs"]);
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    let why = "has version 2.10.26, this bridge needs 2.11 or later";
+    assert!(said.contains(why), "{said}");
+}
