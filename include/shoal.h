@@ -646,7 +646,9 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_len(shoal_queue *q, uint64_t 
 
 /**
  * Closes the queue for all processes: from now on every put fails with SHOAL_ERR_CLOSED, and every get
- * once nothing is left. Calls that wait return. Closing twice is no error.
+ * once nothing is left. Messages that other processes work on, and those that are to be delivered again after
+ * a delay, are waited for, unless that delay is SHOAL_FOREVER. Calls that wait return. Closing twice is no
+ * error.
  */
 SHOAL_API shoal_status shoal_queue_close(shoal_queue *q);
 
@@ -764,8 +766,9 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_ack(shoal_queue *q, shoal_mes
 
 /**
  * Returns a leased message, to be delivered again after `delay_ns`, before all that was put after it.
- * SHOAL_FOREVER: it is never delivered again, but still counts as unfinished. A message that was delivered
- * `max_attempts` times goes to the dead letters at once, whatever the delay is.
+ * SHOAL_FOREVER: it is never delivered again, but still counts as unfinished; a closed queue does not wait
+ * for it. A message that was delivered `max_attempts` times goes to the dead letters at once, whatever the
+ * delay is.
  *
  * Errors: as `shoal_queue_ack`.
  */

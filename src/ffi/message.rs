@@ -233,8 +233,9 @@ pub unsafe extern "C" fn shoal_queue_ack(q: *mut QueueHandle, message: *mut Mess
 }
 
 /// Returns a leased message, to be delivered again after `delay_ns`, before all that was put after it.
-/// SHOAL_FOREVER: it is never delivered again, but still counts as unfinished. A message that was delivered
-/// `max_attempts` times goes to the dead letters at once, whatever the delay is.
+/// SHOAL_FOREVER: it is never delivered again, but still counts as unfinished; a closed queue does not wait
+/// for it. A message that was delivered `max_attempts` times goes to the dead letters at once, whatever the
+/// delay is.
 ///
 /// Errors: as `shoal_queue_ack`.
 #[must_use]

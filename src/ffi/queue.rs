@@ -332,7 +332,9 @@ pub unsafe extern "C" fn shoal_queue_len(q: *mut QueueHandle, out: *mut u64) -> 
 }
 
 /// Closes the queue for all processes: from now on every put fails with SHOAL_ERR_CLOSED, and every get
-/// once nothing is left. Calls that wait return. Closing twice is no error.
+/// once nothing is left. Messages that other processes work on, and those that are to be delivered again after
+/// a delay, are waited for, unless that delay is SHOAL_FOREVER. Calls that wait return. Closing twice is no
+/// error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_close(q: *mut QueueHandle) -> Status {
     // SAFETY: the caller's contract.

@@ -94,7 +94,7 @@ impl std::fmt::Debug for Queue {
 }
 
 /// A number that changes with every incompatible change of the ring or its records.
-pub(super) const LAYOUT: u64 = 0x5155_4555_4500_000a;
+pub(super) const LAYOUT: u64 = 0x5155_4555_4500_000b;
 
 /// How many messages a process has leased through a handle; a forked child starts at 0. Changed under the
 /// consumers' lock.

@@ -45,6 +45,8 @@ const NEAR: usize = 64;
 
 /// `due`: check at once.
 pub(super) const AT_ONCE: u64 = 1;
+/// A message's `due`: at no time.
+pub(super) const NEVER: u64 = u64::MAX;
 
 impl Queue {
     /// When to check the message store; 0 for never.
@@ -382,6 +384,16 @@ impl TakeSide<'_> {
 
     fn count_waiting(self, by: i64) {
         change(&self.ring.header.store.waiting, by);
+    }
+
+    /// One of the WAITING is not delivered again at any time. Counted after `waiting`, so that a process that
+    /// reads both without the lock, this one first, never finds too few that come.
+    pub(super) fn count_never(self) {
+        let never = &self.ring.header.store.never;
+        let counted = never.load(Ordering::Relaxed).saturating_add(1);
+        // SYNC: publish(count)
+        never.store(counted, Ordering::Release);
+        crash_point!();
     }
 }
 
