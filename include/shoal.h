@@ -1381,7 +1381,7 @@ shoal_status shoal_map_view(shoal_map *m, const void *key, size_t key_len, shoal
 /**
  * Ends a view.
  *
- * Errors: SHOAL_ERR_INVALID (it was ended before, or is another process's).
+ * Errors: SHOAL_ERR_INVALID (it was ended before, or is another handle's or process's).
  */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_view_end(shoal_map *m, shoal_view *view);
 
