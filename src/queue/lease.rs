@@ -16,8 +16,8 @@ use super::core::Queue;
 use super::cursors::{Consumer, Message};
 use super::locked::{ConsumersLock, TakeSide};
 use super::mark::{Mark, MessageState};
-use super::redelivery::NEVER;
 use super::reservation::MessagePlace;
+use super::store::NEVER;
 
 /// A message that this process works on: a `[u8]` in shared memory that no other consumer gets.
 ///

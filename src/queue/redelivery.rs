@@ -45,8 +45,6 @@ const NEAR: usize = 64;
 
 /// `due`: check at once.
 pub(super) const AT_ONCE: u64 = 1;
-/// A message's `due`: at no time.
-pub(super) const NEVER: u64 = u64::MAX;
 
 impl Queue {
     /// When to check the message store; 0 for never.

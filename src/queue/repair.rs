@@ -17,8 +17,8 @@ use super::admission::Admission;
 use super::core::Queue;
 use super::locked::{ConsumersLock, ProducersLock, PutSide, QueueLock, TakeSide};
 use super::mark::{Mark, MessageState, NO_OWNER};
-use super::redelivery::{AT_ONCE, NEVER};
-use super::store::StoredMessage;
+use super::redelivery::AT_ONCE;
+use super::store::{NEVER, StoredMessage};
 
 impl QueueLock for ProducersLock {
     #[inline(always)]

@@ -73,6 +73,9 @@ unsafe impl Shared for MessageHead {}
 /// Bytes before the payload.
 pub(super) const HEAD: u64 = size_of::<MessageHead>() as u64;
 
+/// `due` of a message that is not delivered again at any time.
+pub(super) const NEVER: u64 = u64::MAX;
+
 /// The message store's part of the queue's header.
 ///
 /// ```text
