@@ -378,7 +378,8 @@ impl Queue {
         if self.segment.owner() == owner {
             return Ok(());
         }
-        let why = "it belongs to the process that got it, and not to a fork of that";
+        let why = "it was got through another handle, or by the process of which this one is a fork; only that \
+                   handle uses it";
         Err(Error::invalid(what, why))
     }
 
