@@ -488,7 +488,10 @@ typedef struct shoal_queue_options {
      * address space or files are limited. Address space only: memory is used as messages need it.
      */
     uint64_t max_capacity;
-    /** The most messages it holds at a time; 0 for as many as fit. */
+    /**
+     * The most messages that were put and not taken; 0 for as many as fit. Leased messages are not counted, nor
+     * those that were given back: with them it may hold more.
+     */
     uint64_t max_items;
     /**
      * How often a message is leased before it becomes a dead letter, at most 255; 0 for any number of
@@ -509,7 +512,7 @@ typedef struct shoal_queue_stats {
     uint64_t capacity;
     /** Bytes to which the ring may grow. */
     uint64_t max_capacity;
-    /** The most messages at a time; 0 for as many as fit. */
+    /** The most messages that were put and not taken; 0 for as many as fit. */
     uint64_t max_items;
     /** Bytes of the longest message that can ever be put. */
     uint64_t max_message;
@@ -545,7 +548,10 @@ typedef struct shoal_queue_stats {
  * It is yours until a call ends it (commit or discard; ack or nack), which sets `data` to NULL and `len`
  * to 0, or until the handle is freed. Any thread may end it. When a process dies, what it had reserved is
  * discarded, and what it had leased goes to another consumer. A forked child cannot use its parent's
- * messages.
+ * messages. Only the handle that got a message ends it.
+ *
+ * A copy of this struct is worth nothing once the message is ended: calls with it fail. But from the 255th
+ * delivery of a message on, a copy of its last lease ends its present one, if the same handle has that.
  */
 typedef struct shoal_message {
     /** Where it is. */

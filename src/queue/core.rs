@@ -349,7 +349,8 @@ impl Queue {
         self.ring.max_capacity()
     }
 
-    /// The most messages the queue holds at a time, if there is a bound.
+    /// The most messages that were put and not taken, if there is a bound. With those that were given back, the
+    /// queue may hold more.
     pub fn max_items(&self) -> Option<u64> {
         let items = self.ring.max_items();
         (items != u64::MAX).then_some(items)

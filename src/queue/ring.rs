@@ -111,7 +111,7 @@ impl Ring {
         self.max
     }
 
-    /// The most messages the ring holds at a time; `u64::MAX` for as many as fit.
+    /// The most messages the ring holds at a time, without those in the store; `u64::MAX` for as many as fit.
     #[inline]
     pub(crate) fn max_items(&self) -> u64 {
         self.items
