@@ -489,7 +489,10 @@ typedef struct shoal_queue_options {
      * address space or files are limited. Address space only: memory is used as messages need it.
      */
     uint64_t max_capacity;
-    /** The most messages it holds at a time; 0 for as many as fit. */
+    /**
+     * The most messages that were put and not taken; 0 for as many as fit. Leased messages are not counted, nor
+     * those that were given back: with them it may hold more.
+     */
     uint64_t max_items;
     /**
      * How often a message is leased before it becomes a dead letter, at most 255; 0 for any number of
@@ -510,7 +513,7 @@ typedef struct shoal_queue_stats {
     uint64_t capacity;
     /** Bytes to which the ring may grow. */
     uint64_t max_capacity;
-    /** The most messages at a time; 0 for as many as fit. */
+    /** The most messages that were put and not taken; 0 for as many as fit. */
     uint64_t max_items;
     /** Bytes of the longest message that can ever be put. */
     uint64_t max_message;
@@ -546,7 +549,10 @@ typedef struct shoal_queue_stats {
  * It is yours until a call ends it (commit or discard; ack or nack), which sets `data` to NULL and `len`
  * to 0, or until the handle is freed. Any thread may end it. When a process dies, what it had reserved is
  * discarded, and what it had leased goes to another consumer. A forked child cannot use its parent's
- * messages.
+ * messages. Only the handle that got a message ends it.
+ *
+ * A copy of this struct is worth nothing once the message is ended: calls with it fail. But from the 255th
+ * delivery of a message on, a copy of its last lease ends its present one, if the same handle has that.
  */
 typedef struct shoal_message {
     /** Where it is. */
@@ -647,7 +653,9 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_len(shoal_queue *q, uint64_t 
 
 /**
  * Closes the queue for all processes: from now on every put fails with SHOAL_ERR_CLOSED, and every get
- * once nothing is left. Calls that wait return. Closing twice is no error.
+ * once nothing is left. Messages that other processes work on, and those that are to be delivered again after
+ * a delay, are waited for, unless that delay is SHOAL_FOREVER. Calls that wait return. Closing twice is no
+ * error.
  */
 SHOAL_API shoal_status shoal_queue_close(shoal_queue *q);
 
@@ -765,8 +773,9 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_ack(shoal_queue *q, shoal_mes
 
 /**
  * Returns a leased message, to be delivered again after `delay_ns`, before all that was put after it.
- * SHOAL_FOREVER: it is never delivered again, but still counts as unfinished. A message that was delivered
- * `max_attempts` times goes to the dead letters at once, whatever the delay is.
+ * SHOAL_FOREVER: it is never delivered again, but still counts as unfinished; a closed queue does not wait
+ * for it. A message that was delivered `max_attempts` times goes to the dead letters at once, whatever the
+ * delay is.
  *
  * Errors: as `shoal_queue_ack`.
  */
@@ -1379,7 +1388,7 @@ shoal_status shoal_map_view(shoal_map *m, const void *key, size_t key_len, shoal
 /**
  * Ends a view.
  *
- * Errors: SHOAL_ERR_INVALID (it was ended before, or is another process's).
+ * Errors: SHOAL_ERR_INVALID (it was ended before, or is another handle's or process's).
  */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_view_end(shoal_map *m, shoal_view *view);
 

@@ -18,7 +18,10 @@ use crate::sys::clock::Timeout;
 /// It is yours until a call ends it (commit or discard; ack or nack), which sets `data` to NULL and `len`
 /// to 0, or until the handle is freed. Any thread may end it. When a process dies, what it had reserved is
 /// discarded, and what it had leased goes to another consumer. A forked child cannot use its parent's
-/// messages.
+/// messages. Only the handle that got a message ends it.
+///
+/// A copy of this struct is worth nothing once the message is ended: calls with it fail. But from the 255th
+/// delivery of a message on, a copy of its last lease ends its present one, if the same handle has that.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Message {
@@ -233,8 +236,9 @@ pub unsafe extern "C" fn shoal_queue_ack(q: *mut QueueHandle, message: *mut Mess
 }
 
 /// Returns a leased message, to be delivered again after `delay_ns`, before all that was put after it.
-/// SHOAL_FOREVER: it is never delivered again, but still counts as unfinished. A message that was delivered
-/// `max_attempts` times goes to the dead letters at once, whatever the delay is.
+/// SHOAL_FOREVER: it is never delivered again, but still counts as unfinished; a closed queue does not wait
+/// for it. A message that was delivered `max_attempts` times goes to the dead letters at once, whatever the
+/// delay is.
 ///
 /// Errors: as `shoal_queue_ack`.
 #[must_use]

@@ -60,7 +60,8 @@ pub struct QueueOptions {
     /// Bytes to which the ring may grow, rounded up to a power of two; 0 for 16 GiB, or less where
     /// address space or files are limited. Address space only: memory is used as messages need it.
     pub max_capacity: u64,
-    /// The most messages it holds at a time; 0 for as many as fit.
+    /// The most messages that were put and not taken; 0 for as many as fit. Leased messages are not counted, nor
+    /// those that were given back: with them it may hold more.
     pub max_items: u64,
     /// How often a message is leased before it becomes a dead letter, at most 255; 0 for any number of
     /// times. The name of a queue with dead letters has at most 195 bytes.
@@ -83,7 +84,7 @@ pub struct QueueStats {
     pub capacity: u64,
     /// Bytes to which the ring may grow.
     pub max_capacity: u64,
-    /// The most messages at a time; 0 for as many as fit.
+    /// The most messages that were put and not taken; 0 for as many as fit.
     pub max_items: u64,
     /// Bytes of the longest message that can ever be put.
     pub max_message: u64,
@@ -332,7 +333,9 @@ pub unsafe extern "C" fn shoal_queue_len(q: *mut QueueHandle, out: *mut u64) -> 
 }
 
 /// Closes the queue for all processes: from now on every put fails with SHOAL_ERR_CLOSED, and every get
-/// once nothing is left. Calls that wait return. Closing twice is no error.
+/// once nothing is left. Messages that other processes work on, and those that are to be delivered again after
+/// a delay, are waited for, unless that delay is SHOAL_FOREVER. Calls that wait return. Closing twice is no
+/// error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_close(q: *mut QueueHandle) -> Status {
     // SAFETY: the caller's contract.

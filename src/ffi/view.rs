@@ -45,8 +45,9 @@ impl View {
         let at = NonNull::new(self.data.cast_mut().cast())
             .ok_or_else(|| Error::invalid("view", "it was ended before"))?;
         Ok(Pinned {
-            shard: self.hold as u32 as usize,
-            index: (self.hold >> 32) as usize,
+            shard: self.hold as u8 as usize,
+            index: (self.hold >> 8) as u8 as usize,
+            turn: self.hold >> 16,
             offset: self.place,
             owner: Owner::from_word(self.owner),
             at,
@@ -63,7 +64,8 @@ impl From<Pinned> for View {
             len: pinned.len,
             version: pinned.version,
             place: pinned.offset,
-            hold: pinned.shard as u64 | (pinned.index as u64) << 32,
+            // A map has 64 shards with twelve holds each, and a turn has 48 bits.
+            hold: pinned.shard as u64 | (pinned.index as u64) << 8 | pinned.turn << 16,
             owner: pinned.owner.to_word(),
         }
     }
@@ -104,7 +106,7 @@ pub unsafe extern "C" fn shoal_map_view(
 
 /// Ends a view.
 ///
-/// Errors: SHOAL_ERR_INVALID (it was ended before, or is another process's).
+/// Errors: SHOAL_ERR_INVALID (it was ended before, or is another handle's or process's).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_view_end(m: *mut MapHandle, view: *mut View) -> Status {

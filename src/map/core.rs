@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::entry::{self, Pair, Value};
 use super::hash::{Hash, Hasher, SHARDS};
 use super::header::{self, MapHeader, Shard};
-use super::holds::{Hold, HoldKind};
+use super::holds::{HOLDS, Hold, HoldKind};
 use super::key_handoff::KeyHandoff;
 use super::optimistic::ReadConflict;
 use super::readers::{self, MapMemory};
@@ -29,6 +29,8 @@ pub(super) struct Core {
     shards: SharedRef<[Shard; SHARDS]>,
     // Of the shards that the map has.
     locks: Box<[RobustMutex]>,
+    /// Of each shard, how often this handle has pinned an entry by each hold. Changed under the shard's lock.
+    pins: Box<[[AtomicU64; HOLDS]]>,
     /// What this handle has learned from its waits for a key or a change.
     pub(super) waiting: WaitPolicy,
     // Last: it owns the segment, which everything above points into.
@@ -54,6 +56,7 @@ impl Core {
             unsafe { RobustMutex::attach(&shard.lock, segment.peers()) }
         });
         let locks = locks.collect();
+        let pins = (0..count).map(|_| Default::default()).collect();
         let parts = Parts {
             lock: header.part(|it| &it.lock),
             arena: header.part(|it| &it.arena),
@@ -67,6 +70,7 @@ impl Core {
             header,
             shards,
             locks,
+            pins,
             waiting: WaitPolicy::default(),
             guarded: GuardedHeap::attach(
                 "map",
@@ -95,6 +99,12 @@ impl Core {
     #[inline]
     pub(super) fn shard_count(&self) -> usize {
         self.locks.len()
+    }
+
+    /// How often this handle has pinned an entry by a hold of the shard, under its lock. Not shared: only the handle
+    /// that takes a hold ends it.
+    pub(super) fn pins(&self, shard: &LockedShard<'_>, hold: usize) -> &AtomicU64 {
+        &self.pins[shard.store.index][hold]
     }
 
     fn shards(&self) -> &[Shard] {

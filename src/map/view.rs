@@ -6,6 +6,7 @@
 
 use std::ops::{ControlFlow, Deref};
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 
 use super::core::LockedShard;
 use super::entry::{Entry, Pair, Value};
@@ -16,11 +17,16 @@ use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sys::clock::{Deadline, now_ns};
 
+/// The numbers of pins by one hold begin again after this one; 2^48 views take years.
+const TURNS: u64 = (1 << 48) - 1;
+
 /// A hold of an entry that is released explicitly, for the C interface.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pinned {
     pub(crate) shard: usize,
     pub(crate) index: usize,
+    /// Which of the handle's pins by this hold it is: an old copy does not end a later view.
+    pub(crate) turn: u64,
     pub(crate) offset: u64,
     pub(crate) owner: Owner,
     pub(crate) at: NonNull<u8>,
@@ -141,26 +147,32 @@ impl Map {
         let owner = self.core.owner();
         let held = self.core.hold(shard, HoldKind::Pin, offset, owner)?;
         let value = entry.pointed();
-        Ok(held.map(|held| Pinned {
-            shard: shard.store.index,
-            index: held.index,
-            offset,
-            owner,
-            at: value.at,
-            len: value.len,
-            version: value.version(),
+        Ok(held.map(|held| {
+            let pins = self.core.pins(shard, held.index);
+            let turn = pins.load(Ordering::Relaxed).wrapping_add(1) & TURNS;
+            pins.store(turn, Ordering::Relaxed);
+            Pinned {
+                shard: shard.store.index,
+                index: held.index,
+                turn,
+                offset,
+                owner,
+                at: value.at,
+                len: value.len,
+                version: value.version(),
+            }
         }))
     }
 
     /// Ends a hold.
     ///
     /// # Errors
-    /// `Invalid` if it has ended, or is another process's; `Poisoned`, `Corrupt`.
+    /// `Invalid` if it has ended, or is another handle's; `Poisoned`, `Corrupt`.
     pub(crate) fn release(&self, pinned: &Pinned) -> Result<()> {
         let another = || {
             Error::invalid(
                 "view",
-                "it was released already, or belongs to another process",
+                "it was ended before, or belongs to another handle or process",
             )
         };
         if pinned.owner != self.core.owner() || pinned.shard >= self.core.shard_count() {
@@ -171,6 +183,7 @@ impl Map {
             held.index == pinned.index
                 && held.is_entry()
                 && (held.what, held.owner) == (pinned.offset, pinned.owner)
+                && self.core.pins(&shard, held.index).load(Ordering::Relaxed) == pinned.turn
         };
         let held = shard.store.holds().all().find(ours).ok_or_else(another)?;
         shard.store.release(&held)

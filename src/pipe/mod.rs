@@ -78,7 +78,7 @@ const QUEUES: u64 = 4096;
 /// The default initial bytes of each way: most pipes carry short requests and answers.
 const INITIAL: u64 = 8 << 10;
 /// A number that changes with every incompatible change of a pipe or the queues in it.
-const LAYOUT: u64 = 0x5049_5045_0000_0006;
+const LAYOUT: u64 = 0x5049_5045_0000_0007;
 
 /// What a pipe holds, read from its file without opening the pipe.
 pub(crate) const INSPECTOR: Inspector = Inspector {

@@ -234,6 +234,15 @@ impl WaiterTable {
             .filter(|it| {
                 it.owner.load(Ordering::Relaxed) == me && ![FREE, LEFT].contains(&it.state())
             })
-            .ok_or_else(|| Error::invalid("place", "it belongs to another process"))
+            .ok_or_else(|| {
+                let taken = waiter.is_some_and(|it| ![FREE, LEFT].contains(&it.state()));
+                Error::invalid(
+                    "place",
+                    match taken {
+                        true => "it belongs to another handle or process",
+                        false => "nobody waits there: it was given up before, or never taken",
+                    },
+                )
+            })
     }
 }

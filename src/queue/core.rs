@@ -94,7 +94,7 @@ impl std::fmt::Debug for Queue {
 }
 
 /// A number that changes with every incompatible change of the ring or its records.
-pub(super) const LAYOUT: u64 = 0x5155_4555_4500_000a;
+pub(super) const LAYOUT: u64 = 0x5155_4555_4500_000b;
 
 /// How many messages a process has leased through a handle; a forked child starts at 0. Changed under the
 /// consumers' lock.
@@ -349,7 +349,8 @@ impl Queue {
         self.ring.max_capacity()
     }
 
-    /// The most messages the queue holds at a time, if there is a bound.
+    /// The most messages that were put and not taken, if there is a bound. With those that were given back, the
+    /// queue may hold more.
     pub fn max_items(&self) -> Option<u64> {
         let items = self.ring.max_items();
         (items != u64::MAX).then_some(items)

@@ -17,6 +17,7 @@ use super::cursors::{Consumer, Message};
 use super::locked::{ConsumersLock, TakeSide};
 use super::mark::{Mark, MessageState};
 use super::reservation::MessagePlace;
+use super::store::NEVER;
 
 /// A message that this process works on: a `[u8]` in shared memory that no other consumer gets.
 ///
@@ -111,7 +112,9 @@ impl Lease<'_> {
     }
 
     /// Gives the message back, to be delivered again after `delay`; or moves it to the
-    /// [dead letters](Queue::dead_letters), without the delay, if this was its last delivery.
+    /// [dead letters](Queue::dead_letters), without the delay, if this was its last delivery. With
+    /// `Duration::MAX` it is never delivered again. It still counts as unfinished, but a closed queue does not
+    /// wait for it.
     ///
     /// # Errors
     /// As for [`ack`](Self::ack).
@@ -375,7 +378,8 @@ impl Queue {
         if self.segment.owner() == owner {
             return Ok(());
         }
-        let why = "it belongs to the process that got it, and not to a fork of that";
+        let why = "it was got through another handle, or by the process of which this one is a fork; only that \
+                   handle uses it";
         Err(Error::invalid(what, why))
     }
 
@@ -454,6 +458,9 @@ impl TakeSide<'_> {
         };
         self.ring.store.head(block)?.set_due(due);
         self.wait_again(block, held.attempts)?;
+        if due == NEVER {
+            self.count_never();
+        }
         if due == 0 && !self.is_given_up(held.attempts) {
             self.insert_due(block, number)
         } else {

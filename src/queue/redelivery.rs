@@ -383,6 +383,16 @@ impl TakeSide<'_> {
     fn count_waiting(self, by: i64) {
         change(&self.ring.header.store.waiting, by);
     }
+
+    /// One of the WAITING is not delivered again at any time. Counted after `waiting`, so that a process that
+    /// reads both without the lock, this one first, never finds too few that come.
+    pub(super) fn count_never(self) {
+        let never = &self.ring.header.store.never;
+        let counted = never.load(Ordering::Relaxed).saturating_add(1);
+        // SYNC: publish(count)
+        never.store(counted, Ordering::Release);
+        crash_point!();
+    }
 }
 
 #[cold]

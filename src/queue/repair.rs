@@ -18,7 +18,7 @@ use super::core::Queue;
 use super::locked::{ConsumersLock, ProducersLock, PutSide, QueueLock, TakeSide};
 use super::mark::{Mark, MessageState, NO_OWNER};
 use super::redelivery::AT_ONCE;
-use super::store::StoredMessage;
+use super::store::{NEVER, StoredMessage};
 
 impl QueueLock for ProducersLock {
     #[inline(always)]
@@ -58,6 +58,7 @@ impl QueueLock for ConsumersLock {
         let next = side.consumer()?.peek()?;
         let next = next.and_then(|it| it.block());
         let (mut leased, mut waiting) = (Vec::<StoredMessage>::new(), Vec::new());
+        let mut never = 0;
         for found in side.everything(Deadline::Never)? {
             match found.mark.state {
                 // Taken, but not freed.
@@ -65,7 +66,10 @@ impl QueueLock for ConsumersLock {
                 // Leased, but not taken.
                 MessageState::Leased if found.number > taken => side.unlease(&found, next)?,
                 MessageState::Leased => leased.push(found),
-                MessageState::Waiting => waiting.push(found.number),
+                MessageState::Waiting => {
+                    waiting.push(found.number);
+                    never += u32::from(found.due == NEVER);
+                }
                 _ => {}
             }
         }
@@ -84,6 +88,8 @@ impl QueueLock for ConsumersLock {
         counts
             .waiting
             .store(waiting.len() as u64, Ordering::Relaxed);
+        crash_point!();
+        counts.never.store(never, Ordering::Relaxed);
         crash_point!();
         Ok(())
     }

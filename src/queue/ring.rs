@@ -111,7 +111,7 @@ impl Ring {
         self.max
     }
 
-    /// The most messages the ring holds at a time; `u64::MAX` for as many as fit.
+    /// The most messages the ring holds at a time, without those in the store; `u64::MAX` for as many as fit.
     #[inline]
     pub(crate) fn max_items(&self) -> u64 {
         self.items
@@ -141,13 +141,15 @@ impl Ring {
         self.writing().wrapping_mul(HEADER)
     }
 
-    /// Whether the message store may still yield messages: some are WAITING or being written, or more than
-    /// the caller's own `mine` are leased.
+    /// Whether the message store may still yield messages: some are WAITING for a time that comes or are being
+    /// written, or more than the caller's own `mine` are leased.
     pub(super) fn may_come_back(&self, mine: u64) -> bool {
         let store = &self.header.store;
-        store.leased.load(Ordering::Relaxed) > mine
-            || store.waiting.load(Ordering::Relaxed) > 0
-            || self.writing() > 0
+        // SYNC: observe(count): in this order. A message is counted in `waiting` before it is no longer counted in
+        // `leased`, and before it is counted in `never`.
+        let leased = store.leased.load(Ordering::Acquire);
+        let never = store.never.load(Ordering::Acquire);
+        leased > mine || store.waiting.load(Ordering::Acquire) > never.into() || self.writing() > 0
     }
 
     /// Whether a record of `need` bytes can be put: as `Producer::place_slow` decides.

@@ -9,7 +9,7 @@
 //!      0     8  word      state:8  attempts:8  owner: slot:16  generation:32
 //!      8     8  number    WRITING: of the reservation; else of the message, counted from 1
 //!     16     8  len       bytes of payload
-//!     24     8  due       LEASED: until when, 0 for ever; WAITING: not before
+//!     24     8  due       LEASED: until when, 0 for ever; WAITING: not before, all ones: at no time
 //!     32     4  next      derived: the next one that is due, or that is cached
 //!     36     4  token     bytes of the token behind the payload; 0 unless a relay delivered the message
 //!     40    24  unused
@@ -73,6 +73,9 @@ unsafe impl Shared for MessageHead {}
 /// Bytes before the payload.
 pub(super) const HEAD: u64 = size_of::<MessageHead>() as u64;
 
+/// `due` of a message that is not delivered again at any time.
+pub(super) const NEVER: u64 = u64::MAX;
+
 /// The message store's part of the queue's header.
 ///
 /// ```text
@@ -85,7 +88,8 @@ pub(super) const HEAD: u64 = size_of::<MessageHead>() as u64;
 ///    672     8  leased
 ///    680     8  waiting
 ///    688     8  check_ns
-///    696     4  last; then unused up to 704
+///    696     4  last
+///    700     4  never
 /// ```
 #[repr(C)]
 pub(crate) struct MessageStoreState {
@@ -101,6 +105,9 @@ pub(crate) struct MessageStoreState {
     /// Under the consumers' lock, derived: the last message of the list that the header's `first` begins, if
     /// that is not empty.
     pub(super) last: AtomicU32,
+    /// Under the consumers' lock, derived: how many of the WAITING are not delivered again at any time. Only a
+    /// repair makes it smaller.
+    pub(super) never: AtomicU32,
 }
 
 /// Derived, under the store's lock: the list of CACHED places, the oldest first, and how many blocks
@@ -127,6 +134,7 @@ const _: () = {
     assert!(
         offset_of!(MessageStoreState, check_ns) == 688
             && offset_of!(MessageStoreState, last) == 696
+            && offset_of!(MessageStoreState, never) == 700
             && size_of::<MessageStoreState>() == 704
     );
 };

@@ -256,7 +256,8 @@ impl Queue {
     }
 
     /// Closes the queue for all processes: nothing can be put any more; what is there can be taken, and then
-    /// every `get` reports `Closed`. Wakes all waiting calls. Closing it again has no effect.
+    /// every `get` reports `Closed`. Messages that other processes work on, and those that are to be delivered
+    /// again after a delay, are waited for. Wakes all waiting calls. Closing it again has no effect.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.

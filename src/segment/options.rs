@@ -102,7 +102,8 @@ pub struct Options {
     /// With `create`: bytes of data the object may grow to; 0 for the default of its kind.
     /// Address space only: no memory is used before it is needed.
     pub max_capacity: u64,
-    /// With `create`, for a queue or a pipe: the most messages it holds at a time; 0 for as many as fit.
+    /// With `create`, for a queue or a pipe: the most messages that were put and not taken; 0 for as many as fit.
+    /// Leased messages are not counted, nor those that were given back: with them it may hold more.
     pub max_items: u64,
     /// With `create`, for a queue: how often a message is delivered before it is a dead letter; 0 for any
     /// number of times.
@@ -165,7 +166,7 @@ impl Options {
         self
     }
 
-    /// Sets the most messages a queue holds at a time.
+    /// Sets the most messages that were put and not taken; see the field.
     pub fn max_items(mut self, messages: u64) -> Self {
         self.max_items = messages;
         self

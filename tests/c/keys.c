@@ -131,6 +131,24 @@ static void views(shoal_map *m)
     CHECK(view.data == NULL);
 }
 
+/* Ended through a copy, the view of the same value that began later would be overwritten by the next sets. */
+static void a_copy_of_an_ended_view_ends_no_later_one(shoal_map *m)
+{
+    shoal_view view, copy, later;
+
+    OK(shoal_map_set(m, "v", 1, "in place", 8));
+    OK(shoal_map_view(m, "v", 1, &view));
+    copy = view;
+    OK(shoal_map_view_end(m, &view));
+    OK(shoal_map_view(m, "v", 1, &later));
+    SAYS(SHOAL_ERR_INVALID, "ended before", shoal_map_view_end(m, &copy));
+    for (int i = 0; i < 20; i++)
+        OK(shoal_map_set(m, "v", 1, "replaced", 8));
+    CHECK(memcmp(later.data, "in place", 8) == 0);
+    OK(shoal_map_view_end(m, &later));
+    OK(shoal_map_remove(m, "v", 1));
+}
+
 static void changes(shoal_map *m)
 {
     uint64_t before = 0, now = 0;
@@ -183,6 +201,7 @@ int main(void)
     times(m);
     locks(m);
     views(m);
+    a_copy_of_an_ended_view_ends_no_later_one(m);
     changes(m);
     shoal_map_free(m);
     puts("keys: ok");

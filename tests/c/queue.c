@@ -334,6 +334,22 @@ static void leases(void)
     shoal_queue_free(q);
 }
 
+static void only_the_handle_that_got_a_message_ends_it(shoal_queue *q)
+{
+    shoal_queue *same;
+    shoal_message job;
+
+    OK(shoal_queue_open(shoal_name(q), NULL, &same, NULL));
+    OK(shoal_queue_put(q, "job", 3, SHOAL_NOWAIT));
+    OK(shoal_queue_lease(q, SHOAL_FOREVER, SHOAL_NOWAIT, &job));
+    SAYS(SHOAL_ERR_INVALID, "through another handle", shoal_queue_ack(same, &job));
+    OK(shoal_queue_ack(q, &job));
+    OK(shoal_queue_reserve(q, 3, SHOAL_NOWAIT, &job));
+    SAYS(SHOAL_ERR_INVALID, "through another handle", shoal_queue_discard(same, &job));
+    OK(shoal_queue_discard(q, &job));
+    shoal_queue_free(same);
+}
+
 static void ignore(int signal)
 {
     (void)signal;
@@ -376,6 +392,7 @@ int main(void)
     batches(q);
     in_place(q);
     leases();
+    only_the_handle_that_got_a_message_ends_it(q);
     bounded_by_messages();
     limits();
     closing();

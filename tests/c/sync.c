@@ -161,7 +161,8 @@ static void events_and_conditions(void)
     OK(shoal_condition_leave(c, place, &yes));
     CHECK(yes);
     OK(shoal_condition_notify(c, SHOAL_ALL));
-    GIVES(SHOAL_ERR_INVALID, shoal_condition_sleep(c, place, SHOAL_FOREVER));
+    SAYS(SHOAL_ERR_INVALID, "given up before", shoal_condition_sleep(c, place, SHOAL_FOREVER));
+    SAYS(SHOAL_ERR_INVALID, "never taken", shoal_condition_sleep(c, UINT32_MAX, SHOAL_NOWAIT));
     shoal_lock_free(l);
     shoal_condition_free(c);
 }
@@ -192,7 +193,8 @@ static void barriers(void)
     OK(shoal_barrier_reset(b));
     OK(shoal_barrier_arrive(b, SHOAL_NOWAIT, &place, &index, &yes));
     OK(shoal_barrier_leave(b, place));
-    GIVES(SHOAL_ERR_INVALID, shoal_barrier_leave(b, place));
+    SAYS(SHOAL_ERR_INVALID, "given up before", shoal_barrier_leave(b, place));
+    SAYS(SHOAL_ERR_INVALID, "never taken", shoal_barrier_sleep(b, UINT32_MAX, SHOAL_NOWAIT));
     OK(shoal_barrier_arrive(b, SHOAL_NOWAIT, &place, &index, &yes));
     CHECK(index == 0 && !yes);
     OK(shoal_barrier_abort(b));

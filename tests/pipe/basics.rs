@@ -422,6 +422,18 @@ fn a_message_is_read_in_place_and_removed_by_its_ack() {
 }
 
 #[test]
+fn a_pipe_without_another_end_ends_though_a_message_is_never_received_again() {
+    let _alone = alone();
+    let (here, there) = Pipe::pair().unwrap();
+    there.send(b"bad job", FOREVER).unwrap();
+    let never = std::time::Duration::MAX;
+    here.lease(NOWAIT).unwrap().nack(never).unwrap();
+    drop(there);
+    assert_eq!(here.recv_vec(NOWAIT), Err(Error::Closed));
+    assert!(here.poll(FOREVER).unwrap());
+}
+
+#[test]
 fn a_lease_of_a_dead_receiver_is_received_by_another_at_its_end() {
     let _alone = alone();
     let (here, there) = Pipe::pair().unwrap();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import subprocess
@@ -51,6 +52,17 @@ def test_after_an_exception_the_data_of_a_lease_is_invalid(queue: "shoal.Queue[A
             raise KeyError
     holder.release()
     assert queue.get_bytes(False) == b"job"
+
+
+def test_a_closed_queue_ends_though_a_message_is_never_delivered_again(
+    queue: "shoal.Queue[Any]",
+) -> None:
+    queue.put("bad")
+    queue.lease().nack(math.inf)
+    queue.close()
+    with pytest.raises(shoal.ClosedError):
+        queue.get(False)
+    assert queue.unfinished == 1
 
 
 def test_a_message_may_be_acked_or_returned_inside_the_block(queue: "shoal.Queue[Any]") -> None:

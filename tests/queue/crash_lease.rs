@@ -178,6 +178,38 @@ fn a_returned_message_is_kept_whenever_its_worker_dies() {
 }
 
 #[test]
+fn a_closed_queue_ends_whenever_a_process_dies_that_returns_a_message_for_ever() {
+    let _alone = alone();
+    for step in 1..2000 {
+        let queue = Queue::with_options(None, &small()).unwrap();
+        fill(&queue, 1..3);
+        let lived = lives(step, || {
+            let [first, second] = [(); 2].map(|()| queue.lease(NOWAIT).unwrap());
+            queue.close().unwrap();
+            first.nack(Duration::MAX).unwrap();
+            second.nack(Duration::MAX).unwrap();
+        });
+        queue.close().unwrap();
+        let mut taken = 0;
+        let end = loop {
+            match queue.get_vec(millis(30_000)) {
+                Ok(_) => taken += 1,
+                Err(end) => break end,
+            }
+        };
+        // Those that do not come again stay.
+        assert_eq!(end, Error::Closed, "step {step}");
+        assert_eq!(queue.len() + taken, 2, "step {step}");
+        if lived {
+            assert_eq!((taken, queue.waiting()), (0, 2));
+            assert!(step > 25, "{step} steps");
+            return;
+        }
+    }
+    panic!("the operation never ends");
+}
+
+#[test]
 fn messages_that_are_returned_in_order_are_kept_whenever_their_worker_dies() {
     Case {
         options: small(),

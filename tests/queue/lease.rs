@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::common::ready::is_readable;
 use crate::common::{Bell, Child, FOREVER, NOWAIT, Name, alone, fixed, fork, holder, millis};
-use shoal::{Error, Options, Queue, Status, Timeout};
+use shoal::{Error, Options, Queue, Status, Timeout, Waitable, wait_any};
 
 fn with_attempts(times: u8) -> Queue {
     Queue::with_options(None, &Options::create().max_attempts(times)).unwrap()
@@ -83,6 +84,44 @@ fn a_delayed_message_is_delivered_after_its_delay() {
     later.nack(seconds(1 << 60)).unwrap();
     assert_eq!(queue.lease(millis(20)).unwrap_err(), Error::Timeout);
     assert_eq!(counts(&queue), (2, 0, 2));
+}
+
+#[test]
+fn a_closed_queue_ends_though_it_has_messages_that_are_never_delivered_again() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    let same = Queue::open(queue.name()).unwrap();
+    let give_back = |delay| queue.lease(NOWAIT).unwrap().nack(delay).unwrap();
+    for message in [b"bad", b"two", b"job"] {
+        queue.put(message, NOWAIT).unwrap();
+    }
+    give_back(Duration::MAX);
+    give_back(Duration::MAX);
+    let last = queue.lease(NOWAIT).unwrap();
+    queue.close().unwrap();
+    // A process works on a message, which then comes after its delay.
+    assert_eq!(same.get_vec(NOWAIT), Err(Error::Timeout));
+    last.nack(Duration::from_millis(5)).unwrap();
+    assert_eq!(same.get_vec(FOREVER), Ok(b"job".to_vec()));
+    assert!(is_readable(&same));
+    assert_eq!(same.get_vec(NOWAIT), Err(Error::Closed));
+    assert_eq!(queue.lease(FOREVER).unwrap_err(), Error::Closed);
+    assert_eq!(wait_any(&[Waitable::Queue(&same)], NOWAIT), Ok(0));
+    // They are not finished.
+    assert_eq!(counts(&queue), (2, 0, 2));
+    assert_eq!(queue.join(NOWAIT), Err(Error::Timeout));
+}
+
+#[test]
+fn a_process_that_waits_at_a_closed_queue_sees_the_end_when_its_last_message_never_comes_again() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    queue.put(b"bad job", NOWAIT).unwrap();
+    let lease = queue.lease(NOWAIT).unwrap();
+    queue.close().unwrap();
+    let waiter = fork(|| assert_eq!(queue.get_vec(FOREVER), Err(Error::Closed)));
+    lease.nack(Duration::MAX).unwrap();
+    waiter.ends_well();
 }
 
 #[test]

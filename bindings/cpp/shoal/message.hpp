@@ -98,7 +98,8 @@ public:
     /// lease has expired; then another consumer gets the message. It succeeds if no process has checked the
     /// queue since the expiry.
     void ack() { check(Ack(of_, &message_)); }
-    /// Returns the message, which is delivered again after `delay`. Fails as `ack`.
+    /// Returns the message, which is delivered again after `delay`; never with `forever`, and a closed queue
+    /// does not wait for that. Fails as `ack`.
     void nack(duration delay = nowait) { check(Nack(of_, &message_, delay.nanoseconds())); }
 
 protected:

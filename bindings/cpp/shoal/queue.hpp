@@ -31,7 +31,8 @@ struct queue_options {
     /// Bytes to which the ring may grow; 0 for the default of `shoal_queue_options`. Address space, not
     /// memory.
     std::uint64_t max_capacity = 0;
-    /// The largest number of messages; 0 for as many as fit.
+    /// The most messages that were put and not taken; 0 for as many as fit. Leased messages are not counted,
+    /// nor those that were given back: with them it may hold more.
     std::uint64_t max_items = 0;
     /// How often a message is leased before it becomes a dead letter, at most 255; 0 for any number of
     /// times.

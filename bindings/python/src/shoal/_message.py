@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import pickle
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Optional, Type, TypeVar, cast
 
-from . import _ffi, _frame, _hot, _wait
+from . import _abi, _ffi, _frame, _hot, _wait
 from ._original import util
 from ._span import Span
 from ._structs import Message
@@ -261,8 +262,10 @@ class PipeLease(_InPlace):
 
     def nack(self, delay: float = 0.0) -> None:
         """Returns the message, which is delivered again after ``delay`` seconds. After its last delivery
-        it goes to the dead letters at once. Raises as `ack` does."""
-        self._end(self._nack, _wait.nanoseconds(delay, "delay"))
+        it goes to the dead letters at once. With an infinite delay it is never delivered again, and a
+        closed queue does not wait for it. Raises as `ack` does."""
+        delay_ns = _wait.nanoseconds(delay, "delay")
+        self._end(self._nack, _abi.FOREVER if delay == math.inf else delay_ns)
 
     _finish = ack
 

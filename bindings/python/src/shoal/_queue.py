@@ -66,8 +66,9 @@ class Queue(Shared, _frame.Sender, Batches[T]):
         persistent: the queue stays until `unlink`, not only while a process is attached.
         capacity: bytes of messages that it holds at first; 0 is the library's default.
         max_capacity: bytes to which it may grow; 0 is the library's default.
-        maxsize: the largest number of messages; 0 means as many as fit. This and the capacities
-            apply when the queue is created; they are ignored when it exists.
+        maxsize: the most messages that were put and not taken; 0 means as many as fit. Leased messages
+            are not counted, nor those that were given back: with them it may hold more. This and the
+            capacities apply when the queue is created; they are ignored when it exists.
         max_attempts: how often `lease` delivers a message before it is moved to `dead_letters`, at
             most 255; 0 is any number of times.
     """

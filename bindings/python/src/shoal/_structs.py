@@ -62,7 +62,7 @@ class QueueOptions(Sized):
     #: Bytes to which the ring may grow, rounded up to a power of two; 0 for 16 GiB, or less where
     #: address space or files are limited.
     max_capacity: int
-    #: The most messages it holds at a time; 0 for as many as fit.
+    #: The most messages that were put and not taken; 0 for as many as fit.
     max_items: int
     #: How often a message is leased before it becomes a dead letter, at most 255; 0 for any number
     #: of times.
@@ -99,7 +99,7 @@ class QueueStats(Sized):
     capacity: int
     #: Bytes to which the ring may grow.
     max_capacity: int
-    #: The most messages at a time; 0 for as many as fit.
+    #: The most messages that were put and not taken; 0 for as many as fit.
     max_items: int
     #: Bytes of the longest message that can ever be put.
     max_message: int
