@@ -151,6 +151,16 @@ def test_objects_made_before_the_installation_do_not_change(method: str) -> None
     queue.join_thread()
 
 
+def test_an_installation_can_be_used_by_several_with_blocks() -> None:
+    installation = mp.install()
+    for _ in range(2):
+        with installation:
+            with installation:
+                assert is_ours(std.Lock())
+            assert is_ours(std.Lock())
+        assert not is_ours(std.Lock())
+
+
 def test_it_is_active_until_each_installation_is_undone() -> None:
     first = mp.install()
     with mp.install() as second:

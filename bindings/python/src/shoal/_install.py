@@ -44,18 +44,29 @@ class Installation:
     """What `install` returns: undone at the end of a ``with`` block, or by `uninstall`."""
 
     _is_undone = False
+    # How many ``with`` blocks of this object are open.
+    _blocks = 0
 
     def uninstall(self) -> None:
         """Undoes this installation, once; the others stay in force."""
-        if not self._is_undone:
-            self._is_undone = True
-            uninstall()
+        with _lock:
+            if not self._is_undone:
+                self._is_undone = True
+                uninstall()
 
     def __enter__(self) -> "Installation":
+        with _lock:
+            if self._is_undone:
+                install()
+                self._is_undone = False
+            self._blocks += 1
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.uninstall()
+        with _lock:
+            self._blocks -= 1
+            if self._blocks == 0:
+                self.uninstall()
 
 
 def install() -> Installation:
