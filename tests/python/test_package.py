@@ -8,6 +8,7 @@ import importlib.util
 import multiprocessing
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -247,3 +248,19 @@ def test_the_modules_of_multiprocessing_are_those_of_the_standard_library() -> N
     ours = {path.stem for path in (PACKAGE / "multiprocessing").glob("*.py")}
     theirs = {path.stem for path in Path(multiprocessing.__file__).parent.glob("*.py")}
     assert ours - theirs - {"__main__"} == set()
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.7", "3.8"])
+def test_an_older_python_is_refused_with_a_sentence(version: str) -> None:
+    places = [
+        *Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"),
+        *filter(None, [shutil.which(f"python{version}")]),
+    ]
+    if not places:
+        pytest.skip(f"there is no Python {version}")
+    package = Path(shoal.__file__).parent.parent
+    env = {**os.environ, "PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
+    for module in ("shoal", "shoal.multiprocessing"):
+        command = [str(places[0]), "-c", f"import {module}"]
+        done = subprocess.run(command, stderr=subprocess.PIPE, env=env)
+        assert f"shoal needs Python 3.9 or later; this is {version}".encode() in done.stderr

@@ -20,6 +20,12 @@
 `shoal.multiprocessing` is `multiprocessing` with its data in shared memory.
 """
 
+import sys as _sys
+
+# First, and in syntax that older versions parse.
+if _sys.version_info < (3, 9):
+    raise ImportError("shoal needs Python 3.9 or later; this is " + _sys.version.split()[0])
+
 from . import _end as _end
 from . import _ffi as _ffi
 from .__version__ import __version__
