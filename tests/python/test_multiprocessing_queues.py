@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing as std
 import os
 import pickle
@@ -375,3 +376,19 @@ def test_bytes_that_cannot_be_put_are_not_counted() -> None:
         queue.get_bytes()
         queue.task_done()
     queue.join(0)
+
+
+@pytest.mark.parametrize("kind", ["Queue", "JoinableQueue", "SimpleQueue", "Lock", "Event"])
+def test_objects_can_be_pickled_by_every_protocol(kind: str) -> None:
+    made = getattr(mp, kind)()
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        same = pickle.loads(pickle.dumps(made, protocol))
+        assert type(same) is type(made) and same._name == made._name
+
+
+@pytest.mark.parametrize("kind", ["Queue", "SimpleQueue", "Lock", "Event", "Semaphore", "Condition"])
+def test_the_error_about_an_object_that_nobody_kept_says_what_to_do(kind: str) -> None:
+    data = pickle.dumps(getattr(mp, kind)())
+    gc.collect()
+    with pytest.raises(shoal.NotFoundError, match="was sent does not exist any more: .* Keep a reference"):
+        pickle.loads(data)

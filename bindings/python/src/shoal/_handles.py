@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from contextlib import contextmanager
 from ctypes import byref, c_bool
 from multiprocessing.context import get_spawning_popen
-from typing import Any, Callable, List, Optional, Tuple, Type, TypeVar, cast
+from typing import Any, Callable, Iterator, List, Optional, Tuple, Type, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from . import _end, _ffi, _hot
 from ._attribute import default
-from ._errors import ClosedError
+from ._errors import ClosedError, NotFoundError
 
 _SharedT = TypeVar("_SharedT", bound="Shared")
 
@@ -154,8 +155,23 @@ def attach(
     with _attaching:
         found = _attached.get((cls, name))
         if found is None:
-            found = opened() if opened else cls(name, create=False)  # type: ignore[call-arg]
+            with opening(cls, name):
+                found = opened() if opened else cls(name, create=False)  # type: ignore[call-arg]
         return cast(_SharedT, found)
+
+
+@contextmanager
+def opening(cls: Type[Any], name: str) -> Iterator[None]:
+    """Gives the error of an object that was received, and has no name of the program's, a better text."""
+    try:
+        yield
+    except NotFoundError:
+        if not name.startswith("anon-"):
+            raise
+        raise NotFoundError(
+            f"the {cls.__name__} that was sent does not exist any more: no process holds it. Keep a reference to"
+            " it in the process that made it until the receiver has it"
+        ) from None
 
 
 def unlink(name: str, kind: int) -> None:

@@ -101,7 +101,8 @@ def _attach(cls: Type[_SyncT], name: str, *state: Any) -> _SyncT:
         found = _handles._attached.get((cls, name))
         if found is None:
             made = cls.__new__(cls)
-            made._reopen(name, *state)
+            with _handles.opening(cls, name):
+                made._reopen(name, *state)
             found = made
         return cast(_SyncT, found)
 

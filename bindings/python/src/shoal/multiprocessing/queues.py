@@ -58,6 +58,10 @@ class _Closable(_queue.Queue[T]):
     # the original, and add to the state. So the state is a tuple.
     __reduce__ = object.__reduce__
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Below 2, the compiled base class cannot be pickled.
+        return object.__reduce_ex__(self, max(protocol, 2))
+
     def __getstate__(self) -> Any:
         _, (_, name) = _handles.Shared.__reduce__(self)
         return (name,)
@@ -65,7 +69,8 @@ class _Closable(_queue.Queue[T]):
     def __setstate__(self, state: Any) -> None:
         (name,) = state
         if not self._share(name):
-            _queue.Queue.__init__(self, name, create=False)
+            with _handles.opening(type(self), name):
+                _queue.Queue.__init__(self, name, create=False)
 
     def _live(self) -> Any:
         if self._handle is None:
