@@ -11,7 +11,8 @@ use crate::native::OK;
 use crate::python::{Args, PyObject_CallMethodObjArgs, bool, int, none};
 use crate::waiting::is_timeout;
 
-pub(crate) static METHODS: Methods = methods!(c"Lock": acquire, release, _depth, __enter__, __exit__);
+pub(crate) static METHODS: Methods =
+    methods!(c"Lock": acquire, release, _depth, __enter__, __exit__);
 
 /// Takes the lock if it is free.
 #[inline]

@@ -4,7 +4,8 @@ use std::ffi::c_int;
 use std::ptr::null_mut;
 
 use pyo3_ffi::{
-    Py_True, PyBytes_CheckExact, PyErr_Clear, PyLong_FromLong, PyObject, PyTuple_CheckExact, PyTuple_GetItem,
+    Py_True, PyBytes_CheckExact, PyErr_Clear, PyLong_FromLong, PyObject, PyTuple_CheckExact,
+    PyTuple_GetItem,
 };
 
 use crate::buffer::{Buffer, LARGE};

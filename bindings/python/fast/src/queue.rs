@@ -18,7 +18,8 @@ use crate::names::{
 };
 use crate::native::{OK, TIMEOUT};
 use crate::python::{
-    Args, Given, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, bool, int, none,
+    Args, Given, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, bool, int,
+    none,
 };
 use crate::waiting::{Waiting, is_timeout};
 

@@ -9,7 +9,8 @@ use crate::native::OK;
 use crate::python::{Args, bool, int, none};
 use crate::waiting::is_timeout;
 
-pub(crate) static METHODS: Methods = methods!(c"Semaphore": acquire, release, get_value, __enter__, __exit__);
+pub(crate) static METHODS: Methods =
+    methods!(c"Semaphore": acquire, release, get_value, __enter__, __exit__);
 
 fn acquire_now(semaphore: This) -> bool {
     // SAFETY: the pointer of a semaphore, which `now` keeps alive.
