@@ -59,16 +59,14 @@ pub struct Exit {
     pub code: i32,
 }
 
-const _: () = {
-    assert!(ExitKind::Exited as u32 == SHOAL_EXIT_EXITED);
-    assert!(ExitKind::Signaled as u32 == SHOAL_EXIT_SIGNALED);
-    assert!(ExitKind::Unknown as u32 == SHOAL_EXIT_UNKNOWN);
-};
-
 impl From<process::Exit> for Exit {
     fn from(exit: process::Exit) -> Self {
         Self {
-            kind: exit.kind as u32,
+            kind: match exit.kind {
+                ExitKind::Exited => SHOAL_EXIT_EXITED,
+                ExitKind::Signaled => SHOAL_EXIT_SIGNALED,
+                ExitKind::Unknown => SHOAL_EXIT_UNKNOWN,
+            },
             code: exit.code,
         }
     }

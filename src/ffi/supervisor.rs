@@ -237,11 +237,8 @@ fn kind_of(kind: EventKind) -> u32 {
 
 /// The kind and the code of an exit.
 fn exit_of(exit: Option<Exit>) -> (u32, i32) {
-    let unknown = (SHOAL_EXIT_UNKNOWN, -1);
-    exit.map_or(unknown, |exit| {
-        let exit = process::Exit::from(exit);
-        (exit.kind, exit.code)
-    })
+    let exit = exit.map(process::Exit::from);
+    exit.map_or((SHOAL_EXIT_UNKNOWN, -1), |it| (it.kind, it.code))
 }
 
 /// A duration of the options, which is a default if it is 0.
