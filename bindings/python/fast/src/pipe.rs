@@ -4,8 +4,7 @@ use std::ffi::c_int;
 use std::ptr::null_mut;
 
 use pyo3_ffi::{
-    Py_True, PyBytes_CheckExact, PyErr_Clear, PyLong_FromLong, PyObject, PyTuple_CheckExact,
-    PyTuple_GetItem,
+    Py_True, PyBytes_CheckExact, PyErr_Clear, PyObject, PyTuple_CheckExact, PyTuple_GetItem,
 };
 
 use crate::buffer::{Buffer, LARGE};
@@ -15,7 +14,7 @@ use crate::methods::{Methods, methods};
 use crate::names::{BUF, COPY, MAXLENGTH, OBJ, PROTOCOL, SEND_LARGE, SEND_SLOWLY, WAYS};
 use crate::native::{NOWAIT, OK, SLICE};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, PyObject_GetAttr, bool, none};
-use crate::queue::{Message, message, unpickled};
+use crate::queue::{Message, descriptor, message, unpickled};
 
 pub(crate) static METHODS: Methods =
     methods!(c"Connection": send, recv, send_bytes, recv_bytes, poll, fileno);
@@ -133,9 +132,5 @@ fn poll(pipe: This, args: Args) -> Option<*mut PyObject> {
 
 /// `fileno()`. Selectors ask for it before each wait.
 fn fileno(pipe: This, args: Args) -> Option<*mut PyObject> {
-    let mut fd = -1;
-    // SAFETY: the pointer of a pipe, which `now` keeps alive; a place for the descriptor.
-    let mut call = || unsafe { pipe.now(|native, pointer| (native.pipe_fd)(pointer, &mut fd)) };
-    // SAFETY: a number.
-    (args.are(0) && call() == OK).then(|| unsafe { PyLong_FromLong(fd.into()) })
+    descriptor(pipe, args, |native| native.pipe_fd)
 }

@@ -1,5 +1,6 @@
 //! `shoal.Queue`: one message in one call.
 
+use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 
 use pyo3_ffi::{
@@ -16,7 +17,7 @@ use crate::names::{
     BLOCK, COPY, Constant, DATA, LOADS, OBJ, PROTOCOL, PUT_SLOWLY, PYTHON_GET, PYTHON_GET_BYTES,
     SEND_LARGE, TIMEOUT_NAME, UNPICKLE,
 };
-use crate::native::{OK, TIMEOUT};
+use crate::native::{Native, OK, TIMEOUT};
 use crate::python::{
     Args, Given, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, bool, int,
     none,
@@ -65,9 +66,8 @@ fn get_now(queue: This) -> Result<Message, i32> {
     let (place, mut len) = (with_gil(), 0);
     // SAFETY: the place has `LARGE` bytes; the pointer of a queue, which `now` keeps alive.
     unsafe {
-        let get = |native: &crate::native::Native, pointer| {
-            (native.queue_try_get)(pointer, place, LARGE, &mut len)
-        };
+        let get =
+            |native: &Native, pointer| (native.queue_try_get)(pointer, place, LARGE, &mut len);
         match queue.now(get) {
             OK => Ok(message(place, len)),
             status => Err(status),
@@ -255,9 +255,18 @@ fn get_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
 
 /// `fileno()`. Selectors ask for it before each wait.
 fn fileno(queue: This, args: Args) -> Option<*mut PyObject> {
+    descriptor(queue, args, |native| native.queue_fd)
+}
+
+/// The descriptor of a queue or a connection, by this function of the library. `None` if that fails.
+pub(crate) fn descriptor(
+    of: This,
+    args: Args,
+    function: impl FnOnce(&Native) -> unsafe extern "C" fn(*mut c_void, *mut c_int) -> c_int,
+) -> Option<*mut PyObject> {
     let mut fd = -1;
-    // SAFETY: the pointer of a queue, which `now` keeps alive; a place for the descriptor.
-    let mut call = || unsafe { queue.now(|native, pointer| (native.queue_fd)(pointer, &mut fd)) };
+    // SAFETY: the pointer of an object of the function's type, which `now` keeps alive; a place for the descriptor.
+    let call = || unsafe { of.now(|native, pointer| function(native)(pointer, &mut fd)) };
     // SAFETY: a number.
     (args.are(0) && call() == OK).then(|| unsafe { PyLong_FromLong(fd.into()) })
 }
