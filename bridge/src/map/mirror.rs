@@ -246,16 +246,14 @@ mod tests {
 
     use futures_util::FutureExt;
 
-    use std::sync::{Arc, Mutex};
-
-    use shoal::{Map, MapRelay, Options, RelayOptions};
-    use tokio::sync::Notify;
+    use std::sync::Arc;
 
     use super::*;
-    use crate::counters::Counters;
-    use crate::names::Names;
+    use crate::bridge::Settings;
+    use crate::large::Large;
     use crate::options::Carried;
     use crate::queue::SLICE;
+    use shoal::{Map, MapRelay, Options, RelayOptions};
 
     /// A bridged map, without a server. Its name is removed at the end.
     struct TestMap(Arc<BridgedMap>);
@@ -271,20 +269,13 @@ mod tests {
             let name = format!("compared-{}-{number}", std::process::id());
             let map = Map::with_options(Some(&name), options).unwrap();
             let relay = MapRelay::attach(Arc::new(map), &RelayOptions::new(), SLICE).unwrap();
-            let (carried, bridge_counters) = (Carried::new(&name), Arc::new(Counters::default()));
-            Self(Arc::new(BridgedMap {
-                names: Names::new("tests", &name),
-                relay: Arc::new(relay),
-                counters: bridge_counters.map(&name),
-                bridge_counters,
-                ahead: Mutex::default(),
-                is_comparing: false.into(),
-                compared: Mutex::default(),
-                missing: Mutex::default(),
-                has_missing: Notify::new(),
-                must_compare: Notify::new(),
-                carried,
-            }))
+            let settings = Settings {
+                prefix: "tests".to_owned(),
+                counters: Arc::default(),
+                large: Arc::new(Large::new("large".to_owned(), 1, None)),
+                queues: Vec::new(),
+            };
+            Self(BridgedMap::new(Carried::new(&name), relay, &settings))
         }
 
         fn apply(&self, revision: u64) {
