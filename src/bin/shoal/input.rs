@@ -5,7 +5,6 @@ use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
 
 use crate::interrupt;
 use crate::output::{Failure, Stdout, done};
@@ -97,9 +96,6 @@ impl Sink {
     }
 }
 
-/// How long a read waits before it checks for a signal.
-const SLICE: Duration = Duration::from_millis(100);
-
 /// Standard input or a file, read by a thread of its own, so that a signal ends the wait for it.
 pub(crate) struct Input {
     chunks: Receiver<io::Result<Vec<u8>>>,
@@ -150,7 +146,7 @@ impl Input {
     fn fill(&mut self) -> Result<(), Failure> {
         loop {
             interrupt::check()?;
-            match self.chunks.recv_timeout(SLICE) {
+            match self.chunks.recv_timeout(interrupt::SLICE) {
                 Ok(chunk) => {
                     self.rest.extend(chunk.map_err(Failure::Input)?);
                     return Ok(());

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::streams;
 
 /// How long a sleep lasts before it checks for a signal.
-const SLICE: Duration = Duration::from_millis(100);
+pub(crate) const SLICE: Duration = Duration::from_millis(100);
 /// The same for a wait of the library. A signal ends such a wait, unless it comes between the check and the wait.
 const WAIT: Duration = Duration::from_secs(1);
 
