@@ -107,7 +107,7 @@ impl RobustMutex {
             return Err(no_slot());
         }
         if self.cell.is_mine(me) {
-            return Err(self.is_nested());
+            return Err(self.nested());
         }
         let grace = Deadline::Never.slice(Self::GRACE_NS);
         let deadline = match deadline {
@@ -136,9 +136,9 @@ impl RobustMutex {
         }
     }
 
-    /// This thread has the lock already: a function that it gave to another call makes this one, or a signal
+    /// The error if this thread has the lock already: a function that it gave to another call makes this one, or a signal
     /// handler does.
-    fn is_nested(&self) -> Error {
+    fn nested(&self) -> Error {
         let why =
             "it is made inside another call of this thread on the same object; end that call first";
         Error::invalid(format!("call on {:?}", self.peers.object()), why)
