@@ -17,7 +17,7 @@
 //! end. If one does not end, for example because it was stopped, the memory stays until its extent is freed
 //! the next time. A dead reader is ignored: the generation in its lines is of no participant. The next participant
 //! in its slot clears the lines when it first reads, and then stores its own generation there. A participant
-//! that dies before its lines are counted in `pages` has read nothing.
+//! that dies before that, or before its lines are counted in `pages`, has read nothing.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering, fence};

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::common::crash::lives;
-use crate::common::{FOREVER, NOWAIT, alone, millis};
+use crate::common::{Bell, FOREVER, NOWAIT, alone, fork, millis};
 use crate::crash_model::{Model, contents, state_of, with, without};
 use shoal::Map;
 
@@ -117,6 +117,28 @@ fn a_clear_under_views_loses_nothing() {
             map.clear().unwrap();
             drop(view);
         },
+        |_, _| vec![Model::new()],
+    );
+}
+
+#[test]
+fn a_clear_killed_while_it_frees_what_the_dead_held_loses_nothing() {
+    kill_everywhere(
+        |map| {
+            map.set(b"k", &[1; 100_000]).unwrap();
+            let viewed = Bell::new();
+            let reader = fork(|| {
+                let _view = map.view(b"k").unwrap();
+                viewed.ring();
+                loop {
+                    std::thread::park();
+                }
+            });
+            viewed.hear();
+            map.set(b"k", b"new").unwrap();
+            reader.kill();
+        },
+        |map| map.clear().unwrap(),
         |_, _| vec![Model::new()],
     );
 }
