@@ -409,7 +409,8 @@ SHOAL_API const char *shoal_name(const void *handle);
  *
  * `kind`: the kind that it must be of; SHOAL_KIND_ANY for any.
  *
- * Errors: SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION.
+ * Errors: SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION; SHOAL_ERR_TIMEOUT if another process
+ * has been opening or leaving the object for five seconds, which means that it is stopped.
  */
 SHOAL_API shoal_status shoal_unlink(const char *name, shoal_kind kind);
 

@@ -126,8 +126,8 @@ pub enum Error {
         /// The companion of the object that is full, or from which no answer came.
         name: String,
     },
-    /// The object was not opened, since another process has been opening or leaving it for seconds. That process
-    /// is stopped, by a signal or a debugger, or the machine is overloaded.
+    /// The object was not opened, or its name not removed, since another process has been opening or leaving it for
+    /// seconds. That process is stopped, by a signal or a debugger, or the machine is overloaded.
     #[error("timed out: {who} has been opening or leaving {name:?} for {seconds} seconds")]
     Busy {
         /// The object.

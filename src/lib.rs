@@ -104,5 +104,5 @@ pub use wait::{Waitable, wait_any};
 /// For tests: kills the process at a given step, and watches its memory; see `src/sync/crash.rs`.
 #[cfg(feature = "crash-points")]
 pub mod crash {
-    pub use crate::sync::crash::{arm, disarm, unwatch_memory, watch_memory};
+    pub use crate::sync::crash::{arm, arm_to_stop, disarm, unwatch_memory, watch_memory};
 }

@@ -202,7 +202,8 @@ pub unsafe extern "C" fn shoal_name(handle: *const c_void) -> *const c_char {
 ///
 /// `kind`: the kind that it must be of; SHOAL_KIND_ANY for any.
 ///
-/// Errors: SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION.
+/// Errors: SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION; SHOAL_ERR_TIMEOUT if another process
+/// has been opening or leaving the object for five seconds, which means that it is stopped.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_unlink(name: *const c_char, kind: RawKind) -> Status {
     guard_shielded(|| {

@@ -202,8 +202,7 @@ impl<T: Relayed> Role<T> {
         }
         let is_first = self.object.family()? == 0;
         let opened = open();
-        if opened.is_err() && is_first {
-            self.object.segment().remove_companions();
+        if opened.is_err() && is_first && self.object.segment().remove_companions().is_ok() {
             crash_point!();
             self.forget_family()?;
         }

@@ -114,6 +114,10 @@ pub(super) fn prepare() -> Result<()> {
     )
 }
 
+/// How long a call that opens an object or removes its name waits for a process that has the attach lock. Then it
+/// fails with `Busy`.
+pub(super) const OPENING_NS: u64 = 5_000_000_000;
+
 /// How long a handle that is dropped waits for a process that has the attach lock.
 pub(super) const LEAVING_NS: u64 = 1_000_000_000;
 

@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::{Result, Status};
+use crate::sync::crash::crash_point;
 use crate::sys::cancel::Shield;
 use crate::sys::{self, clock, process, shm};
 
@@ -220,6 +221,7 @@ fn collect_one(file: &str, dry_run: bool) -> Result<Option<bool>> {
     if let Some(stamp) = stamp {
         fifo::remove(file, stamp.fifos());
     }
+    crash_point!();
     Ok(Some(shm::unlink_if_same(file, fd)))
 }
 

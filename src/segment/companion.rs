@@ -13,8 +13,8 @@
 //! (A thread that attaches a relay while its process exits is too late: its object may have no name by then.)
 //! When the companions are removed, the number is 0 again, and the object is as it was created.
 //!
-//! The process that removes an object's name removes those of its companions first. `relay` explains what
-//! companions are for.
+//! The process that removes an object's name removes those of its companions first, each under the companion's
+//! own attach lock. `relay` explains what companions are for.
 //!
 //! # What a kill leaves
 //! Killed after the number is stored and before the companions exist: an object that stays, until it is unlinked
@@ -30,6 +30,7 @@ use crate::layout::{Offset, Region};
 use crate::sync::crash::crash_point;
 use crate::sys::shm;
 
+use super::attach_lock::AttachLock;
 use super::fifo;
 use super::file::find;
 use super::name::PUBLISHED;
@@ -75,25 +76,28 @@ pub(super) fn which(region: &Region) -> Result<&AtomicU32> {
 }
 
 /// Removes the companions of the object whose file is `file`, which has this `family` in its stamp and is no
-/// companion itself.
-pub(super) fn remove(file: &str, family: u64) {
+/// companion itself. If another process has the attach lock of one, stops there and returns that one's file.
+pub(super) fn remove(file: &str, family: u64) -> Option<String> {
     if family == 0 {
-        return;
+        return None;
     }
-    let Some(name) = file.strip_prefix(PUBLISHED) else {
-        return;
-    };
+    let name = file.strip_prefix(PUBLISHED)?;
     for which in Companion::ALL {
         let name = which.name(name);
         let file = format!("{PUBLISHED}{name}");
         if let Ok((open, stamp)) = find(&name, &file)
             && stamp.family() == (family, which as u32)
         {
+            let Ok(Some(_lock)) = AttachLock::try_acquire(open.as_fd()) else {
+                return Some(file);
+            };
             fifo::remove(&file, stamp.fifos());
+            crash_point!();
             shm::unlink_if_same(&file, open.as_fd());
             crash_point!();
         }
     }
+    None
 }
 
 /// Whether the object has companions, and therefore stays. Also if its stamp cannot be read.

@@ -6,15 +6,17 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use crate::error::{Error, Result};
+use crate::sync::crash::crash_point;
 use crate::sys::{process, shm};
 
 use super::attach_lock::AttachLock;
-use super::attachment;
+use super::attachment::{self, OPENING_NS};
 use super::companion;
 use super::fifo;
 use super::file::{find, stamp_of};
 use super::liveness::{self, MemberId, Registered};
 use super::name::{self, PUBLISHED};
+use super::open::busy;
 use super::options::Kind;
 use super::participants;
 use super::stamp::Stamp;
@@ -238,31 +240,38 @@ impl StatCache {
 /// using it; no other process can attach to it any more.
 ///
 /// # Errors
-/// `NotFound`; `Permission` for another user's object, for root too; `Invalid` name.
+/// `NotFound`; `Permission` for another user's object, for root too; `Invalid` name; `Busy` if another process has
+/// been opening or leaving the object for five seconds, which means that it is stopped.
 pub fn unlink(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
-    let remove = |is_last: bool| {
+    let mut taken = file.clone();
+    let removed = attachment::retry_while_busy(OPENING_NS, |_, _| {
         shm::check_user(name, &shm::facts(&file)?)?;
-        // An object of another version may still have FIFOs and companions, if its file has a stamp.
-        let Ok((open, stamp)) = find(name, &file) else {
+        // A file that cannot be opened is no object, or nobody can use it.
+        let Ok(open) = shm::open_file(&file) else {
             return shm::unlink(&file).map(Some);
         };
-        // Whatever removes a name checks its file and removes it under that file's attach lock, unless a
-        // stopped process has the lock.
-        let lock = AttachLock::try_acquire(open.as_fd())?;
-        if lock.is_none() && !is_last {
+        // A name is checked and removed under its file's attach lock. Otherwise a process that is stopped in
+        // between would remove the name of a later object when it continues.
+        let Some(_lock) = AttachLock::try_acquire(open.as_fd())? else {
             return Ok(None);
-        }
+        };
         if !shm::names(&file, open.as_fd()) {
             return Err(shm::missing(&file));
         }
-        fifo::remove(&file, stamp.fifos());
-        companion::remove(&file, stamp.companions());
+        // An object of another version may have FIFOs and companions too, if its file has a stamp.
+        if let Ok(stamp) = stamp_of(name, &open) {
+            if let Some(companion) = companion::remove(&file, stamp.companions()) {
+                taken = companion;
+                return Ok(None);
+            }
+            fifo::remove(&file, stamp.fifos());
+        }
+        crash_point!();
         shm::unlink(&file).map(Some)
-    };
-    let removed =
-        attachment::retry_while_busy(attachment::LEAVING_NS, |_, is_last| remove(is_last));
-    removed.map(drop).map_err(|err| named(err, name))
+    });
+    let removed = removed.map_err(|err| named(err, name))?;
+    removed.ok_or_else(|| busy(&taken))
 }
 
 /// [`unlink`], but only an object of this kind.

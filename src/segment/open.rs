@@ -28,7 +28,7 @@ use crate::sys::mapping::{self, Pages};
 use crate::sys::{fork, holder, probe, shm};
 
 use super::attach_lock::{ATTACH_LOCK, AttachLock};
-use super::attachment::{self, Attachment, Attachments};
+use super::attachment::{self, Attachment, Attachments, OPENING_NS};
 use super::collect;
 use super::companion::{self, Companion};
 use super::fifo;
@@ -57,8 +57,6 @@ const PAGE: u64 = 4096;
 /// How often to begin again after other processes have created or removed the file. Each retry means that
 /// another process has made progress.
 const TRIES: u32 = 1000;
-/// How long to wait for a process that opens the same object or leaves it.
-const OPENING_NS: u64 = 5_000_000_000;
 
 /// A handle on a mapped segment. Dropping it leaves the segment.
 pub(crate) struct Segment {
@@ -197,7 +195,7 @@ impl Segment {
         let opened = attachment::retry_while_busy(OPENING_NS, |attachments, _| {
             Self::try_open(attachments, name, file, spec)
         });
-        opened?.ok_or_else(|| busy(name, file))
+        opened?.ok_or_else(|| busy(file))
     }
 
     /// `None` if another process has the attach lock.
@@ -277,7 +275,7 @@ impl Segment {
         let family = self.family()?.load(Ordering::Relaxed);
         let is_lost = family != 0 && companion::is_lost(self.name(), companions);
         if is_lost {
-            companion::remove(&name::file_of(self.name())?, family);
+            self.remove_companions()?;
         }
         Ok(is_lost)
     }
@@ -291,10 +289,17 @@ impl Segment {
     }
 
     /// Removes the names of its companions.
-    pub(crate) fn remove_companions(&self) {
-        if let Ok(family) = companion::family(&self.region()) {
-            companion::remove(&self.file().published, family.load(Ordering::Relaxed));
-        }
+    ///
+    /// # Errors
+    /// `Busy`.
+    pub(crate) fn remove_companions(&self) -> Result<()> {
+        let family = self.family()?.load(Ordering::Relaxed);
+        let mut taken = None;
+        attachment::retry_while_busy(OPENING_NS, |_, _| {
+            taken = companion::remove(&self.file().published, family);
+            Ok(taken.is_none().then_some(()))
+        })?;
+        taken.map_or(Ok(()), |file| Err(busy(&file)))
     }
 
     /// The whole mapping. What is resolved from it must not outlive the segment.
@@ -481,10 +486,13 @@ fn gone_each_time(name: &str, what: &str) -> Error {
 }
 
 /// The error when the attach lock of `file` was not free for [`OPENING_NS`].
-fn busy(name: &str, file: &str) -> Error {
+pub(super) fn busy(file: &str) -> Error {
     let inode = shm::facts(file).map_or(0, |facts| facts.ino());
     Error::Busy {
-        name: name.to_owned(),
+        name: file
+            .strip_prefix(name::PUBLISHED)
+            .unwrap_or(file)
+            .to_owned(),
         who: holder::of_lock(inode, ATTACH_LOCK).unwrap_or_else(|| "another process".to_owned()),
         seconds: OPENING_NS / 1_000_000_000,
     }
@@ -523,6 +531,7 @@ fn lock_file<'a>(file: &str, probe: &'a File, stamp: &Stamp) -> Result<FileLock<
     }
     let dead = participants::entries(probe)?;
     fifo::remove(file, stamp.fifos());
+    crash_point!();
     shm::unlink(file)?;
     for entry in dead {
         liveness::sweep(entry.id);
@@ -553,7 +562,7 @@ fn is_alive(name: &str, file: &str) -> Result<bool> {
     });
     match checked {
         Ok(Some(())) => Ok(true),
-        Ok(None) => Err(busy(name, file)),
+        Ok(None) => Err(busy(file)),
         Err(Error::NotFound { .. }) => Ok(false),
         // The directory is not accessible: it is not known whether the name is taken.
         Err(err @ Error::Permission { .. })

@@ -3,7 +3,7 @@
 //! `crash_point!()` is placed wherever a SIGKILL would leave shared memory in a state that differs from those
 //! at the crash points before and after it. Without the feature `crash-points` it expands to nothing. With the
 //! feature, each crash point that is passed after `arm` counts as a step, and at the requested step the process
-//! sends itself SIGKILL. A test runs an operation with step 1, 2, 3 … until the operation completes, and checks
+//! sends itself SIGKILL, or SIGSTOP after `arm_to_stop`. A test runs an operation with step 1, 2, 3 … until the operation completes, and checks
 //! each time what a surviving process finds.
 //!
 //! Each crash point that is passed after `watch_memory` also compares how many blocks the object's file has with
@@ -21,7 +21,7 @@ macro_rules! crash_point {
 pub(crate) use crash_point;
 
 #[cfg(feature = "crash-points")]
-pub use armed::{arm, disarm, unwatch_memory, watch_memory};
+pub use armed::{arm, arm_to_stop, disarm, unwatch_memory, watch_memory};
 #[cfg(feature = "crash-points")]
 pub(crate) use armed::{committing, step};
 
@@ -40,8 +40,8 @@ mod armed {
     use std::path::Path;
 
     thread_local! {
-        // The steps passed and the step at which to be killed, while armed.
-        static STATE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+        // While armed: the steps passed, the step at which to send a signal, and the signal.
+        static STATE: Cell<Option<(u64, u64, i32)>> = const { Cell::new(None) };
         // The files that are watched, and the blocks that each may have.
         static WATCHED: RefCell<Vec<(File, u64)>> = const { RefCell::new(Vec::new()) };
     }
@@ -90,22 +90,27 @@ mod armed {
 
     /// The process is killed at the calling thread's `step`-th crash point from now on; with 0, never.
     pub fn arm(step: u64) {
-        STATE.set(Some((0, step)));
+        STATE.set(Some((0, step, libc::SIGKILL)));
+    }
+
+    /// Like [`arm`], but the process is stopped, and continues after a SIGCONT.
+    pub fn arm_to_stop(step: u64) {
+        STATE.set(Some((0, step, libc::SIGSTOP)));
     }
 
     /// Stops counting and returns the steps passed since [`arm`].
     pub fn disarm() -> u64 {
-        STATE.take().map_or(0, |(passed, _)| passed)
+        STATE.take().map_or(0, |(passed, ..)| passed)
     }
 
     pub(crate) fn step() {
         check();
-        let Some((passed, fatal)) = STATE.get() else {
+        let Some((passed, chosen, signal)) = STATE.get() else {
             return;
         };
-        STATE.set(Some((passed + 1, fatal)));
-        if passed + 1 == fatal {
-            crate::sys::process::kill_self();
+        STATE.set(Some((passed + 1, chosen, signal)));
+        if passed + 1 == chosen {
+            crate::sys::process::raise(signal);
         }
     }
 }

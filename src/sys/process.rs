@@ -145,12 +145,9 @@ pub(crate) fn random<const N: usize>() -> [u64; N] {
     words.map(|_| clock::now_ns() ^ (u64::from(pid()) << 40))
 }
 
-/// Kills this process by SIGKILL, at this instruction.
+/// Sends the calling thread a signal, which has its effect before this returns.
 #[cfg(feature = "crash-points")]
-pub(crate) fn kill_self() -> ! {
-    // SAFETY: sends a signal to the process itself.
-    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-    loop {
-        std::hint::spin_loop();
-    }
+pub(crate) fn raise(signal: libc::c_int) {
+    // SAFETY: a number.
+    unsafe { libc::raise(signal) };
 }

@@ -157,6 +157,7 @@ fn an_object_that_a_stopped_process_opens_is_refused_with_the_name_of_that_proce
     };
     thread::scope(|scope| {
         let others = [
+            scope.spawn(|| shoal::unlink(&name)),
             scope.spawn(|| Queue::open(&name).map(drop)),
             scope.spawn(|| Queue::with_options(Some(&name), &exclusive).map(drop)),
         ];

@@ -12,3 +12,5 @@ mod forks;
 mod liveness;
 mod no_slot;
 mod observe;
+#[cfg(feature = "crash-points")]
+mod stopped;

@@ -175,7 +175,11 @@ def opening(cls: Type[Any], name: str) -> Iterator[None]:
 
 
 def unlink(name: str, kind: int) -> None:
-    """Removes the name of an object, which has to be of this kind."""
+    """Removes the name of an object, which has to be of this kind.
+
+    Raises `NotFoundError`, `WrongKindError` or `AccessError`; and `TimeoutError` if another process has been
+    opening or leaving the object for five seconds, which means that it is stopped.
+    """
     _ffi.unlink(name, kind)
     with _attaching:
         for (_, known), shared in list(_attached.items()):
