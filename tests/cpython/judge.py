@@ -329,6 +329,8 @@ def main() -> None:
     stop_the_sharer_before_cleanups()
     sys.path.insert(0, str(options.folder))
     signal.signal(signal.SIGALRM, on_alarm)
+    # A shell starts its background jobs with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     importlib.import_module("test.support").verbose = 0  # type: ignore[attr-defined]
     passed = []
     for what, (find_cases, check) in JUDGES.items():
