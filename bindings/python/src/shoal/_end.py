@@ -32,7 +32,7 @@ _CHILD_RUNS_ATEXIT = sys.version_info >= (3, 13)
 def _objects() -> "List[Any]":
     """The objects of this process. Does not import their module if the process never had any."""
     handles: Any = sys.modules.get(f"{__package__}._handles")
-    return list(handles._all_objects.values()) if handles else []
+    return handles.all_objects() if handles else []
 
 
 def _before_release() -> None:

@@ -23,9 +23,10 @@ from ._errors import ClosedError, NotFoundError
 
 _SharedT = TypeVar("_SharedT", bound="Shared")
 
+# The object of this process that has a class and a name.
 _attached: "WeakValueDictionary[Tuple[type, str], Shared]" = WeakValueDictionary()
-# Every object of this process. By id, because maps compare by content and are not hashable.
-_all_objects: "WeakValueDictionary[int, Shared]" = WeakValueDictionary()
+# Further objects of such a class and name. By id, because maps compare by content and are not hashable.
+_further: "WeakValueDictionary[int, Shared]" = WeakValueDictionary()
 # Objects with a method ``release`` that keep something alive for other processes.
 _holds: "WeakSet[Any]" = WeakSet()
 _attaching = threading.RLock()
@@ -55,11 +56,15 @@ class Shared(_hot.Held):
         self._name = name
         with _attaching:
             handle.users = [weakref.ref(self), *_users(handle)]
-            _all_objects[id(self)] = self
             known = _attached.get((type(self), name))
-            if known is None or self._created or known._is_unlinked:
-                # An older object of this process no longer has that name.
+            if known is None:
                 _attached[type(self), name] = self
+            elif self._created or known._is_unlinked:
+                # An older object of this process no longer has that name.
+                _further[id(known)] = known
+                _attached[type(self), name] = self
+            else:
+                _further[id(self)] = self
 
     @default
     def created(self) -> bool:
@@ -187,9 +192,15 @@ def unlink(name: str, kind: int) -> None:
                 shared._is_unlinked = True
 
 
+def all_objects() -> List[Shared]:
+    """The objects of this process that are not detached, and some that are."""
+    # In this order: an object that is moved meanwhile is in the second one before it leaves the first.
+    return [*_attached.values(), *_further.values()]
+
+
 def _users(handle: _ffi.Handle) -> "List[weakref.ref[Any]]":
     """The objects that use a handle."""
-    return [it for it in getattr(handle, "users", ()) if it() is not None]
+    return [it for it in handle.users if it() is not None] if handle.users else []
 
 
 class Hold:

@@ -182,7 +182,7 @@ class Sent:
         """The containers of managers that this process uses, and those that only others may use."""
         here: Set[str] = set()
         kinds: Any = ((BytesMap, _Map), (BytesList, ListProxy), (_queue.Queue, QueueProxy))
-        for shared in list(_handles._all_objects.values()):
+        for shared in _handles.all_objects():
             handle = shared._handle
             kind: Any = next((kind for kind, of in kinds if isinstance(shared, of)), None)
             if kind and handle and shared._name not in here:

@@ -20,7 +20,7 @@ from ctypes import c_void_p
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import weakref
-    from typing import Any, Callable, ClassVar, List
+    from typing import Any, Callable, ClassVar, List, Sequence
 
 
 COUNTS_REFERENCES = hasattr(sys, "getrefcount")
@@ -56,7 +56,7 @@ class Handle(c_void_p):
     # The field of `shoal_waitable` for this kind of handle; empty if it cannot be waited for.
     waitable: ClassVar[str] = ""
     # The objects that use the handle. Some may have been freed.
-    users: "List[weakref.ref[Any]]"
+    users: "Sequence[weakref.ref[Any]]" = ()
 
     # By identity: ctypes makes its types unhashable.
     __hash__ = object.__hash__
