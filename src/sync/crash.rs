@@ -40,8 +40,8 @@ mod armed {
     use std::path::Path;
 
     thread_local! {
-        // While armed: the steps passed, the step at which to send a signal, and the signal.
-        static STATE: Cell<Option<(u64, u64, i32)>> = const { Cell::new(None) };
+        // While armed: the steps passed, the step at which to act, and whether to stop instead of being killed.
+        static STATE: Cell<Option<(u64, u64, bool)>> = const { Cell::new(None) };
         // The files that are watched, and the blocks that each may have.
         static WATCHED: RefCell<Vec<(File, u64)>> = const { RefCell::new(Vec::new()) };
     }
@@ -90,12 +90,12 @@ mod armed {
 
     /// The process is killed at the calling thread's `step`-th crash point from now on; with 0, never.
     pub fn arm(step: u64) {
-        STATE.set(Some((0, step, libc::SIGKILL)));
+        STATE.set(Some((0, step, false)));
     }
 
     /// Like [`arm`], but the process is stopped, and continues after a SIGCONT.
     pub fn arm_to_stop(step: u64) {
-        STATE.set(Some((0, step, libc::SIGSTOP)));
+        STATE.set(Some((0, step, true)));
     }
 
     /// Stops counting and returns the steps passed since [`arm`].
@@ -105,12 +105,12 @@ mod armed {
 
     pub(crate) fn step() {
         check();
-        let Some((passed, chosen, signal)) = STATE.get() else {
+        let Some((passed, chosen, stop)) = STATE.get() else {
             return;
         };
-        STATE.set(Some((passed + 1, chosen, signal)));
+        STATE.set(Some((passed + 1, chosen, stop)));
         if passed + 1 == chosen {
-            crate::sys::process::raise(signal);
+            crate::sys::process::kill_or_stop_self(stop);
         }
     }
 }

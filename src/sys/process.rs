@@ -145,9 +145,10 @@ pub(crate) fn random<const N: usize>() -> [u64; N] {
     words.map(|_| clock::now_ns() ^ (u64::from(pid()) << 40))
 }
 
-/// Sends the calling thread a signal, which has its effect before this returns.
+/// Kills this process, or stops it, at this instruction.
 #[cfg(feature = "crash-points")]
-pub(crate) fn raise(signal: libc::c_int) {
-    // SAFETY: a number.
+pub(crate) fn kill_or_stop_self(stop: bool) {
+    let signal = if stop { libc::SIGSTOP } else { libc::SIGKILL };
+    // SAFETY: a signal to the calling thread, which has its effect before this returns.
     unsafe { libc::raise(signal) };
 }

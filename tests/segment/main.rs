@@ -7,10 +7,10 @@ mod basics;
 mod collect;
 #[cfg(feature = "crash-points")]
 mod crash;
+#[cfg(feature = "crash-points")]
+mod crash_stopped;
 mod directory;
 mod forks;
 mod liveness;
 mod no_slot;
 mod observe;
-#[cfg(feature = "crash-points")]
-mod stopped;
