@@ -68,11 +68,22 @@ def put_throttled(
     or done, and raises `NoSpaceError` if there are none. Once ``goes_on()`` is false, no process takes messages
     any more. Then the call drops the message and returns.
     """
-    if len(data) >= LARGE:
+    if len(data) < LARGE:
+        try:
+            return to.put_bytes(data, timeout=CHECK_SECONDS)
+        except (Full, NoSpaceError):
+            pass
+    else:
         pause = 0.0005
         while to.qsize() >= limit and goes_on():
             time.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+    _put_with_backpressure(to, data, goes_on)
+
+
+def _put_with_backpressure(
+    to: "_queue.Queue[Any]", data: bytes, goes_on: Callable[[], object]
+) -> None:
     idle = 0
 
     def is_idle() -> bool:
@@ -152,10 +163,6 @@ class Tasks:
         """Whether the pool's process lives."""
         return self._parent is None or self._parent.is_alive()
 
-    def done(self, lease: Lease) -> None:
-        """Removes a task whose result has been put."""
-        lease.ack()
-
 
 def contents(lease: Lease) -> "Union[bytes, memoryview]":
     """The bytes of a task, valid until its ack: a copy if it is small, otherwise a view."""
@@ -213,7 +220,7 @@ def work(
                     failed = RESULT.pack(*head, RAISED) + dumps(wrapped)
                     put_small(results, failed, taken.are_wanted)
             del task
-            taken.done(lease)
+            lease.ack()
             completed += 1
     except KeyboardInterrupt:
         # Ctrl-C reaches the whole process group. A traceback from each worker would not help.
@@ -247,6 +254,7 @@ def answer(
     pickler: Optional[Pickler] = None,
 ) -> bytes:
     """Runs a task and returns the message with its result."""
+    job, index, number = head
     function: Any = None
     try:
         function, payload = unpack(task, length, functions)
@@ -265,7 +273,9 @@ def answer(
             value = _std.ExceptionWithTraceback(error, error.__traceback__)
     try:
         sent = ByValue(value, pickler) if pickler else value
-        return RESULT.pack(*head, kind) + dumps(sent)
+        return RESULT.pack(job, index, number, kind) + dumps(sent)
     except Exception as error:
         util.debug("Possible encoding error while sending result: %s", error)
-        return RESULT.pack(*head, RAISED) + dumps(_std.MaybeEncodingError(error, value))
+        return RESULT.pack(job, index, number, RAISED) + dumps(
+            _std.MaybeEncodingError(error, value)
+        )

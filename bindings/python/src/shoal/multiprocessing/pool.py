@@ -244,12 +244,14 @@ class _Engine:
             self._failed_starts = 0
         if kind <= _RETURNED:
             self._last[number] = job, index
-            if job in self.cache:
+            waited_for = self.cache.get(job)
+            # Otherwise the whole job has failed.
+            if waited_for is not None:
                 try:
                     value = pickle.loads(message[_HEAD:])
                 except BaseException as error:
                     kind, value = _worker.RAISED, _results.failure("unpickling the result", error)
-                self._set(job, index, (kind == _RETURNED, value))
+                _results.complete(waited_for, index, (kind == _RETURNED, value))
             return
         # `LOST`. The worker may have put the result, and was killed before it acked the task.
         has_result = (job, index) in self._last.values()
