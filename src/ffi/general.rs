@@ -215,7 +215,7 @@ pub unsafe extern "C" fn shoal_unlink(name: *const c_char, kind: RawKind) -> Sta
         let kind = Kind::from_code(kind).ok_or_else(|| {
             Error::invalid(
                 "kind",
-                format!("{kind} is no kind of object; see shoal_object_kind"),
+                format!("{kind} is no kind of object; see `shoal_kind`"),
             )
         })?;
         segment::unlink_kind(name, kind)

@@ -15,6 +15,9 @@ fn persistent(name: &str) -> Queue {
     Queue::with_options(Some(name), &tiny().persistent()).unwrap()
 }
 
+/// Removes the object of a name, and is stopped at a step.
+type Removal = fn(&str, u64);
+
 /// Drops the last handle of an ephemeral object.
 fn leave(name: &str, step: u64) {
     let queue = ephemeral(name);
@@ -112,7 +115,7 @@ fn name_is_used_while(name: &str, remover: Child) {
 
 #[test]
 fn a_process_that_is_stopped_while_it_removes_a_name_removes_no_later_object() {
-    let removals: [(&str, fn(&str, u64), u64); 6] = [
+    let removals: [(&str, Removal, u64); 6] = [
         ("left", leave, 3),
         ("unlinked", unlink, 1),
         ("unused", unlink_unused, 1),

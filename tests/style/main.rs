@@ -14,7 +14,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files below these folders with one of these endings.
+/// All files below these folders with one of these endings. Not what is built or installed there.
 fn files(folders: &[&str], endings: &[&str]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut left: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
@@ -23,7 +23,7 @@ fn files(folders: &[&str], endings: &[&str]) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
             if path.is_dir() {
-                if name != "target" && !name.starts_with('.') {
+                if !["target", "build", "node_modules"].contains(&name) && !name.starts_with('.') {
                     left.push(path);
                 }
             } else if endings.iter().any(|ending| name.ends_with(ending)) {

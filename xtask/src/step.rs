@@ -26,6 +26,8 @@ type Work = fn() -> Result<(), String>;
 /// What a task does, step by step, and how long each step took.
 pub(crate) struct Steps {
     only: String,
+    /// The names of the steps that were not selected.
+    others: Vec<String>,
     done: Vec<(String, Duration, Result<(), String>)>,
 }
 
@@ -34,6 +36,7 @@ impl Steps {
     pub(crate) fn new(only: &str) -> Self {
         Self {
             only: only.to_owned(),
+            others: Vec::new(),
             done: Vec::new(),
         }
     }
@@ -41,6 +44,7 @@ impl Steps {
     /// Runs one step. A failure is recorded, and the next steps still run.
     pub(crate) fn step(&mut self, name: &str, work: impl FnOnce() -> Result<(), String>) {
         if !name.contains(&self.only) {
+            self.others.push(name.to_owned());
             return;
         }
         println!("\n==== {name}");
@@ -91,7 +95,11 @@ impl Steps {
         println!("{} passed, {failed} failed", self.done.len() - failed);
         match (failed, self.done.len()) {
             (0, 1..) => Ok(()),
-            (0, 0) => Err(format!("no step's name contains {:?}", self.only)),
+            (0, 0) => Err(format!(
+                "no step's name contains {:?}; the steps are: {}",
+                self.only,
+                self.others.join("; ")
+            )),
             (1, _) => Err("1 step failed".to_owned()),
             _ => Err(format!("{failed} steps failed")),
         }
