@@ -163,6 +163,10 @@ class Tasks:
         """Whether the pool's process lives."""
         return self._parent is None or self._parent.is_alive()
 
+    def done(self, lease: Lease) -> None:
+        """Removes a task whose result has been put."""
+        lease.ack()
+
 
 def contents(lease: Lease) -> "Union[bytes, memoryview]":
     """The bytes of a task, valid until its ack: a copy if it is small, otherwise a view."""
@@ -220,7 +224,7 @@ def work(
                     failed = RESULT.pack(*head, RAISED) + dumps(wrapped)
                     put_small(results, failed, taken.are_wanted)
             del task
-            lease.ack()
+            taken.done(lease)
             completed += 1
     except KeyboardInterrupt:
         # Ctrl-C reaches the whole process group. A traceback from each worker would not help.
