@@ -44,9 +44,9 @@ use crate::output::{Failure, say};
 /// Objects are in /dev/shm, or in the directory that the environment variable SHOAL_DIR names.
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object, key or element, 4 the time is up,
-/// 5 the queue is closed, and has nothing to take. A signal ends a command as it ends other programs. `run` has the exit
-/// code of the program, or ends by the same signal; with several workers it has that of the first one that
-/// failed. It is 127 if the program was not found, 126 if it cannot be run, 125 if `shoal` itself failed or
+/// 5 the queue is closed (a command that takes messages: and empty). A signal ends a command as it ends other
+/// programs. `run` has the exit code of the program, or ends by the same signal; with several workers it has
+/// that of the first one that failed. It is 127 if the program was not found, 126 if it cannot be run, 125 if `shoal` itself failed or
 /// was used wrongly.
 #[derive(Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]

@@ -23,9 +23,9 @@ from ._errors import ClosedError, NotFoundError
 
 _SharedT = TypeVar("_SharedT", bound="Shared")
 
-# The object of this process that has a class and a name.
+# This process's object of each class and name.
 _attached: "WeakValueDictionary[Tuple[type, str], Shared]" = WeakValueDictionary()
-# Further objects of such a class and name. By id, because maps compare by content and are not hashable.
+# The other objects of the same class and name. By id, because maps compare by content and are not hashable.
 _further: "WeakValueDictionary[int, Shared]" = WeakValueDictionary()
 # Objects with a method ``release`` that keep something alive for other processes.
 _holds: "WeakSet[Any]" = WeakSet()
@@ -200,7 +200,7 @@ def all_objects() -> List[Shared]:
 
 def _users(handle: _ffi.Handle) -> "List[weakref.ref[Any]]":
     """The objects that use a handle."""
-    return [it for it in handle.users if it() is not None] if handle.users else []
+    return [it for it in handle.users if it() is not None]
 
 
 class Hold:

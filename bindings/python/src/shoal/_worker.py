@@ -72,7 +72,8 @@ def put_throttled(
         try:
             return to.put_bytes(data, timeout=CHECK_SECONDS)
         except (Full, NoSpaceError):
-            pass
+            if not goes_on():
+                return
     else:
         pause = 0.0005
         while to.qsize() >= limit and goes_on():
@@ -84,6 +85,7 @@ def put_throttled(
 def _put_with_backpressure(
     to: "_queue.Queue[Any]", data: bytes, goes_on: Callable[[], object]
 ) -> None:
+    """Puts a message as `put_throttled` says. Apart from it, because its closures cost each call."""
     idle = 0
 
     def is_idle() -> bool:
@@ -280,6 +282,4 @@ def answer(
         return RESULT.pack(job, index, number, kind) + dumps(sent)
     except Exception as error:
         util.debug("Possible encoding error while sending result: %s", error)
-        return RESULT.pack(job, index, number, RAISED) + dumps(
-            _std.MaybeEncodingError(error, value)
-        )
+        return RESULT.pack(*head, RAISED) + dumps(_std.MaybeEncodingError(error, value))
